@@ -1,0 +1,34 @@
+"""charlstm: a character-level LSTM language model for the terminal.
+
+    import charlstm
+    model = charlstm.load("checkpoints/shakespeare")
+    print("".join(model.generate(prime="ROMEO:", temperature=0.8, seed=1)))
+
+Names are imported when they are first used, so that ``charlstm --help`` stays quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from charlstm.errors import CharlstmError
+    from charlstm.gates import GateReport
+    from charlstm.model import Model, load
+    from charlstm.scoring import Score
+
+__version__ = "0.1.0"
+__all__ = ["CharlstmError", "GateReport", "Model", "Score", "__version__", "load"]
+
+_HOMES = {
+    "CharlstmError": "errors",
+    "GateReport": "gates",
+    "Model": "model",
+    "Score": "scoring",
+    "load": "model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"charlstm.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'charlstm' has no attribute {name!r}")

@@ -1,0 +1,42 @@
+"""The one exception that users see, and the exit codes of the commands."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a command tells the shell."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    INTERRUPTED = 130
+
+
+class CharlstmError(Exception):
+    """Something the user can mend.
+
+    ``message`` names the value and the limit, ``hint`` the remedy. The core raises it; the
+    command line alone turns it into one line of text and an exit code.
+    """
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class UsageError(CharlstmError):
+    """An option or argument outside its limits."""
+
+    exit_code = ExitCode.USAGE
+
+
+def require(condition: bool, message: str, hint: str = "") -> None:
+    """Raise ``UsageError(message, hint)`` unless ``condition`` holds."""
+    if not condition:
+        raise UsageError(message, hint)
