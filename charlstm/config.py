@@ -1,0 +1,171 @@
+"""The settings of a model and of a training run: frozen dataclasses, checked when made."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar, Self
+
+from charlstm.errors import CharlstmError, require
+from charlstm.spec import CELLS, parameter_shapes
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+MAX_VOCABULARY = 0x110000
+
+
+def check_number(
+    name: str,
+    value: float,
+    low: float,
+    high: float = math.inf,
+    *,
+    low_allowed: bool = True,
+    hint: str = "",
+) -> None:
+    """Raise ``UsageError`` unless ``value`` is a finite number from ``low`` to ``high``."""
+    above = value >= low if low_allowed else value > low
+    if math.isfinite(value) and above and value <= high:
+        return
+    bound = "at least" if low_allowed else "above"
+    limit = f"{bound} {low:g}" + (f" and at most {high:g}" if math.isfinite(high) else "")
+    require(False, f"{name} is {value:g}, but must be {limit}", hint)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """Conversion to and from the plain dictionaries that JSON holds."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: object, source: str) -> Self:
+        """Read back what ``to_dict`` gave; ``source`` names the file in errors.
+
+        Raises:
+            CharlstmError: a field is missing, unknown, or of another type.
+        """
+        damaged = f"{source} does not hold valid {cls.__name__} settings"
+        hint = "the file is damaged or from another version; use another checkpoint"
+        if not isinstance(values, dict):
+            raise CharlstmError(damaged, hint)
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        if values.keys() != fields.keys():
+            wrong = ", ".join(sorted(str(key) for key in values.keys() ^ fields.keys()))
+            raise CharlstmError(f"{damaged} ({wrong})", hint)
+        for name, field in fields.items():
+            kinds = _JSON_TYPES[str(field.type)]
+            if type(values[name]) not in kinds:
+                raise CharlstmError(f"{damaged} ({name})", hint)
+        return cls(**values)
+
+
+# The declared types that the settings use, and what JSON gives for each.
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "<class 'int'>": (int,),
+    "<class 'float'>": (float, int),
+    "<class 'str'>": (str,),
+    "<class 'bool'>": (bool,),
+    "int | None": (int, type(None)),
+    "float | None": (float, int, type(None)),
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig(_Settings):
+    """The shape of a model: an embedding (V, E), L layers of H cells, an output layer (V, H)."""
+
+    cell: str
+    vocab_size: int
+    embedding_size: int
+    hidden_size: int
+    layers: int
+
+    MAX_SIZE: ClassVar[int] = 16384
+
+    def __post_init__(self) -> None:
+        require(
+            self.cell in CELLS, f"the cell is {self.cell!r}", f"choose one of {', '.join(CELLS)}"
+        )
+        check_number("the vocabulary's size", self.vocab_size, 1, MAX_VOCABULARY)
+        check_number("--embed", self.embedding_size, 1, self.MAX_SIZE)
+        check_number("--hidden", self.hidden_size, 1, self.MAX_SIZE)
+        check_number("--layers", self.layers, 1, 64)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the model's arrays; see ``spec.parameter_shapes``."""
+        return parameter_shapes(
+            self.cell, self.vocab_size, self.embedding_size, self.hidden_size, self.layers
+        )
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model learns."""
+        return sum(prod(shape) for shape in self.shapes().values())
+
+    def describe(self) -> str:
+        """Cell, layers and width, as in ``lstm 1x512``."""
+        return f"{self.cell} {self.layers}×{self.hidden_size}"
+
+
+@dataclass(frozen=True)
+class TrainConfig(_Settings):
+    """How a run trains. Exactly one of ``epochs``, ``steps`` and ``minutes`` is the budget."""
+
+    batch: int
+    """B, parallel streams."""
+    bptt: int
+    """T, characters per stream and step through which the gradient flows."""
+    epochs: float | None
+    steps: int | None
+    minutes: float | None
+    learning_rate: float
+    """Peak rate of Muon, for the recurrent layers' matrices."""
+    adam_rate: float
+    """Peak rate of AdamW, for embedding, biases and output layer."""
+    warmup_steps: int
+    final_rate: float
+    """The rate at the end of the budget, as a share of the peak."""
+    weight_decay: float
+    dropout: float
+    """Share of units dropped, the same ones at all T steps (locked dropout, Gal 2016)."""
+    clip: float
+    """Greatest norm of the gradient."""
+    averaging: float
+    """Decay of the moving average of the weights, per step."""
+    val_fraction: float
+    patience: int
+    """Evaluations without a better validation after which the run stops; 0 never stops."""
+    keep: int
+    """How many of the latest checkpoints stay, beside the best."""
+    seed: int
+    device: str
+    precision: str
+
+    def __post_init__(self) -> None:
+        check_number("--batch", self.batch, 1, 65536)
+        check_number("--bptt", self.bptt, 1, 65536)
+        budgets = [b for b in (self.epochs, self.steps, self.minutes) if b is not None]
+        require(
+            len(budgets) == 1,
+            f"{len(budgets)} budgets are given",
+            "give one of --epochs, --steps and --minutes",
+        )
+        check_number("the budget", budgets[0], 0, low_allowed=False)
+        check_number("--lr", self.learning_rate, 0, 10, low_allowed=False)
+        check_number("--adam-lr", self.adam_rate, 0, 10, low_allowed=False)
+        check_number("--warmup", self.warmup_steps, 0)
+        check_number("--final-rate", self.final_rate, 0, 1)
+        check_number("--weight-decay", self.weight_decay, 0, 1)
+        check_number("--dropout", self.dropout, 0, 0.95)
+        check_number("--clip", self.clip, 0, low_allowed=False)
+        check_number("--averaging", self.averaging, 0, 0.99999)
+        check_number("--val-fraction", self.val_fraction, 0, 0.9)
+        check_number("--patience", self.patience, 0)
+        check_number("--keep", self.keep, 1, 1_000_000)
+        check_number("--seed", self.seed, 0, 2**63 - 1)
+        require(
+            self.precision in PRECISIONS,
+            f"--precision is {self.precision!r}",
+            f"choose one of {', '.join(PRECISIONS)}",
+        )
