@@ -1,0 +1,81 @@
+"""Files that are either the old one or the new one, never half of each."""
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from charlstm.errors import CharlstmError
+
+MAX_JSON_BYTES = 1 << 26
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a new file and see it onto the disk."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """See a folder's entries onto the disk, where the system knows how."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path`` in one step: a reader sees the old content or the new."""
+    work = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    try:
+        write_durably(work, data)
+        os.replace(work, path)
+    except BaseException:
+        work.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def make_work_folder(parent: Path, prefix: str) -> Path:
+    """A new folder to write in before it gets its name; ``tempfile`` would make it private."""
+    work = parent / f"{prefix}{secrets.token_hex(4)}"
+    work.mkdir()
+    return work
+
+
+def to_json(value: object) -> bytes:
+    """JSON in ASCII, so that no reader's encoding matters; NaN is refused."""
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode("ascii")
+
+
+def parse_json(data: bytes, source: Path) -> dict[str, Any]:
+    """The JSON object in ``data``.
+
+    Raises:
+        CharlstmError: it is no JSON object, or is nested too deep; ``source`` is named.
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise CharlstmError(f"{source} is damaged: it does not hold a JSON object")
+    return value
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of at most 64 MiB."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_JSON_BYTES:
+            raise CharlstmError(f"{path} is damaged: {size:,} bytes, {MAX_JSON_BYTES:,} at most")
+        return parse_json(path.read_bytes(), path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CharlstmError(f"{path} cannot be read: {reason}") from None
