@@ -1,0 +1,213 @@
+"""Checkpoints: a folder of safetensors and JSON, complete or not there at all.
+
+A checkpoint is never changed once it has its name. ``manifest.json`` holds size and SHA-256 of
+every other file, and a digest of itself, so a file that was cut, altered or swapped is noticed
+before a number of it is used. Nothing is ever unpickled. docs/checkpoints.md gives the format.
+"""
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from charlstm.config import ModelConfig
+from charlstm.errors import CharlstmError
+from charlstm.files import (
+    MAX_JSON_BYTES,
+    make_work_folder,
+    parse_json,
+    read_json,
+    sync_folder,
+    to_json,
+    write_durably,
+)
+from charlstm.vocab import Vocabulary
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+MODEL_JSON, MODEL_TENSORS = "model.json", "model.safetensors"
+TRAIN_JSON, TRAIN_TENSORS = "train.json", "train.safetensors"
+REMEDY = "use another checkpoint of the run, or train again"
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """All that sampling, scoring and inspecting need."""
+
+    config: ModelConfig
+    vocab: Vocabulary
+    weights: dict[str, NDArray[np.float32]]
+    """By the names of ``ModelConfig.shapes``; the averaged weights."""
+    excerpt: str
+    """The start of the held-out text: what ``inspect`` reads when given nothing."""
+    training: dict[str, Any]
+    """Where it comes from: run, corpus, step, epoch, val_loss (nats per character) …"""
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """What only resuming needs."""
+
+    tensors: Arrays
+    values: dict[str, Any]
+
+
+def write_checkpoint(folder: Path, model: ModelFile, state: TrainState) -> Path:
+    """Write a checkpoint below ``folder``; return its path once it is complete on disk.
+
+    The files are written and synced in a temporary folder, which is then renamed: whenever the
+    process dies, there is a whole checkpoint of that name or none.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written; nothing is left behind.
+    """
+    model_json = {
+        "format": FORMAT,
+        "model": model.config.to_dict(),
+        "vocabulary": {"kind": model.vocab.kind, "symbols": model.vocab.symbols},
+        "training": model.training,
+        "excerpt": model.excerpt,
+    }
+    files = {
+        MODEL_JSON: to_json(model_json),
+        MODEL_TENSORS: save(dict(model.weights)),
+        TRAIN_JSON: to_json(state.values),
+        TRAIN_TENSORS: save(state.tensors),
+    }
+    step = int(model.training["step"])
+    work = make_work_folder(folder, ".writing-")
+    try:
+        for name, data in files.items():
+            write_durably(work / name, data)
+        write_durably(work / MANIFEST, to_json(_manifest(files)))
+        sync_folder(work)
+        target = _free_name(folder, f"step-{step:08d}")
+        os.rename(work, target)
+        sync_folder(folder)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return target
+
+
+def _free_name(folder: Path, name: str) -> Path:
+    """``name``, or ``name-2`` …: a resumed run may come to a step that was saved before."""
+    target, number = folder / name, 1
+    while target.exists():
+        number += 1
+        target = folder / f"{name}-{number}"
+    return target
+
+
+def _manifest(files: dict[str, bytes]) -> dict[str, Any]:
+    entries = {
+        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in sorted(files.items())
+    }
+    body = {"format": FORMAT, "files": entries}
+    return {**body, "sha256": hashlib.sha256(to_json(body)).hexdigest()}
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / MANIFEST
+    manifest = read_json(file)
+    found = manifest.get("format")
+    if isinstance(found, int) and found > FORMAT:
+        raise CharlstmError(
+            f"{path} has format {found}; this charlstm reads up to {FORMAT}", "update charlstm"
+        )
+    body = {key: manifest[key] for key in ("format", "files") if key in manifest}
+    if hashlib.sha256(to_json(body)).hexdigest() != manifest.get("sha256"):
+        raise CharlstmError(f"{file} is damaged: its checksum does not match", REMEDY)
+    entries: dict[str, Any] = body["files"]
+    return entries
+
+
+def _read_checked(path: Path, manifest: dict[str, Any], name: str) -> bytes:
+    file = path / name
+    expected = manifest.get(name)
+    if not isinstance(expected, dict):
+        raise CharlstmError(f"{file} is not named in {MANIFEST}", REMEDY)
+    try:
+        # The size is checked first: no more memory is taken than the manifest vouches for.
+        size = file.stat().st_size
+        if size != expected.get("bytes"):
+            raise CharlstmError(
+                f"{file} is damaged: it has {size:,} bytes, not {expected.get('bytes'):,}", REMEDY
+            )
+        data = file.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CharlstmError(f"{file} cannot be read: {reason}", REMEDY) from None
+    if hashlib.sha256(data).hexdigest() != expected.get("sha256"):
+        raise CharlstmError(f"{file} is damaged: its checksum does not match", REMEDY)
+    return data
+
+
+def _tensors(data: bytes, file: Path) -> Arrays:
+    try:
+        return load(data)
+    except (SafetensorError, ValueError, KeyError, OverflowError, MemoryError) as error:
+        raise CharlstmError(f"{file} is damaged: {error}", REMEDY) from None
+
+
+def read_model(path: Path) -> ModelFile:
+    """Read the model of the checkpoint at ``path``.
+
+    Raises:
+        CharlstmError: a file is missing, altered, of a later format, or does not fit the others.
+    """
+    manifest = _read_manifest(path)
+    source = path / MODEL_JSON
+    content = parse_json(_read_checked(path, manifest, MODEL_JSON), source)
+    config = ModelConfig.from_dict(content.get("model"), str(source))
+    vocab = _vocabulary(content.get("vocabulary"), source)
+    if len(vocab) != config.vocab_size:
+        raise CharlstmError(
+            f"{source} is damaged: {len(vocab)} symbols, {config.vocab_size} stated", REMEDY
+        )
+    excerpt, training = content.get("excerpt"), content.get("training")
+    if not isinstance(excerpt, str) or not isinstance(training, dict):
+        raise CharlstmError(f"{source} is damaged: excerpt or training is missing", REMEDY)
+    shapes = config.shapes()
+    floats = config.parameters * 4
+    stated = manifest.get(MODEL_TENSORS, {}).get("bytes", 0)
+    if not floats <= stated <= floats + MAX_JSON_BYTES:
+        raise CharlstmError(
+            f"{path / MODEL_TENSORS} is damaged: {stated:,} bytes do not hold "
+            f"{config.parameters:,} parameters",
+            REMEDY,
+        )
+    file = path / MODEL_TENSORS
+    weights = _tensors(_read_checked(path, manifest, MODEL_TENSORS), file)
+    found = {name: array.shape for name, array in weights.items()}
+    if found != shapes or any(array.dtype != np.float32 for array in weights.values()):
+        raise CharlstmError(f"{file} is damaged: its arrays do not fit the settings", REMEDY)
+    if not all(np.isfinite(array).all() for array in weights.values()):
+        raise CharlstmError(f"{file} holds numbers that are not finite", REMEDY)
+    return ModelFile(config, vocab, weights, excerpt, training)
+
+
+def _vocabulary(value: object, source: Path) -> Vocabulary:
+    if isinstance(value, dict):
+        symbols, kind = value.get("symbols"), value.get("kind")
+        if isinstance(symbols, str) and kind in ("characters", "bytes"):
+            return Vocabulary(symbols, kind)
+    raise CharlstmError(f"{source} is damaged: its vocabulary cannot be read", REMEDY)
+
+
+def read_train_state(path: Path) -> TrainState:
+    """Read what resuming needs from the checkpoint at ``path``; raises as ``read_model``."""
+    manifest = _read_manifest(path)
+    values = parse_json(_read_checked(path, manifest, TRAIN_JSON), path / TRAIN_JSON)
+    tensors = _tensors(_read_checked(path, manifest, TRAIN_TENSORS), path / TRAIN_TENSORS)
+    return TrainState(tensors, values)

@@ -1,0 +1,81 @@
+"""``metrics.jsonl``: a run's events as JSON lines, readable by anything, whole after a kill."""
+
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from charlstm import files
+from charlstm.events import Event, RunFinished, StepDone
+
+STEP_SECONDS = 0.5
+STEP_SHARE = 1 / 2000
+"""Steps are logged at this share of the time so far: a long run's file stays small."""
+
+
+def event_to_dict(event: Event) -> dict[str, Any]:
+    """An event as a JSON object; ``event`` is its name in snake case, NaN becomes null."""
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
+    return {"event": name, **{k: _plain(v) for k, v in dataclasses.asdict(event).items()}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class MetricsLog:
+    """Appends events to a run's file, thinning the steps out."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="ascii")
+        self._next_step_at = 0.0
+
+    def write(self, event: Event) -> None:
+        """Log one event; a full disk loses the line, not the run."""
+        if isinstance(event, StepDone):
+            if event.seconds < self._next_step_at:
+                return
+            self._next_step_at = event.seconds * (1 + STEP_SHARE) + STEP_SECONDS
+        try:
+            self._file.write(json.dumps(event_to_dict(event), allow_nan=False) + "\n")
+            self._file.flush()
+        except OSError:
+            if isinstance(event, RunFinished):
+                raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def cut_metrics(path: Path, step: int) -> None:
+    """Drop what was logged after ``step``, and a last line that a kill left unfinished.
+
+    A resumed run takes those steps again.
+    """
+    kept = [line for line in read_lines(path) if line.get("step", 0) <= step]
+    text = "".join(json.dumps(line) + "\n" for line in kept)
+    files.replace_file(path, text.encode("ascii"))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The events of a metrics file; lines that are no JSON object are passed over."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    lines = []
+    for line in text.splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            lines.append(value)
+    return lines

@@ -1,0 +1,304 @@
+"""Runs: folders below ``checkpoints/`` with their configuration, metrics and checkpoints.
+
+checkpoints/NAME/
+  run.json            settings, corpus, budget; written before the first step
+  metrics.jsonl       one event a line
+  checkpoints.json    which checkpoints are best, last and kept; replaced in one step
+  step-00000200/ …    checkpoints, see ``checkpoint``
+  lock                held by the process that trains
+"""
+
+import datetime
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from charlstm import checkpoint, files
+from charlstm.config import ModelConfig, TrainConfig
+from charlstm.corpus import Reading
+from charlstm.errors import CharlstmError, UsageError
+
+ROOT = Path("checkpoints")
+RUN_FILE, METRICS_FILE, POINTER_FILE = "run.json", "metrics.jsonl", "checkpoints.json"
+RUN_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many steps a run takes in all, and between two validations.
+
+    Both may depend on the speed that was measured in the first seconds; ``known_at`` is the step
+    at which they became known, so that a run repeated from its start repeats that too.
+    """
+
+    total_steps: int | None = None
+    evaluate_every: int | None = None
+    known_at: int = 0
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """``run.json``: everything needed to begin the run again from nothing."""
+
+    model: ModelConfig
+    train: TrainConfig
+    reading: Reading
+    digest: str
+    """Of the corpus."""
+    characters: int
+    created: str
+    budget: Budget = Budget()
+    init_from: str | None = None
+    """The checkpoint whose weights the run began with."""
+
+
+@dataclass(frozen=True)
+class Pointers:
+    """Names of a run's checkpoints; ``kept`` in the order they were written."""
+
+    best: str | None = None
+    last: str | None = None
+    kept: tuple[str, ...] = ()
+
+
+def safe_name(name: str) -> str:
+    """A run's name from any text: letters, digits, dot, dash and underscore."""
+    cleaned = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip(".-_")
+    return cleaned[:60] or "run"
+
+
+def create_run(root: Path, name: str, run: RunFile) -> Path:
+    """Make the folder of a new run, ``name`` or ``name-2`` …; nothing is ever overwritten."""
+    root.mkdir(parents=True, exist_ok=True)
+    name = safe_name(name)
+    work = files.make_work_folder(root, ".new-")
+    try:
+        write_run_file(work, run)
+        number = 1
+        while True:
+            target = root / (name if number == 1 else f"{name}-{number}")
+            number += 1
+            if target.exists():
+                continue
+            try:
+                os.rename(work, target)
+            except OSError:
+                if target.exists():  # another process took the name in between
+                    continue
+                raise
+            files.sync_folder(root)
+            return target
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def write_run_file(run: Path, content: RunFile) -> None:
+    """Put ``run.json`` in place in one step."""
+    value = {
+        "format": RUN_FORMAT,
+        "created": content.created,
+        "model": content.model.to_dict(),
+        "train": content.train.to_dict(),
+        "corpus": {
+            "sources": list(content.reading.sources),
+            "encoding": content.reading.encoding,
+            "bytes": content.reading.as_bytes,
+            "digest": content.digest,
+            "characters": content.characters,
+        },
+        "budget": {
+            "total_steps": content.budget.total_steps,
+            "evaluate_every": content.budget.evaluate_every,
+            "known_at": content.budget.known_at,
+        },
+        "init_from": content.init_from,
+    }
+    files.replace_file(run / RUN_FILE, files.to_json(value))
+
+
+def read_run_file(run: Path) -> RunFile:
+    """Read ``run.json``.
+
+    Raises:
+        CharlstmError: it is missing, damaged, or from a later version.
+    """
+    path = run / RUN_FILE
+    value = files.read_json(path)
+    found = value.get("format")
+    if isinstance(found, int) and found > RUN_FORMAT:
+        raise CharlstmError(
+            f"{path} has format {found}; this charlstm reads up to {RUN_FORMAT}", "update charlstm"
+        )
+    try:
+        corpus, budget = value["corpus"], value["budget"]
+        return RunFile(
+            model=ModelConfig.from_dict(value["model"], str(path)),
+            train=TrainConfig.from_dict(value["train"], str(path)),
+            reading=Reading(
+                tuple(str(s) for s in corpus["sources"]),
+                str(corpus["encoding"]),
+                bool(corpus["bytes"]),
+            ),
+            digest=str(corpus["digest"]),
+            characters=int(corpus["characters"]),
+            created=str(value["created"]),
+            budget=Budget(
+                _optional_int(budget["total_steps"]),
+                _optional_int(budget["evaluate_every"]),
+                int(budget["known_at"]),
+            ),
+            init_from=value["init_from"],
+        )
+    except (KeyError, TypeError, ValueError):
+        raise CharlstmError(f"{path} is damaged", "start a new run") from None
+
+
+def _optional_int(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def now() -> str:
+    """The time for ``created``: UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+# -- checkpoints of a run ----------------------------------------------------------------------
+
+
+def read_pointers(run: Path) -> Pointers:
+    """The run's checkpoints; found by looking if ``checkpoints.json`` cannot be read."""
+    try:
+        value = files.read_json(run / POINTER_FILE)
+        kept = tuple(name for name in value["kept"] if _is_checkpoint_name(name))
+        best, last = value["best"], value["last"]
+        if (best in kept or best is None) and (last in kept or last is None):
+            return Pointers(best, last, kept)
+    except (CharlstmError, KeyError, TypeError):
+        pass
+    kept = tuple(sorted(p.parent.name for p in run.glob(f"step-*/{checkpoint.MANIFEST}")))
+    last = kept[-1] if kept else None
+    return Pointers(last, last, kept)
+
+
+def _is_checkpoint_name(name: object) -> bool:
+    return isinstance(name, str) and re.fullmatch(r"step-\d+(-\d+)?", name) is not None
+
+
+def add_checkpoint(run: Path, saved: Path, *, best: bool, keep: int) -> Pointers:
+    """Point to a new checkpoint and delete those that nothing points to any more."""
+    old = read_pointers(run)
+    pointers = replace(old, last=saved.name, best=saved.name if best else old.best)
+    latest = [*old.kept, saved.name][-keep:]
+    kept = [n for n in (*old.kept, saved.name) if n in latest or n == pointers.best]
+    pointers = replace(pointers, kept=tuple(kept))
+    value = {"best": pointers.best, "last": pointers.last, "kept": list(pointers.kept)}
+    files.replace_file(run / POINTER_FILE, files.to_json(value))
+    for path in [*run.glob("step-*"), *run.glob(".writing-*")]:
+        if path.name not in pointers.kept:
+            shutil.rmtree(path, ignore_errors=True)
+    return pointers
+
+
+# -- finding runs ------------------------------------------------------------------------------
+
+
+def list_runs(root: Path = ROOT) -> list[Path]:
+    """All runs below ``root``, the most recently written first."""
+    if not root.is_dir():
+        return []
+    runs = [p for p in root.iterdir() if (p / RUN_FILE).is_file() and not p.name.startswith(".")]
+    return sorted(runs, key=last_written, reverse=True)
+
+
+def last_written(run: Path) -> float:
+    """When the run last saved a checkpoint, or was made; seconds since the epoch."""
+    for name in (POINTER_FILE, RUN_FILE):
+        try:
+            return (run / name).stat().st_mtime
+        except OSError:
+            continue
+    return 0.0
+
+
+def find_run(name: str | None, root: Path = ROOT) -> Path:
+    """The run called ``name``: a folder, a name below ``root``, or the newest run for None."""
+    if name is None:
+        runs = list_runs(root)
+        if not runs:
+            raise CharlstmError(
+                f"there is no run under {root}/ yet", "make one: charlstm train YOUR.txt"
+            )
+        return runs[0]
+    for path in (Path(name), root / name):
+        if (path / RUN_FILE).is_file():
+            return path
+    known = ", ".join(run.name for run in list_runs(root)[:5])
+    raise CharlstmError(
+        f"there is no run {name!r}",
+        f"runs under {root}/: {known}" if known else "see charlstm runs",
+    )
+
+
+def find_checkpoint(name: str | None, root: Path = ROOT) -> Path:
+    """The checkpoint that ``name`` means: a checkpoint's folder, or the best one of a run.
+
+    Raises:
+        CharlstmError: there is none; the message says what there is.
+    """
+    if name is not None:
+        for path in (Path(name), root / name):
+            if (path / checkpoint.MANIFEST).is_file():
+                return path
+    if name is None:
+        for run in list_runs(root):
+            if best := read_pointers(run).best:
+                return run / best
+    run = find_run(name, root)
+    pointers = read_pointers(run)
+    if pointers.best is None:
+        raise CharlstmError(
+            f"the run {run} has no checkpoint yet",
+            f"wait for its first, or go on with it: charlstm train --resume -c {run}",
+        )
+    return run / pointers.best
+
+
+def resume_order(run: Path) -> Iterator[Path]:
+    """The checkpoints to resume from, the last one first, then the ones before it."""
+    pointers = read_pointers(run)
+    names = [*pointers.kept]
+    if pointers.last in names:
+        names.remove(pointers.last)
+        names.append(pointers.last)
+    for name in reversed(names):
+        yield run / name
+
+
+@contextmanager
+def lock(run: Path) -> Iterator[None]:
+    """Hold a run for training. The system lets go of the lock when the process ends.
+
+    Raises:
+        UsageError: another process trains into the run.
+    """
+    with (run / "lock").open("a+b") as file:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(
+                f"another process is training into {run}", "wait for it, or start a new run"
+            ) from None
+        yield
