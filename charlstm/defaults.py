@@ -1,0 +1,103 @@
+"""The settings a run gets when the user leaves them open, by size of the text, and advice."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from charlstm.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model's size and how long and how strictly it trains. docs/training.md has the figures."""
+
+    hidden_size: int
+    layers: int
+    embedding_size: int
+    batch: int
+    bptt: int
+    dropout: float
+    characters: int
+    """Characters read in all: the default budget is this many, over the corpus's size."""
+
+
+PRESETS = {
+    "tiny": Preset(128, 1, 32, 16, 64, 0.1, 1_500_000),
+    "small": Preset(256, 1, 64, 32, 64, 0.2, 5_000_000),
+    "medium": Preset(512, 1, 64, 32, 64, 0.3, 12_000_000),
+    "large": Preset(1024, 1, 64, 64, 64, 0.5, 20_000_000),
+}
+MAX_EPOCHS = 40.0
+
+
+def default_preset(characters: int) -> str:
+    """The preset for a text of this size: a small text would only be learnt by heart."""
+    if characters < 20_000:
+        return "tiny"
+    if characters < 100_000:
+        return "small"
+    return "medium"
+
+
+def train_defaults(preset: Preset) -> dict[str, Any]:
+    """``TrainConfig`` fields that a user may leave open, without the budget."""
+    return {
+        "batch": preset.batch,
+        "bptt": preset.bptt,
+        "dropout": preset.dropout,
+        "learning_rate": 0.04,
+        "adam_rate": 0.01,
+        "warmup_steps": 20,
+        "final_rate": 0.01,
+        "weight_decay": 0.0,
+        "clip": 1.0,
+        "averaging": 0.99,
+        "val_fraction": 0.1,
+        "patience": 8,
+        "keep": 1,
+    }
+
+
+def default_epochs(preset: Preset, characters: int) -> float:
+    """Enough to read the preset's number of characters, but at least once and at most 40 times."""
+    return min(MAX_EPOCHS, max(1.0, round(preset.characters / max(1, characters), 1)))
+
+
+def advice(model: ModelConfig, counts: Sequence[int], batch: int, bptt: int) -> list[str]:
+    """What a user might want to know before the run starts, a sentence each."""
+    notes: list[str] = []
+    characters = sum(counts)
+    if model.parameters > 30 * characters:
+        notes.append(
+            f"{model.parameters:,} parameters for {characters:,} characters: the model will "
+            "learn the text by heart; more text or a smaller --hidden would help"
+        )
+    rare = sum(1 for count in counts if 0 < count < 5)
+    if rare:
+        notes.append(
+            f"{rare} of {len(counts)} characters occur fewer than 5 times: the model will hardly "
+            "learn them"
+        )
+    needed, present = memory_needed(model, batch, bptt), memory_present()
+    if present is not None and needed > 0.8 * present:
+        notes.append(
+            f"training wants about {needed / 2**30:.1f} GiB of memory and {present / 2**30:.1f} "
+            "GiB are there: use a smaller --hidden, --batch or --bptt"
+        )
+    return notes
+
+
+def memory_needed(model: ModelConfig, batch: int, bptt: int) -> int:
+    """Bytes, roughly: weights, gradients, average, two moments, a rollback copy, activations."""
+    copies = 10
+    per_character = 16 * model.hidden_size * model.layers + 3 * model.vocab_size
+    return 4 * (copies * model.parameters + batch * bptt * per_character) + (300 << 20)
+
+
+def memory_present() -> int | None:
+    """Bytes of memory in this machine, where the system tells."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None

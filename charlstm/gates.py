@@ -1,0 +1,255 @@
+"""What a model's gates do at each character of a text: traces in, report out.
+
+A gate unit is left-saturated (shut) at a step when its activation is below 0.1, right-saturated
+(open) when it is above 0.9 (Karpathy, Johnson & Fei-Fei 2015, section 4.1).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.config import check_number
+from charlstm.engine import Array, Engine, chunks
+from charlstm.errors import CharlstmError
+from charlstm.events import GateSaturation
+from charlstm.sampling import read, surprise_bits
+from charlstm.spec import LEFT_SATURATED, RIGHT_SATURATED
+from charlstm.vocab import Ids
+
+TRACE_CHUNK = 512
+"""Steps traced at once: memory does not grow with the text."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Below ``left`` a gate counts as shut, above ``right`` as open."""
+
+    left: float = LEFT_SATURATED
+    right: float = RIGHT_SATURATED
+
+    def __post_init__(self) -> None:
+        check_number("--left", self.left, 0, 1)
+        check_number("--right", self.right, 0, 1)
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """Gate saturation over a text of T characters; L layers, G gates, H units.
+
+    The values of a position are those at the step that reads its character.
+    """
+
+    cell: str
+    gates: tuple[str, ...]
+    thresholds: Thresholds
+    symbols: tuple[str, ...]
+    """(T,) the characters read."""
+    warmup: int
+    """Characters read before the first one, which are counted nowhere."""
+    mean: NDArray[np.float64]
+    """(T, L, G) mean activation over the layer's units."""
+    left: NDArray[np.float64]
+    """(T, L, G) share of the layer's units below the left threshold."""
+    right: NDArray[np.float64]
+    """(T, L, G) share of the layer's units above the right threshold."""
+    unit_left: NDArray[np.float64]
+    """(L, G, H) share of the text's steps at which the unit is left-saturated."""
+    unit_right: NDArray[np.float64]
+    """(L, G, H) share of the text's steps at which the unit is right-saturated."""
+    unit_mean: NDArray[np.float64]
+    """(L, G, H) mean activation over the text."""
+    time_constant: NDArray[np.float64] | None
+    """(L, H) tau = -1 / mean(ln forget), in characters: after tau steps 1/e of c is left."""
+    surprise_bits: NDArray[np.float64]
+    """(T,) -log2 p of each character given those before it; NaN where nothing came before."""
+
+    @property
+    def layers(self) -> int:
+        """L."""
+        return int(self.mean.shape[1])
+
+    @property
+    def hidden_size(self) -> int:
+        """H."""
+        return int(self.unit_left.shape[2])
+
+    def summary(self) -> tuple[GateSaturation, ...]:
+        """Saturation of each layer's gates over the whole text."""
+        return tuple(
+            GateSaturation(
+                layer=layer,
+                gate=gate,
+                left=float(self.left[:, layer, g].mean()),
+                right=float(self.right[:, layer, g].mean()),
+                mean=float(self.mean[:, layer, g].mean()),
+            )
+            for layer in range(self.layers)
+            for g, gate in enumerate(self.gates)
+        )
+
+    def to_dict(self, checkpoint: str) -> dict[str, Any]:
+        """The JSON of ``charlstm inspect --json``; see docs/inspect.md."""
+        return {
+            "checkpoint": checkpoint,
+            "cell": self.cell,
+            "layers": self.layers,
+            "hidden_size": self.hidden_size,
+            "thresholds": {"left": self.thresholds.left, "right": self.thresholds.right},
+            "warmup": self.warmup,
+            "characters": [
+                {
+                    "position": t,
+                    "character": symbol,
+                    "surprise_bits": _number(self.surprise_bits[t]),
+                    "layers": [
+                        {
+                            gate: {
+                                "mean": float(self.mean[t, layer, g]),
+                                "left": float(self.left[t, layer, g]),
+                                "right": float(self.right[t, layer, g]),
+                            }
+                            for g, gate in enumerate(self.gates)
+                        }
+                        for layer in range(self.layers)
+                    ],
+                }
+                for t, symbol in enumerate(self.symbols)
+            ],
+            "units": [
+                {
+                    "layer": layer,
+                    "gate": gate,
+                    "left": self.unit_left[layer, g].tolist(),
+                    "right": self.unit_right[layer, g].tolist(),
+                }
+                for layer in range(self.layers)
+                for g, gate in enumerate(self.gates)
+            ],
+            "time_constant": None
+            if self.time_constant is None
+            else [[_number(tau) for tau in layer] for layer in self.time_constant],
+        }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def measure_gates(
+    engine: Engine,
+    ids: Ids,
+    symbols: tuple[str, ...],
+    warmup: Ids,
+    thresholds: Thresholds = Thresholds(),
+    unit: int | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> GateReport:
+    """Read ``warmup`` and then ``ids`` (T,), T >= 1, and report on the gates at ``ids``.
+
+    With ``unit``, the shares and means of a position are those of this one unit of each layer.
+
+    Raises:
+        CharlstmError: there is nothing to read, or the cell has no gates.
+    """
+    spec = engine.spec
+    if not len(ids):
+        raise CharlstmError("there is no text to inspect", "give at least one character")
+    if not spec.gates:
+        raise CharlstmError(f"the cell {spec.name} has no gates", "inspect another model")
+    steps, layers, size = len(ids), engine.config.layers, engine.config.hidden_size
+    per_step = {
+        name: np.empty((steps, layers, len(spec.gates))) for name in ("mean", "left", "right")
+    }
+    per_unit = {
+        name: np.zeros((layers, len(spec.gates), size)) for name in ("mean", "left", "right")
+    }
+    log_forget = np.zeros((layers, size))
+    bits = np.full(steps, np.nan)
+    state = engine.initial_state()
+    logits: Array | None = None
+    if len(warmup):
+        place = read(engine, warmup)
+        state, logits = place.state, place.logits
+    done = 0
+    for chunk in chunks(ids, TRACE_CHUNK):
+        places = slice(done, done + len(chunk))
+        trace, chunk_logits, state = engine.trace(chunk, state)
+        shut, open_ = trace.gates < thresholds.left, trace.gates > thresholds.right
+        for name, values in (("mean", trace.gates), ("left", shut), ("right", open_)):
+            counted = values if unit is None else values[..., unit : unit + 1]
+            per_step[name][places] = counted.mean(axis=-1, dtype=np.float64)
+            per_unit[name] += values.sum(axis=0, dtype=np.float64)
+        if "forget" in spec.gates:
+            forget = trace.gates[:, :, spec.gates.index("forget")].astype(np.float64)
+            log_forget += np.log(np.maximum(forget, np.finfo(np.float32).tiny)).sum(axis=0)
+        if logits is not None:
+            bits[done] = surprise_bits(logits, chunk[:1])[0]
+        bits[done + 1 : done + len(chunk)] = surprise_bits(chunk_logits[:-1], chunk[1:])
+        logits = chunk_logits[-1:]
+        done += len(chunk)
+        progress(done)
+    with np.errstate(divide="ignore"):
+        time_constant = -steps / np.minimum(log_forget, -0.0)
+    return GateReport(
+        cell=spec.name,
+        gates=spec.gates,
+        thresholds=thresholds,
+        symbols=symbols,
+        warmup=len(warmup),
+        mean=per_step["mean"],
+        left=per_step["left"],
+        right=per_step["right"],
+        unit_left=per_unit["left"] / steps,
+        unit_right=per_unit["right"] / steps,
+        unit_mean=per_unit["mean"] / steps,
+        time_constant=time_constant if "forget" in spec.gates else None,
+        surprise_bits=bits,
+    )
+
+
+def findings(report: GateReport) -> list[str]:
+    """What the numbers say, a sentence each."""
+    sentences: list[str] = []
+    for layer in range(report.layers):
+        for g, gate in enumerate(report.gates):
+            left, right = report.unit_left[layer, g], report.unit_right[layer, g]
+            always_open, always_shut = int((right > 0.9).sum()), int((left > 0.9).sum())
+            balance = f"{_percent(left.mean())} of the time shut and {_percent(right.mean())} open"
+            extremes = (
+                f"{_units(always_open)} open, {_units(always_shut)} shut at over nine tenths of "
+                "the characters"
+            )
+            sentences.append(f"Layer {layer + 1}, {gate} gate: {balance}; {extremes}.")
+        if report.time_constant is not None:
+            tau = np.sort(report.time_constant[layer])
+            sentences.append(
+                f"Layer {layer + 1}, memory: half of the units keep c for less than "
+                f"{_characters(float(np.median(tau)))} (time constant of the forget gate), the "
+                f"longest for {_characters(float(tau[-1]))}."
+            )
+    return sentences
+
+
+def longest_memory(report: GateReport, count: int) -> list[tuple[int, int, float]]:
+    """The units with the greatest time constants: (layer, unit, tau in characters)."""
+    if report.time_constant is None:
+        return []
+    order = np.argsort(-report.time_constant, axis=None, kind="stable")[:count]
+    size = report.hidden_size
+    return [(int(i) // size, int(i) % size, float(report.time_constant.flat[i])) for i in order]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}%"
+
+
+def _units(count: int) -> str:
+    return "no unit is" if not count else "1 unit is" if count == 1 else f"{count} units are"
+
+
+def _characters(tau: float) -> str:
+    return "ever" if math.isinf(tau) else f"{tau:,.1f} characters"

@@ -1,0 +1,61 @@
+"""A sample that grows a few characters at a time while a model trains."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from charlstm.checkpoint import ModelFile
+from charlstm.engine import Engine
+from charlstm.sampling import SamplingConfig, draw, opening, read
+from charlstm.vocab import StreamDecoder, Vocabulary
+
+CHARACTERS_PER_SECOND = 40
+CHARACTERS = 600
+"""After so many the model of that moment begins a new text."""
+TEMPERATURE = 0.8
+MOST_AT_ONCE = 40
+
+
+class GrowingSample:
+    """The text that the model writes; it grows with the clock, at a reader's pace.
+
+    ``take_model`` is called for the weights each time a new text begins.
+    """
+
+    def __init__(
+        self,
+        take_model: Callable[[], ModelFile],
+        seed: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.text = ""
+        self.step = 0
+        """The step whose weights write."""
+        self._take_model = take_model
+        self._seed = seed
+        self._clock = clock
+        self._due_at = clock()
+        self._ids: Iterator[int] = iter(())
+        self._decoder = StreamDecoder(Vocabulary(" "))
+
+    def grow(self, step: int) -> None:
+        """Draw the characters that the time since the last call allows."""
+        elapsed = self._clock() - self._due_at
+        wanted = min(MOST_AT_ONCE, int(elapsed * CHARACTERS_PER_SECOND))
+        if wanted:
+            self._due_at = self._clock()
+        for _ in range(wanted):
+            symbol = next(self._ids, None)
+            if symbol is None:
+                self._begin(step)
+                symbol = next(self._ids)
+            self.text += self._decoder.feed(symbol)
+
+    def _begin(self, step: int) -> None:
+        model = self._take_model()
+        engine = Engine(model.config, dict(model.weights))
+        place = read(engine, opening(model.vocab))
+        config = SamplingConfig(temperature=TEMPERATURE)
+        drawn = draw(engine, place, config, self._seed + step, CHARACTERS)
+        self._ids = (int(ids[0]) for ids, _ in drawn)
+        self._decoder = model.vocab.decoder()
+        self.text, self.step = "", step

@@ -1,0 +1,135 @@
+"""A trained model in Python: generate, score, inspect."""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from charlstm.checkpoint import ModelFile, read_model
+from charlstm.config import check_number
+from charlstm.engine import Engine
+from charlstm.gates import GateReport, Thresholds, measure_gates
+from charlstm.runs import find_checkpoint
+from charlstm.sampling import (
+    SamplingConfig,
+    StopFilter,
+    as_text,
+    draw,
+    opening,
+    read,
+)
+from charlstm.scoring import Score, score
+from charlstm.vocab import Ids, UnknownPolicy
+
+DEFAULT_LENGTH = 1000
+MAX_SEED = 2**32
+
+
+class Model:
+    """A checkpoint's model. Reading it never runs code from it, and never imports torch."""
+
+    def __init__(self, file: ModelFile, path: Path) -> None:
+        self.file = file
+        self.path = path
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model has learnt."""
+        return self.file.config.parameters
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The NumPy engine with this model's weights, made when first needed."""
+        return Engine(self.file.config, dict(self.file.weights))
+
+    def generate(
+        self,
+        prime: str = "",
+        *,
+        length: int | None = DEFAULT_LENGTH,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repeat_penalty: float = 1.0,
+        repeat_window: int = 64,
+        stop: Sequence[str] = (),
+        seed: int | None = None,
+        unknown: UnknownPolicy = "error",
+    ) -> Iterator[str]:
+        """Continue ``prime``; yields the new text, a character at a time.
+
+        ``length`` is in characters (bytes for a byte model), or None for a text without end.
+        The same seed gives the same text.
+
+        Raises:
+            UsageError: a number is out of its range.
+            CharlstmError: ``prime`` has a character that the model never saw.
+        """
+        config = SamplingConfig(temperature, top_k, top_p, min_p, repeat_penalty, repeat_window)
+        if length is not None:
+            check_number("--length", length, 0)
+        chosen = new_seed() if seed is None else seed
+        check_number("--seed", chosen, 0)
+        vocab = self.file.vocab
+        ids = vocab.encode(prime, unknown)
+        place = read(self.engine, ids if len(ids) else opening(vocab))
+        drawn = (int(i[0]) for i, _ in draw(self.engine, place, config, chosen, length))
+        return as_text(drawn, vocab.decoder(), StopFilter(stop))
+
+    def score(
+        self, text: str, *, window: int | None = None, unknown: UnknownPolicy = "error"
+    ) -> Score:
+        """Nats, bits and perplexity of ``text``; see ``scoring`` for the two protocols."""
+        return score(self.engine, self.file.vocab.encode(text, unknown), window)
+
+    def inspect(
+        self,
+        text: str | None = None,
+        *,
+        warmup: str | None = None,
+        thresholds: Thresholds = Thresholds(),
+        unknown: UnknownPolicy = "error",
+        unit: int | None = None,
+    ) -> GateReport:
+        """Gate saturation at each character of ``text``, or of the stored held-out excerpt.
+
+        ``warmup`` is read first and not counted. Left out, it is the held-out excerpt, or, when
+        that is what is inspected, its first fifth; give an empty string for a cold start.
+        ``unit`` narrows the values of each position to one unit of each layer.
+        """
+        vocab = self.file.vocab
+        ids, before = self.inspected(text, warmup, unknown)
+        symbols = tuple(vocab.symbols[i] for i in ids)
+        return measure_gates(self.engine, ids, symbols, before, thresholds, unit)
+
+    def inspected(
+        self, text: str | None, warmup: str | None, unknown: UnknownPolicy = "error"
+    ) -> tuple[Ids, Ids]:
+        """The ids that ``inspect`` reports on, and those it reads before them."""
+        vocab = self.file.vocab
+        excerpt = vocab.encode(self.file.excerpt)
+        if text is None:
+            lead = len(excerpt) // 5 if warmup is None else 0
+            ids, before = excerpt[lead:], excerpt[:lead]
+        else:
+            ids, before = vocab.encode(text, unknown), excerpt
+        if warmup is not None:
+            before = vocab.encode(warmup, unknown)
+        return ids, before.astype(np.int64)
+
+
+def load(path: str | Path | None = None) -> Model:
+    """Load a model: a run's folder, one of its checkpoints, a name under ``checkpoints/``.
+
+    None is the newest run. Raises ``CharlstmError`` if there is none, or it is damaged.
+    """
+    found = find_checkpoint(None if path is None else str(path))
+    return Model(read_model(found), found)
+
+
+def new_seed() -> int:
+    """A seed for a text that was given none; small enough to be typed again."""
+    return secrets.randbelow(MAX_SEED)
