@@ -1,0 +1,85 @@
+"""Where and in which number format a model trains."""
+
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from charlstm.config import ModelConfig
+from charlstm.errors import UsageError
+from charlstm.train.network import LanguageModel
+
+TRIALS = 3
+WORTHWHILE = 1.1
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A device and the format of its matrix products; weights and losses stay float32."""
+
+    device: torch.device
+    name: str
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The context that forward passes run in."""
+        reduced = self.name == "bfloat16"
+        context: AbstractContextManager[None] = torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=reduced, cache_enabled=False
+        )
+        return context
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is the first GPU, or the CPU.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        return torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise UsageError(
+            f"the device {name!r} is not available here", "use --device cpu or --device auto"
+        ) from None
+    return device
+
+
+def choose_precision(
+    name: str, device: torch.device, config: ModelConfig, batch: int, bptt: int
+) -> Precision:
+    """``auto`` is bfloat16 if it is a tenth faster than float32 in a trial of some steps."""
+    if name != "auto":
+        return Precision(device, name)
+    full, reduced = Precision(device, "float32"), Precision(device, "bfloat16")
+    model = LanguageModel(config).to(device)
+    model.initialise(torch.Generator())
+    ids = torch.zeros(bptt, batch, dtype=torch.int64, device=device)
+    try:
+        seconds = {p: _seconds(model, ids, p) for p in (full, reduced)}
+    except RuntimeError:  # a device without bfloat16
+        return full
+    return reduced if seconds[reduced] * WORTHWHILE < seconds[full] else full
+
+
+def _seconds(model: LanguageModel, ids: torch.Tensor, precision: Precision) -> float:
+    """Best time of a forward and backward pass, after one that is not counted."""
+    best = float("inf")
+    for trial in range(TRIALS + 1):
+        start = time.perf_counter()
+        with precision.autocast():
+            logits, _ = model(ids, model.initial_state(ids.shape[1]))
+        loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), ids.flatten())
+        loss.backward()  # type: ignore[no-untyped-call]
+        model.output_bias.grad.sum().item()  # type: ignore[union-attr]  # waits for a GPU
+        if trial:
+            best = min(best, time.perf_counter() - start)
+    return best

@@ -1,0 +1,92 @@
+"""The language model in torch: embedding, recurrent layers, output layer."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from charlstm.config import ModelConfig
+from charlstm.spec import CELLS
+from charlstm.train.cells import CELL_LAYERS, LSTMLayer
+
+
+class LanguageModel(nn.Module):
+    """p(next character | all before it).
+
+    Shapes: T steps, B streams, V vocabulary, E embedding, H hidden, L layers, S states.
+    Parameters are named as in ``spec.parameter_shapes``, so ``state_dict`` is what a checkpoint
+    stores.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.embedding_size))
+        make = CELL_LAYERS[config.cell]
+        sizes = [config.embedding_size] + [config.hidden_size] * (config.layers - 1)
+        self.layers = nn.ModuleList(make(size, config.hidden_size) for size in sizes)
+        self.output_weight = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
+        self.output_bias = nn.Parameter(torch.empty(config.vocab_size))
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw the weights of an untrained model."""
+        nn.init.normal_(self.embedding, generator=generator)
+        for layer in self.layers:
+            assert isinstance(layer, LSTMLayer)
+            layer.initialise(generator)
+        bound = self.config.hidden_size**-0.5
+        nn.init.uniform_(self.output_weight, -bound, bound, generator=generator)
+        nn.init.zeros_(self.output_bias)
+
+    def initial_state(self, batch: int) -> Tensor:
+        """The state before any character: zeros (L, S, B, H)."""
+        states = len(CELLS[self.config.cell].states)
+        shape = (self.config.layers, states, batch, self.config.hidden_size)
+        return torch.zeros(shape, device=self.embedding.device)
+
+    def forward(
+        self, ids: Tensor, state: Tensor, masks: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Read T characters of each of B streams.
+
+        Args:
+            ids: (T, B) int64.
+            state: (L, S, B, H).
+            masks: (L, B, H), what each layer's output is multiplied by, the same at every step
+                (locked dropout, Gal & Ghahramani 2016); None for no dropout.
+
+        Returns:
+            Logits of the next characters (T, B, V), and the state (L, S, B, H).
+        """
+        x = nn.functional.embedding(ids, self.embedding)  # (T, B, E)
+        states = []
+        for index, layer in enumerate(self.layers):
+            x, layer_state = layer(x, state[index])  # (T, B, H)
+            states.append(layer_state)
+            if masks is not None:
+                x = x * masks[index].to(x.dtype)
+        logits = nn.functional.linear(x, self.output_weight, self.output_bias)  # (T, B, V)
+        return logits, torch.stack(states)
+
+    def dropout_masks(self, batch: int, share: float, generator: torch.Generator) -> Tensor | None:
+        """Masks for ``forward``: 0 with probability ``share``, else 1 / (1 - share)."""
+        if share == 0:
+            return None
+        kept = torch.empty(self.config.layers, batch, self.config.hidden_size)
+        kept.bernoulli_(1 - share, generator=generator).div_(1 - share)
+        return kept.to(self.embedding.device)
+
+
+def to_arrays(model: LanguageModel) -> dict[str, NDArray[np.float32]]:
+    """The weights as NumPy arrays, copied."""
+    return {
+        name: tensor.detach().to("cpu", torch.float32).numpy().copy()
+        for name, tensor in model.named_parameters()
+    }
+
+
+def load_arrays(model: LanguageModel, arrays: dict[str, NDArray[np.float32]]) -> None:
+    """Set the weights from NumPy arrays."""
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            tensor.copy_(torch.from_numpy(arrays[name]))

@@ -1,0 +1,173 @@
+"""Begin a run, or go on with one: everything that comes before the training loop."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from charlstm import runs
+from charlstm.batches import fit_streams
+from charlstm.checkpoint import ModelFile, read_model, read_train_state
+from charlstm.config import ModelConfig, TrainConfig
+from charlstm.corpus import Corpus
+from charlstm.errors import CharlstmError, UsageError
+from charlstm.runs import Budget, RunFile
+from charlstm.train.device import Precision, choose_device, choose_precision
+from charlstm.train.network import LanguageModel, load_arrays, to_arrays
+from charlstm.train.trainer import Trainer
+from charlstm.vocab import Vocabulary
+
+
+def begin(
+    corpus: Corpus,
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    *,
+    root: Path = runs.ROOT,
+    name: str | None = None,
+    init_from: Path | None = None,
+) -> Trainer:
+    """Make a new run: its folder, its settings on disk, its untrained model.
+
+    What the settings leave open is decided here and written down: B and T that fit the text,
+    the device and its precision. With ``init_from`` the model's shape is that checkpoint's.
+
+    Raises:
+        CharlstmError: the text is too short, or ``init_from`` cannot be read.
+    """
+    train_ids, _ = corpus.split(train_config.val_fraction)
+    batch, bptt = fit_streams(len(train_ids), train_config.batch, train_config.bptt)
+    source = None
+    if init_from is not None:
+        source = read_model(init_from)
+        model_config = replace(source.config, vocab_size=len(corpus.vocab))
+    device = choose_device(train_config.device)
+    precision = choose_precision(train_config.precision, device, model_config, batch, bptt)
+    train_config = replace(
+        train_config, batch=batch, bptt=bptt, device=device.type, precision=precision.name
+    )
+    run = RunFile(
+        model=model_config,
+        train=train_config,
+        reading=corpus.reading,
+        digest=corpus.digest,
+        characters=len(corpus),
+        created=runs.now(),
+        budget=_budget(train_config, len(train_ids)),
+        init_from=None if init_from is None else str(init_from.absolute()),
+    )
+    path = runs.create_run(root, name or corpus.name, run)
+    return _trainer(path, run, corpus, source)
+
+
+def resume(path: Path, corpus: Corpus, budget: TrainConfig | None = None) -> Trainer:
+    """Go on with the run at ``path`` from its last complete checkpoint.
+
+    ``budget`` has the settings with another budget than the run's own, to extend it. A damaged
+    checkpoint is passed over for the one before it; ``Trainer.notices`` says so. A run that was
+    stopped before its first checkpoint begins again from its settings.
+
+    Raises:
+        CharlstmError: the corpus is not the run's, or no checkpoint can be read.
+        UsageError: the new budget ends before the step the run has reached.
+    """
+    run = runs.read_run_file(path)
+    if corpus.digest != run.digest:
+        raise CharlstmError(
+            f"the corpus has changed since the run {path.name} began "
+            f"({run.characters:,} characters then, {len(corpus):,} now)",
+            f"bring the old text back, or start a new run with --init-from {path}",
+        )
+    if budget is not None:
+        train_ids, _ = corpus.split(budget.val_fraction)
+        run = replace(run, train=budget, budget=_budget(budget, len(train_ids)))
+    source = None
+    if run.init_from is not None and not runs.read_pointers(path).kept:
+        source = read_model(Path(run.init_from))
+    trainer = _trainer(path, run, corpus, source)
+    failures: list[str] = []
+    for candidate in runs.resume_order(path):
+        try:
+            trainer.restore(read_model(candidate), read_train_state(candidate))
+            break
+        except CharlstmError as error:
+            failures.append(str(error))
+    else:
+        if failures:
+            raise CharlstmError(
+                f"no checkpoint of {path} can be read ({failures[0]})", "start a new run"
+            )
+    trainer.notices = tuple(f"passed over a checkpoint: {failure}" for failure in failures)
+    if budget is not None:
+        _extend(trainer, path, run)
+    return trainer
+
+
+def _extend(trainer: Trainer, path: Path, run: RunFile) -> None:
+    done = trainer.progress.step
+    total = run.budget.total_steps
+    if total is not None and total <= done:
+        raise UsageError(
+            f"the new budget is {total:,} steps, and the run has done {done:,}",
+            "give a budget for the whole run, larger than what is done",
+        )
+    if total is None and run.train.minutes is not None:
+        spent = trainer.progress.seconds / 60
+        if run.train.minutes <= spent:
+            raise UsageError(
+                f"the new budget is {run.train.minutes:g} minutes, and the run has taken "
+                f"{spent:.1f}",
+                "give a budget for the whole run, larger than what is done",
+            )
+    runs.write_run_file(path, run)
+
+
+def _budget(config: TrainConfig, characters: int) -> Budget:
+    if config.steps is not None:
+        return Budget(total_steps=config.steps)
+    if config.epochs is not None:
+        steps = config.epochs * characters / (config.batch * config.bptt)
+        return Budget(total_steps=max(1, math.ceil(steps)))
+    return Budget()
+
+
+def _trainer(path: Path, run: RunFile, corpus: Corpus, source: ModelFile | None) -> Trainer:
+    device = choose_device(run.train.device)
+    generator = torch.Generator().manual_seed(run.train.seed)
+    model = LanguageModel(run.model)
+    model.initialise(generator)
+    if source is not None:
+        load_arrays(model, transplant(source, corpus.vocab, to_arrays(model)))
+    average = LanguageModel(run.model)
+    average.load_state_dict(model.state_dict())
+    return Trainer(
+        path,
+        run,
+        corpus,
+        model.to(device),
+        average.to(device).requires_grad_(False),
+        Precision(device, run.train.precision),
+    )
+
+
+def transplant(
+    source: ModelFile, vocab: Vocabulary, fresh: dict[str, NDArray[np.float32]]
+) -> dict[str, NDArray[np.float32]]:
+    """A source's weights for another vocabulary, mapped character by character.
+
+    Recurrent layers are taken as they are. The rows of the embedding and of the output layer
+    follow their characters; a character that the source did not have keeps its fresh row.
+    """
+    weights = {name: array.copy() for name, array in source.weights.items()}
+    theirs = {symbol: i for i, symbol in enumerate(source.vocab.symbols)}
+    shared = [(i, theirs[s]) for i, s in enumerate(vocab.symbols) if s in theirs]
+    if not shared:
+        raise UsageError("the two texts have no character in common", "train without --init-from")
+    new, old = map(list, zip(*shared, strict=True))
+    for name in ("embedding", "output_weight", "output_bias"):
+        weights[name] = fresh[name].copy()
+        weights[name][new] = source.weights[name][old]
+    return weights

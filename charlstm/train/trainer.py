@@ -1,0 +1,453 @@
+"""The training loop: truncated BPTT as a generator of events."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from charlstm import runs
+from charlstm.batches import Streams
+from charlstm.checkpoint import ModelFile, TrainState, read_model, write_checkpoint
+from charlstm.corpus import Corpus
+from charlstm.engine import Engine
+from charlstm.errors import CharlstmError
+from charlstm.events import (
+    BudgetFixed,
+    Evaluated,
+    Event,
+    GateSaturation,
+    RolledBack,
+    RunFinished,
+    RunStarted,
+    Saved,
+    SaveFailed,
+    StepDone,
+)
+from charlstm.gates import measure_gates
+from charlstm.runs import Budget, RunFile
+from charlstm.train.device import Precision
+from charlstm.train.network import LanguageModel, load_arrays, to_arrays
+from charlstm.train.optimiser import Optimiser, rate_share, update_average
+from charlstm.train.validate import quick_stateful_loss, stateful_loss
+
+EVALUATIONS = 30
+"""How often a run is validated at most, spread evenly over its budget."""
+EVALUATION_SHARE = 0.03
+"""At most this share of the time goes into validating."""
+QUICK_VAL_CHARACTERS = 200_000
+"""The validations during training read at most this much, from the held-out part's start."""
+FINAL_VAL_CHARACTERS = 500_000
+EXCERPT_CHARACTERS = 1_500
+GATE_CHARACTERS = 500
+"""Of the excerpt, for the gates that are measured with each validation."""
+REPORT_SECONDS = 0.2
+SAVE_SECONDS = 60.0
+MEASURED_STEPS, MEASURED_SECONDS = 5, 3.0
+"""After both, the speed is known well enough to fix a budget in minutes."""
+MAX_ROLLBACKS = 3
+ROLLBACK_RATE = 0.5
+
+
+@dataclass
+class Progress:
+    """The scalars that change as a run goes on; all of them are in ``train.json``."""
+
+    step: int = 0
+    position: int = 0
+    """Characters that each stream has read; see ``batches``."""
+    best_loss: float | None = None
+    best_step: int = 0
+    evaluations_since_best: int = 0
+    rate_scale: float = 1.0
+    rollbacks: int = 0
+    seconds: float = 0.0
+
+
+class Trainer:
+    """One run, from wherever it stands to the end of its budget.
+
+    ``run`` yields events and never prints. At a yield everything stands still, so whoever reads
+    the events may look at the model without a lock.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        run: RunFile,
+        corpus: Corpus,
+        model: LanguageModel,
+        average: LanguageModel,
+        precision: Precision,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.path = path
+        self.run_file = run
+        self.progress = Progress()
+        self.notices: tuple[str, ...] = ()
+        """What the user should know before the run goes on."""
+        self.average = average
+        """The moving average of the weights: what is validated, saved and sampled."""
+        self._config = run.train
+        self._vocab = corpus.vocab
+        self._train_ids, self._val_ids = corpus.split(run.train.val_fraction)
+        self._streams = Streams(self._train_ids, run.train.batch, run.train.bptt)
+        self._model = model
+        self._precision = precision
+        self._optimiser = Optimiser(model, run.train)
+        self._dropout = torch.Generator().manual_seed(run.train.seed)
+        self._state = model.initial_state(run.train.batch)
+        self._budget = run.budget
+        self._clock = clock
+        self._stop = False
+        self._nats = torch.zeros((), device=precision.device)
+        self._pending_steps = 0
+        self._saved_step: int | None = None
+        self._saved_seconds = 0.0
+        self._evaluation_seconds = 0.0
+        held_out = self._val_ids if len(self._val_ids) > 1 else self._train_ids
+        self._excerpt = np.asarray(held_out[:EXCERPT_CHARACTERS]).astype(np.int64)
+
+    # -- the loop --------------------------------------------------------------------------
+
+    def run(self) -> Iterator[Event]:
+        """Train to the end of the budget, or until ``request_stop``.
+
+        Raises:
+            CharlstmError: the loss is not finite before there is anything to go back to.
+        """
+        begun = self._clock() - self.progress.seconds
+        yield self._started()
+        if self.progress.step == 0:
+            yield from self._evaluate_and_save(begun)
+        good = self._capture()
+        first_step, measured_from = self.progress.step, self._clock()
+        estimated = False
+        reason = "budget"
+        last_report = self._clock()
+        gradient_norm: Tensor = torch.zeros(())
+        while self._steps_left():
+            if self._stop:
+                reason = "stopped"
+                break
+            gradient_norm = self._take_step()
+            now = self._clock()
+            self.progress.seconds = now - begun
+            done = self.progress.step - first_step
+            if not estimated and (
+                done >= MEASURED_STEPS and now - measured_from >= MEASURED_SECONDS
+            ):
+                estimated = True
+                yield self._fix_budget((now - measured_from) / done)
+            evaluate = self._evaluation_due()
+            if not (evaluate or now - last_report >= REPORT_SECONDS):
+                continue
+            report = self._report(gradient_norm, now - last_report)
+            last_report = now
+            if not math.isfinite(report.loss):
+                rolled_back = self._roll_back(good)
+                if rolled_back is None:
+                    reason = "diverged"
+                    break
+                yield rolled_back
+                continue
+            yield report
+            if evaluate:
+                yield from self._evaluate_and_save(begun)
+                good = self._capture()
+                last_report = self._clock()
+                if self._out_of_patience():
+                    reason = "patience"
+                    break
+            elif now - begun - self._saved_seconds >= SAVE_SECONDS:
+                yield self._save(best=False)
+        yield from self._finish(reason, begun)
+
+    def request_stop(self) -> None:
+        """Finish the step, save, and end; safe to call from a signal handler."""
+        self._stop = True
+
+    def _take_step(self) -> Tensor:
+        """One step of truncated BPTT; returns the norm of the gradient before clipping."""
+        config, progress = self._config, self.progress
+        batch = self._streams.read(progress.position)
+        device = self._precision.device
+        inputs = torch.from_numpy(batch.inputs).to(device)  # (T, B)
+        targets = torch.from_numpy(batch.targets).to(device)
+        masks = self._model.dropout_masks(config.batch, config.dropout, self._dropout)
+        with self._precision.autocast():
+            logits, state = self._model(inputs, self._state, masks)
+        loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._state = state.detach().float()  # h and c go on into the next batch
+        norm = nn.utils.clip_grad_norm_(self._model.parameters(), config.clip)
+        share = rate_share(progress.step, self._known_total(), config) * progress.rate_scale
+        self._optimiser.step(share)
+        update_average(self.average, self._model, config.averaging, progress.step)
+        progress.step += 1
+        progress.position += config.bptt
+        self._nats += loss.detach()  # read only when it is reported: reading waits for a GPU
+        self._pending_steps += 1
+        return norm
+
+    # -- budget ----------------------------------------------------------------------------
+
+    def _known_total(self) -> int | None:
+        """The budget as the schedule sees it.
+
+        A budget in steps or epochs is known from the start. One in minutes is known from the step
+        at which it was measured, also when the run is repeated from its beginning.
+        """
+        if self._config.minutes is not None and self.progress.step < self._budget.known_at:
+            return None
+        return self._budget.total_steps
+
+    def _steps_left(self) -> bool:
+        total = self._budget.total_steps
+        return total is None or self.progress.step < total
+
+    def _fix_budget(self, step_seconds: float) -> BudgetFixed:
+        """Settle, once, what depends on the speed; estimate how long the whole run takes."""
+        done, spent = self.progress.step, self.progress.seconds
+        total, every = self._budget.total_steps, self._budget.evaluate_every
+        if total is None:
+            assert self._config.minutes is not None
+            left = self._config.minutes * 60 - spent - self._final_seconds()
+            # As many validations as will be made below, or fewer.
+            left -= min(EVALUATION_SHARE * left, EVALUATIONS * self._evaluation_seconds)
+            total = done + max(1, int(left / step_seconds))
+        if every is None:
+            affordable = self._evaluation_seconds / (EVALUATION_SHARE * step_seconds)
+            every = max(1, round(total / EVALUATIONS), math.ceil(affordable))
+            self._budget = Budget(total, every, done)
+            self.run_file = replace(self.run_file, budget=self._budget)
+            runs.write_run_file(self.path, self.run_file)
+        remaining = total - done
+        return BudgetFixed(
+            total_steps=total,
+            epochs=self._streams.epoch(total * self._config.bptt),
+            seconds=spent
+            + remaining * step_seconds
+            + remaining / every * self._evaluation_seconds
+            + self._final_seconds(),
+        )
+
+    def _final_seconds(self) -> float:
+        """A guess of the time that the final contiguous pass takes."""
+        characters = min(len(self._val_ids), FINAL_VAL_CHARACTERS)
+        work = 2 * self.run_file.model.parameters * characters
+        return work / 5e10
+
+    # -- validation ------------------------------------------------------------------------
+
+    def _evaluation_due(self) -> bool:
+        step, budget = self.progress.step, self._budget
+        if step == budget.total_steps:
+            return True
+        known = budget.evaluate_every is not None and step >= budget.known_at
+        return known and step % (budget.evaluate_every or 1) == 0
+
+    def _evaluate_and_save(self, begun: float) -> Iterator[Event]:
+        start = self._clock()
+        progress = self.progress
+        improved = True
+        if len(self._val_ids) > 1:
+            held_out = self._val_ids[:QUICK_VAL_CHARACTERS]
+            loss = quick_stateful_loss(self.average, held_out, self._precision)
+            improved = progress.best_loss is None or loss < progress.best_loss
+            if improved:
+                progress.best_loss, progress.best_step = loss, progress.step
+                progress.evaluations_since_best = 0
+            else:
+                progress.evaluations_since_best += 1
+            gates = self._gates()
+            self._evaluation_seconds = self._clock() - start
+            progress.seconds = self._clock() - begun
+            assert progress.best_loss is not None
+            yield Evaluated(
+                step=progress.step,
+                epoch=self._streams.epoch(progress.position),
+                val_loss=loss,
+                best_loss=progress.best_loss,
+                best_step=progress.best_step,
+                improved=improved,
+                seconds=progress.seconds,
+                gates=gates,
+            )
+        yield self._save(best=improved)
+
+    def _gates(self) -> tuple[GateSaturation, ...]:
+        engine = Engine(self.run_file.model, dict(to_arrays(self.average)))
+        if not engine.spec.gates:
+            return ()
+        ids = self._excerpt[:GATE_CHARACTERS]
+        lead = len(ids) // 5
+        symbols = tuple(self._vocab.symbols[i] for i in ids[lead:])
+        return measure_gates(engine, ids[lead:], symbols, ids[:lead]).summary()
+
+    def _out_of_patience(self) -> bool:
+        patience = self._config.patience
+        return 0 < patience <= self.progress.evaluations_since_best
+
+    # -- reports ---------------------------------------------------------------------------
+
+    def _started(self) -> RunStarted:
+        config = self._config
+        return RunStarted(
+            name=self.path.name,
+            model=self.run_file.model.describe(),
+            parameters=self.run_file.model.parameters,
+            train_characters=len(self._train_ids),
+            val_characters=len(self._val_ids),
+            vocab_size=len(self._vocab),
+            batch=config.batch,
+            bptt=config.bptt,
+            precision=self._precision.name,
+            device=str(self._precision.device),
+            threads=torch.get_num_threads(),
+            step=self.progress.step,
+            total_steps=self._budget.total_steps,
+        )
+
+    def _report(self, gradient_norm: Tensor, elapsed: float) -> StepDone:
+        progress, config = self.progress, self._config
+        steps, self._pending_steps = self._pending_steps, 0
+        loss = self._nats.item() / steps
+        self._nats.zero_()
+        share = rate_share(progress.step - 1, self._known_total(), config) * progress.rate_scale
+        return StepDone(
+            step=progress.step,
+            total_steps=self._budget.total_steps,
+            epoch=self._streams.epoch(progress.position),
+            loss=loss,
+            learning_rate=config.learning_rate * share,
+            gradient_norm=gradient_norm.item(),
+            chars_per_second=steps * config.batch * config.bptt / max(elapsed, 1e-9),
+            seconds=progress.seconds,
+        )
+
+    def _finish(self, reason: str, begun: float) -> Iterator[Event]:
+        saved = True
+        if self._saved_step != self.progress.step:
+            event = self._save(best=len(self._val_ids) < 2)
+            saved = isinstance(event, Saved)
+            yield event
+        val_loss = None
+        best = runs.read_pointers(self.path).best
+        if reason != "stopped" and len(self._val_ids) > 1 and best is not None:
+            val_loss = self._final_loss(self.path / best)
+        self.progress.seconds = self._clock() - begun
+        yield RunFinished(
+            reason=reason,
+            step=self.progress.step,
+            epoch=self._streams.epoch(self.progress.position),
+            seconds=self.progress.seconds,
+            val_loss=val_loss,
+            best_step=self.progress.best_step,
+            path=self.path,
+            saved=saved,
+        )
+
+    def _final_loss(self, best: Path) -> float:
+        """The best checkpoint's loss by the contiguous pass, as it stands on disk."""
+        model = LanguageModel(self.run_file.model).to(self._precision.device)
+        load_arrays(model, dict(read_model(best).weights))
+        full = Precision(self._precision.device, "float32")
+        return stateful_loss(model, self._val_ids[:FINAL_VAL_CHARACTERS], full)
+
+    # -- state -----------------------------------------------------------------------------
+
+    def model_file(self) -> ModelFile:
+        """The averaged model as it stands now, as a checkpoint stores it."""
+        progress = self.progress
+        return ModelFile(
+            config=self.run_file.model,
+            vocab=self._vocab,
+            weights=to_arrays(self.average),
+            excerpt=self._vocab.decode(self._excerpt.tolist()),
+            training={
+                "run": self.path.name,
+                "step": progress.step,
+                "epoch": self._streams.epoch(progress.position),
+                "seconds": progress.seconds,
+                "best_loss": progress.best_loss,
+                "best_step": progress.best_step,
+            },
+        )
+
+    def _capture(self) -> tuple[ModelFile, TrainState]:
+        """Everything the run is, copied: what a checkpoint holds and a rollback needs."""
+        tensors: dict[str, Tensor] = {f"weights/{n}": p for n, p in self._model.named_parameters()}
+        tensors |= {f"optimiser/{n}": t for n, t in self._optimiser.state().items()}
+        tensors |= {"state": self._state, "dropout": self._dropout.get_state()}
+        arrays = {n: t.detach().cpu().numpy().copy() for n, t in tensors.items()}
+        values: dict[str, Any] = {
+            "progress": dict(vars(self.progress)),
+            "threads": torch.get_num_threads(),
+        }
+        return self.model_file(), TrainState(arrays, values)
+
+    def restore(self, model: ModelFile, state: TrainState) -> None:
+        """Go on from what ``_capture`` gave.
+
+        Raises:
+            CharlstmError: the arrays are not those of this run.
+        """
+        try:
+            tensors = {n: torch.from_numpy(a.copy()) for n, a in state.tensors.items()}
+            load_arrays(self.average, dict(model.weights))
+            with torch.no_grad():
+                for name, parameter in self._model.named_parameters():
+                    parameter.copy_(tensors[f"weights/{name}"])
+            prefix = "optimiser/"
+            self._optimiser.load_state(
+                {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            )
+            if tensors["state"].shape != self._state.shape:
+                raise ValueError("state")
+            self._state = tensors["state"].to(self._state.device)
+            self._dropout.set_state(tensors["dropout"])
+            self.progress = Progress(**state.values["progress"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CharlstmError(
+                f"the checkpoint's training state does not fit the run: {error}",
+                "resume from another checkpoint, or begin with --init-from",
+            ) from None
+        self._saved_step = self.progress.step
+        self._saved_seconds = self.progress.seconds
+        self._nats.zero_()
+        self._pending_steps = 0
+
+    def _roll_back(self, good: tuple[ModelFile, TrainState]) -> RolledBack | None:
+        """Go back to the last good state with a lower rate; None if that was tried enough."""
+        failed_at, rollbacks = self.progress.step, self.progress.rollbacks
+        scale, seconds = self.progress.rate_scale * ROLLBACK_RATE, self.progress.seconds
+        self.restore(*good)
+        self.progress.seconds = seconds
+        if rollbacks == MAX_ROLLBACKS:
+            return None
+        self.progress.rollbacks, self.progress.rate_scale = rollbacks + 1, scale
+        self._saved_step = None  # the checkpoint on disk has the old rate
+        return RolledBack(
+            step=failed_at,
+            to_step=self.progress.step,
+            rate_scale=scale,
+            reason="the loss is not finite",
+        )
+
+    def _save(self, *, best: bool) -> Event:
+        """Write a checkpoint and point to it; a full disk is reported, not raised."""
+        self._saved_seconds = self.progress.seconds
+        step = self.progress.step
+        try:
+            saved = write_checkpoint(self.path, *self._capture())
+            runs.add_checkpoint(self.path, saved, best=best, keep=self._config.keep)
+        except OSError as error:
+            return SaveFailed(step, (error.strerror or str(error)).lower())
+        self._saved_step = step
+        return Saved(step, saved, best)
