@@ -1,0 +1,1 @@
+"""What users see: the only folder that imports rich and plotext."""

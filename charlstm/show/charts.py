@@ -1,0 +1,73 @@
+"""Charts for the terminal, by plotext, as Rich text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import plotext
+from rich.text import Text
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points that belong together; ``line`` joins them."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    color: str
+    marker: str = "braille"
+    line: bool = True
+
+
+# plotext names the 16 terminal colours its own way.
+_COLORS = {"blue": "blue+", "dark_orange": "orange", "green": "green+", "magenta": "magenta+"}
+
+
+def chart(
+    series: Sequence[Series],
+    width: int,
+    height: int,
+    *,
+    x_limits: tuple[float, float],
+    y_limits: tuple[float, float],
+    x_ticks: Sequence[float],
+    y_ticks: Sequence[float],
+    tick_formats: tuple[str, str] = ("{:g}", "{:.2f}"),
+    color: bool = True,
+) -> Text:
+    """A chart of ``width`` by ``height`` cells, with axes left and below."""
+    figure = plotext.figure
+    figure.clear()
+    figure.theme("colorless")
+    figure.plot_size(width, height)
+    figure.axes(False, axis="x", side="upper")
+    figure.axes(False, axis="y", side="right")
+    for one in series:
+        if not len(one.x):
+            continue
+        marker = plotext.marker(one.marker, _COLORS.get(one.color, one.color))
+        points = figure.signal(list(one.x), list(one.y), marker=marker)
+        figure.draw(points.lines() if one.line and len(one.x) > 1 else points)
+    for axis, limits, ticks, form in (
+        ("x", x_limits, x_ticks, tick_formats[0]),
+        ("y", y_limits, y_ticks, tick_formats[1]),
+    ):
+        ruler = figure.ruler(axis)
+        ruler.lim(*limits)
+        ruler.ticks(list(ticks), [form.format(tick) for tick in ticks])
+    drawn = figure.build().string(colorless=not color)
+    return Text.from_ansi(drawn.rstrip("\n"), no_wrap=True, end="")
+
+
+def round_ticks(low: float, high: float, most: int) -> list[float]:
+    """At most ``most`` round numbers from ``low`` to ``high``."""
+    if not high > low or most < 1:
+        return [low]
+    step = 10.0**-12
+    for exponent in range(-12, 13):
+        for factor in (1, 2, 2.5, 5):
+            step = factor * 10.0**exponent
+            first = -(-low // step)
+            if (high // step) - first + 1 <= most:
+                return [i * step for i in range(int(first), int(high // step) + 1)] or [low]
+    return [low]

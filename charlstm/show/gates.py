@@ -1,0 +1,155 @@
+"""Gate saturation on a terminal: a line per character, Figure 3, what the numbers say."""
+
+import math
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from charlstm.gates import GateReport, findings, longest_memory
+from charlstm.show.bars import saturation_bar
+from charlstm.show.charts import Series, chart
+from charlstm.show.console import OPEN, SHUT
+from charlstm.show.text import symbol
+
+LAYER_COLORS = ("blue", "dark_orange", "green", "magenta")
+NUMBERS = 11
+"""Cells of `` 12%  34%``: shut and open beside a bar."""
+
+
+def print_report(
+    console: Console,
+    report: GateReport,
+    *,
+    layers: Iterable[int],
+    gates: tuple[str, ...],
+) -> None:
+    """The default view of ``charlstm inspect``."""
+    for line in _heading(report):
+        console.print(line)
+    for layer in layers:
+        for line in _characters(console, report, layer, gates):
+            console.print(line, no_wrap=True, crop=True)
+    console.print()
+    console.print(Text("Figure 3 of Karpathy, Johnson & Fei-Fei (2015): a dot per unit", "bold"))
+    console.print(
+        Text("across: share of characters at which it is open; up: at which it is shut", "dim")
+    )
+    console.print(figure_3(console, report, gates))
+    if memory := longest_memory(report, 5):
+        console.print(Text("Units with the longest memory (tau, characters)", style="bold"))
+        console.print(
+            Text(
+                "  ".join(
+                    f"layer {layer + 1} unit {unit}: {_tau(tau)}" for layer, unit, tau in memory
+                )
+            )
+        )
+        console.print()
+    for sentence in findings(report):
+        console.print(Text(sentence))
+
+
+def _tau(tau: float) -> str:
+    return "∞" if math.isinf(tau) else f"{tau:,.0f}"
+
+
+def _heading(report: GateReport) -> Iterator[Text]:
+    steps = len(report.symbols)
+    yield Text(
+        f"Gates of {report.cell} {report.layers}×{report.hidden_size} over {steps:,} characters"
+        + (f", after {report.warmup:,} of warm-up" if report.warmup else ", from zero state"),
+        style="bold",
+    )
+    limits = report.thresholds
+    legend = Text("share of a layer's units: ")
+    legend.append(f"█ shut, below {limits.left:g}", style=SHUT)
+    legend.append("  · between  ", style="dim")
+    legend.append(f"▒ open, above {limits.right:g}", style=OPEN)
+    yield legend
+
+
+def _characters(
+    console: Console, report: GateReport, layer: int, gates: tuple[str, ...]
+) -> Iterator[Text]:
+    """A line per character: sign, surprise, and a bar with two numbers per gate."""
+    indices = [report.gates.index(gate) for gate in gates]
+    steps = len(report.symbols)
+    place_width = len(str(max(steps - 1, 0)))
+    left_part = place_width + 1 + 2 + 6
+    room = (console.width - left_part) // len(gates) - 2
+    numbers = room - NUMBERS >= 6
+    bar_width = max(1, room - NUMBERS if numbers else room)
+    yield Text()
+    header = Text(f"{'':>{place_width}}   {'bits':>5} ", style="dim")
+    for gate in gates:
+        label = f"{gate} gate" if room >= len(gate) + 5 else gate[: room or 1]
+        cell = f"{label:<{bar_width}}" + ("   shut open" if numbers else "")
+        header.append(f" {cell} ")
+    yield Text(f"Layer {layer + 1}", style="bold")
+    yield header
+    for t, character in enumerate(report.symbols):
+        bits = report.surprise_bits[t]
+        line = Text(f"{t:>{place_width}} ", style="dim")
+        line.append(f"{symbol(character):<2}", style="bold")
+        line.append(f"{'':>5} " if math.isnan(bits) else f"{bits:>5.1f} ", style=_surprise(bits))
+        for g in indices:
+            left, right = report.left[t, layer, g], report.right[t, layer, g]
+            line.append(" ")
+            line.append_text(saturation_bar(left, right, bar_width))
+            if numbers:
+                line.append(f"  {100 * left:>4.0f}%", style=SHUT)
+                line.append(f" {100 * right:>3.0f}%", style=OPEN)
+            line.append(" ")
+        yield line
+
+
+def _surprise(bits: float) -> str:
+    return "" if math.isnan(bits) or bits < 4 else "bold red"
+
+
+def figure_3(console: Console, report: GateReport, gates: tuple[str, ...]) -> Table:
+    """One panel per gate, one dot per unit, one colour per layer; all dots have x + y <= 1."""
+    width = max(16, min(44, console.width // len(gates) - 1))
+    height = max(8, min(18, width // 2 + 1))
+    color = console.color_system is not None
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    panels: list[Text] = []
+    for gate in gates:
+        g = report.gates.index(gate)
+        series = [
+            Series(
+                f"layer {layer + 1}",
+                report.unit_right[layer, g].tolist(),
+                report.unit_left[layer, g].tolist(),
+                LAYER_COLORS[layer % len(LAYER_COLORS)],
+                line=False,
+            )
+            for layer in range(report.layers)
+        ]
+        panel = Text(f"{gate} gate\n", style="dim")
+        panel.append_text(
+            chart(
+                series,
+                width,
+                height,
+                x_limits=(0, 1),
+                y_limits=(0, 1),
+                x_ticks=(0, 0.5, 1),
+                y_ticks=(0, 0.5, 1),
+                tick_formats=("{:g}", "{:g}"),
+                color=color,
+            )
+        )
+        panels.append(panel)
+    columns = max(1, console.width // (width + 1))
+    for start in range(0, len(panels), columns):
+        grid.add_row(*panels[start : start + columns])
+    if report.layers > 1 and color:
+        legend = Text()
+        for layer in range(report.layers):
+            style = LAYER_COLORS[layer % len(LAYER_COLORS)]
+            legend.append(f"● layer {layer + 1}  ", style=style)
+        grid.add_row(legend)
+    return grid

@@ -1,0 +1,365 @@
+"""The live panel: a view of the events so far, drawn by Rich's own refresh thread."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from charlstm.events import (
+    BudgetFixed,
+    Evaluated,
+    Event,
+    RolledBack,
+    RunFinished,
+    RunStarted,
+    SaveFailed,
+    StepDone,
+)
+from charlstm.show.bars import saturation_bar
+from charlstm.show.charts import Series, chart, round_ticks
+from charlstm.show.console import OPEN, SHUT, TRAIN, VAL
+from charlstm.show.text import count, duration, printable
+
+REFRESHES_PER_SECOND = 5
+MOST_POINTS = 400
+NUMBERS_WIDTH = 30
+CHART_SECONDS = 1.0
+BITS_PER_NAT = 1.4426950408889634
+
+
+@dataclass
+class Curve:
+    """Points of a curve; when there are too many, neighbours are merged to their mean."""
+
+    x: list[float] = field(default_factory=list)
+    y: list[float] = field(default_factory=list)
+    _weight: int = 1
+    _pending: list[tuple[float, float]] = field(default_factory=list)
+
+    def add(self, x: float, y: float) -> None:
+        """Append a point."""
+        self._pending.append((x, y))
+        if len(self._pending) < self._weight:
+            return
+        self._append()
+        if len(self.x) >= MOST_POINTS:
+            pairs = range(0, len(self.x) - 1, 2)
+            # New lists, not changed ones: the refresh thread may be reading the old.
+            self.x, self.y = (
+                [(self.x[i] + self.x[i + 1]) / 2 for i in pairs],
+                [(self.y[i] + self.y[i + 1]) / 2 for i in pairs],
+            )
+            self._weight *= 2
+
+    def _append(self) -> None:
+        size = len(self._pending)
+        self.x.append(sum(x for x, _ in self._pending) / size)
+        self.y.append(sum(y for _, y in self._pending) / size)
+        self._pending = []
+
+
+@dataclass
+class View:
+    """What the panel shows: the events, folded."""
+
+    started: RunStarted | None = None
+    budget: BudgetFixed | None = None
+    latest: StepDone | None = None
+    evaluated: Evaluated | None = None
+    finished: RunFinished | None = None
+    notice: str = ""
+    train: Curve = field(default_factory=Curve)
+    val: Curve = field(default_factory=Curve)
+
+    def update(self, event: Event) -> None:
+        """Fold one more event in."""
+        match event:
+            case RunStarted():
+                self.started = event
+            case BudgetFixed():
+                self.budget = event
+            case StepDone():
+                self.latest = event
+                self.train.add(event.step, event.loss)
+            case Evaluated():
+                self.evaluated = event
+                self.val.add(event.step, event.val_loss)
+            case SaveFailed():
+                self.notice = f"could not save at step {event.step:,}: {event.reason}"
+            case RolledBack():
+                self.notice = (
+                    f"{event.reason} at step {event.step:,}: back to {event.to_step:,} with "
+                    f"{event.rate_scale:g} of the rate"
+                )
+            case RunFinished():
+                self.finished = event
+
+    @property
+    def step(self) -> int:
+        """The latest step that any event told."""
+        for event in (self.finished, self.latest, self.evaluated, self.started):
+            if event is not None:
+                return event.step
+        return 0
+
+    @property
+    def total_steps(self) -> int | None:
+        """The budget, once known."""
+        if self.budget is not None:
+            return self.budget.total_steps
+        return self.started.total_steps if self.started is not None else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The estimate, corrected by the time that the steps so far really took."""
+        if self.budget is None or self.latest is None or not self.latest.step:
+            return None
+        share = self.latest.step / self.budget.total_steps
+        guess = max(0.0, self.budget.seconds - self.latest.seconds)
+        measured = self.latest.seconds * (1 - share) / share
+        return (1 - share) * guess + share * measured
+
+
+class LivePanel:
+    """Draws a ``View`` in place while it changes; leaves the last state on the screen.
+
+    ``sample`` gives the text being written and the step whose weights write it.
+    """
+
+    def __init__(self, console: Console, sample: Callable[[], tuple[str, int]]) -> None:
+        self.view = View()
+        self._console = console
+        self._sample = sample
+        self._chart: tuple[object, Text] | None = None
+        self._live = Live(
+            console=console,
+            get_renderable=self.render,
+            refresh_per_second=REFRESHES_PER_SECOND,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start(refresh=False)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def render(self) -> RenderableType:
+        """The whole panel for the console's present size."""
+        width, height = self._console.width, self._console.height - 1
+        view = self.view
+        if view.started is None:
+            return Text("starting …")
+        gates = self._gates(width) if height >= 14 else []
+        numbers = self._numbers()
+        wide = width >= 60
+        fixed = 2 + len(gates) + 1
+        sample_lines = max(2, (height - fixed) // 3)
+        top = max(0, height - fixed - sample_lines - 1)
+        top = min(top, 24)
+        sample_lines = max(1, height - fixed - top - 1)
+        parts: list[RenderableType] = [self._header(width), self._progress(width)]
+        if top >= 5:
+            if wide:
+                grid = Table.grid(padding=(0, 1, 0, 0))
+                grid.add_column(width=width - NUMBERS_WIDTH - 1)
+                grid.add_column(width=NUMBERS_WIDTH)
+                side = Group(*numbers[:top])
+                grid.add_row(self._loss_chart(width - NUMBERS_WIDTH - 1, top), side)
+                parts.append(grid)
+            else:
+                lines = numbers[: max(3, top // 3)]
+                parts += lines
+                if top - len(lines) >= 5:
+                    parts.append(self._loss_chart(width, top - len(lines)))
+        else:
+            parts += numbers[:top]
+        parts += gates
+        parts += self._written(width, sample_lines)
+        parts.append(self._footer(width))
+        return Group(*parts)
+
+    def _header(self, width: int) -> Text:
+        started = self.view.started
+        assert started is not None
+        line = Text(no_wrap=True, overflow="ellipsis")
+        line.append(" charlstm ", style="bold reverse")
+        line.append(f" {started.name}", style="bold")
+        line.append(
+            f"  {started.model} · {count(started.parameters)} parameters · "
+            f"{count(started.train_characters)} characters · {started.precision}",
+            style="dim",
+        )
+        line.truncate(width, overflow="ellipsis")
+        return line
+
+    def _progress(self, width: int) -> Text:
+        view = self.view
+        total = view.total_steps
+        if view.finished is not None:
+            right = f" {_ENDINGS.get(view.finished.reason, view.finished.reason)} "
+        elif total is None:
+            right = " measuring the speed … "
+        else:
+            left = view.seconds_left
+            when = "" if left is None else f" {duration(left)} left"
+            right = f" {100 * view.step / total:3.0f}%{when} "
+        room = max(5, width - len(right) - 2)
+        share = 0.0 if not total else min(1.0, view.step / total)
+        filled = round(share * room)
+        line = Text(" ", no_wrap=True)
+        line.append("━" * filled, style=VAL)
+        line.append("─" * (room - filled), style="dim")
+        line.append(right)
+        line.truncate(width)
+        return line
+
+    def _numbers(self) -> list[Text]:
+        view = self.view
+        rows: list[tuple[str, str, str]] = []
+        latest, evaluated = view.latest, view.evaluated
+        rows.append(("training", f"{latest.loss:.4f}" if latest else "–", TRAIN))
+        if evaluated:
+            rows.append(("validation", f"{evaluated.val_loss:.4f}", VAL))
+            best = evaluated.best_loss
+            rows.append(("best", f"{best:.4f} nats", "bold"))
+            rows.append(("", f"{best * BITS_PER_NAT:.3f} bits/char", ""))
+            rows.append(("", f"perplexity {2.718281828459045**best:.2f}", ""))
+        total = view.total_steps
+        if latest:
+            of = f"/{total:,}" if total else ""
+            rows.append(("step", f"{latest.step:,}{of}", ""))
+            epochs = f" of {view.budget.epochs:.1f}" if view.budget else ""
+            rows.append(("epoch", f"{latest.epoch:.2f}{epochs}", ""))
+            rows.append(("speed", f"{latest.chars_per_second:,.0f} char/s", ""))
+            rows.append(("elapsed", duration(latest.seconds), ""))
+            rows.append(("learning rate", f"{latest.learning_rate:.4g}", ""))
+            rows.append(("gradient norm", f"{latest.gradient_norm:.3f}", ""))
+        lines = []
+        for name, value, style in rows:
+            line = Text(no_wrap=True)
+            line.append(f"{name:<14}", style="dim")
+            line.append(value, style=style)
+            lines.append(line)
+        return lines
+
+    def _loss_chart(self, width: int, height: int) -> Text:
+        """Drawn anew when there is news: a chart costs as much as all the rest together."""
+        view = self.view
+        bucket = int((view.latest.seconds if view.latest else 0.0) / CHART_SECONDS)
+        key = (width, height, bucket, len(view.val.x), view.total_steps, view.finished is None)
+        if self._chart is None or self._chart[0] != key:
+            self._chart = (key, self._draw_chart(width, height))
+        return self._chart[1]
+
+    def _draw_chart(self, width: int, height: int) -> Text:
+        view = self.view
+        x, y = list(view.train.x), list(view.train.y)
+        size = min(len(x), len(y))
+        x, y = x[:size], y[:size]
+        val_x, val_y = list(view.val.x), list(view.val.y)
+        val_size = min(len(val_x), len(val_y))
+        val_x, val_y = val_x[:val_size], val_y[:val_size]
+        if not size and not val_size:
+            return Text("\n" * (height - 1))
+        # The first steps fall from ln V; cut them off once there is more to see.
+        falling = sorted([*y, *val_y], reverse=True)
+        high = (
+            falling[min(len(falling) - 1, len(falling) // 12)] if len(falling) > 12 else falling[0]
+        )
+        low = falling[-1]
+        margin = 0.05 * (high - low) or 0.1
+        y_limits = (low - margin, high + margin)
+        last = max([*x, *val_x, 1.0])
+        first = min([*x, *val_x])
+        title = Text(no_wrap=True)
+        title.append("loss, nats per character   ", style="dim")
+        title.append("● training  ", style=TRAIN)
+        title.append("● validation", style=VAL)
+        title.truncate(width)
+        drawn = chart(
+            [
+                Series("training", x, y, TRAIN),
+                Series("validation", val_x, val_y, VAL),
+            ],
+            width,
+            height - 1,
+            x_limits=(first, max(last, first + 1)),
+            y_limits=y_limits,
+            x_ticks=round_ticks(first, max(last, first + 1), max(2, width // 14)),
+            y_ticks=round_ticks(*y_limits, max(2, height // 3)),
+            tick_formats=("{:,.0f}", "{:.2f}"),
+            color=self._console.color_system is not None,
+        )
+        title.append("\n")
+        return title.append_text(drawn)
+
+    def _gates(self, width: int) -> list[Text]:
+        evaluated = self.view.evaluated
+        if evaluated is None or not evaluated.gates:
+            return []
+        title = Text("gates on unseen text   ", style="dim", no_wrap=True)
+        title.append("█ shut, below 0.1   ", style=SHUT)
+        title.append("▒ open, above 0.9", style=OPEN)
+        title.truncate(width)
+        lines = [title]
+        layers = max(gate.layer for gate in evaluated.gates) + 1
+        for layer in range(layers):
+            mine = [gate for gate in evaluated.gates if gate.layer == layer]
+            names = max(len(gate.gate) for gate in mine) if width >= 60 else 1
+            room = (width - 3) // len(mine) - names - 3
+            line = Text(f"{layer + 1:>2} ", style="dim", no_wrap=True)
+            for gate in mine:
+                line.append(f"{gate.gate[:names]:<{names}} ", style="dim")
+                line.append_text(saturation_bar(gate.left, gate.right, max(3, room)))
+                line.append("  ")
+            line.truncate(width)
+            lines.append(line)
+        return lines
+
+    def _written(self, width: int, height: int) -> list[Text]:
+        text, step = self._sample()
+        title = Text(no_wrap=True)
+        title.append("it writes", style="bold")
+        title.append(f"   as of step {step:,}, temperature 0.8", style="dim")
+        title.truncate(width)
+        lines: list[str] = []
+        for paragraph in printable(text).expandtabs(4).split("\n"):
+            lines += [
+                line.plain for line in Text(paragraph).wrap(self._console, max(1, width - 2))
+            ] or [""]
+        shown = lines[-height:]
+        shown += [""] * (height - len(shown))
+        return [title, *(Text(" " + line, no_wrap=True) for line in shown)]
+
+    def _footer(self, width: int) -> Text:
+        finished = self.view.finished
+        if self.view.notice:
+            line = Text(self.view.notice, style="bold")
+        elif finished is not None:
+            line = Text("", style="dim")
+        else:
+            line = Text("Ctrl-C stops and saves", style="dim")
+        line.no_wrap = True
+        line.truncate(width, overflow="ellipsis")
+        return line
+
+
+_ENDINGS = {
+    "budget": "done",
+    "patience": "stopped: validation rises",
+    "stopped": "stopped",
+    "diverged": "stopped: the loss is not finite",
+}
