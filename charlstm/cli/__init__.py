@@ -1,0 +1,61 @@
+"""The command line: the only folder that imports typer; one file per command.
+
+``main`` is the boundary where errors become one line of text and an exit code.
+"""
+
+import os
+import sys
+from typing import NoReturn
+
+import typer
+
+from charlstm.cli.app import app
+from charlstm.errors import CharlstmError, ExitCode
+
+# Typer's usage errors and their base, reached through the one of them that is public in all
+# versions: newer ones no longer depend on click.
+_ClickError = typer.BadParameter.__mro__[2]
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; return its exit code. Every failure is one line on stderr."""
+    try:
+        code = app(arguments, standalone_mode=False, prog_name="charlstm")
+        sys.stdout.flush()
+        return int(code or 0)
+    except CharlstmError as error:
+        _complain(str(error))
+        return int(error.exit_code)
+    except BrokenPipeError:
+        # The reader has seen enough. Nothing can be written any more, also not at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.DONE)
+    except (KeyboardInterrupt, typer.Abort):
+        return int(ExitCode.INTERRUPTED)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{(error.strerror or str(error)).lower()}")
+        return int(ExitCode.FAILED)
+    except MemoryError:
+        _complain("there is not enough memory; use a smaller --hidden, --batch or --bptt")
+        return int(ExitCode.FAILED)
+    except Exception as error:
+        if not isinstance(error, _ClickError):
+            raise
+        _complain(error.format_message())  # type: ignore[attr-defined]
+        return int(ExitCode.USAGE)
+
+
+def _complain(message: str) -> None:
+    from charlstm.show.text import printable
+
+    line = printable(" ".join(message.split()), keep="")
+    try:
+        print(f"charlstm: {line}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass  # stderr is closed; the exit code still says it

@@ -1,0 +1,54 @@
+"""Reading models and texts for the commands."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from charlstm.cli.options import note
+from charlstm.errors import CharlstmError, UsageError
+
+if TYPE_CHECKING:
+    from charlstm.model import Model
+    from charlstm.vocab import UnknownPolicy
+
+
+def open_model(checkpoint: str | None) -> "Model":
+    """The model of ``-c``; when it was left out, stderr says which one it is."""
+    from charlstm.model import load
+
+    model = load(checkpoint)
+    if checkpoint is None:
+        note(f"using {model.path}")
+    return model
+
+
+def unknown_policy(name: str) -> "UnknownPolicy":
+    """The policy called ``name``; raises ``UsageError`` for any other name."""
+    from charlstm.vocab import UNKNOWN_POLICIES
+
+    for policy in UNKNOWN_POLICIES:
+        if policy == name:
+            return policy
+    raise UsageError(f"--unknown is {name!r}", f"choose one of {', '.join(UNKNOWN_POLICIES)}")
+
+
+def read_text(source: str, *, as_bytes: bool) -> str:
+    """The text of a file, or of stdin for ``-``, exactly as it is; a byte-order mark is dropped.
+
+    For a byte model any content will do: what is not UTF-8 becomes surrogate escapes.
+    """
+    name = "standard input" if source == "-" else source
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CharlstmError(f"{source} cannot be read: {reason}", "check the path") from None
+    if as_bytes:
+        return data.decode("utf-8", "surrogateescape")
+    try:
+        return data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise CharlstmError(
+            f"{name} is not valid utf-8: byte 0x{data[error.start]:02x} at offset {error.start:,}",
+            "convert it to UTF-8 first",
+        ) from None

@@ -1,0 +1,138 @@
+"""``charlstm runs``."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from charlstm.cli.options import Json, example, note
+from charlstm.errors import UsageError
+
+group = typer.Typer(
+    help="The runs under checkpoints/: list them, show one, free disk space.",
+    rich_markup_mode="rich",
+)
+EXAMPLES = example("charlstm runs", "charlstm runs show shakespeare", "charlstm runs prune --yes")
+
+
+@group.callback(invoke_without_command=True)
+def runs(context: typer.Context, as_json: Json = False) -> int:
+    """List the runs, the newest first."""
+    if context.invoked_subcommand is not None:
+        return 0
+    from charlstm import runs as store
+    from charlstm.summaries import summarise
+
+    summaries = [summarise(run) for run in store.list_runs()]
+    if as_json:
+        print(json.dumps([summary.to_dict() for summary in summaries]))
+        return 0
+    if not summaries:
+        note("there is no run under checkpoints/ yet; make one: charlstm train YOUR.txt")
+        return 0
+    from charlstm.show.console import stdout_console
+    from charlstm.show.tables import print_runs
+
+    print_runs(stdout_console(), summaries)
+    return 0
+
+
+@group.command()
+def show(
+    name: Annotated[str | None, typer.Argument(help="The run; the newest if left out.")] = None,
+    as_json: Json = False,
+) -> int:
+    """All that is known of one run."""
+    from charlstm import runs as store
+    from charlstm.show.text import duration, printable, size
+    from charlstm.summaries import summarise
+
+    run = store.find_run(name)
+    content = store.read_run_file(run)
+    summary = summarise(run)
+    pointers = store.read_pointers(run)
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    **summary.to_dict(),
+                    "model_settings": content.model.to_dict(),
+                    "train_settings": content.train.to_dict(),
+                    "created": content.created,
+                    "checkpoints": list(pointers.kept),
+                    "best": pointers.best,
+                    "last": pointers.last,
+                }
+            )
+        )
+        return 0
+    rows = {
+        "run": summary.path,
+        "created": content.created,
+        "model": f"{summary.model}, {summary.parameters:,} parameters",
+        "corpus": f"{', '.join(content.reading.sources)} ({summary.characters:,} characters)",
+        "steps": f"{summary.step:,}"
+        + (f" of {summary.total_steps:,}" if summary.total_steps else ""),
+        "best": "–"
+        if summary.best_loss is None
+        else f"{summary.best_loss:.4f} nats at step {summary.best_step:,}",
+        "last save": f"{duration(summary.age_seconds)} ago",
+        "disk": size(summary.disk_bytes),
+        "checkpoints": ", ".join(n + _role(n, pointers.best, pointers.last) for n in pointers.kept),
+    }
+    settings = content.train.to_dict().items()
+    rows |= {f"  {key.replace('_', ' ')}": str(v) for key, v in settings if v is not None}
+    width = max(map(len, rows))
+    for key, value in rows.items():
+        print(f"{key:<{width}}  {printable(value, keep='')}")
+    return 0
+
+
+def _role(name: str, best: str | None, last: str | None) -> str:
+    roles = [role for role, who in (("best", best), ("last", last)) if who == name]
+    return f" ({', '.join(roles)})" if roles else ""
+
+
+@group.command()
+def prune(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Runs to prune; all if left out.")
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Delete the named runs altogether.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
+) -> int:
+    """Delete checkpoints that are neither the best nor the last of their run."""
+    from charlstm import runs as store
+    from charlstm.show.text import size
+    from charlstm.summaries import disk_bytes, superfluous
+
+    if whole and not names:
+        raise UsageError("--whole deletes runs, and no run is named", "name them")
+    chosen = [store.find_run(n) for n in names] if names else store.list_runs()
+    doomed: list[tuple[Path, Path]] = []
+    for run in chosen:
+        doomed += [(run, run)] if whole else [(run, path) for path in superfluous(run)]
+    if not doomed:
+        note("nothing to prune")
+        return 0
+    total = sum(disk_bytes(path) for _, path in doomed)
+    for _, path in doomed:
+        note(f"{path}  {size(disk_bytes(path))}")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("prune deletes files, and there is nobody to ask", "add --yes")
+        typer.confirm(f"Delete these, {size(total)} in all?", abort=True, err=True)
+    for run, path in doomed:
+        with store.lock(run):
+            if path != run:
+                shutil.rmtree(path)
+                continue
+        if whole:
+            shutil.rmtree(run)
+    note(f"freed {size(total)}")
+    return 0

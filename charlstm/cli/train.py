@@ -1,0 +1,441 @@
+"""``charlstm train``."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from charlstm.cli.options import Json, example, note
+from charlstm.errors import CharlstmError, ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from charlstm.config import ModelConfig, TrainConfig
+    from charlstm.corpus import Corpus
+    from charlstm.events import RunFinished
+    from charlstm.train.trainer import Trainer
+
+BUDGET, MODEL, LEARNING, TEXT, SHOW = (
+    "Budget",
+    "Model",
+    "Learning",
+    "Text",
+    "What is shown",
+)
+
+
+def _option(*names: str, help: str, panel: str | None = None, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, show_default=False, **more)
+
+
+EXAMPLES = example(
+    "charlstm train book.txt",
+    "charlstm train --minutes 2                   the bundled text, for two minutes",
+    "charlstm train src/ --bytes --hidden 256     a folder, as bytes",
+    "charlstm train --resume                      go on with the newest run",
+    "zcat big.gz | charlstm train - --name big",
+)
+
+
+def train(
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Files, folders, or - for stdin; .gz, .bz2 and .xz are read too. "
+            "Left out, the bundled text is used.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[str | None, _option("--name", help="Name of the run.")] = None,
+    resume: Annotated[
+        bool, _option("--resume", help="Go on with a run, exactly where it stopped.")
+    ] = False,
+    checkpoint: Annotated[
+        str | None,
+        _option("-c", "--checkpoint", metavar="RUN", help="The run to resume; else the newest."),
+    ] = None,
+    init_from: Annotated[
+        str | None,
+        _option("--init-from", metavar="RUN", help="Begin with the weights of another run."),
+    ] = None,
+    epochs: Annotated[
+        float | None, _option("--epochs", help="How often to read the text.", panel=BUDGET)
+    ] = None,
+    steps: Annotated[int | None, _option("--steps", help="Training steps.", panel=BUDGET)] = None,
+    minutes: Annotated[float | None, _option("--minutes", help="Time.", panel=BUDGET)] = None,
+    patience: Annotated[
+        int | None,
+        _option(
+            "--patience",
+            help="Stop after so many validations without a better one; 0 never. (8)",
+            panel=BUDGET,
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        _option(
+            "--preset", help="tiny, small, medium or large; chosen by the text's size.", panel=MODEL
+        ),
+    ] = None,
+    cell: Annotated[str, _option("--cell", help="The recurrent cell. (lstm)", panel=MODEL)] = (
+        "lstm"
+    ),
+    hidden: Annotated[int | None, _option("--hidden", help="Units per layer.", panel=MODEL)] = None,
+    layers: Annotated[int | None, _option("--layers", help="Layers.", panel=MODEL)] = None,
+    embed: Annotated[
+        int | None, _option("--embed", help="Size of a character's embedding.", panel=MODEL)
+    ] = None,
+    batch: Annotated[
+        int | None, _option("--batch", help="B, streams read in parallel.", panel=LEARNING)
+    ] = None,
+    bptt: Annotated[
+        int | None,
+        _option("--bptt", help="T, characters the gradient flows back through.", panel=LEARNING),
+    ] = None,
+    lr: Annotated[
+        float | None, _option("--lr", help="Peak rate of Muon, for matrices.", panel=LEARNING)
+    ] = None,
+    adam_lr: Annotated[
+        float | None, _option("--adam-lr", help="Peak rate of AdamW, for the rest.", panel=LEARNING)
+    ] = None,
+    warmup: Annotated[
+        int | None, _option("--warmup", help="Steps until the peak rate.", panel=LEARNING)
+    ] = None,
+    final_rate: Annotated[
+        float | None,
+        _option("--final-rate", help="Share of the peak rate at the end.", panel=LEARNING),
+    ] = None,
+    weight_decay: Annotated[
+        float | None, _option("--weight-decay", help="Decoupled weight decay.", panel=LEARNING)
+    ] = None,
+    dropout: Annotated[
+        float | None, _option("--dropout", help="Share of units left out.", panel=LEARNING)
+    ] = None,
+    clip: Annotated[
+        float | None, _option("--clip", help="Greatest norm of the gradient.", panel=LEARNING)
+    ] = None,
+    averaging: Annotated[
+        float | None,
+        _option("--averaging", help="Decay of the moving average of weights.", panel=LEARNING),
+    ] = None,
+    seed: Annotated[int, _option("--seed", help="Of weights and dropout. (1)", panel=LEARNING)] = 1,
+    val_fraction: Annotated[
+        float | None,
+        _option("--val-fraction", help="The last part, to validate on. (0.1)", panel=TEXT),
+    ] = None,
+    encoding: Annotated[
+        str, _option("--encoding", help="Of the text. (utf-8)", panel=TEXT)
+    ] = "utf-8",
+    as_bytes: Annotated[
+        bool, _option("--bytes", help="Model bytes: any file, 256 symbols.", panel=TEXT)
+    ] = False,
+    device: Annotated[
+        str, _option("--device", help="auto, cpu, cuda or mps. (auto)", panel=LEARNING)
+    ] = "auto",
+    precision: Annotated[
+        str,
+        _option("--precision", help="auto, float32 or bfloat16. (auto)", panel=LEARNING),
+    ] = "auto",
+    keep: Annotated[
+        int | None,
+        _option("--keep", help="Latest checkpoints to keep, beside the best. (1)", panel=TEXT),
+    ] = None,
+    plain: Annotated[
+        bool, _option("--plain", help="Lines instead of the live panel.", panel=SHOW)
+    ] = False,
+    quiet: Annotated[bool, _option("--quiet", help="Only the result.", panel=SHOW)] = False,
+    as_json: Json = False,
+) -> int:
+    """Train a model on a text, and watch it learn."""
+    settings: dict[str, Any] = {
+        "epochs": epochs,
+        "steps": steps,
+        "minutes": minutes,
+        "patience": patience,
+        "batch": batch,
+        "bptt": bptt,
+        "learning_rate": lr,
+        "adam_rate": adam_lr,
+        "warmup_steps": warmup,
+        "final_rate": final_rate,
+        "weight_decay": weight_decay,
+        "dropout": dropout,
+        "clip": clip,
+        "averaging": averaging,
+        "val_fraction": val_fraction,
+        "keep": keep,
+    }
+    given = {key: value for key, value in settings.items() if value is not None}
+    shape = {"hidden_size": hidden, "layers": layers, "embedding_size": embed}
+    with ExitStack() as stack:
+        if resume:
+            trainer = _resume(stack, checkpoint, text, given, shape, name, init_from)
+        else:
+            if checkpoint is not None:
+                raise UsageError(
+                    "-c names a run to go on with, but --resume is not given",
+                    "add --resume, or use --init-from for a new run with its weights",
+                )
+            corpus = _open_corpus(text, encoding, as_bytes, quiet)
+            model_config, train_config = _configure(
+                corpus, preset, cell, shape, given, seed, device, precision
+            )
+            trainer = _begin(stack, corpus, model_config, train_config, name, init_from, quiet)
+        finished = _watch(trainer, plain=plain, quiet=quiet)
+    return _conclude(finished, as_json)
+
+
+# -- before the loop ---------------------------------------------------------------------------
+
+
+def _open_corpus(text: list[str] | None, encoding: str, as_bytes: bool, quiet: bool) -> "Corpus":
+    from charlstm.corpus import bundled_corpus, open_corpus
+
+    sources: list[str | Path] = list(text) if text else [bundled_corpus()]
+    shown = 0
+
+    def progress(characters: int) -> None:
+        nonlocal shown
+        if characters - shown >= 50_000_000 and not quiet:
+            shown = characters
+            note(f"read {characters:,} characters …")
+
+    corpus = open_corpus(sources, encoding=encoding, as_bytes=as_bytes, progress=progress)
+    for notice in corpus.notices:
+        note(notice)
+    return corpus
+
+
+def _configure(
+    corpus: "Corpus",
+    preset_name: str | None,
+    cell: str,
+    shape: dict[str, int | None],
+    given: dict[str, Any],
+    seed: int,
+    device: str,
+    precision: str,
+) -> "tuple[ModelConfig, TrainConfig]":
+    """The settings of a new run: what the user gave, over what the text's size suggests."""
+    from charlstm.config import ModelConfig, TrainConfig
+    from charlstm.defaults import PRESETS, default_epochs, default_preset, train_defaults
+
+    if preset_name is not None and preset_name not in PRESETS:
+        raise UsageError(f"--preset is {preset_name!r}", f"choose one of {', '.join(PRESETS)}")
+    preset = PRESETS[preset_name or default_preset(len(corpus))]
+    model = ModelConfig(
+        cell=cell,
+        vocab_size=len(corpus.vocab),
+        embedding_size=_or(shape["embedding_size"], preset.embedding_size),
+        hidden_size=_or(shape["hidden_size"], preset.hidden_size),
+        layers=_or(shape["layers"], preset.layers),
+    )
+    values = {**train_defaults(preset), **given}
+    budgets = ("epochs", "steps", "minutes")
+    if not any(key in given for key in budgets):
+        values["epochs"] = default_epochs(preset, len(corpus))
+    values |= {key: values.get(key) for key in budgets}
+    return model, TrainConfig(**values, seed=seed, device=device, precision=precision)
+
+
+def _or(given: int | None, default: int) -> int:
+    return default if given is None else given
+
+
+def _begin(
+    stack: ExitStack,
+    corpus: "Corpus",
+    model_config: "ModelConfig",
+    train_config: "TrainConfig",
+    name: str | None,
+    init_from: str | None,
+    quiet: bool,
+) -> "Trainer":
+    from charlstm import runs
+    from charlstm.defaults import advice
+
+    source = None if init_from is None else runs.find_checkpoint(init_from)
+    if not quiet:
+        for sentence in advice(model_config, corpus.counts, train_config.batch, train_config.bptt):
+            note(f"note: {sentence}")
+        note("starting …")
+    from charlstm.train.session import begin
+
+    trainer = begin(corpus, model_config, train_config, name=name, init_from=source)
+    stack.enter_context(runs.lock(trainer.path))
+    return trainer
+
+
+def _resume(
+    stack: ExitStack,
+    checkpoint: str | None,
+    text: list[str] | None,
+    given: dict[str, Any],
+    shape: dict[str, int | None],
+    name: str | None,
+    init_from: str | None,
+) -> "Trainer":
+    """Go on with a run. Only its budget, patience and number of checkpoints may change."""
+    from charlstm import metrics, runs
+    from charlstm.corpus import STDIN, find_encoded, open_corpus
+
+    fixed = sorted(set(given) - {"epochs", "steps", "minutes", "patience", "keep"})
+    fixed += [key for key, value in shape.items() if value is not None]
+    if fixed or name is not None or init_from is not None:
+        raise UsageError(
+            f"a resumed run keeps its settings ({', '.join(fixed) or '--name, --init-from'})",
+            "leave them out, or start a new run with --init-from",
+        )
+    path = runs.find_run(checkpoint)
+    if checkpoint is None:
+        note(f"resuming {path}")
+    stack.enter_context(runs.lock(path))
+    run = runs.read_run_file(path)
+    reading = run.reading
+    if text:
+        corpus = open_corpus(text, encoding=reading.encoding, as_bytes=reading.as_bytes)
+    elif reading.sources == (STDIN,):
+        found = find_encoded(run.digest, reading)
+        if found is None:
+            raise CharlstmError(
+                "the run's text came from stdin and is no longer in the cache",
+                "pipe it in again: charlstm train - --resume",
+            )
+        corpus = found
+    else:
+        corpus = open_corpus(reading.sources, encoding=reading.encoding, as_bytes=reading.as_bytes)
+    budget = None
+    if given:
+        kept = {} if set(given) & {"epochs", "steps", "minutes"} else _budget_of(run.train)
+        none = {"epochs": None, "steps": None, "minutes": None}
+        budget = replace(run.train, **{**none, **kept, **given})
+    from charlstm.train.session import resume
+
+    trainer = resume(path, corpus, budget)
+    for notice in trainer.notices:
+        note(notice)
+    metrics.cut_metrics(path / runs.METRICS_FILE, trainer.progress.step)
+    return trainer
+
+
+def _budget_of(config: "TrainConfig") -> dict[str, Any]:
+    return {"epochs": config.epochs, "steps": config.steps, "minutes": config.minutes}
+
+
+# -- the loop ----------------------------------------------------------------------------------
+
+
+def _watch(trainer: "Trainer", *, plain: bool, quiet: bool) -> "RunFinished":
+    """Run the trainer, and hand each event to the log and to what is shown."""
+    from charlstm import runs
+    from charlstm.events import RunFinished, StepDone
+    from charlstm.metrics import MetricsLog
+    from charlstm.show.console import can_animate, stderr_console
+    from charlstm.show.plain import PlainLog
+
+    console = stderr_console()
+    finished: RunFinished | None = None
+    with ExitStack() as stack:
+        log = MetricsLog(trainer.path / runs.METRICS_FILE)
+        stack.callback(log.close)
+        stack.enter_context(_stop_signals(trainer))
+        if quiet:
+            for event in trainer.run():
+                log.write(event)
+                finished = event if isinstance(event, RunFinished) else finished
+        elif plain or not can_animate(console):
+            lines = PlainLog(sys.stderr)
+            for event in trainer.run():
+                log.write(event)
+                _try(lines.write, event)
+                finished = event if isinstance(event, RunFinished) else finished
+        else:
+            from charlstm.growing import GrowingSample
+            from charlstm.show.live import LivePanel
+
+            sample = GrowingSample(trainer.model_file, trainer.run_file.train.seed)
+            panel = stack.enter_context(LivePanel(console, lambda: (sample.text, sample.step)))
+            for event in trainer.run():
+                log.write(event)
+                panel.view.update(event)
+                if isinstance(event, StepDone):
+                    sample.grow(event.step)
+                finished = event if isinstance(event, RunFinished) else finished
+    assert finished is not None
+    return finished
+
+
+def _try(write: Any, event: Any) -> None:
+    """Show an event; a terminal that went away must not end the training."""
+    try:
+        write(event)
+    except (OSError, ValueError):
+        pass
+
+
+@contextmanager
+def _stop_signals(trainer: "Trainer") -> Iterator[None]:
+    """The first Ctrl-C, SIGTERM or SIGHUP finishes the step and saves; a second one exits."""
+    asked = 0
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked += 1
+        trainer.request_stop()
+        if asked > 1:
+            os._exit(ExitCode.INTERRUPTED)
+
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# -- after the loop ----------------------------------------------------------------------------
+
+
+def _conclude(finished: "RunFinished", as_json: bool) -> int:
+    import math
+
+    from charlstm.metrics import event_to_dict
+    from charlstm.show.text import duration
+
+    if as_json:
+        print(json.dumps(event_to_dict(finished)))
+    else:
+        line = f"{finished.path}  {finished.step:,} steps in {duration(finished.seconds)}"
+        if finished.val_loss is not None:
+            loss = finished.val_loss
+            line += (
+                f"  validation {loss:.4f} nats ({loss / math.log(2):.3f} bits per character, "
+                f"perplexity {math.exp(loss):.2f}), stateful"
+            )
+        print(line)
+    if not finished.saved:
+        note("the last checkpoint could not be saved; free some space and resume")
+        return int(ExitCode.FAILED)
+    match finished.reason:
+        case "stopped":
+            note(f"stopped and saved; go on with: charlstm train --resume -c {finished.path}")
+            return int(ExitCode.INTERRUPTED)
+        case "diverged":
+            note(
+                "the loss stopped being finite again and again; the last good checkpoint is "
+                "saved; try a lower --lr"
+            )
+            return int(ExitCode.FAILED)
+        case "patience":
+            note(f"the validation got no better; the best is from step {finished.best_step:,}")
+    note(f"now try: charlstm sample -c {finished.path} --temp 0.8")
+    return int(ExitCode.DONE)
