@@ -1,0 +1,112 @@
+"""What the tests share: a private cache, small texts, a small trained run, independent cells."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from charlstm.config import ModelConfig, TrainConfig
+from charlstm.corpus import CACHE_VARIABLE, Corpus, open_corpus
+from charlstm.events import RunFinished
+
+SHAKESPEARE = Path(__file__).parents[2] / "shared" / "data" / "tinyshakespeare.txt"
+TEXT = (
+    'NED: "Row," said the heron, (and sat down). It was a wet day.\n'
+    "TAM: Which end do I hold? [He holds the wrong one.]\n\n"
+)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the user's cache."""
+    before = os.environ.get(CACHE_VARIABLE)
+    os.environ[CACHE_VARIABLE] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ[CACHE_VARIABLE]
+    else:
+        os.environ[CACHE_VARIABLE] = before
+
+
+@pytest.fixture
+def shakespeare() -> Path:
+    """Tiny Shakespeare, for measuring; it is not part of the repository."""
+    if not SHAKESPEARE.is_file():
+        pytest.skip("tinyshakespeare.txt is not there")
+    return SHAKESPEARE
+
+
+@pytest.fixture
+def make_corpus(tmp_path: Path) -> Callable[..., Corpus]:
+    """A corpus of a given text (str or bytes)."""
+    made = 0
+
+    def make(text: str | bytes = TEXT * 20, **reading: object) -> Corpus:
+        nonlocal made
+        made += 1
+        path = tmp_path / f"text-{made}.txt"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return open_corpus([path], **reading)  # type: ignore[arg-type]
+
+    return make
+
+
+def model_config(vocab_size: int, hidden: int = 24, layers: int = 1) -> ModelConfig:
+    return ModelConfig("lstm", vocab_size, 8, hidden, layers)
+
+
+def train_config(**changes: object) -> TrainConfig:
+    """Settings of a run of a second; ``changes`` replace fields. Steps are the budget."""
+    values: dict[str, object] = {
+        "batch": 4,
+        "bptt": 16,
+        "epochs": None,
+        "steps": 20,
+        "minutes": None,
+        "learning_rate": 0.02,
+        "adam_rate": 0.01,
+        "warmup_steps": 4,
+        "final_rate": 0.1,
+        "weight_decay": 0.0,
+        "dropout": 0.1,
+        "clip": 1.0,
+        "averaging": 0.9,
+        "val_fraction": 0.1,
+        "patience": 0,
+        "keep": 1,
+        "seed": 3,
+        "device": "cpu",
+        "precision": "float32",
+    }
+    return TrainConfig(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small finished run, named ``small``, below a folder ``checkpoints``."""
+    from charlstm.train.session import begin
+
+    folder = tmp_path_factory.mktemp("trained")
+    text = folder / "small.txt"
+    text.write_text(TEXT * 30, encoding="utf-8")
+    corpus = open_corpus([text])
+    trainer = begin(
+        corpus,
+        model_config(len(corpus.vocab), layers=2),
+        train_config(steps=150, dropout=0.0),
+        root=folder / "checkpoints",
+    )
+    finished = list(trainer.run())[-1]
+    assert isinstance(finished, RunFinished)
+    return finished.path
+
+
+def random_weights(config: ModelConfig, seed: int = 0, scale: float = 0.5) -> dict[str, np.ndarray]:
+    """Weights of the model's shapes, drawn from a normal distribution; float32."""
+    generator = np.random.default_rng(seed)
+    return {
+        name: generator.normal(0, scale, shape).astype(np.float32)
+        for name, shape in config.shapes().items()
+    }
