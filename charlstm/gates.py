@@ -220,8 +220,8 @@ def findings(report: GateReport) -> list[str]:
             always_open, always_shut = int((right > 0.9).sum()), int((left > 0.9).sum())
             balance = f"{_percent(left.mean())} of the time shut and {_percent(right.mean())} open"
             extremes = (
-                f"{_units(always_open)} open, {_units(always_shut)} shut at over nine tenths of "
-                "the characters"
+                f"{_units(always_open)} open and {_units(always_shut)} shut at more than nine "
+                "characters in ten"
             )
             sentences.append(f"Layer {layer + 1}, {gate} gate: {balance}; {extremes}.")
         if report.time_constant is not None:
@@ -248,7 +248,7 @@ def _percent(share: float) -> str:
 
 
 def _units(count: int) -> str:
-    return "no unit is" if not count else "1 unit is" if count == 1 else f"{count} units are"
+    return "no unit" if not count else "1 unit" if count == 1 else f"{count} units"
 
 
 def _characters(tau: float) -> str:

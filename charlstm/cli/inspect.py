@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlstm.cli.options import Checkpoint, Json, Unknown, example, note
+from charlstm.cli.options import Checkpoint, Json, Unknown, example
 from charlstm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,18 +46,21 @@ def inspect(
             show_default=False,
         ),
     ] = None,
+    rows: Annotated[int, typer.Option(help="Characters listed; 0 lists all.")] = 60,
     view: Annotated[str, typer.Option(help="What to show.")] = "gates",
     unknown: Unknown = "error",
     as_json: Json = False,
 ) -> int:
     """Look at the gates: who is shut and who is open, at each character."""
     from charlstm.cli.common import open_model, read_text, unknown_policy
+    from charlstm.config import check_number
     from charlstm.gates import Thresholds
 
     if text is not None and file is not None:
         raise UsageError("a text and --file are both given", "give one of them")
     if view != "gates":
         raise UsageError(f"--view is {view!r}", "the view there is: gates")
+    check_number("--rows", rows, 0)
     thresholds = Thresholds(left, right)
     policy = unknown_policy(unknown)
     model = open_model(checkpoint)
@@ -79,9 +82,7 @@ def inspect(
     from charlstm.show.console import stdout_console
     from charlstm.show.gates import print_report
 
-    if len(report.symbols) > 400:
-        note(f"{len(report.symbols):,} characters: a line each; try | less -R, or --json")
-    print_report(stdout_console(), report, layers=layers, gates=gates)
+    print_report(stdout_console(), report, layers=layers, gates=gates, rows=rows or None)
     return 0
 
 

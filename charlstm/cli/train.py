@@ -321,6 +321,9 @@ def _resume(
     trainer = resume(path, corpus, budget)
     for notice in trainer.notices:
         note(notice)
+    total = trainer.run_file.budget.total_steps
+    if total is not None and trainer.progress.step >= total:
+        note(f"the run has done its {total:,} steps; to go on, give a larger budget: --epochs …")
     metrics.cut_metrics(path / runs.METRICS_FILE, trainer.progress.step)
     return trainer
 

@@ -14,8 +14,8 @@ from charlstm.show.console import OPEN, SHUT
 from charlstm.show.text import symbol
 
 LAYER_COLORS = ("blue", "dark_orange", "green", "magenta")
-NUMBERS = 11
-"""Cells of `` 12%  34%``: shut and open beside a bar."""
+NUMBERS = 10
+"""Cells of ``  12%  34%``: shut and open beside a bar."""
 
 
 def print_report(
@@ -24,13 +24,18 @@ def print_report(
     *,
     layers: Iterable[int],
     gates: tuple[str, ...],
+    rows: int | None = None,
 ) -> None:
-    """The default view of ``charlstm inspect``."""
+    """The default view of ``charlstm inspect``; ``rows`` limits the characters listed."""
     for line in _heading(report):
         console.print(line)
+    listed = report.symbols[:rows]
     for layer in layers:
-        for line in _characters(console, report, layer, gates):
+        for line in _characters(console, report, layer, gates, len(listed)):
             console.print(line, no_wrap=True, crop=True)
+    if len(listed) < len(report.symbols):
+        rest = len(report.symbols) - len(listed)
+        console.print(Text(f"… {rest:,} more characters; --rows 0 lists them all", style="dim"))
     console.print()
     console.print(Text("Figure 3 of Karpathy, Johnson & Fei-Fei (2015): a dot per unit", "bold"))
     console.print(
@@ -71,12 +76,11 @@ def _heading(report: GateReport) -> Iterator[Text]:
 
 
 def _characters(
-    console: Console, report: GateReport, layer: int, gates: tuple[str, ...]
+    console: Console, report: GateReport, layer: int, gates: tuple[str, ...], rows: int
 ) -> Iterator[Text]:
     """A line per character: sign, surprise, and a bar with two numbers per gate."""
     indices = [report.gates.index(gate) for gate in gates]
-    steps = len(report.symbols)
-    place_width = len(str(max(steps - 1, 0)))
+    place_width = len(str(max(rows - 1, 0)))
     left_part = place_width + 1 + 2 + 6
     room = (console.width - left_part) // len(gates) - 2
     numbers = room - NUMBERS >= 6
@@ -85,11 +89,11 @@ def _characters(
     header = Text(f"{'':>{place_width}}   {'bits':>5} ", style="dim")
     for gate in gates:
         label = f"{gate} gate" if room >= len(gate) + 5 else gate[: room or 1]
-        cell = f"{label:<{bar_width}}" + ("   shut open" if numbers else "")
+        cell = f"{label:<{bar_width}}" + (" shut open" if numbers else "")
         header.append(f" {cell} ")
     yield Text(f"Layer {layer + 1}", style="bold")
     yield header
-    for t, character in enumerate(report.symbols):
+    for t, character in enumerate(report.symbols[:rows]):
         bits = report.surprise_bits[t]
         line = Text(f"{t:>{place_width}} ", style="dim")
         line.append(f"{symbol(character):<2}", style="bold")
@@ -99,8 +103,8 @@ def _characters(
             line.append(" ")
             line.append_text(saturation_bar(left, right, bar_width))
             if numbers:
-                line.append(f"  {100 * left:>4.0f}%", style=SHUT)
-                line.append(f" {100 * right:>3.0f}%", style=OPEN)
+                line.append(f"{100 * left:>4.0f}%", style=SHUT)
+                line.append(f"{100 * right:>4.0f}%", style=OPEN)
             line.append(" ")
         yield line
 

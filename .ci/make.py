@@ -1,0 +1,71 @@
+"""Everything that is done with a checkout, by Python alone.
+
+    python3 .ci/make.py demo     make the environment, train for two minutes, sample, inspect
+    python3 .ci/make.py check    make the environment, run every check and test
+
+The environment is .venv, made once and again when the versions wanted change.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = ROOT / ".venv"
+BINARIES = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
+WANTED = ("pyproject.toml", "constraints.txt")
+
+
+def run(*command: str) -> None:
+    """Run a command of the environment from the checkout's root; stop if it fails."""
+    print("$", *command, flush=True)
+    code = subprocess.call([str(BINARIES / command[0]), *command[1:]], cwd=ROOT)
+    if code:
+        sys.exit(code)
+
+
+def make_environment() -> None:
+    """Install charlstm and what it needs into .venv, in the versions of constraints.txt."""
+    wanted = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in WANTED)).hexdigest()
+    stamp = ENVIRONMENT / "made-from"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    venv.create(ENVIRONMENT, with_pip=True, clear=True)
+    pip = ("-m", "pip", "--disable-pip-version-check", "install", "-q", "-c", "constraints.txt")
+    # torch comes first and by its exact version: no other package may ask for a newer one.
+    run("python", *pip, "torch")
+    run("python", *pip, "-e", ".[dev]")
+    stamp.write_text(wanted)
+
+
+def demo() -> None:
+    """What charlstm is, in three minutes."""
+    run("charlstm", "train", "--minutes", "2", "--name", "demo")
+    run("charlstm", "sample", "--temp", "0.8", "--length", "600")
+    run("charlstm", "inspect", 'ODILE: "Is it the bell?" (She listens.)')
+
+
+def check() -> None:
+    """Format, lint, types, tests."""
+    run("ruff", "format", "--check", ".")
+    run("ruff", "check", ".")
+    run("mypy")
+    run("python", "-m", "pytest", "--durations=5")
+
+
+def main() -> None:
+    """Do what the command line names."""
+    tasks = {"demo": demo, "check": check, "environment": lambda: None}
+    if sys.version_info < (3, 11):
+        sys.exit(f"charlstm needs Python 3.11 or later; this is {sys.version.split()[0]}")
+    if len(sys.argv) != 2 or sys.argv[1] not in tasks:
+        sys.exit(__doc__)
+    make_environment()
+    tasks[sys.argv[1]]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+# Short names for .ci/make.py, which needs Python alone.
+.PHONY: demo check environment pictures
+
+demo check environment:
+	python3 .ci/make.py $@
+
+pictures: environment
+	.venv/bin/python docs/pictures.py
