@@ -1,11 +1,12 @@
 """The settings a run gets when the user leaves them open, by size of the text, and advice."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from charlstm.config import ModelConfig
+from charlstm.config import ModelConfig, TrainConfig
+from charlstm.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,39 @@ def default_preset(characters: int) -> str:
     return "medium"
 
 
-def train_defaults(preset: Preset) -> dict[str, Any]:
-    """``TrainConfig`` fields that a user may leave open, without the budget."""
-    return {
-        "batch": preset.batch,
-        "bptt": preset.bptt,
-        "dropout": preset.dropout,
+def default_settings(
+    characters: int,
+    vocab_size: int,
+    *,
+    preset: str | None = None,
+    model: Mapping[str, Any] | None = None,
+    train: Mapping[str, Any] | None = None,
+) -> tuple[ModelConfig, TrainConfig]:
+    """The settings of a new run on a text of ``characters`` characters.
+
+    ``preset`` is a name in ``PRESETS``, or None for the one that suits the text's size.
+    ``model`` and ``train`` hold the fields of the two configurations that the user chose; all
+    others have their defaults.
+
+    Raises:
+        UsageError: there is no such preset, or a value is out of its range.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise UsageError(f"--preset is {preset!r}", f"choose one of {', '.join(PRESETS)}")
+    chosen = PRESETS[preset or default_preset(characters)]
+    shape: dict[str, Any] = {
+        "cell": "lstm",
+        "embedding_size": chosen.embedding_size,
+        "hidden_size": chosen.hidden_size,
+        "layers": chosen.layers,
+    }
+    values: dict[str, Any] = {
+        "batch": chosen.batch,
+        "bptt": chosen.bptt,
+        "epochs": None,
+        "steps": None,
+        "minutes": None,
+        "dropout": chosen.dropout,
         "learning_rate": 0.04,
         "adam_rate": 0.01,
         "warmup_steps": 20,
@@ -56,7 +84,17 @@ def train_defaults(preset: Preset) -> dict[str, Any]:
         "val_fraction": 0.1,
         "patience": 8,
         "keep": 1,
+        "seed": 1,
+        "device": "auto",
+        "precision": "auto",
     }
+    given = dict(train or {})
+    if not given.keys() & {"epochs", "steps", "minutes"}:
+        given["epochs"] = default_epochs(chosen, characters)
+    return (
+        ModelConfig(vocab_size=vocab_size, **{**shape, **(model or {})}),
+        TrainConfig(**{**values, **given}),
+    )
 
 
 def default_epochs(preset: Preset, characters: int) -> float:

@@ -173,7 +173,8 @@ def train(
         "keep": keep,
     }
     given = {key: value for key, value in settings.items() if value is not None}
-    shape = {"hidden_size": hidden, "layers": layers, "embedding_size": embed}
+    sizes = {"hidden_size": hidden, "layers": layers, "embedding_size": embed}
+    shape = {key: value for key, value in sizes.items() if value is not None}
     with ExitStack() as stack:
         if resume:
             trainer = _resume(stack, checkpoint, text, given, shape, name, init_from)
@@ -183,9 +184,15 @@ def train(
                     "-c names a run to go on with, but --resume is not given",
                     "add --resume, or use --init-from for a new run with its weights",
                 )
+            from charlstm.defaults import default_settings
+
             corpus = _open_corpus(text, encoding, as_bytes, quiet)
-            model_config, train_config = _configure(
-                corpus, preset, cell, shape, given, seed, device, precision
+            model_config, train_config = default_settings(
+                len(corpus),
+                len(corpus.vocab),
+                preset=preset,
+                model={"cell": cell, **shape},
+                train={**given, "seed": seed, "device": device, "precision": precision},
             )
             trainer = _begin(stack, corpus, model_config, train_config, name, init_from, quiet)
         finished = _watch(trainer, plain=plain, quiet=quiet)
@@ -211,42 +218,6 @@ def _open_corpus(text: list[str] | None, encoding: str, as_bytes: bool, quiet: b
     for notice in corpus.notices:
         note(notice)
     return corpus
-
-
-def _configure(
-    corpus: "Corpus",
-    preset_name: str | None,
-    cell: str,
-    shape: dict[str, int | None],
-    given: dict[str, Any],
-    seed: int,
-    device: str,
-    precision: str,
-) -> "tuple[ModelConfig, TrainConfig]":
-    """The settings of a new run: what the user gave, over what the text's size suggests."""
-    from charlstm.config import ModelConfig, TrainConfig
-    from charlstm.defaults import PRESETS, default_epochs, default_preset, train_defaults
-
-    if preset_name is not None and preset_name not in PRESETS:
-        raise UsageError(f"--preset is {preset_name!r}", f"choose one of {', '.join(PRESETS)}")
-    preset = PRESETS[preset_name or default_preset(len(corpus))]
-    model = ModelConfig(
-        cell=cell,
-        vocab_size=len(corpus.vocab),
-        embedding_size=_or(shape["embedding_size"], preset.embedding_size),
-        hidden_size=_or(shape["hidden_size"], preset.hidden_size),
-        layers=_or(shape["layers"], preset.layers),
-    )
-    values = {**train_defaults(preset), **given}
-    budgets = ("epochs", "steps", "minutes")
-    if not any(key in given for key in budgets):
-        values["epochs"] = default_epochs(preset, len(corpus))
-    values |= {key: values.get(key) for key in budgets}
-    return model, TrainConfig(**values, seed=seed, device=device, precision=precision)
-
-
-def _or(given: int | None, default: int) -> int:
-    return default if given is None else given
 
 
 def _begin(
@@ -278,7 +249,7 @@ def _resume(
     checkpoint: str | None,
     text: list[str] | None,
     given: dict[str, Any],
-    shape: dict[str, int | None],
+    shape: dict[str, int],
     name: str | None,
     init_from: str | None,
 ) -> "Trainer":
@@ -287,7 +258,7 @@ def _resume(
     from charlstm.corpus import STDIN, find_encoded, open_corpus
 
     fixed = sorted(set(given) - {"epochs", "steps", "minutes", "patience", "keep"})
-    fixed += [key for key, value in shape.items() if value is not None]
+    fixed += shape
     if fixed or name is not None or init_from is not None:
         raise UsageError(
             f"a resumed run keeps its settings ({', '.join(fixed) or '--name, --init-from'})",

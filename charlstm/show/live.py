@@ -133,7 +133,7 @@ class LivePanel:
 
     def __init__(self, console: Console, sample: Callable[[], tuple[str, int]]) -> None:
         self.view = View()
-        self._console = console
+        self.console = console
         self._sample = sample
         self._chart: tuple[object, Text] | None = None
         self._live = Live(
@@ -158,7 +158,7 @@ class LivePanel:
 
     def render(self) -> RenderableType:
         """The whole panel for the console's present size."""
-        width, height = self._console.width, self._console.height - 1
+        width, height = self.console.width, self.console.height - 1
         view = self.view
         if view.started is None:
             return Text("starting …")
@@ -301,7 +301,7 @@ class LivePanel:
             x_ticks=round_ticks(first, max(last, first + 1), max(2, width // 14)),
             y_ticks=round_ticks(*y_limits, max(2, height // 3)),
             tick_formats=("{:,.0f}", "{:.2f}"),
-            color=self._console.color_system is not None,
+            color=self.console.color_system is not None,
         )
         title.append("\n")
         return title.append_text(drawn)
@@ -338,7 +338,7 @@ class LivePanel:
         lines: list[str] = []
         for paragraph in printable(text).expandtabs(4).split("\n"):
             lines += [
-                line.plain for line in Text(paragraph).wrap(self._console, max(1, width - 2))
+                line.plain for line in Text(paragraph).wrap(self.console, max(1, width - 2))
             ] or [""]
         shown = lines[-height:]
         shown += [""] * (height - len(shown))
