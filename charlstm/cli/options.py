@@ -36,4 +36,7 @@ def note(message: str) -> None:
     """Tell the user something on stderr, on one line, safe for the terminal."""
     from charlstm.show.text import printable
 
-    print(printable(message, keep=""), file=sys.stderr, flush=True)
+    try:
+        print(printable(message, keep=""), file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass  # the terminal is gone; what is being done goes on

@@ -55,19 +55,26 @@ def choose_device(name: str) -> torch.device:
 
 def choose_precision(
     name: str, device: torch.device, config: ModelConfig, batch: int, bptt: int
-) -> Precision:
-    """``auto`` is bfloat16 if it is a tenth faster than float32 in a trial of some steps."""
-    if name != "auto":
-        return Precision(device, name)
-    full, reduced = Precision(device, "float32"), Precision(device, "bfloat16")
+) -> tuple[Precision, float]:
+    """The precision to train in, and the seconds that a forward and backward pass took in it.
+
+    ``auto`` is bfloat16 if a trial of some passes is a tenth faster in it than in float32.
+    """
     model = LanguageModel(config).to(device)
     model.initialise(torch.Generator())
     ids = torch.zeros(bptt, batch, dtype=torch.int64, device=device)
+    if name != "auto":
+        chosen = Precision(device, name)
+        return chosen, _seconds(model, ids, chosen)
+    full, reduced = Precision(device, "float32"), Precision(device, "bfloat16")
+    full_seconds = _seconds(model, ids, full)
     try:
-        seconds = {p: _seconds(model, ids, p) for p in (full, reduced)}
+        reduced_seconds = _seconds(model, ids, reduced)
     except RuntimeError:  # a device without bfloat16
-        return full
-    return reduced if seconds[reduced] * WORTHWHILE < seconds[full] else full
+        return full, full_seconds
+    if reduced_seconds * WORTHWHILE < full_seconds:
+        return reduced, reduced_seconds
+    return full, full_seconds
 
 
 def _seconds(model: LanguageModel, ids: torch.Tensor, precision: Precision) -> float:

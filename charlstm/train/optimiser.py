@@ -1,8 +1,6 @@
 """What turns gradients into weights: Muon and AdamW, the schedule, the moving average."""
 
 import math
-from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,72 +8,98 @@ from torch import Tensor
 from charlstm.config import TrainConfig
 from charlstm.train.network import LanguageModel
 
+MOMENTUM = 0.95
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 5
+
+
+def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+    """U V^T, roughly, where ``matrix`` (R, C) is U S V^T: every singular value brought near 1.
+
+    Newton-Schulz with the quintic of Jordan et al. 2024 (Muon): X <- X P(X^T X), with
+    P(G) = a I + b G + c G G, five times from X = matrix / ||matrix||. All these P are
+    polynomials of one Gram matrix G = X^T X and commute, so only G (C, C) is iterated,
+    G <- P G P, and X is multiplied once, by the product of the P. For a tall matrix that is half
+    of the arithmetic; ``benchmarks/optimiser.py`` measures it.
+    """
+    if matrix.shape[0] < matrix.shape[1]:
+        return orthogonalise(matrix.t(), dtype).t()
+    a, b, c = NEWTON_SCHULZ
+    x = (matrix / (matrix.norm() + 1e-7)).to(dtype)
+    gram = x.T @ x
+    product: Tensor | None = None
+    for step in range(NEWTON_SCHULZ_STEPS):
+        polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal().add_(a)
+        product = polynomial if product is None else product @ polynomial
+        if step < NEWTON_SCHULZ_STEPS - 1:
+            gram = polynomial @ gram @ polynomial
+    assert product is not None
+    return (x @ product).to(matrix.dtype)
+
 
 class Optimiser:
     """Muon on the recurrent layers' matrices, AdamW on everything else.
 
-    Muon (Jordan et al. 2024) orthogonalises each matrix's momentum; docs/training.md has what
-    it gains. Both follow one schedule, each from its own peak rate.
+    Muon (Jordan et al. 2024) steps along the orthogonalised momentum, with Nesterov's look-ahead
+    and a rate that grows with the square root of rows over columns. Both follow one schedule,
+    each from its own peak rate. docs/training.md has what Muon gains.
     """
 
     def __init__(self, model: LanguageModel, config: TrainConfig) -> None:
         named = dict(model.named_parameters())
-        matrices = {n: p for n, p in named.items() if n.startswith("layers.") and p.ndim == 2}
-        others = {n: p for n, p in named.items() if n not in matrices}
-        self._named = named
-        self._peaks = (config.learning_rate, config.adam_rate)
-        self._parts: tuple[torch.optim.Optimizer, ...] = (
-            torch.optim.Muon(
-                matrices.values(),
-                lr=config.learning_rate,
-                weight_decay=config.weight_decay,
-                momentum=0.95,
-                adjust_lr_fn="original",
-            ),
-            torch.optim.AdamW(
-                others.values(),
-                lr=config.adam_rate,
-                betas=(0.9, 0.99),
-                weight_decay=config.weight_decay,
-                fused=True,
-            ),
+        self._config = config
+        self._matrices = {
+            name: p for name, p in named.items() if name.startswith("layers.") and p.ndim == 2
+        }
+        self._momenta = {name: torch.zeros_like(p) for name, p in self._matrices.items()}
+        self._others = {name: p for name, p in named.items() if name not in self._matrices}
+        self._adam = torch.optim.AdamW(
+            self._others.values(), betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
         )
+        reduced = config.precision == "bfloat16"
+        self._dtype = torch.bfloat16 if reduced else torch.float32
 
+    @torch.no_grad()
     def step(self, share: float) -> None:
         """Apply the gradients at ``share`` of the peak rates, and clear them."""
-        for part, peak in zip(self._parts, self._peaks, strict=True):
-            for group in part.param_groups:
-                group["lr"] = peak * share
-            part.step()
-            part.zero_grad(set_to_none=True)
-
-    def _owners(self) -> Iterator[tuple[str, Tensor, torch.optim.Optimizer]]:
-        for part in self._parts:
-            mine = {id(p) for group in part.param_groups for p in group["params"]}
-            for name, parameter in self._named.items():
-                if id(parameter) in mine:
-                    yield name, parameter, part
+        self._adam.param_groups[0]["lr"] = self._config.adam_rate * share
+        self._adam.step()
+        self._adam.zero_grad(set_to_none=True)
+        rate = self._config.learning_rate * share
+        for name, matrix in self._matrices.items():
+            gradient, momentum = matrix.grad, self._momenta[name]
+            assert gradient is not None
+            momentum.lerp_(gradient, 1 - MOMENTUM)
+            direction = orthogonalise(gradient.lerp_(momentum, MOMENTUM), self._dtype)
+            scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+            matrix.mul_(1 - rate * self._config.weight_decay)
+            matrix.add_(direction, alpha=-rate * scale)
+            matrix.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        """Moments and step counts by ``PARAMETER/KEY``."""
-        return {
-            f"{name}/{key}": value
-            for name, parameter, part in self._owners()
-            for key, value in part.state[parameter].items()
-        }
+        """Momenta, moments and step counts, by ``PARAMETER/KEY``."""
+        tensors = {f"{name}/momentum": momentum for name, momentum in self._momenta.items()}
+        for name, parameter in self._others.items():
+            for key, value in self._adam.state[parameter].items():
+                tensors[f"{name}/{key}"] = value
+        return tensors
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Set what ``state`` gave."""
-        for name, parameter, part in self._owners():
+        """Set what ``state`` gave.
+
+        Raises:
+            KeyError: a momentum is missing.
+        """
+        for name, momentum in self._momenta.items():
+            momentum.copy_(tensors[f"{name}/momentum"])
+        for name, parameter in self._others.items():
             prefix = f"{name}/"
-            found: dict[str, Any] = {
-                key.removeprefix(prefix): value
-                if key.endswith("/step")
-                else value.to(parameter.device)
+            self._adam.state[parameter] = {
+                key.removeprefix(prefix): value.to(parameter.device)
                 for key, value in tensors.items()
                 if key.startswith(prefix)
             }
-            part.state[parameter] = found
 
 
 def rate_share(step: int, total_steps: int | None, config: TrainConfig) -> float:

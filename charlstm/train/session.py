@@ -20,6 +20,9 @@ from charlstm.train.network import LanguageModel, load_arrays, to_arrays
 from charlstm.train.trainer import Trainer
 from charlstm.vocab import Vocabulary
 
+STEP_OVER_PASS = 1.25
+"""A training step takes about so much longer than its forward and backward pass."""
+
 
 def begin(
     corpus: Corpus,
@@ -45,7 +48,9 @@ def begin(
         source = read_model(init_from)
         model_config = replace(source.config, vocab_size=len(corpus.vocab))
     device = choose_device(train_config.device)
-    precision = choose_precision(train_config.precision, device, model_config, batch, bptt)
+    precision, pass_seconds = choose_precision(
+        train_config.precision, device, model_config, batch, bptt
+    )
     train_config = replace(
         train_config, batch=batch, bptt=bptt, device=device.type, precision=precision.name
     )
@@ -60,7 +65,9 @@ def begin(
         init_from=None if init_from is None else str(init_from.absolute()),
     )
     path = runs.create_run(root, name or corpus.name, run)
-    return _trainer(path, run, corpus, source)
+    trainer = _trainer(path, run, corpus, source)
+    trainer.guessed_step_seconds = pass_seconds * STEP_OVER_PASS
+    return trainer
 
 
 def resume(path: Path, corpus: Corpus, budget: TrainConfig | None = None) -> Trainer:

@@ -93,6 +93,8 @@ class Trainer:
         """What the user should know before the run goes on."""
         self.average = average
         """The moving average of the weights: what is validated, saved and sampled."""
+        self.guessed_step_seconds: float | None = None
+        """For a first estimate of the time, before any step is measured."""
         self._config = run.train
         self._vocab = corpus.vocab
         self._train_ids, self._val_ids = corpus.split(run.train.val_fraction)
@@ -125,6 +127,8 @@ class Trainer:
         yield self._started()
         if self.progress.step == 0:
             yield from self._evaluate_and_save(begun)
+        if self.guessed_step_seconds is not None and self._budget.total_steps is not None:
+            yield self._estimate(self._budget.total_steps, self.guessed_step_seconds)
         good = self._capture()
         first_step, measured_from = self.progress.step, self._clock()
         estimated = False
@@ -227,11 +231,15 @@ class Trainer:
             self._budget = Budget(total, every, done)
             self.run_file = replace(self.run_file, budget=self._budget)
             runs.write_run_file(self.path, self.run_file)
-        remaining = total - done
+        return self._estimate(total, step_seconds)
+
+    def _estimate(self, total: int, step_seconds: float) -> BudgetFixed:
+        remaining = total - self.progress.step
+        every = self._budget.evaluate_every or max(1, round(total / EVALUATIONS))
         return BudgetFixed(
             total_steps=total,
             epochs=self._streams.epoch(total * self._config.bptt),
-            seconds=spent
+            seconds=self.progress.seconds
             + remaining * step_seconds
             + remaining / every * self._evaluation_seconds
             + self._final_seconds(),
