@@ -23,7 +23,7 @@ def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     of the arithmetic; ``benchmarks/optimiser.py`` measures it.
     """
     if matrix.shape[0] < matrix.shape[1]:
-        return orthogonalise(matrix.t(), dtype).t()
+        return orthogonalise(matrix.transpose(0, 1), dtype).transpose(0, 1)
     a, b, c = NEWTON_SCHULZ
     x = (matrix / (matrix.norm() + 1e-7)).to(dtype)
     gram = x.T @ x
@@ -35,7 +35,8 @@ def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
         if step < NEWTON_SCHULZ_STEPS - 1:
             gram = polynomial @ gram @ polynomial
     assert product is not None
-    return (x @ product).to(matrix.dtype)
+    result: Tensor = x @ product
+    return result.to(matrix.dtype)
 
 
 class Optimiser:
