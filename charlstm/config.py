@@ -145,13 +145,15 @@ class TrainConfig(_Settings):
     def __post_init__(self) -> None:
         check_number("--batch", self.batch, 1, 65536)
         check_number("--bptt", self.bptt, 1, 65536)
-        budgets = [b for b in (self.epochs, self.steps, self.minutes) if b is not None]
+        budgets = {"--epochs": self.epochs, "--steps": self.steps, "--minutes": self.minutes}
+        given = {name: value for name, value in budgets.items() if value is not None}
         require(
-            len(budgets) == 1,
-            f"{len(budgets)} budgets are given",
+            len(given) == 1,
+            f"{len(given)} budgets are given",
             "give one of --epochs, --steps and --minutes",
         )
-        check_number("the budget", budgets[0], 0, low_allowed=False)
+        for name, value in given.items():
+            check_number(name, value, 0, low_allowed=False)
         check_number("--lr", self.learning_rate, 0, 10, low_allowed=False)
         check_number("--adam-lr", self.adam_rate, 0, 10, low_allowed=False)
         check_number("--warmup", self.warmup_steps, 0)

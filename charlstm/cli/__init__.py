@@ -47,7 +47,9 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if not isinstance(error, _ClickError):
             raise
-        _complain(error.format_message())  # type: ignore[attr-defined]
+        # The message is empty where no arguments were given and the help was shown instead.
+        if message := error.format_message():  # type: ignore[attr-defined]
+            _complain(message)
         return int(ExitCode.USAGE)
 
 

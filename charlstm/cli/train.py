@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +16,6 @@ from charlstm.cli.options import Json, example, note
 from charlstm.errors import CharlstmError, ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from charlstm.config import ModelConfig, TrainConfig
     from charlstm.corpus import Corpus
     from charlstm.events import RunFinished
     from charlstm.train.trainer import Trainer
@@ -84,9 +82,9 @@ def train(
             "--preset", help="tiny, small, medium or large; chosen by the text's size.", panel=MODEL
         ),
     ] = None,
-    cell: Annotated[str, _option("--cell", help="The recurrent cell. (lstm)", panel=MODEL)] = (
-        "lstm"
-    ),
+    cell: Annotated[
+        str | None, _option("--cell", help="The recurrent cell. (lstm)", panel=MODEL)
+    ] = None,
     hidden: Annotated[int | None, _option("--hidden", help="Units per layer.", panel=MODEL)] = None,
     layers: Annotated[int | None, _option("--layers", help="Layers.", panel=MODEL)] = None,
     embed: Annotated[
@@ -125,24 +123,26 @@ def train(
         float | None,
         _option("--averaging", help="Decay of the moving average of weights.", panel=LEARNING),
     ] = None,
-    seed: Annotated[int, _option("--seed", help="Of weights and dropout. (1)", panel=LEARNING)] = 1,
+    seed: Annotated[
+        int | None, _option("--seed", help="Of weights and dropout. (1)", panel=LEARNING)
+    ] = None,
     val_fraction: Annotated[
         float | None,
         _option("--val-fraction", help="The last part, to validate on. (0.1)", panel=TEXT),
     ] = None,
     encoding: Annotated[
-        str, _option("--encoding", help="Of the text. (utf-8)", panel=TEXT)
-    ] = "utf-8",
+        str | None, _option("--encoding", help="Of the text. (utf-8)", panel=TEXT)
+    ] = None,
     as_bytes: Annotated[
         bool, _option("--bytes", help="Model bytes: any file, 256 symbols.", panel=TEXT)
     ] = False,
     device: Annotated[
-        str, _option("--device", help="auto, cpu, cuda or mps. (auto)", panel=LEARNING)
-    ] = "auto",
+        str | None, _option("--device", help="auto, cpu, cuda or mps. (auto)", panel=LEARNING)
+    ] = None,
     precision: Annotated[
-        str,
+        str | None,
         _option("--precision", help="auto, float32 or bfloat16. (auto)", panel=LEARNING),
-    ] = "auto",
+    ] = None,
     keep: Annotated[
         int | None,
         _option("--keep", help="Latest checkpoints to keep, beside the best. (1)", panel=TEXT),
@@ -154,55 +154,80 @@ def train(
     as_json: Json = False,
 ) -> int:
     """Train a model on a text, and watch it learn."""
-    settings: dict[str, Any] = {
-        "epochs": epochs,
-        "steps": steps,
-        "minutes": minutes,
-        "patience": patience,
-        "batch": batch,
-        "bptt": bptt,
-        "learning_rate": lr,
-        "adam_rate": adam_lr,
-        "warmup_steps": warmup,
-        "final_rate": final_rate,
-        "weight_decay": weight_decay,
-        "dropout": dropout,
-        "clip": clip,
-        "averaging": averaging,
-        "val_fraction": val_fraction,
-        "keep": keep,
-    }
-    given = {key: value for key, value in settings.items() if value is not None}
-    sizes = {"hidden_size": hidden, "layers": layers, "embedding_size": embed}
-    shape = {key: value for key, value in sizes.items() if value is not None}
+    budget = _given(epochs=epochs, steps=steps, minutes=minutes, patience=patience, keep=keep)
+    model = _given(cell=cell, hidden_size=hidden, layers=layers, embedding_size=embed)
+    learning = _given(
+        batch=batch,
+        bptt=bptt,
+        learning_rate=lr,
+        adam_rate=adam_lr,
+        warmup_steps=warmup,
+        final_rate=final_rate,
+        weight_decay=weight_decay,
+        dropout=dropout,
+        clip=clip,
+        averaging=averaging,
+        val_fraction=val_fraction,
+        seed=seed,
+        device=device,
+        precision=precision,
+    )
+    start = _given(name=name, preset=preset, init_from=init_from)
+    reading = _given(encoding=encoding, as_bytes=as_bytes or None)
     with ExitStack() as stack:
         if resume:
-            trainer = _resume(stack, checkpoint, text, given, shape, name, init_from)
-        else:
-            if checkpoint is not None:
-                raise UsageError(
-                    "-c names a run to go on with, but --resume is not given",
-                    "add --resume, or use --init-from for a new run with its weights",
-                )
-            from charlstm.defaults import default_settings
-
-            corpus = _open_corpus(text, encoding, as_bytes, quiet)
-            model_config, train_config = default_settings(
-                len(corpus),
-                len(corpus.vocab),
-                preset=preset,
-                model={"cell": cell, **shape},
-                train={**given, "seed": seed, "device": device, "precision": precision},
+            _refuse(
+                {**start, **model, **learning, **reading},
+                "a resumed run keeps its settings",
+                "leave them out, or start a new run with --init-from",
             )
-            trainer = _begin(stack, corpus, model_config, train_config, name, init_from, quiet)
+            trainer = _resume(stack, checkpoint, text, budget)
+        else:
+            _refuse(
+                _given(checkpoint=checkpoint),
+                "without --resume there is no run to go on with",
+                "add --resume, or use --init-from for a new run with its weights",
+            )
+            if init_from is not None:
+                _refuse(
+                    model,
+                    "with --init-from the model has the shape of that run's",
+                    "leave them out, or train without --init-from",
+                )
+            corpus = _open_corpus(text, reading, quiet)
+            trainer = _begin(stack, corpus, model, {**budget, **learning}, start, quiet)
         finished = _watch(trainer, plain=plain, quiet=quiet)
-    return _conclude(finished, as_json)
+    return _conclude(finished, as_json=as_json, quiet=quiet)
+
+
+# Options whose names are not those of the settings they set.
+_OPTION_NAMES = {
+    "hidden_size": "--hidden",
+    "embedding_size": "--embed",
+    "learning_rate": "--lr",
+    "adam_rate": "--adam-lr",
+    "warmup_steps": "--warmup",
+    "as_bytes": "--bytes",
+    "checkpoint": "-c",
+}
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _refuse(options: dict[str, Any], reason: str, remedy: str) -> None:
+    """Raise ``UsageError`` naming the options, if there are any."""
+    if options:
+        names = [_OPTION_NAMES.get(name, f"--{name.replace('_', '-')}") for name in options]
+        raise UsageError(f"{', '.join(names)}: {reason}", remedy)
 
 
 # -- before the loop ---------------------------------------------------------------------------
 
 
-def _open_corpus(text: list[str] | None, encoding: str, as_bytes: bool, quiet: bool) -> "Corpus":
+def _open_corpus(text: list[str] | None, reading: dict[str, Any], quiet: bool) -> "Corpus":
     from charlstm.corpus import bundled_corpus, open_corpus
 
     sources: list[str | Path] = list(text) if text else [bundled_corpus()]
@@ -214,7 +239,7 @@ def _open_corpus(text: list[str] | None, encoding: str, as_bytes: bool, quiet: b
             shown = characters
             note(f"read {characters:,} characters …")
 
-    corpus = open_corpus(sources, encoding=encoding, as_bytes=as_bytes, progress=progress)
+    corpus = open_corpus(sources, progress=progress, **reading)
     for notice in corpus.notices:
         note(notice)
     return corpus
@@ -223,73 +248,57 @@ def _open_corpus(text: list[str] | None, encoding: str, as_bytes: bool, quiet: b
 def _begin(
     stack: ExitStack,
     corpus: "Corpus",
-    model_config: "ModelConfig",
-    train_config: "TrainConfig",
-    name: str | None,
-    init_from: str | None,
+    model: dict[str, Any],
+    learning: dict[str, Any],
+    start: dict[str, Any],
     quiet: bool,
 ) -> "Trainer":
     from charlstm import runs
-    from charlstm.defaults import advice
+    from charlstm.defaults import advice, default_settings
 
-    source = None if init_from is None else runs.find_checkpoint(init_from)
+    source = runs.find_checkpoint(start["init_from"]) if "init_from" in start else None
+    model_config, train_config = default_settings(
+        len(corpus), len(corpus.vocab), preset=start.get("preset"), model=model, train=learning
+    )
     if not quiet:
         for sentence in advice(model_config, corpus.counts, train_config.batch, train_config.bptt):
             note(f"note: {sentence}")
         note("starting …")
     from charlstm.train.session import begin
 
-    trainer = begin(corpus, model_config, train_config, name=name, init_from=source)
+    trainer = begin(corpus, model_config, train_config, name=start.get("name"), init_from=source)
     stack.enter_context(runs.lock(trainer.path))
     return trainer
 
 
 def _resume(
-    stack: ExitStack,
-    checkpoint: str | None,
-    text: list[str] | None,
-    given: dict[str, Any],
-    shape: dict[str, int],
-    name: str | None,
-    init_from: str | None,
+    stack: ExitStack, checkpoint: str | None, text: list[str] | None, changes: dict[str, Any]
 ) -> "Trainer":
-    """Go on with a run. Only its budget, patience and number of checkpoints may change."""
+    """Go on with a run; ``changes`` may be of its budget, patience and number of checkpoints."""
     from charlstm import metrics, runs
     from charlstm.corpus import STDIN, find_encoded, open_corpus
 
-    fixed = sorted(set(given) - {"epochs", "steps", "minutes", "patience", "keep"})
-    fixed += shape
-    if fixed or name is not None or init_from is not None:
-        raise UsageError(
-            f"a resumed run keeps its settings ({', '.join(fixed) or '--name, --init-from'})",
-            "leave them out, or start a new run with --init-from",
-        )
     path = runs.find_run(checkpoint)
     if checkpoint is None:
         note(f"resuming {path}")
     stack.enter_context(runs.lock(path))
     run = runs.read_run_file(path)
-    reading = run.reading
-    if text:
-        corpus = open_corpus(text, encoding=reading.encoding, as_bytes=reading.as_bytes)
-    elif reading.sources == (STDIN,):
-        found = find_encoded(run.digest, reading)
-        if found is None:
-            raise CharlstmError(
-                "the run's text came from stdin and is no longer in the cache",
-                "pipe it in again: charlstm train - --resume",
-            )
+    if text or run.reading.sources != (STDIN,):
+        corpus = open_corpus(
+            text or run.reading.sources,
+            encoding=run.reading.encoding,
+            as_bytes=run.reading.as_bytes,
+        )
+    elif found := find_encoded(run.digest, run.reading):
         corpus = found
     else:
-        corpus = open_corpus(reading.sources, encoding=reading.encoding, as_bytes=reading.as_bytes)
-    budget = None
-    if given:
-        kept = {} if set(given) & {"epochs", "steps", "minutes"} else _budget_of(run.train)
-        none = {"epochs": None, "steps": None, "minutes": None}
-        budget = replace(run.train, **{**none, **kept, **given})
+        raise CharlstmError(
+            "the run's text came from stdin and is no longer in the cache",
+            "pipe it in again: charlstm train - --resume",
+        )
     from charlstm.train.session import resume
 
-    trainer = resume(path, corpus, budget)
+    trainer = resume(path, corpus, changes)
     for notice in trainer.notices:
         note(notice)
     total = trainer.run_file.budget.total_steps
@@ -297,10 +306,6 @@ def _resume(
         note(f"the run has done its {total:,} steps; to go on, give a larger budget: --epochs …")
     metrics.cut_metrics(path / runs.METRICS_FILE, trainer.progress.step)
     return trainer
-
-
-def _budget_of(config: "TrainConfig") -> dict[str, Any]:
-    return {"epochs": config.epochs, "steps": config.steps, "minutes": config.minutes}
 
 
 # -- the loop ----------------------------------------------------------------------------------
@@ -379,7 +384,7 @@ def _stop_signals(trainer: "Trainer") -> Iterator[None]:
 # -- after the loop ----------------------------------------------------------------------------
 
 
-def _conclude(finished: "RunFinished", as_json: bool) -> int:
+def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
     import math
 
     from charlstm.metrics import event_to_dict
@@ -411,5 +416,6 @@ def _conclude(finished: "RunFinished", as_json: bool) -> int:
             return int(ExitCode.FAILED)
         case "patience":
             note(f"the validation got no better; the best is from step {finished.best_step:,}")
-    note(f"now try: charlstm sample -c {finished.path} --temp 0.8")
+    if not quiet:
+        note(f"now try: charlstm sample -c {finished.path} --temp 0.8")
     return int(ExitCode.DONE)

@@ -1,5 +1,6 @@
 """Charts for the terminal, by plotext, as Rich text."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,7 @@ def chart(
     figure = plotext.figure
     figure.clear()
     figure.theme("colorless")
+    plotext.terminal.limit(False, False)  # the size is the caller's, whatever stdout is
     figure.plot_size(width, height)
     figure.axes(False, axis="x", side="upper")
     figure.axes(False, axis="y", side="right")
@@ -60,14 +62,16 @@ def chart(
 
 
 def round_ticks(low: float, high: float, most: int) -> list[float]:
-    """At most ``most`` round numbers from ``low`` to ``high``."""
+    """At most ``most`` round numbers from ``low`` to ``high``: as many as fit."""
     if not high > low or most < 1:
         return [low]
-    step = 10.0**-12
-    for exponent in range(-12, 13):
+    rounding = 1e-9 * max(abs(low), abs(high))
+    exponent = math.floor(math.log10((high - low) / most))
+    for power in range(exponent, exponent + 3):
         for factor in (1, 2, 2.5, 5):
-            step = factor * 10.0**exponent
-            first = -(-low // step)
-            if (high // step) - first + 1 <= most:
-                return [i * step for i in range(int(first), int(high // step) + 1)] or [low]
+            step = factor * 10.0**power
+            first = math.ceil((low - rounding) / step)
+            last = math.floor((high + rounding) / step)
+            if last - first < most:
+                return [i * step for i in range(first, last + 1)] or [low]
     return [low]

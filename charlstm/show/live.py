@@ -196,7 +196,7 @@ class LivePanel:
         assert started is not None
         line = Text(no_wrap=True, overflow="ellipsis")
         line.append(" charlstm ", style="bold reverse")
-        line.append(f" {started.name}", style="bold")
+        line.append(f" {printable(started.name, keep='')}", style="bold")
         line.append(
             f"  {started.model} · {count(started.parameters)} parameters · "
             f"{count(started.train_characters)} characters · {started.precision}",

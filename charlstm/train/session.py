@@ -1,8 +1,11 @@
 """Begin a run, or go on with one: everything that comes before the training loop."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,12 +73,14 @@ def begin(
     return trainer
 
 
-def resume(path: Path, corpus: Corpus, budget: TrainConfig | None = None) -> Trainer:
+def resume(
+    path: Path, corpus: Corpus, changes: Mapping[str, Any] = MappingProxyType({})
+) -> Trainer:
     """Go on with the run at ``path`` from its last complete checkpoint.
 
-    ``budget`` has the settings with another budget than the run's own, to extend it. A damaged
-    checkpoint is passed over for the one before it; ``Trainer.notices`` says so. A run that was
-    stopped before its first checkpoint begins again from its settings.
+    ``changes`` are fields of ``TrainConfig`` to change: another budget, to extend it, ``patience``
+    or ``keep``. A damaged checkpoint is passed over for the one before it; ``Trainer.notices``
+    says so. A run that was stopped before its first checkpoint begins again from its settings.
 
     Raises:
         CharlstmError: the corpus is not the run's, or no checkpoint can be read.
@@ -88,9 +93,14 @@ def resume(path: Path, corpus: Corpus, budget: TrainConfig | None = None) -> Tra
             f"({run.characters:,} characters then, {len(corpus):,} now)",
             f"bring the old text back, or start a new run with --init-from {path}",
         )
-    if budget is not None:
-        train_ids, _ = corpus.split(budget.val_fraction)
-        run = replace(run, train=budget, budget=_budget(budget, len(train_ids)))
+    budgets = {"epochs": None, "steps": None, "minutes": None}
+    extended = bool(changes.keys() & budgets.keys())
+    if extended:
+        changes = {**budgets, **changes}
+    run = replace(run, train=replace(run.train, **changes))
+    if extended:
+        train_ids, _ = corpus.split(run.train.val_fraction)
+        run = replace(run, budget=_budget(run.train, len(train_ids)))
     source = None
     if run.init_from is not None and not runs.read_pointers(path).kept:
         source = read_model(Path(run.init_from))
@@ -108,12 +118,14 @@ def resume(path: Path, corpus: Corpus, budget: TrainConfig | None = None) -> Tra
                 f"no checkpoint of {path} can be read ({failures[0]})", "start a new run"
             )
     trainer.notices = tuple(f"passed over a checkpoint: {failure}" for failure in failures)
-    if budget is not None:
-        _extend(trainer, path, run)
+    if extended:
+        _check_extension(trainer, run)
+    if changes:
+        runs.write_run_file(path, run)
     return trainer
 
 
-def _extend(trainer: Trainer, path: Path, run: RunFile) -> None:
+def _check_extension(trainer: Trainer, run: RunFile) -> None:
     done = trainer.progress.step
     total = run.budget.total_steps
     if total is not None and total <= done:
@@ -121,15 +133,12 @@ def _extend(trainer: Trainer, path: Path, run: RunFile) -> None:
             f"the new budget is {total:,} steps, and the run has done {done:,}",
             "give a budget for the whole run, larger than what is done",
         )
-    if total is None and run.train.minutes is not None:
-        spent = trainer.progress.seconds / 60
-        if run.train.minutes <= spent:
-            raise UsageError(
-                f"the new budget is {run.train.minutes:g} minutes, and the run has taken "
-                f"{spent:.1f}",
-                "give a budget for the whole run, larger than what is done",
-            )
-    runs.write_run_file(path, run)
+    spent = trainer.progress.seconds / 60
+    if run.train.minutes is not None and run.train.minutes <= spent:
+        raise UsageError(
+            f"the new budget is {run.train.minutes:g} minutes, and the run has taken {spent:.1f}",
+            "give a budget for the whole run, larger than what is done",
+        )
 
 
 def _budget(config: TrainConfig, characters: int) -> Budget:
