@@ -285,7 +285,7 @@ class LivePanel:
         last = max([*x, *val_x, 1.0])
         first = min([*x, *val_x])
         title = Text(no_wrap=True)
-        title.append("loss, nats per character   ", style="dim")
+        title.append("loss, nats   ", style="dim")
         title.append("● training  ", style=TRAIN)
         title.append("● validation", style=VAL)
         title.truncate(width)
