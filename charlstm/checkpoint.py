@@ -8,6 +8,7 @@ before a number of it is used. Nothing is ever unpickled. docs/checkpoints.md gi
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from charlstm.config import ModelConfig
 from charlstm.errors import CharlstmError
 from charlstm.files import (
     MAX_JSON_BYTES,
+    check_format,
     make_work_folder,
     parse_json,
     read_json,
@@ -79,9 +81,9 @@ def write_checkpoint(folder: Path, model: ModelFile, state: TrainState) -> Path:
     }
     files = {
         MODEL_JSON: to_json(model_json),
-        MODEL_TENSORS: save(dict(model.weights)),
+        MODEL_TENSORS: _to_safetensors(model.weights),
         TRAIN_JSON: to_json(state.values),
-        TRAIN_TENSORS: save(state.tensors),
+        TRAIN_TENSORS: _to_safetensors(state.tensors),
     }
     step = int(model.training["step"])
     work = make_work_folder(folder, ".writing-")
@@ -97,6 +99,11 @@ def write_checkpoint(folder: Path, model: ModelFile, state: TrainState) -> Path:
         shutil.rmtree(work, ignore_errors=True)
         raise
     return target
+
+
+def _to_safetensors(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    # safetensors writes the memory as it lies, whatever the strides say.
+    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
 
 def _free_name(folder: Path, name: str) -> Path:
@@ -120,35 +127,44 @@ def _manifest(files: dict[str, bytes]) -> dict[str, Any]:
 def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
     manifest = read_json(file)
-    found = manifest.get("format")
-    if isinstance(found, int) and found > FORMAT:
-        raise CharlstmError(
-            f"{path} has format {found}; this charlstm reads up to {FORMAT}", "update charlstm"
-        )
-    body = {key: manifest[key] for key in ("format", "files") if key in manifest}
-    if hashlib.sha256(to_json(body)).hexdigest() != manifest.get("sha256"):
+    check_format(manifest.get("format"), FORMAT, file)
+    entries = manifest.get("files")
+    try:
+        body = to_json({"format": manifest["format"], "files": entries})
+    except ValueError:  # NaN
+        body = b""
+    if hashlib.sha256(body).hexdigest() != manifest.get("sha256"):
         raise CharlstmError(f"{file} is damaged: its checksum does not match", REMEDY)
-    entries: dict[str, Any] = body["files"]
+    if not isinstance(entries, dict) or not all(map(_is_entry, entries.values())):
+        raise CharlstmError(f"{file} is damaged: its entries cannot be read", REMEDY)
     return entries
+
+
+def _is_entry(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and type(value.get("bytes")) is int
+        and isinstance(value.get("sha256"), str)
+    )
 
 
 def _read_checked(path: Path, manifest: dict[str, Any], name: str) -> bytes:
     file = path / name
     expected = manifest.get(name)
-    if not isinstance(expected, dict):
+    if expected is None:
         raise CharlstmError(f"{file} is not named in {MANIFEST}", REMEDY)
     try:
         # The size is checked first: no more memory is taken than the manifest vouches for.
         size = file.stat().st_size
-        if size != expected.get("bytes"):
+        if size != expected["bytes"]:
             raise CharlstmError(
-                f"{file} is damaged: it has {size:,} bytes, not {expected.get('bytes'):,}", REMEDY
+                f"{file} is damaged: it has {size:,} bytes, not {expected['bytes']:,}", REMEDY
             )
         data = file.read_bytes()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise CharlstmError(f"{file} cannot be read: {reason}", REMEDY) from None
-    if hashlib.sha256(data).hexdigest() != expected.get("sha256"):
+    if hashlib.sha256(data).hexdigest() != expected["sha256"]:
         raise CharlstmError(f"{file} is damaged: its checksum does not match", REMEDY)
     return data
 
@@ -201,7 +217,10 @@ def _vocabulary(value: object, source: Path) -> Vocabulary:
     if isinstance(value, dict):
         symbols, kind = value.get("symbols"), value.get("kind")
         if isinstance(symbols, str) and kind in ("characters", "bytes"):
-            return Vocabulary(symbols, kind)
+            try:
+                return Vocabulary(symbols, kind)
+            except CharlstmError as error:
+                raise CharlstmError(f"{source} is damaged: {error.message}", REMEDY) from None
     raise CharlstmError(f"{source} is damaged: its vocabulary cannot be read", REMEDY)
 
 

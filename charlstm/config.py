@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar, Self
 
-from charlstm.errors import CharlstmError, require
+from charlstm.errors import CharlstmError, UsageError, require
 from charlstm.spec import CELLS, parameter_shapes
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -24,11 +24,18 @@ def check_number(
 ) -> None:
     """Raise ``UsageError`` unless ``value`` is a finite number from ``low`` to ``high``."""
     above = value >= low if low_allowed else value > low
-    if math.isfinite(value) and above and value <= high:
+    finite = isinstance(value, int) or math.isfinite(value)
+    if finite and above and value <= high:
         return
     bound = "at least" if low_allowed else "above"
-    limit = f"{bound} {low:g}" + (f" and at most {high:g}" if math.isfinite(high) else "")
-    require(False, f"{name} is {value:g}, but must be {limit}", hint)
+    limit = f"{bound} {_written(low)}"
+    if high != math.inf:
+        limit += f" and at most {_written(high)}"
+    require(False, f"{name} is {_written(value)}, but must be {limit}", hint)
+
+
+def _written(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,10 @@ class _Settings:
             kinds = _JSON_TYPES[str(field.type)]
             if type(values[name]) not in kinds:
                 raise CharlstmError(f"{damaged} ({name})", hint)
-        return cls(**values)
+        try:
+            return cls(**values)
+        except UsageError as error:
+            raise CharlstmError(f"{damaged} ({error.message})", hint) from None
 
 
 # The declared types that the settings use, and what JSON gives for each.

@@ -89,7 +89,7 @@ class Corpus:
     name: str
     reading: Reading
     vocab: Vocabulary
-    ids: NDArray[np.unsignedinteger]
+    ids: NDArray[np.unsignedinteger] = field(compare=False)
     """Shape (N,), memory-mapped; uint8, uint16 or uint32, the smallest that holds V."""
     counts: tuple[int, ...]
     """Occurrences of each symbol, by id."""
@@ -130,8 +130,7 @@ def open_corpus(
     """
     try:
         codecs.getincrementaldecoder(encoding)
-        if not isinstance(b"".decode(encoding), str):
-            raise LookupError
+        "a".encode(encoding)  # refuses the codecs that are no text encodings
     except (LookupError, ValueError):
         raise UsageError(
             f"the encoding {encoding!r} is not known", "try utf-8, latin-1 or utf-16"
@@ -208,13 +207,20 @@ def _list_files(
                     "name a folder with text files, or use --bytes for files of any kind",
                 )
             files += found
-        elif source.exists():
+        elif _exists(source):
             files.append(source)
         else:
             raise CharlstmError(
                 f"there is no file {source}", "check the path, or leave it out for the bundled text"
             )
     return files
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long for a file, or with a NUL in it
+        return False
 
 
 def _text_files(folder: Path, encoding: str, as_bytes: bool, notices: list[str]) -> list[Path]:
@@ -245,7 +251,7 @@ def _not_text(path: Path, encoding: str, as_bytes: bool) -> str:
                     return "binary"
             if not as_bytes:
                 decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
+    except UnicodeError:
         return f"not valid {encoding}"
     except _READ_ERRORS as error:
         return _os_reason(error)
@@ -286,21 +292,25 @@ def _decoded(
         pending = len(decoder.getstate()[0])
         try:
             text = decoder.decode(chunk, final=not chunk)
-        except UnicodeDecodeError as error:
-            at = offset - pending + error.start
-            bad = error.object[error.start : error.start + 1].hex()
+            points = code_points(text)
+        except UnicodeError as error:
+            reason = str(error)
+            if isinstance(error, UnicodeDecodeError):
+                at = offset - pending + error.start
+                bad = error.object[error.start : error.start + 1].hex()
+                reason = f"byte 0x{bad} at offset {at:,}"
             raise CharlstmError(
-                f"{name} is not valid {reading.encoding}: byte 0x{bad} at offset {at:,}",
+                f"{name} is not valid {reading.encoding}: {reason}",
                 "name its encoding (--encoding latin-1, …) or model its bytes (--bytes)",
             ) from None
         offset += len(chunk)
         if first and text:
             first = False
             if text[0] == "\ufeff":
-                text = text[1:]
+                points = points[1:]
                 notices.append(f"dropped the byte-order mark at the start of {name}")
-        if text:
-            yield code_points(text)
+        if len(points):
+            yield points
         if not chunk:
             return
 

@@ -69,6 +69,16 @@ def parse_json(data: bytes, source: Path) -> dict[str, Any]:
     return value
 
 
+def check_format(found: object, newest: int, source: Path) -> None:
+    """Raise ``CharlstmError`` unless ``found`` is the number of a format that can be read."""
+    if type(found) is not int or found < 1:
+        raise CharlstmError(f"{source} is damaged: its format is {found!r}")
+    if found > newest:
+        raise CharlstmError(
+            f"{source} has format {found}; this charlstm reads up to {newest}", "update charlstm"
+        )
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file of at most 64 MiB."""
     try:

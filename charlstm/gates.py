@@ -161,6 +161,8 @@ def measure_gates(
     if not spec.gates:
         raise CharlstmError(f"the cell {spec.name} has no gates", "inspect another model")
     steps, layers, size = len(ids), engine.config.layers, engine.config.hidden_size
+    if unit is not None:
+        check_number("--unit", unit, 0, size - 1)
     per_step = {
         name: np.empty((steps, layers, len(spec.gates))) for name in ("mean", "left", "right")
     }

@@ -39,10 +39,12 @@ class GrowingSample:
 
     def grow(self, step: int) -> None:
         """Draw the characters that the time since the last call allows."""
-        elapsed = self._clock() - self._due_at
-        wanted = min(MOST_AT_ONCE, int(elapsed * CHARACTERS_PER_SECOND))
-        if wanted:
-            self._due_at = self._clock()
+        now = self._clock()
+        wanted = int((now - self._due_at) * CHARACTERS_PER_SECOND)
+        if wanted > MOST_AT_ONCE:  # after a pause; what is overdue is let go
+            wanted, self._due_at = MOST_AT_ONCE, now
+        else:
+            self._due_at += wanted / CHARACTERS_PER_SECOND
         for _ in range(wanted):
             symbol = next(self._ids, None)
             if symbol is None:

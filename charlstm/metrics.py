@@ -18,10 +18,15 @@ STEP_SHARE = 1 / 2000
 def event_to_dict(event: Event) -> dict[str, Any]:
     """An event as a JSON object; ``event`` is its name in snake case, NaN becomes null."""
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
-    return {"event": name, **{k: _plain(v) for k, v in dataclasses.asdict(event).items()}}
+    fields: dict[str, Any] = _plain(dataclasses.asdict(event))
+    return {"event": name, **fields}
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -59,9 +64,13 @@ def cut_metrics(path: Path, step: int) -> None:
 
     A resumed run takes those steps again.
     """
-    kept = [line for line in read_lines(path) if line.get("step", 0) <= step]
+    kept = [line for line in read_lines(path) if _is_until(line.get("step", 0), step)]
     text = "".join(json.dumps(line) + "\n" for line in kept)
     files.replace_file(path, text.encode("ascii"))
+
+
+def _is_until(value: object, step: int) -> bool:
+    return isinstance(value, int) and value <= step
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

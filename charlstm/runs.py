@@ -130,32 +130,30 @@ def read_run_file(run: Path) -> RunFile:
     """
     path = run / RUN_FILE
     value = files.read_json(path)
-    found = value.get("format")
-    if isinstance(found, int) and found > RUN_FORMAT:
-        raise CharlstmError(
-            f"{path} has format {found}; this charlstm reads up to {RUN_FORMAT}", "update charlstm"
-        )
+    files.check_format(value.get("format"), RUN_FORMAT, path)
     try:
         corpus, budget = value["corpus"], value["budget"]
+        sources, init_from = corpus["sources"], value["init_from"]
+        texts = [corpus["encoding"], corpus["digest"], value["created"], *sources]
+        if not isinstance(sources, list) or not isinstance(init_from, str | None):
+            raise TypeError
+        if not sources or not all(isinstance(text, str) for text in texts):
+            raise TypeError
         return RunFile(
             model=ModelConfig.from_dict(value["model"], str(path)),
             train=TrainConfig.from_dict(value["train"], str(path)),
-            reading=Reading(
-                tuple(str(s) for s in corpus["sources"]),
-                str(corpus["encoding"]),
-                bool(corpus["bytes"]),
-            ),
-            digest=str(corpus["digest"]),
+            reading=Reading(tuple(sources), corpus["encoding"], bool(corpus["bytes"])),
+            digest=corpus["digest"],
             characters=int(corpus["characters"]),
-            created=str(value["created"]),
+            created=value["created"],
             budget=Budget(
                 _optional_int(budget["total_steps"]),
                 _optional_int(budget["evaluate_every"]),
                 int(budget["known_at"]),
             ),
-            init_from=value["init_from"],
+            init_from=init_from,
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise CharlstmError(f"{path} is damaged", "start a new run") from None
 
 
@@ -190,9 +188,19 @@ def _is_checkpoint_name(name: object) -> bool:
     return isinstance(name, str) and re.fullmatch(r"step-\d+(-\d+)?", name) is not None
 
 
+def _without(pointers: Pointers, name: str) -> Pointers:
+    """Where the pointers were found by looking, the checkpoint just written is among them."""
+    if name not in pointers.kept:
+        return pointers
+    kept = tuple(other for other in pointers.kept if other != name)
+    last = kept[-1] if kept else None
+    best = last if pointers.best == name else pointers.best
+    return Pointers(best, last, kept)
+
+
 def add_checkpoint(run: Path, saved: Path, *, best: bool, keep: int) -> Pointers:
     """Point to a new checkpoint and delete those that nothing points to any more."""
-    old = read_pointers(run)
+    old = _without(read_pointers(run), saved.name)
     pointers = replace(old, last=saved.name, best=saved.name if best else old.best)
     latest = [*old.kept, saved.name][-keep:]
     kept = [n for n in (*old.kept, saved.name) if n in latest or n == pointers.best]
@@ -236,13 +244,20 @@ def find_run(name: str | None, root: Path = ROOT) -> Path:
             )
         return runs[0]
     for path in (Path(name), root / name):
-        if (path / RUN_FILE).is_file():
+        if _has_file(path, RUN_FILE):
             return path
     known = ", ".join(run.name for run in list_runs(root)[:5])
     raise CharlstmError(
         f"there is no run {name!r}",
         f"runs under {root}/: {known}" if known else "see charlstm runs",
     )
+
+
+def _has_file(folder: Path, name: str) -> bool:
+    try:
+        return (folder / name).is_file()
+    except (OSError, ValueError):  # a name too long for a file, or with a NUL in it
+        return False
 
 
 def find_checkpoint(name: str | None, root: Path = ROOT) -> Path:
@@ -253,7 +268,7 @@ def find_checkpoint(name: str | None, root: Path = ROOT) -> Path:
     """
     if name is not None:
         for path in (Path(name), root / name):
-            if (path / checkpoint.MANIFEST).is_file():
+            if _has_file(path, checkpoint.MANIFEST):
                 return path
     if name is None:
         for run in list_runs(root):

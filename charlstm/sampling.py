@@ -173,10 +173,12 @@ class StopFilter:
     def feed(self, text: str) -> str:
         """The part of the text so far that is safe to pass on."""
         self._held += text
-        ends = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
-        if ends:
+        found = [(place, stop) for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        if found:
+            # The first to be complete ends the text, as if it came a character at a time.
+            cut, _ = min(found, key=lambda match: (match[0] + len(match[1]), match[0]))
             self.stopped = True
-            passed, self._held = self._held[: min(ends)], ""
+            passed, self._held = self._held[:cut], ""
             return passed
         keep = max((_overlap(self._held, stop) for stop in self._stops), default=0)
         cut = len(self._held) - keep

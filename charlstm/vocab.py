@@ -19,8 +19,12 @@ Ids = NDArray[np.int64]
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
-    """The code point of each character; shape (len(text),)."""
-    return np.frombuffer(text.encode(CODE_POINTS, "surrogatepass"), dtype="<u4")
+    """The code point of each character; shape (len(text),).
+
+    Raises:
+        UnicodeEncodeError: half a surrogate pair is no character.
+    """
+    return np.frombuffer(text.encode(CODE_POINTS), dtype="<u4")
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,15 @@ class Vocabulary:
 
     def _as_symbols(self, text: str) -> str:
         """``text`` in the alphabet of ``symbols``: itself, or its UTF-8 bytes one by one."""
-        if self.kind == "bytes":
+        if self.kind == "characters":
+            return text
+        try:
             return text.encode("utf-8", "surrogateescape").decode("latin-1")
-        return text
+        except UnicodeEncodeError as error:
+            raise CharlstmError(
+                f"U+{ord(text[error.start]):04X} is half a character and stands for no byte",
+                "leave it out",
+            ) from None
 
     def unknown(self, text: str) -> list[str]:
         """The characters of ``text`` that have no id, each once, in order of appearance."""

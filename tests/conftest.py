@@ -1,6 +1,10 @@
 """What the tests share: a private cache, small texts, a small trained run, independent cells."""
 
 import os
+
+# torch's threads spin while they wait; on a busy machine that makes small tests many times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

@@ -65,7 +65,12 @@ def choose_precision(
     ids = torch.zeros(bptt, batch, dtype=torch.int64, device=device)
     if name != "auto":
         chosen = Precision(device, name)
-        return chosen, _seconds(model, ids, chosen)
+        try:
+            return chosen, _seconds(model, ids, chosen)
+        except RuntimeError:
+            raise UsageError(
+                f"{device.type} cannot train in {name} here", "use --precision float32"
+            ) from None
     full, reduced = Precision(device, "float32"), Precision(device, "bfloat16")
     full_seconds = _seconds(model, ids, full)
     try:

@@ -117,7 +117,7 @@ def resume(
             raise CharlstmError(
                 f"no checkpoint of {path} can be read ({failures[0]})", "start a new run"
             )
-    trainer.notices = tuple(f"passed over a checkpoint: {failure}" for failure in failures)
+    trainer.notices += tuple(f"passed over a checkpoint: {failure}" for failure in failures)
     if extended:
         _check_extension(trainer, run)
     if changes:
@@ -179,7 +179,13 @@ def transplant(
     """
     weights = {name: array.copy() for name, array in source.weights.items()}
     theirs = {symbol: i for i, symbol in enumerate(source.vocab.symbols)}
-    shared = [(i, theirs[s]) for i, s in enumerate(vocab.symbols) if s in theirs]
+    # Above ASCII a byte is not the character of the same number.
+    alike = vocab.kind == source.vocab.kind
+    shared = [
+        (i, theirs[s])
+        for i, s in enumerate(vocab.symbols)
+        if s in theirs and (alike or s.isascii())
+    ]
     if not shared:
         raise UsageError("the two texts have no character in common", "train without --init-from")
     new, old = map(list, zip(*shared, strict=True))

@@ -112,17 +112,14 @@ class Trainer:
         self._saved_step: int | None = None
         self._saved_seconds = 0.0
         self._evaluation_seconds = 0.0
+        self._budget_written = True
         held_out = self._val_ids if len(self._val_ids) > 1 else self._train_ids
         self._excerpt = np.asarray(held_out[:EXCERPT_CHARACTERS]).astype(np.int64)
 
     # -- the loop --------------------------------------------------------------------------
 
     def run(self) -> Iterator[Event]:
-        """Train to the end of the budget, or until ``request_stop``.
-
-        Raises:
-            CharlstmError: the loss is not finite before there is anything to go back to.
-        """
+        """Train to the end of the budget, or until ``request_stop``."""
         begun = self._clock() - self.progress.seconds
         yield self._started()
         if self.progress.step == 0:
@@ -138,6 +135,8 @@ class Trainer:
         while self._steps_left():
             if self._stop:
                 reason = "stopped"
+                if not math.isfinite(self._nats.item() + gradient_norm.item()):
+                    self._roll_back(good)
                 break
             gradient_norm = self._take_step()
             now = self._clock()
@@ -153,12 +152,14 @@ class Trainer:
                 continue
             report = self._report(gradient_norm, now - last_report)
             last_report = now
-            if not math.isfinite(report.loss):
+            # A gradient that is not finite spoils the weights, and only the next loss shows it.
+            if not math.isfinite(report.loss + report.gradient_norm):
                 rolled_back = self._roll_back(good)
                 if rolled_back is None:
                     reason = "diverged"
                     break
                 yield rolled_back
+                first_step, measured_from = self.progress.step, self._clock()
                 continue
             yield report
             if evaluate:
@@ -230,8 +231,17 @@ class Trainer:
             every = max(1, round(total / EVALUATIONS), math.ceil(affordable))
             self._budget = Budget(total, every, done)
             self.run_file = replace(self.run_file, budget=self._budget)
-            runs.write_run_file(self.path, self.run_file)
+            self._budget_written = False
+            self._write_budget()
         return self._estimate(total, step_seconds)
+
+    def _write_budget(self) -> None:
+        """Keep the budget for a resumed run; on a full disk, try again with the next save."""
+        try:
+            runs.write_run_file(self.path, self.run_file)
+            self._budget_written = True
+        except OSError:
+            pass
 
     def _estimate(self, total: int, step_seconds: float) -> BudgetFixed:
         remaining = total - self.progress.step
@@ -340,9 +350,9 @@ class Trainer:
         )
 
     def _finish(self, reason: str, begun: float) -> Iterator[Event]:
-        saved = True
+        progress, saved = self.progress, True
         if self._saved_step != self.progress.step:
-            event = self._save(best=len(self._val_ids) < 2)
+            event = self._save(best=len(self._val_ids) < 2 or progress.best_step == progress.step)
             saved = isinstance(event, Saved)
             yield event
         val_loss = None
@@ -426,6 +436,12 @@ class Trainer:
                 f"the checkpoint's training state does not fit the run: {error}",
                 "resume from another checkpoint, or begin with --init-from",
             ) from None
+        threads = torch.get_num_threads()
+        if threads != state.values.get("threads"):
+            self.notices = (
+                f"trained with {state.values.get('threads')} threads so far, now with {threads}: "
+                "rounding may differ from that of an undisturbed run",
+            )
         self._saved_step = self.progress.step
         self._saved_seconds = self.progress.seconds
         self._nats.zero_()
@@ -452,6 +468,8 @@ class Trainer:
         """Write a checkpoint and point to it; a full disk is reported, not raised."""
         self._saved_seconds = self.progress.seconds
         step = self.progress.step
+        if not self._budget_written:
+            self._write_budget()
         try:
             saved = write_checkpoint(self.path, *self._capture())
             runs.add_checkpoint(self.path, saved, best=best, keep=self._config.keep)

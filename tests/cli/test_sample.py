@@ -1,0 +1,353 @@
+"""``charlstm sample``: stdout is the text and nothing else."""
+
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TEXT, model_config, random_weights
+
+import charlstm
+from charlstm import runs
+from charlstm.checkpoint import ModelFile, TrainState, write_checkpoint
+from charlstm.cli import run
+from charlstm.sampling import Place, SamplingConfig, draw
+from charlstm.vocab import BYTE_SYMBOLS, Vocabulary
+
+
+@pytest.fixture
+def folder(trained_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, above ``checkpoints/small``."""
+    monkeypatch.chdir(trained_run.parents[1])
+    return trained_run.parents[1]
+
+
+def sample(*arguments: str, seed: int = 1) -> int:
+    return run(["sample", "-c", "small", "--seed", str(seed), *arguments])
+
+
+def untrained(folder: Path, vocab: Vocabulary) -> str:
+    """A checkpoint with random weights and this vocabulary."""
+    config = model_config(len(vocab))
+    file = ModelFile(config, vocab, random_weights(config), "", {"step": 0})
+    return str(write_checkpoint(folder, file, TrainState({}, {})))
+
+
+def expected(prime: str = "", length: int = 40, **how: object) -> str:
+    how = {"seed": 1, **how}
+    return "".join(charlstm.load("small").generate(prime, length=length, **how))  # type: ignore[arg-type]
+
+
+def start(*arguments: str, folder: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(charlstm.__file__).parents[1])}
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-m", "charlstm", "sample", "-c", "small", *arguments]
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe)
+
+
+# -- the text ----------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("folder")
+def test_stdout_is_the_text_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample("--prime", "NED: ", "--length", "40") == 0
+    shown = capsys.readouterr()
+    assert shown.out == "NED: " + expected("NED: ")
+    assert shown.err == ""
+
+
+@pytest.mark.usefixtures("folder")
+def test_same_seed_same_text_and_a_drawn_seed_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    def text(seed: int) -> str:
+        assert sample("--length", "60", seed=seed) == 0
+        return capsys.readouterr().out
+
+    assert text(1) == text(1) != text(2)
+    assert run(["sample", "-c", "small", "--length", "60"]) == 0
+    shown = capsys.readouterr()
+    told = re.fullmatch(r"seed (\d+)\n", shown.err)
+    assert told
+    assert text(int(told[1])) == shown.out
+
+
+@pytest.mark.usefixtures("folder")
+def test_temperature_0_takes_the_most_likely_whatever_the_seed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert sample("--temp", "0", "--length", "40", seed=1) == 0
+    assert sample("--temp", "0", "--length", "40", seed=2) == 0
+    written = capsys.readouterr().out
+    assert written == 2 * expected(temperature=0)
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("options", "how"),
+    [
+        ("--temp 2", {"temperature": 2}),
+        ("--top-k 2", {"top_k": 2}),
+        ("--top-p 0.5", {"top_p": 0.5}),
+        ("--min-p 0.5", {"min_p": 0.5}),
+        ("--repeat-penalty 2", {"repeat_penalty": 2}),
+        (
+            "--repeat-penalty 2 --repeat-window 3",
+            {"repeat_penalty": 2, "repeat_window": 3},
+        ),
+    ],
+)
+def test_filters_change_the_text_as_in_python(
+    options: str, how: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sample("--length", "300", *options.split()) == 0
+    written = capsys.readouterr().out
+    assert written == expected(length=300, **how)
+    assert written != expected(length=300)
+    if "repeat_window" in how:
+        assert written != expected(length=300, repeat_penalty=2)
+
+
+@pytest.mark.usefixtures("folder")
+def test_text_ends_before_the_first_of_the_stops(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = expected("NED: ", length=300)
+    stops = [whole[180:186], whole[100:106]]
+    options = ["--stop", stops[0], "--stop", stops[1]]
+    assert sample("--prime", "NED: ", "--length", "300", *options) == 0
+    assert capsys.readouterr().out == "NED: " + whole[: min(map(whole.find, stops))]
+
+
+# -- the prime ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("folder")
+def test_no_echo_leaves_the_prime_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample("--prime", "NED: ", "--length", "40", "--no-echo") == 0
+    assert capsys.readouterr().out == expected("NED: ")
+
+
+def test_prime_comes_from_a_file_or_stdin(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "prime.txt").write_text("NED: ", encoding="utf-8-sig")  # with a byte-order mark
+    assert sample("--length", "40", "--prime-file", str(tmp_path / "prime.txt")) == 0
+    assert capsys.readouterr().out == "NED: " + expected("NED: ")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"NED: ")))
+    assert sample("--length", "40", "--prime-file", "-") == 0
+    assert capsys.readouterr().out == "NED: " + expected("NED: ")
+
+
+@pytest.mark.usefixtures("folder")
+def test_long_prime_is_read_from_its_beginning_to_its_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    prime = (TEXT * 100)[:10_000]
+    assert sample("--prime", prime, "--length", "400") == 0
+    model = charlstm.load("small")
+    state, logits = model.engine.initial_state(), None
+    for symbol in model.file.vocab.encode(prime):
+        logits, state = model.engine.step(np.array([symbol]), state)
+    drawn = draw(model.engine, Place(state, logits), SamplingConfig(), 1, 400)
+    text = model.file.vocab.decode(int(ids[0]) for ids, _ in drawn)
+    assert capsys.readouterr().out == prime + text
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--prime", "a", "--prime-file", "b"], ["--prime", "--prime-file"]),
+        (["--unknown", "guess"], ["'guess'", "error, skip, replace"]),
+    ],
+)
+def test_contradictions_are_wrong_usage(
+    arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sample(*arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(r"charlstm: [^\n]+\n", shown.err)
+    assert all(word in shown.err for word in words)
+
+
+@pytest.mark.usefixtures("folder")
+def test_prime_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample("--prime-file", "nix.txt") == 1
+    assert re.fullmatch(r"charlstm: nix\.txt [^\n]+\n", capsys.readouterr().err)
+
+
+# -- characters the model never saw ------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("folder")
+def test_unknown_characters_are_named_with_what_can_be_done(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert sample("--prime", "NED€ \x1b§: €") == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(r"charlstm: [^\n]+\n", shown.err)
+    for words in ("'€' (U+20AC)", "U+001B", "'§'", "--unknown skip", "--unknown replace"):
+        assert words in shown.err
+    assert shown.err.count("€") == 1
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(("policy", "read"), [("skip", "NED: "), ("replace", "NED :  ")])
+def test_unknown_characters_are_left_out_or_replaced(
+    policy: str, read: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sample("--prime", "NED€: §", "--unknown", policy) == 0
+    assert capsys.readouterr().out == read + expected(read, length=1000)
+
+
+# -- bad numbers and bad checkpoints -----------------------------------------------------------
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--temp", value) for value in ("-1", "nan", "inf", "warm")),
+        *(("--length", value) for value in ("-1", "1.5", "long")),
+        *(("--top-k", value) for value in ("-1", "1.5", "some")),
+        *(("--top-p", value) for value in ("0", "-1", "1.1", "nan", "some")),
+        *(("--min-p", value) for value in ("-1", "1.1", "nan", "some")),
+        *(("--repeat-penalty", value) for value in ("0", "-1", "nan", "inf", "some")),
+        *(("--repeat-window", value) for value in ("0", "-1", "some")),
+        *(("--seed", value) for value in ("-1", "1.5", "lucky")),
+    ],
+)
+def test_number_out_of_range_is_refused_in_one_line(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sample(option, value) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(r"charlstm: [^\n]+\n", shown.err)
+    assert option in shown.err
+    assert value in shown.err
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_mistake_is_told_before_anything_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sample", "--temp", "-1"]) == 2
+    assert re.fullmatch(r"charlstm: --temp is -1[^\n]+\n", capsys.readouterr().err)
+
+
+def test_without_any_checkpoint_the_remedy_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["sample"]) == 1
+    told = capsys.readouterr().err
+    assert re.fullmatch(r"charlstm: [^\n]*checkpoints/[^\n]*charlstm train[^\n]*\n", told)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("folder")
+def test_unknown_run_is_named_beside_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sample", "-c", "nix"]) == 1
+    assert re.fullmatch(r"charlstm: [^\n]*'nix'[^\n]*small[^\n]*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "model.json", "model.safetensors"], ids=lambda n: n.split(".")[-1]
+)
+@pytest.mark.parametrize("how", ["cut", "altered", "missing"])
+def test_damaged_checkpoint_is_refused(
+    name: str, how: str, trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained_run, copy)
+    best = runs.read_pointers(copy).best
+    assert best is not None
+    file = copy / best / name
+    data = file.read_bytes()
+    if how == "missing":
+        file.unlink()
+    else:
+        middle = len(data) // 2
+        other = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+        file.write_bytes(data[:middle] if how == "cut" else other)
+    assert run(["sample", "-c", str(copy)]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(rf"charlstm: [^\n]*{re.escape(str(copy / best))}[^\n]*\n", shown.err)
+
+
+def test_newest_run_is_used_and_named(
+    trained_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, written in (("older", 1000), ("newest", 3000), ("middle", 2000)):
+        copy = shutil.copytree(trained_run, tmp_path / "checkpoints" / name)
+        os.utime(copy / runs.POINTER_FILE, (written, written))
+    assert run(["sample", "--length", "5", "--seed", "1"]) == 0
+    assert re.fullmatch(r"using checkpoints/newest/step-\d+\n", capsys.readouterr().err)
+
+
+# -- where it goes -----------------------------------------------------------------------------
+
+
+def test_control_characters_of_a_vocabulary_never_reach_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    symbols = "\t\n\x07\x08\x1b\x7f\x9b\u202e\u2028 [2Jm"
+    checkpoint = untrained(tmp_path, Vocabulary("".join(sorted(symbols))))
+    command = ["sample", "-c", checkpoint, "--seed", "1", "--length", "300", "--prime", symbols]
+    assert run(command) == 0
+    assert set(capsys.readouterr().out) == set(symbols)  # a pipe gets the text as it is
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run(command) == 0
+    shown = capsys.readouterr().out
+    assert {"␛", "␇", "\ufffd", "\t", "\n"} <= set(shown)
+    unsafe = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    assert not [c for c in shown if c not in "\n\t" and unicodedata.category(c) in unsafe]
+
+
+def test_byte_model_writes_raw_bytes_to_a_pipe(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    checkpoint = untrained(tmp_path, Vocabulary(BYTE_SYMBOLS, "bytes"))
+    prime = tmp_path / "prime.bin"
+    prime.write_bytes(b"\xff\x00\r\n\xc3")
+    command = ["sample", "-c", checkpoint, "--seed", "1", "--length", "2000"]
+    assert run([*command, "--prime-file", str(prime)]) == 0
+    written = capsysbinary.readouterr().out
+    assert written[:5] == b"\xff\x00\r\n\xc3"
+    assert len(written) == 2005
+    assert len(np.unique(np.frombuffer(written, np.uint8))) > 200
+
+
+def test_closed_pipe_ends_an_endless_text_quietly(folder: Path) -> None:
+    child = start("--seed", "1", "--length", "0", folder=folder)
+    assert child.stdout is not None
+    assert child.stderr is not None
+    assert child.stdout.read(20).decode() == expected(length=20)
+    child.stdout.close()
+    with child:
+        assert child.wait(60) == 0
+        assert child.stderr.read() == b""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
+def test_ctrl_c_ends_an_endless_text(folder: Path) -> None:
+    child = start("--seed", "1", "--length", "0", folder=folder)
+    assert child.stdout is not None
+    child.stdout.read(20)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert b"Traceback" not in err

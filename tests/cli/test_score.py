@@ -1,0 +1,169 @@
+"""``charlstm score``: how well a model predicts a text."""
+
+import io
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TEXT, model_config, random_weights
+
+import charlstm
+from charlstm.checkpoint import ModelFile, TrainState, write_checkpoint
+from charlstm.cli import run
+from charlstm.vocab import BYTE_SYMBOLS, Vocabulary
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def score(folder: Path, trained_run: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(folder)
+    return lambda *arguments: run(["score", "-c", str(trained_run), *arguments])
+
+
+def test_json_has_the_documented_keys_and_consistent_numbers(
+    score: Any, trained_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score("text.txt", "--json") == 0
+    shown = capsys.readouterr()
+    result = json.loads(shown.out)
+    assert shown.err == ""
+    assert result["characters"] == len(TEXT) - 1
+    assert result["protocol"] == "stateful"
+    assert result["bits_per_char"] == pytest.approx(result["nats"] / math.log(2))
+    assert result["perplexity"] == pytest.approx(math.exp(result["nats"]))
+    assert result["nats"] == charlstm.load(trained_run).score(TEXT).nats
+
+
+def test_windows_begin_from_zero_state(score: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert score("text.txt", "--json") == 0
+    stateful = json.loads(capsys.readouterr().out)
+    assert score("text.txt", "--json", "--window", "8") == 0
+    windowed = json.loads(capsys.readouterr().out)
+    assert windowed["protocol"] == "windowed"
+    assert windowed["characters"] == stateful["characters"]
+    assert windowed["nats"] > stateful["nats"]
+    assert score("text.txt", "--json", "--window", str(len(TEXT))) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["nats"] == pytest.approx(stateful["nats"], rel=1e-5)
+
+
+def test_line_has_the_numbers_and_the_protocol(
+    score: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score("text.txt", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert score("text.txt") == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert shown.out == (
+        f"{result['bits_per_char']:.4f} bits per character  {result['nats']:.4f} nats  "
+        f"perplexity {result['perplexity']:.3f}  {len(TEXT) - 1} characters  stateful\n"
+    )
+    assert score("text.txt", "--window", "8") == 0
+    assert capsys.readouterr().out.endswith("windowed, 8\n")
+
+
+def test_text_comes_from_stdin(
+    score: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score("text.txt") == 0
+    from_file = capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
+    assert score("-") == 0
+    assert capsys.readouterr().out == from_file
+
+
+def test_newest_run_is_used_and_named(
+    folder: Path,
+    trained_run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(trained_run.parents[1])
+    assert run(["score", str(folder / "text.txt")]) == 0
+    assert capsys.readouterr().err.startswith("using checkpoints/small/step-")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", ["0 characters", "2"]),
+        (b"N", ["1 character", "2"]),
+        ("NED €".encode(), ["'€'", "--unknown skip"]),
+        (b"NED: \xff", ["text.txt", "0xff", "offset 5", "UTF-8"]),
+    ],
+    ids=["empty", "one character", "unknown character", "invalid UTF-8"],
+)
+@pytest.mark.parametrize("option", [[], ["--window", "4"], ["--json"]], ids=str)
+def test_text_that_cannot_be_scored_is_one_line(
+    data: bytes,
+    words: list[str],
+    option: list[str],
+    score: Any,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (folder / "text.txt").write_bytes(data)
+    assert score("text.txt", *option) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(r"charlstm: [^\n]+\n", shown.err)
+    assert all(word in shown.err for word in words), shown.err
+
+
+@pytest.mark.parametrize(("policy", "predicted"), [("skip", 3), ("replace", 4)])
+def test_unknown_characters_are_left_out_or_replaced(
+    policy: str,
+    predicted: int,
+    score: Any,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (folder / "text.txt").write_text("N€ED:", encoding="utf-8")
+    assert score("text.txt", "--unknown", policy, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["characters"] == predicted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (["nix.txt"], 1, "nix.txt"),
+        (["."], 1, "."),
+        (["text.txt", "--window", "0"], 2, "--window"),
+        (["text.txt", "--window", "-1"], 2, "--window"),
+        (["text.txt", "--window", "wide"], 2, "--window"),
+        (["text.txt", "--unknown", "guess"], 2, "--unknown"),
+        ([], 2, "FILE"),
+    ],
+)
+def test_mistake_is_one_line(
+    arguments: list[str],
+    code: int,
+    word: str,
+    score: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert score(*arguments) == code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(r"charlstm: [^\n]+\n", shown.err)
+    assert word.lower() in shown.err.lower()
+
+
+def test_byte_model_scores_any_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vocab = Vocabulary(BYTE_SYMBOLS, "bytes")
+    config = model_config(len(vocab))
+    file = ModelFile(config, vocab, random_weights(config), "", {"step": 0})
+    checkpoint = write_checkpoint(folder, file, TrainState({}, {}))
+    (folder / "data.bin").write_bytes(b"\xff\x00\xc3\r\n\xef\xbb\xbf")
+    assert run(["score", "-c", str(checkpoint), str(folder / "data.bin"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["characters"] == 7

@@ -1,0 +1,204 @@
+"""A run that is stopped, however rudely, goes on as if nothing had happened."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TEXT
+from safetensors.numpy import load_file
+
+import charlstm
+from charlstm import runs
+from charlstm.cli import run
+from charlstm.metrics import read_lines
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
+
+STEPS = 300
+SETTINGS = (
+    "--hidden 16 --embed 8 --batch 4 --bptt 16 --precision float32 --device cpu --patience 0 "
+    f"--steps {STEPS}"
+).split()
+LONGEST_WAIT = 60.0
+
+# Slow enough to be stopped midway on any machine, and with checkpoints from the start on: the
+# speed is measured at once. Neither has an influence on the weights.
+SLOW = """
+import time
+import charlstm.train.trainer as trainer
+trainer.MEASURED_SECONDS = 0.0
+take_step = trainer.Trainer._take_step
+def take_step_slowly(self):
+    time.sleep(0.01)
+    return take_step(self)
+trainer.Trainer._take_step = take_step_slowly
+"""
+# Hangs, besides, where a run that was asked to stop would save and end.
+HANGING = (
+    SLOW
+    + """
+import pathlib
+def hang(self, reason, begun):
+    pathlib.Path("hanging").touch()
+    while True:
+        time.sleep(60)
+    yield
+trainer.Trainer._finish = hang
+"""
+)
+MAIN = "import charlstm.cli; charlstm.cli.main()"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("signals")
+    (folder / "tales.txt").write_text(TEXT * 20, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+
+Child = subprocess.Popen[str]
+Start = Callable[..., Child]
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Start]:
+    """Starts ``charlstm train`` with code before it; what still runs at the end is killed."""
+    children: list[Child] = []
+
+    def begin(code: str, name: str, stderr: int = subprocess.PIPE) -> Child:
+        environment = {**os.environ, "PYTHONPATH": str(Path(charlstm.__file__).parents[1])}
+        environment |= {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+        command = [sys.executable, "-c", code + MAIN, "train", "tales.txt", *SETTINGS]
+        child = subprocess.Popen(
+            [*command, "--name", name],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+        children.append(child)
+        return child
+
+    yield begin
+    for child in children:
+        child.kill()
+        child.communicate()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path) -> dict[str, bytes]:
+    """The last weights, optimiser state, h and c of a run that nobody stopped."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run(["train", "tales.txt", *SETTINGS, "--name", "undisturbed"]) == 0
+    return last_bits(folder / "checkpoints/undisturbed")
+
+
+def last_bits(path: Path) -> dict[str, bytes]:
+    last = runs.read_pointers(path).last
+    assert last == f"step-{STEPS:08d}"
+    arrays = load_file(path / last / "model.safetensors")
+    arrays |= load_file(path / last / "train.safetensors")
+    return {name: array.tobytes() for name, array in arrays.items()}
+
+
+def wait_for(child: Child, condition: Callable[[], Any]) -> None:
+    """Wait until ``condition`` holds; fail if the child ends before that, or takes for ever."""
+    end = time.monotonic() + LONGEST_WAIT
+    while not condition():
+        assert child.poll() is None, child.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def is_under_way(path: Path) -> bool:
+    """Whether steps were logged after a checkpoint that was not the first."""
+    saved = False
+    for line in read_lines(path / "metrics.jsonl"):
+        saved |= line["event"] == "saved" and line["step"] > 0
+        if saved and line["event"] == "step_done":
+            return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_stopped_run_saves_tells_how_to_go_on_and_ends_with_the_same_bits(
+    number: signal.Signals, start: Start, undisturbed: dict[str, bytes]
+) -> None:
+    path = Path("checkpoints") / number.name
+    child = start(SLOW, number.name)
+    wait_for(child, lambda: is_under_way(path))
+    child.send_signal(number)
+    out, err = child.communicate(timeout=LONGEST_WAIT)
+    assert child.returncode == 130
+    assert "Traceback" not in err
+    remedy = f"charlstm train --resume -c {path}"
+    assert err.splitlines()[-1] == f"stopped and saved; go on with: {remedy}"
+    finished = read_lines(path / "metrics.jsonl")[-1]
+    assert (finished["event"], finished["reason"]) == ("run_finished", "stopped")
+    assert out.startswith(f"{path}  {finished['step']:,} steps")
+    assert 0 < finished["step"] < STEPS
+    assert run(remedy.split()[1:]) == 0
+    assert last_bits(path) == undisturbed
+
+
+def test_killed_run_goes_on_from_its_last_checkpoint_to_the_same_bits(
+    start: Start, undisturbed: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path("checkpoints/killed")
+    child = start(SLOW, "killed")
+    wait_for(child, lambda: is_under_way(path))
+    child.kill()
+    assert child.wait(LONGEST_WAIT) == -signal.SIGKILL
+    assert run(["train", "--resume", "-c", "killed", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["step"] == STEPS
+    events = read_lines(path / "metrics.jsonl")
+    began, resumed = (event["step"] for event in events if event["event"] == "run_started")
+    assert began == 0 < resumed < STEPS
+    assert last_bits(path) == undisturbed
+
+
+def read_terminal(end: int, written: list[bytes]) -> None:
+    """Collect what is written to a terminal until everybody has left it."""
+    with contextlib.suppress(OSError):
+        while data := os.read(end, 65536):
+            written.append(data)
+    os.close(end)
+
+
+def test_second_ctrl_c_exits_at_once_and_leaves_a_run_that_goes_on(
+    start: Start,
+) -> None:
+    ours, theirs = os.openpty()
+    child = start(HANGING, "twice", stderr=theirs)
+    os.close(theirs)
+    written: list[bytes] = []
+    reader = threading.Thread(target=read_terminal, args=(ours, written), daemon=True)
+    reader.start()
+    wait_for(child, lambda: is_under_way(Path("checkpoints/twice")))
+    child.send_signal(signal.SIGINT)
+    wait_for(child, Path("hanging").exists)
+    child.send_signal(signal.SIGINT)
+    assert child.wait(LONGEST_WAIT) == 130
+    assert run(["train", "--resume", "-c", "twice"]) == 0
+    reader.join(LONGEST_WAIT)
+    shown = b"".join(written)
+    assert b"it writes" in shown
+    assert b"Traceback" not in shown
+    # The panel hides the cursor; whoever leaves it shows it again.
+    assert shown.rfind(b"\x1b[?25l") < shown.rfind(b"\x1b[?25h")

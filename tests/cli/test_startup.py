@@ -1,0 +1,126 @@
+"""Commands that do not train start without torch, and every command explains itself."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+import charlstm
+from charlstm.cli import run
+from charlstm.cli.app import app
+
+# Exits with the command's own code, or with a message (and 1) if the command imported torch.
+WATCHED = """
+import sys
+from charlstm.cli import run
+code = run(sys.argv[1:])
+sys.exit(code or ("torch" in sys.modules and "torch was imported") or 0)
+"""
+ROOT: Any = get_command(app)
+COMMANDS = sorted(ROOT.commands)
+ALL = [(name,) for name in COMMANDS] + [
+    (name, below) for name in COMMANDS for below in getattr(ROOT.commands[name], "commands", {})
+]
+
+
+def find(path: tuple[str, ...]) -> Any:
+    command = ROOT
+    for name in path:
+        command = command.commands[name]
+    return command
+
+
+def start(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(charlstm.__file__).parents[1])}
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--help",
+        "train --help",
+        "sample -c small --length 5 --seed 1",
+        "inspect -c small --rows 3",
+        "score -c small small.txt",
+        "runs",
+        "runs show small",
+    ],
+)
+def test_commands_that_do_not_train_never_import_torch(command: str, trained_run: Path) -> None:
+    done = start("-c", WATCHED, *command.split(), folder=trained_run.parents[1])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def test_version_and_python_m_charlstm(tmp_path: Path) -> None:
+    done = start("-m", "charlstm", "--version", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"charlstm {charlstm.__version__}\n")
+
+
+def test_python_m_charlstm_exits_with_the_commands_code(tmp_path: Path) -> None:
+    done = start("-m", "charlstm", "sample", "--temp", "warm", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("charlstm: Invalid value for '--temp'")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_commands_help_shows_an_example(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert run([name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    examples = shown.partition("Examples:")[2]
+    assert re.search(rf"^ *charlstm {name}\b", examples, re.MULTILINE)
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_option_and_argument_has_a_help_text(path: tuple[str, ...]) -> None:
+    command = find(path)
+    assert command.help
+    assert [parameter.name for parameter in command.params if not parameter.help] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_use_only_options_that_there_are(name: str) -> None:
+    lines = [line.strip() for line in find((name,)).epilog.split("\n\n")[1:]]
+    assert lines
+    for line in lines:
+        words = shlex.split(line.rpartition("| ")[2].split("     ")[0])
+        assert words[:2] == ["charlstm", name]
+        below = getattr(find((name,)), "commands", {})
+        command = below.get(words[2]) if len(words) > 2 and below else find((name,))
+        known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_no_arguments_show_the_help_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    shown = capsys.readouterr()
+    assert all(name in shown.out for name in COMMANDS)
+    assert shown.err == ""
+
+
+@pytest.mark.parametrize("arguments", [["nix"], ["train", "--nix"], ["sample", "extra"]])
+def test_wrong_usage_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(rf"charlstm: .*{arguments[-1]}.*\n", shown.err)

@@ -1,0 +1,511 @@
+"""``charlstm train``: what a run leaves behind, what it prints, how it goes on."""
+
+import gzip
+import io
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TEXT
+from rich.console import Console
+from safetensors.numpy import load_file
+
+import charlstm
+from charlstm import runs
+from charlstm.cli import run
+from charlstm.corpus import CACHE_VARIABLE, bundled_corpus
+from charlstm.errors import CharlstmError
+from charlstm.events import Event, RunFinished
+from charlstm.metrics import read_lines
+
+SIZE = ["--hidden", "16", "--embed", "8"]
+FIXED = ["--batch", "4", "--bptt", "16", "--precision", "float32", "--device", "cpu"]
+SMALL = [*SIZE, *FIXED]
+TALES = Path("checkpoints/tales")
+
+
+def has_bundled_corpus() -> bool:
+    try:
+        return bundled_corpus().is_file()
+    except CharlstmError:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a small text in it."""
+    (tmp_path / "tales.txt").write_text(TEXT * 20, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Stops the next run after so many steps, as a signal would."""
+    from charlstm.train.trainer import Trainer
+
+    take_step = Trainer._take_step
+
+    def arrange(steps: int) -> None:
+        def step(self: Trainer) -> object:
+            norm = take_step(self)
+            if self.progress.step == steps:
+                self.request_stop()
+            return norm
+
+        monkeypatch.setattr(Trainer, "_take_step", step)
+
+    return arrange
+
+
+def train(*arguments: str, steps: int = 6) -> int:
+    return run(["train", *SMALL, "--steps", str(steps), *arguments])
+
+
+def give_stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+
+
+def last_weights(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a run's last checkpoint: weights, average, optimiser, h and c."""
+    last = runs.read_pointers(path).last
+    assert last is not None
+    found = [load_file(path / last / f"{part}.safetensors") for part in ("model", "train")]
+    return {**found[0], **found[1]}
+
+
+def same_bits(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    return a.keys() == b.keys() and all(a[n].tobytes() == b[n].tobytes() for n in a)
+
+
+# -- a run -------------------------------------------------------------------------------------
+
+
+def test_run_is_a_folder_with_settings_metrics_and_checkpoints() -> None:
+    assert train("tales.txt") == 0
+    settings = json.loads((TALES / "run.json").read_text())
+    assert (settings["model"]["hidden_size"], settings["train"]["steps"]) == (16, 6)
+    events = [line["event"] for line in read_lines(TALES / "metrics.jsonl")]
+    assert (events[0], events[-1]) == ("run_started", "run_finished")
+    pointers = json.loads((TALES / "checkpoints.json").read_text())
+    assert pointers["last"] == "step-00000006"
+    assert {pointers["best"], pointers["last"]} <= set(pointers["kept"])
+    assert len("".join(charlstm.load(TALES).generate(length=9, seed=1))) == 9
+
+
+def test_result_goes_to_stdout_and_all_else_to_stderr(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert train("tales.txt") == 0
+    shown = capsys.readouterr()
+    number = r"\d+\.\d+"
+    assert re.fullmatch(
+        rf"checkpoints/tales  6 steps in \d+ s  validation {number} nats "
+        rf"\({number} bits per character, perplexity {number}\), stateful\n",
+        shown.out,
+    )
+    assert "tales: lstm 1×16" in shown.err
+    assert "step 6/6" in shown.err
+    assert shown.err.endswith("now try: charlstm sample -c checkpoints/tales --temp 0.8\n")
+    assert "\x1b" not in shown.out + shown.err
+
+
+def test_json_is_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("tales.txt", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["event"] == "run_finished"
+    assert (result["reason"], result["step"], result["path"]) == ("budget", 6, str(TALES))
+    assert result["val_loss"] > 0
+
+
+def test_quiet_prints_only_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("tales.txt", "--quiet") == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith("checkpoints/tales  6 steps")
+    assert shown.err == ""
+
+
+def test_terminal_gets_the_panel(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80, height=24)
+    monkeypatch.setattr("charlstm.show.console.stderr_console", lambda: console)
+    monkeypatch.setattr("charlstm.show.console.can_animate", lambda _: True)
+    assert train("tales.txt", steps=200) == 0
+    assert "it writes" in screen.getvalue()
+    assert capsys.readouterr().out.startswith("checkpoints/tales  200 steps")
+    assert train("tales.txt", "--plain", steps=1) == 0
+    assert "step 1/1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("reason", "saved", "code", "told"),
+    [
+        ("budget", True, 0, "charlstm sample -c"),
+        ("patience", True, 0, "no better; the best is from step 4"),
+        ("stopped", True, 130, "charlstm train --resume -c checkpoints/tales"),
+        ("diverged", True, 1, "lower --lr"),
+        ("budget", False, 1, "free some space"),
+        ("stopped", False, 1, "free some space"),
+    ],
+)
+def test_exit_code_and_advice_follow_how_the_run_ended(
+    reason: str,
+    saved: bool,
+    code: int,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from charlstm.train.trainer import Trainer
+
+    def ended(self: Trainer) -> Iterator[Event]:
+        yield RunFinished(reason, 6, 1.0, 2.0, 1.5, 4, self.path, saved)
+
+    monkeypatch.setattr(Trainer, "run", ended)
+    assert train("tales.txt") == code
+    assert told in capsys.readouterr().err
+
+
+# -- names and texts ---------------------------------------------------------------------------
+
+
+def test_runs_are_never_overwritten() -> None:
+    assert train("tales.txt") == 0
+    before = {p: p.read_bytes() for p in TALES.rglob("*") if p.is_file()}
+    assert train("tales.txt", "--hidden", "8") == 0
+    assert train("tales.txt", "--name", "tales") == 0
+    assert {p.name for p in Path("checkpoints").iterdir()} == {"tales", "tales-2", "tales-3"}
+    assert {p: p.read_bytes() for p in TALES.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "made"), [("two words", "two-words"), ("../../out", "out"), ("ë/..", "run")]
+)
+def test_name_names_the_run_and_stays_below_checkpoints(name: str, made: str) -> None:
+    assert train("tales.txt", "--name", name, steps=1) == 0
+    assert [p.name for p in Path("checkpoints").iterdir()] == [made]
+
+
+def test_gz_is_the_same_text(folder: Path) -> None:
+    (folder / "tales.gz").write_bytes(gzip.compress((folder / "tales.txt").read_bytes()))
+    assert train("tales.txt", steps=1) == 0
+    assert train("tales.gz", steps=1) == 0
+    first, second = (runs.read_run_file(p) for p in (TALES, TALES.with_name("tales-2")))
+    assert first.digest == second.digest
+
+
+def test_stdin_is_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_stdin(monkeypatch, (TEXT * 20).encode())
+    assert train("-", steps=1) == 0
+    assert runs.read_run_file(Path("checkpoints/stdin")).characters == len(TEXT * 20)
+
+
+def test_folder_is_read_and_a_binary_file_in_it_named_as_skipped(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "scenes").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (folder / "scenes" / name).write_text(TEXT * 10, encoding="utf-8")
+    (folder / "scenes" / "photo.jpg").write_bytes(b"\xff\xd8\x00\x10" * 9)
+    assert train("scenes", steps=1) == 0
+    assert re.search(r"skipped \S*photo\.jpg: .+\n", capsys.readouterr().err)
+    assert runs.read_run_file(Path("checkpoints/scenes")).characters == len(TEXT * 20)
+
+
+def test_bytes_models_any_file(folder: Path) -> None:
+    (folder / "data.bin").write_bytes(bytes(range(256)) * 8)
+    assert train("data.bin", "--bytes", steps=1) == 0
+    vocab = charlstm.load("data").file.vocab
+    assert (vocab.kind, len(vocab)) == ("bytes", 256)
+
+
+@pytest.mark.skipif(not has_bundled_corpus(), reason="the bundled text is not there")
+def test_without_a_text_the_bundled_one_is_used() -> None:
+    assert train(steps=1) == 0
+    (made,) = Path("checkpoints").iterdir()
+    assert runs.read_run_file(made).reading.sources == (str(bundled_corpus()),)
+
+
+# -- advice and wrong usage --------------------------------------------------------------------
+
+
+def test_advice_comes_before_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "odd.txt").write_text(TEXT * 5 + "ß", encoding="utf-8")
+    assert train("odd.txt", "--hidden", "100", steps=1) == 0
+    told = capsys.readouterr().err
+    assert re.search(r"^note: 4\d,\d{3} parameters for 576 characters: .+ --hidden", told, re.M)
+    assert re.search(r"^note: 1 of \d+ characters occur fewer than 5 times", told, re.M)
+    assert train("tales.txt", steps=1) == 0
+    assert "note:" not in capsys.readouterr().err
+
+
+BAD_NUMBERS = {
+    "--epochs": ["0", "-1", "nan", "inf", "many"],
+    "--steps": ["0", "-1", "1.5", "nan", "many"],
+    "--minutes": ["0", "-1", "nan", "inf", "many"],
+    "--patience": ["-1", "1.5", "many"],
+    "--hidden": ["0", "-1", "16385", "1.5", "99999999999999999999", "many"],
+    "--layers": ["0", "-1", "65", "1.5", "many"],
+    "--embed": ["0", "-1", "16385", "1.5", "many"],
+    "--batch": ["0", "-1", "65537", "1.5", "many"],
+    "--bptt": ["0", "-1", "65537", "1.5", "many"],
+    "--lr": ["0", "-1", "11", "nan", "inf", "many"],
+    "--adam-lr": ["0", "-1", "11", "nan", "inf", "many"],
+    "--warmup": ["-1", "1.5", "many"],
+    "--final-rate": ["-1", "1.1", "nan", "inf", "many"],
+    "--weight-decay": ["-1", "1.1", "nan", "inf", "many"],
+    "--dropout": ["-0.1", "0.96", "nan", "inf", "many"],
+    "--clip": ["0", "-1", "nan", "inf", "many"],
+    "--averaging": ["-0.1", "1", "nan", "inf", "many"],
+    "--seed": ["-1", "1.5", "9223372036854775808", "many"],
+    "--val-fraction": ["-0.1", "0.91", "nan", "inf", "many"],
+    "--keep": ["0", "-1", "1.5", "many"],
+}
+
+
+def assert_refused(
+    capsys: pytest.CaptureFixture[str], code: int, expected: int, *words: str
+) -> None:
+    """One line on stderr with all of ``words``, and nothing made."""
+    shown = capsys.readouterr()
+    assert (code, shown.out) == (expected, "")
+    assert re.fullmatch(r"charlstm: [^\n]+\n", shown.err)
+    assert all(word in shown.err for word in words), shown.err
+    assert not Path("checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [(option, value) for option, bad in BAD_NUMBERS.items() for value in bad]
+)
+def test_number_out_of_range_is_refused_in_one_line_and_makes_nothing(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budget = [] if option in ("--epochs", "--steps", "--minutes") else ["--steps", "1"]
+    code = run(["train", "tales.txt", *SMALL, *budget, option, value])
+    named = value if len(value) < 10 else ""
+    assert_refused(capsys, code, 2, option, named)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "remedy"),
+    [
+        ("--preset", "huge", "medium"),
+        ("--cell", "transformer", "lstm"),
+        ("--encoding", "klingon", "utf-8"),
+        ("--precision", "float8", "bfloat16"),
+    ],
+)
+def test_unknown_name_is_refused_and_the_known_ones_told(
+    option: str, value: str, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert_refused(capsys, train("tales.txt", option, value), 2, value, remedy)
+
+
+def test_device_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    code = train("tales.txt", "--quiet", "--device", "abacus")
+    assert_refused(capsys, code, 2, "abacus", "--device cpu")
+
+
+@pytest.mark.parametrize(
+    "budgets",
+    [
+        ["--epochs", "1", "--steps", "2"],
+        ["--steps", "2", "--minutes", "1"],
+        ["--epochs", "1", "--minutes", "1"],
+    ],
+)
+def test_only_one_budget_may_be_given(
+    budgets: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run(["train", "tales.txt", *SMALL, *budgets])
+    assert_refused(capsys, code, 2, "--epochs", "--steps", "--minutes")
+
+
+def test_checkpoint_without_resume_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    code = train("tales.txt", "-c", "tales")
+    assert_refused(capsys, code, 2, "-c", "--resume", "--init-from")
+
+
+def test_place_that_cannot_be_written_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "checkpoints").write_text("a file")
+    assert train("tales.txt", "--quiet") == 1
+    assert re.fullmatch(r"charlstm: checkpoints\b[^\n]+\n", capsys.readouterr().err)
+
+
+# -- resume ------------------------------------------------------------------------------------
+
+
+def test_interrupted_run_goes_on_to_the_weights_of_an_undisturbed_one(
+    stop_after: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("tales.txt", "--name", "whole", steps=12) == 0
+    stop_after(5)
+    assert train("tales.txt", steps=12) == 130
+    told = capsys.readouterr().err
+    assert "go on with: charlstm train --resume -c checkpoints/tales\n" in told
+    assert run(["train", "--resume", "-c", str(TALES)]) == 0
+    assert same_bits(last_weights(TALES), last_weights(TALES.with_name("whole")))
+
+
+def test_resume_takes_the_newest_run_and_says_so(
+    stop_after: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("tales.txt", "--name", "old", steps=1) == 0
+    stop_after(3)
+    assert train("tales.txt") == 130
+    capsys.readouterr()
+    assert run(["train", "--resume"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err.startswith("resuming checkpoints/tales\n")
+    assert shown.out.startswith("checkpoints/tales  6 steps")
+
+
+def test_metrics_of_a_resumed_run_tell_each_step_once(stop_after: Callable[[int], None]) -> None:
+    stop_after(3)
+    assert train("tales.txt") == 130
+    with (TALES / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "step_done", "step": 5}\n{"event": "step_d')
+    assert run(["train", "--resume"]) == 0
+    lines = read_lines(TALES / "metrics.jsonl")
+    assert [line["step"] for line in lines if line["event"] == "step_done"] == [6]
+    assert [line["step"] for line in lines if line["event"] == "run_finished"] == [3, 6]
+    steps = [line["step"] for line in lines if "step" in line]
+    assert steps == sorted(steps)
+
+
+def test_budget_may_be_extended(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("tales.txt") == 0
+    assert run(["train", "--resume", "--steps", "9"]) == 0
+    assert runs.read_pointers(TALES).last == "step-00000009"
+    assert runs.read_run_file(TALES).budget.total_steps == 9
+    capsys.readouterr()
+    assert run(["train", "--resume"]) == 0
+    shown = capsys.readouterr()
+    assert "the run has done its 9 steps; to go on, give a larger budget" in shown.err
+    assert shown.out.startswith("checkpoints/tales  9 steps")
+
+
+def test_budget_that_is_already_spent_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("tales.txt") == 0
+    before = (TALES / "run.json").read_bytes()
+    capsys.readouterr()
+    assert run(["train", "--resume", "-c", "tales", "--steps", "4"]) == 2
+    assert re.fullmatch(r"charlstm: [^\n]*4 steps[^\n]*6[^\n]*\n", capsys.readouterr().err)
+    assert (TALES / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--hidden 8", "--layers 2", "--embed 4", "--lr 0.1", "--batch 2", "--dropout 0", "--name x"],
+)
+def test_resumed_run_keeps_its_settings(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("tales.txt", steps=1) == 0
+    capsys.readouterr()
+    assert run(["train", "--resume", "-c", "tales", "--steps", "9", *option.split()]) == 2
+    shown = capsys.readouterr().err
+    assert re.fullmatch(r"charlstm: [^\n]+\n", shown)
+    assert option.split()[0] in shown
+    assert runs.read_pointers(TALES).last == "step-00000001"
+
+
+@pytest.mark.parametrize("option", ["--seed 9", "--preset tiny", "--encoding latin-1", "--bytes"])
+def test_resume_never_ignores_a_setting(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("tales.txt", steps=1) == 0
+    capsys.readouterr()
+    assert run(["train", "--resume", "-c", "tales", "--steps", "2", *option.split()]) == 2
+    assert option.split()[0] in capsys.readouterr().err
+
+
+def test_changed_text_is_refused_with_the_reason(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("tales.txt") == 0
+    (folder / "tales.txt").write_text(TEXT * 21, encoding="utf-8")
+    capsys.readouterr()
+    assert run(["train", "--resume", "-c", "tales", "--steps", "9"]) == 1
+    told = capsys.readouterr().err
+    assert re.fullmatch(r"charlstm: [^\n]+\n", told)
+    for words in ("changed", f"{len(TEXT * 20):,}", f"{len(TEXT * 21):,}", "--init-from"):
+        assert words in told
+
+
+def test_moved_text_may_be_named_again(folder: Path) -> None:
+    assert train("tales.txt") == 0
+    (folder / "tales.txt").rename("moved.txt")
+    assert run(["train", "--resume", "--steps", "9"]) == 1
+    assert run(["train", "moved.txt", "--resume", "--steps", "9"]) == 0
+
+
+def test_text_from_stdin_is_found_in_the_cache_and_asked_for_when_it_is_gone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = folder / "cache"
+    monkeypatch.setenv(CACHE_VARIABLE, str(cache))
+    give_stdin(monkeypatch, (TEXT * 20).encode())
+    assert train("-", steps=2) == 0
+    give_stdin(monkeypatch, b"")
+    assert run(["train", "--resume", "--steps", "4"]) == 0
+    shutil.rmtree(cache)
+    capsys.readouterr()
+    assert run(["train", "--resume", "-c", "stdin", "--steps", "6"]) == 1
+    told = capsys.readouterr().err
+    assert re.fullmatch(r"charlstm: [^\n]*stdin[^\n]*charlstm train - --resume[^\n]*\n", told)
+    give_stdin(monkeypatch, (TEXT * 20).encode())
+    assert run(["train", "-", "--resume", "--steps", "6"]) == 0
+
+
+def test_nothing_to_resume_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert_refused(capsys, run(["train", "--resume"]), 1, "checkpoints/", "charlstm train")
+
+
+# -- init-from ---------------------------------------------------------------------------------
+
+
+def test_init_from_maps_the_weights_to_another_text(folder: Path) -> None:
+    assert train("tales.txt", steps=20) == 0
+    (folder / "other.txt").write_text("A hérön sat down; [it was wet].\n" * 40, encoding="utf-8")
+    assert run(["train", "other.txt", "--init-from", "tales", *FIXED, "--steps", "1"]) == 0
+    other = Path("checkpoints/other")
+    source = charlstm.load(TALES)
+    assert runs.read_run_file(other).init_from == str(source.path.absolute())
+    assert charlstm.load(other).file.config.hidden_size == 16
+
+
+def test_init_from_begins_with_the_weights_of_the_shared_characters(folder: Path) -> None:
+    assert train("tales.txt", steps=20) == 0
+    (folder / "other.txt").write_text("A hérön sat down; [it was wet].\n" * 40, encoding="utf-8")
+    # The first validation comes before the first step: its checkpoint holds what was taken over.
+    fixed = [*FIXED, "--keep", "9", "--steps", "1"]
+    assert run(["train", "other.txt", "--init-from", "tales", *fixed]) == 0
+    began = charlstm.load("checkpoints/other/step-00000000").file
+    source = charlstm.load(TALES).file
+    shared = [c for c in began.vocab.symbols if c in source.vocab.symbols]
+    assert len(shared) > 10
+    mine, theirs = (f.vocab.encode("".join(shared)) for f in (began, source))
+    for name in ("embedding", "output_weight", "output_bias"):
+        np.testing.assert_array_equal(began.weights[name][mine], source.weights[name][theirs])
+    name = "layers.0.weight_hidden"
+    np.testing.assert_array_equal(began.weights[name], source.weights[name])
+    assert not np.array_equal(charlstm.load("other").file.weights[name], began.weights[name])
+
+
+def test_init_from_an_unknown_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["train", "tales.txt", "--init-from", "nix", *FIXED])
+    assert_refused(capsys, code, 1, "'nix'")
+
+
+@pytest.mark.parametrize("option", ["--hidden 8", "--layers 2", "--embed 4", "--cell lstm"])
+def test_init_from_keeps_the_shape_of_the_model(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run(["train", "tales.txt", "--init-from", "nix", *FIXED, *option.split()])
+    assert_refused(capsys, code, 2, option.split()[0], "--init-from")

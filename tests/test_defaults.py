@@ -1,0 +1,155 @@
+"""What a run gets when nothing is said, and what the user is told before it starts."""
+
+from dataclasses import replace
+
+import pytest
+
+from charlstm import defaults
+from charlstm.config import ModelConfig
+from charlstm.defaults import (
+    MAX_EPOCHS,
+    PRESETS,
+    Preset,
+    advice,
+    default_epochs,
+    default_preset,
+    default_settings,
+    memory_needed,
+    memory_present,
+)
+from charlstm.errors import UsageError
+
+MODEL = ModelConfig("lstm", vocab_size=50, embedding_size=8, hidden_size=32, layers=1)
+COUNTS = [1000] * 50
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_makes_settings_within_the_limits(name: str) -> None:
+    model, train = default_settings(1_000_000, 100, preset=name)
+    preset = PRESETS[name]
+    assert (model.vocab_size, model.hidden_size) == (100, preset.hidden_size)
+    assert (model.layers, model.embedding_size) == (preset.layers, preset.embedding_size)
+    assert (train.batch, train.bptt, train.dropout) == (preset.batch, preset.bptt, preset.dropout)
+    assert train.epochs == default_epochs(preset, 1_000_000)
+
+
+def test_without_a_preset_the_text_chooses_it() -> None:
+    for characters in (1_000, 50_000, 500_000):
+        named = default_settings(characters, 100, preset=default_preset(characters))
+        assert default_settings(characters, 100) == named
+
+
+def test_what_the_user_chose_is_kept_and_the_rest_is_default() -> None:
+    plain_model, plain_train = default_settings(1_000_000, 100)
+    model, train = default_settings(
+        1_000_000, 100, model={"layers": 3}, train={"batch": 7, "seed": 9}
+    )
+    assert model == replace(plain_model, layers=3)
+    assert train == replace(plain_train, batch=7, seed=9)
+
+
+@pytest.mark.parametrize("budget", [{"steps": 10}, {"minutes": 1.5}, {"epochs": 2.0}])
+def test_a_chosen_budget_replaces_the_default_one(budget: dict[str, float]) -> None:
+    _, train = default_settings(1_000_000, 100, train=budget)
+    given = {"epochs": train.epochs, "steps": train.steps, "minutes": train.minutes}
+    assert {name: value for name, value in given.items() if value is not None} == budget
+
+
+def test_a_preset_that_is_not_there_is_named_beside_those_that_are() -> None:
+    with pytest.raises(UsageError, match="'huge'; choose one of tiny, small, medium, large"):
+        default_settings(1_000, 100, preset="huge")
+
+
+def test_a_choice_out_of_its_range_is_refused() -> None:
+    with pytest.raises(UsageError, match="--hidden is 0"):
+        default_settings(1_000, 100, model={"hidden_size": 0})
+    with pytest.raises(UsageError, match="2 budgets are given"):
+        default_settings(1_000, 100, train={"steps": 1, "minutes": 1.0})
+
+
+def test_presets_grow_with_their_names() -> None:
+    sizes = [preset.hidden_size for preset in PRESETS.values()]
+    budgets = [preset.characters for preset in PRESETS.values()]
+    assert list(PRESETS) == ["tiny", "small", "medium", "large"]
+    assert sizes == sorted(sizes)
+    assert budgets == sorted(budgets)
+
+
+@pytest.mark.parametrize(
+    ("characters", "preset"),
+    [
+        (20, "tiny"),
+        (19_999, "tiny"),
+        (20_000, "small"),
+        (99_999, "small"),
+        (100_000, "medium"),
+        (10**9, "medium"),
+    ],
+)
+def test_the_preset_suits_the_size_of_the_text(characters: int, preset: str) -> None:
+    assert default_preset(characters) == preset
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_the_budget_reads_the_presets_number_of_characters(preset: Preset) -> None:
+    assert default_epochs(preset, preset.characters // 10) == 10.0
+    assert default_epochs(preset, preset.characters // 5 * 4) == 1.2
+
+
+@pytest.mark.parametrize(
+    ("characters", "epochs"), [(0, MAX_EPOCHS), (20, MAX_EPOCHS), (10**6, 12.0), (10**12, 1.0)]
+)
+def test_a_text_is_read_at_least_once_and_at_most_forty_times(
+    characters: int, epochs: float
+) -> None:
+    assert default_epochs(PRESETS["medium"], characters) == epochs
+
+
+def test_nothing_is_said_when_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(defaults, "memory_present", lambda: 1 << 40)
+    assert advice(MODEL, COUNTS, 4, 16) == []
+
+
+def test_a_model_much_larger_than_its_text_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(defaults, "memory_present", lambda: 1 << 40)
+    limit = MODEL.parameters // 30
+    assert advice(MODEL, [limit + 1], 4, 16) == []
+    (note,) = advice(MODEL, [limit - 1], 4, 16)
+    assert f"{MODEL.parameters:,} parameters for {limit - 1:,} characters" in note
+    assert "--hidden" in note
+
+
+def test_rare_characters_are_counted_but_not_absent_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(defaults, "memory_present", lambda: 1 << 40)
+    (note,) = advice(MODEL, [*COUNTS, 0, 1, 4, 5], 4, 16)
+    assert note.startswith("2 of 54 characters occur fewer than 5 times")
+
+
+def test_memory_that_is_not_there_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = memory_needed(MODEL, 4, 16)
+    monkeypatch.setattr(defaults, "memory_present", lambda: needed)
+    (note,) = advice(MODEL, COUNTS, 4, 16)
+    assert "--batch" in note
+    for enough in (2 * needed, None):
+        monkeypatch.setattr(defaults, "memory_present", lambda enough=enough: enough)
+        assert advice(MODEL, COUNTS, 4, 16) == []
+
+
+def test_memory_grows_with_the_model_and_the_batch() -> None:
+    base = memory_needed(MODEL, 4, 16)
+    wider = ModelConfig("lstm", 50, 8, 64, 1)
+    assert memory_needed(wider, 4, 16) > base
+    assert memory_needed(MODEL, 8, 16) > base
+    assert memory_needed(MODEL, 4, 32) > base
+
+
+def test_the_memory_of_this_machine_is_known_or_said_to_be_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert (memory_present() or 1 << 30) >= 1 << 28
+
+    def unknown(name: str) -> int:
+        raise ValueError(name)
+
+    monkeypatch.setattr(defaults.os, "sysconf", unknown, raising=False)
+    assert memory_present() is None

@@ -1,0 +1,48 @@
+"""The documentation is held to what the code says."""
+
+import ast
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted(p for p in (ROOT / "charlstm").rglob("*.py"))
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+
+
+def test_command_page_is_what_the_commands_say() -> None:
+    spec = importlib.util.spec_from_file_location("commands", ROOT / "docs" / "commands.py")
+    assert spec is not None
+    assert spec.loader is not None
+    commands = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(commands)
+    assert commands.PAGE.read_text(encoding="utf-8") == commands.render()
+
+
+def test_readme_gives_every_module_the_first_line_of_its_docstring() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `(charlstm/\S+\.py)` \| (.*) \|$", readme, re.MULTILINE))
+    expected = {}
+    for path in MODULES:
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        assert docstring, path
+        summary = " ".join(docstring.split("\n\n")[0].split())
+        expected[path.relative_to(ROOT).as_posix()] = summary.replace("``", "`")
+    assert listed == expected
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert all((page.parent / target).exists() for target in targets), targets
+
+
+def test_bundled_text_is_long_and_described() -> None:
+    text = (ROOT / "data" / "nettle-quay.txt").read_text(encoding="utf-8")
+    described = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    assert len(text) >= 150_000
+    assert f"{len(text):,} characters" in described
+    assert f"{len(set(text))} of them distinct" in described

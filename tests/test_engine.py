@@ -1,0 +1,125 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from conftest import model_config, random_weights
+from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import DTypeLike
+from reference import read_text
+
+from charlstm.config import ModelConfig
+from charlstm.engine import Engine, chunks, log_softmax, sigmoid
+
+VOCAB_SIZE = 11
+IDS = np.random.default_rng(1).integers(0, VOCAB_SIZE, 40)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A random model of 1 or 3 layers."""
+
+    config: ModelConfig
+    weights: dict[str, np.ndarray]
+
+    def engine(self, dtype: DTypeLike = np.float64) -> Engine:
+        return Engine(self.config, self.weights, dtype)
+
+
+@pytest.fixture(params=[1, 3], ids=["1 layer", "3 layers"])
+def subject(request: pytest.FixtureRequest) -> Subject:
+    config = model_config(VOCAB_SIZE, hidden=7, layers=request.param)
+    return Subject(config, random_weights(config))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-12)])
+def test_engine_agrees_with_the_reference(
+    subject: Subject, dtype: DTypeLike, tolerance: float
+) -> None:
+    engine = subject.engine(dtype)
+    expected = read_text(subject.weights, IDS)
+    trace, logits, state = engine.trace(IDS, engine.initial_state())
+    h, c = (trace.states[:, :, engine.spec.states.index(name)] for name in ("h", "c"))
+    assert_allclose(trace.gates, expected.gates, rtol=0, atol=tolerance)
+    assert_allclose(h, expected.h, rtol=0, atol=tolerance)
+    assert_allclose(c, expected.c, rtol=0, atol=tolerance)
+    assert_allclose(logits, expected.logits, rtol=0, atol=tolerance)
+    assert_array_equal(state[:, :, 0], trace.states[-1])
+    assert {logits.dtype, state.dtype, trace.gates.dtype} == {np.dtype(dtype)}
+
+
+def test_batch_of_texts_equals_single_texts(subject: Subject) -> None:
+    engine = subject.engine()
+    texts = IDS.reshape(4, 10)
+    state = engine.initial_state(len(texts))
+    steps = []
+    for ids in texts.T:
+        logits, state = engine.step(ids, state)
+        steps.append(logits)
+    for b, text in enumerate(texts):
+        alone, alone_state = engine.read(text, engine.initial_state())
+        assert_allclose(np.array(steps)[:, b], alone, rtol=0, atol=1e-12)
+        assert_allclose(state[:, :, b], alone_state[:, :, 0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 7, 39, 40, 100])
+def test_chunked_reading_equals_whole_reading(subject: Subject, size: int) -> None:
+    engine = subject.engine()
+    whole, whole_state = engine.read(IDS, engine.initial_state())
+    state, pieces = engine.initial_state(), []
+    for chunk in chunks(IDS, size):
+        logits, state = engine.read(chunk, state)
+        pieces.append(logits)
+    assert_allclose(np.concatenate(pieces), whole, rtol=0, atol=1e-12)
+    assert_array_equal(state, whole_state)
+
+
+def test_trace_equals_read(subject: Subject) -> None:
+    engine = subject.engine()
+    start = engine.read(IDS[:5], engine.initial_state())[1]
+    _, traced, traced_state = engine.trace(IDS, start)
+    logits, state = engine.read(IDS, start)
+    assert_allclose(traced, logits, rtol=0, atol=1e-12)
+    assert_array_equal(traced_state, state)
+
+
+@pytest.mark.parametrize("method", ["step", "read", "trace"])
+def test_state_that_goes_in_is_left_as_it_was(subject: Subject, method: str) -> None:
+    engine = subject.engine()
+    state = engine.read(IDS, engine.initial_state())[1]
+    before = state.copy()
+    *_, logits, after = getattr(engine, method)(IDS[:1], state)
+    *_, logits_again, after_again = getattr(engine, method)(IDS[:1], state)
+    assert_array_equal(state, before)
+    assert_array_equal(logits, logits_again)
+    assert_array_equal(after, after_again)
+
+
+def test_zero_weights_leave_every_gate_half_open_and_every_state_zero(subject: Subject) -> None:
+    zeros = {name: np.zeros_like(array) for name, array in subject.weights.items()}
+    engine = Engine(subject.config, zeros)
+    trace, logits, state = engine.trace(IDS, engine.initial_state())
+    assert (trace.gates == 0.5).all()
+    assert not state.any()
+    assert not logits.any()
+
+
+def test_large_pre_activations_saturate_and_do_not_overflow(subject: Subject) -> None:
+    large = {name: array * np.float32(1e5) for name, array in subject.weights.items()}
+    engine = Engine(subject.config, large)
+    trace, logits, _ = engine.trace(IDS, engine.initial_state())
+    assert (trace.gates.min(), trace.gates.max()) == (0, 1)
+    assert np.isfinite(logits).all()
+    assert np.isfinite(log_softmax(logits)).all()
+
+
+def test_sigmoid_is_exact_at_any_float() -> None:
+    z = np.array([-3e38, -1000, -2, 0, 2, 1000, 3e38], dtype=np.float32)
+    expected = [0, 0, 0.11920292, 0.5, 0.88079708, 1, 1]
+    assert_allclose(sigmoid(z), expected, rtol=0, atol=1e-7)
+
+
+def test_log_softmax_is_the_log_of_probabilities_that_sum_to_one() -> None:
+    logits = np.array([[1.0, 2.0, 4.0], [1000.0, -1000.0, 1000.0]])
+    total = np.log(np.exp([1.0, 2.0, 4.0]).sum())
+    expected = [[1 - total, 2 - total, 4 - total], [-np.log(2), -2000 - np.log(2), -np.log(2)]]
+    assert_allclose(log_softmax(logits), expected, rtol=1e-12)

@@ -1,0 +1,250 @@
+"""A trained model in Python: load, generate, score, inspect."""
+
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import charlstm
+from charlstm import CharlstmError, Model
+from charlstm.errors import UsageError
+from charlstm.runs import read_pointers
+from charlstm.sampling import surprise_bits
+from charlstm.scoring import Score
+from charlstm.vocab import BYTE_SYMBOLS, Vocabulary
+
+
+@pytest.fixture(scope="module")
+def model(trained_run: Path) -> Model:
+    return charlstm.load(trained_run)
+
+
+def run_python(code: str, *arguments: str) -> str:
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+# -- the package -------------------------------------------------------------------------------
+
+
+def test_every_public_name_is_there() -> None:
+    for name in charlstm.__all__:
+        assert getattr(charlstm, name) is not None
+    assert charlstm.Score is Score
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'charlstm' has no attribute 'nonsense'"):
+        charlstm.nonsense  # noqa: B018
+
+
+def test_importing_the_package_imports_no_library() -> None:
+    code = "import sys, charlstm; charlstm.__version__; print(*sys.modules)"
+    imported = {name.split(".")[0] for name in run_python(code).split()}
+    assert "charlstm" in imported
+    assert not imported & {"torch", "numpy", "safetensors", "rich", "typer"}
+
+
+def test_a_model_generates_without_torch(trained_run: Path) -> None:
+    code = (
+        "import sys, charlstm; model = charlstm.load(sys.argv[1])\n"
+        "''.join(model.generate(length=5)); model.score('Row, said'); model.inspect('Row')\n"
+        "print('torch' in sys.modules)"
+    )
+    assert run_python(code, str(trained_run)) == "False\n"
+
+
+# -- loading -----------------------------------------------------------------------------------
+
+
+def test_a_model_is_loaded_by_any_name(trained_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pointers = read_pointers(trained_run)
+    assert pointers.best is not None
+    best = trained_run / pointers.best
+    assert charlstm.load(trained_run).path == best
+    assert charlstm.load(str(best)).path == best
+    monkeypatch.chdir(trained_run.parents[1])
+    for name in ("small", f"small/{pointers.best}", None):
+        assert charlstm.load(name).path.resolve() == best.resolve()
+
+
+def test_a_model_that_is_not_there_is_named(trained_run: Path) -> None:
+    with pytest.raises(CharlstmError, match="there is no run"):
+        charlstm.load(trained_run.parent / "none")
+
+
+def test_a_model_knows_its_size(model: Model) -> None:
+    assert model.parameters == sum(array.size for array in model.file.weights.values())
+
+
+# -- generate ----------------------------------------------------------------------------------
+
+
+def test_text_comes_character_by_character(model: Model) -> None:
+    pieces = list(model.generate("NED:", length=50, seed=1))
+    assert len(pieces) == 50
+    assert all(len(piece) == 1 for piece in pieces)
+    assert set(pieces) <= set(model.file.vocab.symbols)
+
+
+def test_the_same_seed_gives_the_same_text(model: Model) -> None:
+    def text(seed: int | None, prime: str = "NED:") -> str:
+        return "".join(model.generate(prime, length=80, seed=seed, temperature=2.0))
+
+    assert text(1) == text(1)
+    assert len({text(1), text(2), text(1, "TAM:"), text(None), text(None)}) == 5
+
+
+def test_at_temperature_zero_each_character_is_the_most_likely_after_those_before(
+    model: Model,
+) -> None:
+    prime = 'NED: "Row," said'
+    text = prime + "".join(model.generate(prime, length=40, temperature=0))
+    logits, _ = model.engine.read(model.file.vocab.encode(text), model.engine.initial_state())
+    expected = model.file.vocab.decode(logits.argmax(axis=1)[len(prime) - 1 : -1].tolist())
+    assert text == prime + expected
+
+
+def test_every_option_reaches_the_draw(model: Model) -> None:
+    def text(**options: float) -> str:
+        return "".join(model.generate("NED", length=60, seed=1, temperature=3.0, **options))  # type: ignore[arg-type]
+
+    most_likely = "".join(model.generate("NED", length=60, temperature=0))
+    assert text() != most_likely
+    for options in ({"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}):
+        assert text(**options) == most_likely
+    assert text(repeat_penalty=5.0) != text()
+    assert text(repeat_penalty=5.0, repeat_window=2) != text(repeat_penalty=5.0)
+
+
+def test_a_text_ends_before_a_stop_string(model: Model) -> None:
+    text = "".join(model.generate("NED:", length=300, seed=3))
+    stop = text[150:156]
+    stopped = "".join(model.generate("NED:", length=300, seed=3, stop=["\0never", stop]))
+    assert stopped == text.partition(stop)[0]
+
+
+def test_a_text_may_have_no_end_or_no_length(model: Model) -> None:
+    assert len(list(islice(model.generate(length=None), 1500))) == 1500
+    assert list(model.generate(length=0)) == []
+    assert len("".join(model.generate(seed=1))) == 1000
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": -1.0},
+        {"top_k": -1},
+        {"top_p": 0.0},
+        {"min_p": 2.0},
+        {"repeat_penalty": 0.0},
+        {"repeat_window": 0},
+        {"length": -1},
+        {"seed": -1},
+    ],
+)
+def test_a_number_out_of_range_is_refused_before_the_first_character(
+    model: Model, options: dict[str, float]
+) -> None:
+    with pytest.raises(UsageError, match="must be"):
+        model.generate(**options)  # type: ignore[arg-type]
+
+
+def test_unknown_characters_are_named_before_the_first_character(model: Model) -> None:
+    with pytest.raises(CharlstmError, match=r"'é' \(U\+00E9\) '✓' \(U\+2713\)"):
+        model.generate("é✓ NED:")
+    for read in (model.score, model.inspect):
+        with pytest.raises(CharlstmError, match=r"'é' \(U\+00E9\)"):
+            read("NEDé")
+
+
+def test_unknown_characters_can_be_skipped_or_replaced(model: Model) -> None:
+    def text(prime: str, unknown: str = "error") -> str:
+        return "".join(model.generate(prime, length=30, seed=1, unknown=unknown))  # type: ignore[arg-type]
+
+    assert text("é✓NEéD:", "skip") == text("NED:")
+    assert text("NED:✓", "replace") == text("NED: ")
+    assert text("é", "skip") == text("")
+
+
+def test_a_byte_model_writes_text(model: Model) -> None:
+    config = replace(model.file.config, vocab_size=256)
+    weights = dict(model.file.weights)
+    generator = np.random.default_rng(1)
+    for name in ("embedding", "output_weight", "output_bias"):
+        weights[name] = generator.normal(size=config.shapes()[name]).astype(np.float32)
+    vocab = Vocabulary(BYTE_SYMBOLS, "bytes")
+    byte_model = Model(replace(model.file, config=config, vocab=vocab, weights=weights), model.path)
+    text = "".join(byte_model.generate("é✓", length=200, seed=1))
+    assert len(text.encode("utf-8", "surrogateescape")) == 200
+
+
+# -- score and inspect -------------------------------------------------------------------------
+
+
+def test_a_score_is_the_mean_surprise(model: Model) -> None:
+    text = "NED: said the heron"
+    ids = model.file.vocab.encode(text)
+    logits, _ = model.engine.read(ids[:-1], model.engine.initial_state())
+    bits = surprise_bits(logits, ids[1:])
+    found = model.score(text)
+    assert found.characters == len(text) - 1
+    assert found.bits_per_char == pytest.approx(bits.mean())
+    assert found.nats == pytest.approx(bits.mean() * math.log(2))
+    assert (found.protocol, found.window) == ("stateful", None)
+    assert np.allclose(found.surprise_bits[1:], bits)
+
+
+def test_a_windowed_score_forgets_between_windows(model: Model) -> None:
+    text = "NED: said the heron, " * 5
+    windowed = model.score(text, window=7)
+    assert (windowed.protocol, windowed.window) == ("windowed", 7)
+    same = np.isclose(windowed.surprise_bits, model.score(text).surprise_bits)
+    assert same[1:8].all()
+    assert not same[8:].all()
+
+
+def test_a_trained_model_is_more_surprised_by_a_text_read_backwards(model: Model) -> None:
+    excerpt = model.file.excerpt
+    assert model.score(excerpt).nats + 1 < model.score(excerpt[::-1]).nats
+
+
+def test_unknown_characters_may_be_skipped_in_a_score(model: Model) -> None:
+    assert model.score("é" + "NED: Row", unknown="skip").nats == model.score("NED: Row").nats
+
+
+def test_inspecting_reports_on_every_character(model: Model) -> None:
+    report = model.inspect("said the heron")
+    assert report.symbols == tuple("said the heron")
+    assert report.mean.shape == report.left.shape == report.right.shape == (14, 2, 3)
+    assert report.warmup == len(model.file.excerpt)
+    assert np.isfinite(report.surprise_bits).all()
+
+
+def test_left_alone_the_held_out_excerpt_is_inspected_after_its_first_fifth(model: Model) -> None:
+    excerpt = model.file.excerpt
+    lead = len(excerpt) // 5
+    report = model.inspect()
+    assert "".join(report.symbols) == excerpt[lead:]
+    assert report.warmup == lead
+    assert "".join(model.inspect(warmup="NED").symbols) == excerpt
+
+
+def test_the_warm_up_can_be_chosen_or_left_out(model: Model) -> None:
+    cold = model.inspect("said", warmup="")
+    warm = model.inspect("said", warmup="NED: ")
+    assert (cold.warmup, warm.warmup) == (0, 5)
+    assert np.isnan(cold.surprise_bits[0])
+    assert np.isfinite(warm.surprise_bits).all()
+    assert not np.allclose(cold.mean, warm.mean)
+
+
+def test_a_model_that_was_changed_by_hand_is_told_apart_from_none(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(CharlstmError, match="is damaged"):
+        charlstm.load(tmp_path)

@@ -1,0 +1,274 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from conftest import model_config, random_weights
+from numpy.testing import assert_allclose
+from torch import Tensor, nn
+
+from charlstm.config import ModelConfig
+from charlstm.engine import Engine
+from charlstm.spec import CELLS
+from charlstm.train.cells import LSTMLayer
+from charlstm.train.network import LanguageModel, load_arrays, to_arrays
+
+VOCAB_SIZE, STREAMS, STEPS = 11, 3, 30
+IDS = torch.from_numpy(np.random.default_rng(5).integers(0, VOCAB_SIZE, (STEPS, STREAMS)))
+SPEC = CELLS["lstm"]
+
+
+def make(config: ModelConfig, seed: int = 0) -> LanguageModel:
+    model = LanguageModel(config)
+    load_arrays(model, random_weights(config, seed))
+    return model
+
+
+@pytest.fixture(params=[1, 3], ids=["1 layer", "3 layers"])
+def model(request: pytest.FixtureRequest) -> LanguageModel:
+    return make(model_config(VOCAB_SIZE, hidden=7, layers=request.param))
+
+
+def random_state(model: LanguageModel, streams: int = STREAMS) -> Tensor:
+    """(L, 2, B, H), as it might be in the middle of a text."""
+    generator = torch.Generator().manual_seed(6)
+    return torch.empty_like(model.initial_state(streams)).uniform_(-0.8, 0.8, generator=generator)
+
+
+def nats(model: LanguageModel, ids: Tensor, state: Tensor, masks: Tensor | None = None) -> Tensor:
+    """The loss that a step of training descends, over ids[1:]."""
+    logits, _ = model(ids[:-1], state, masks)
+    return nn.functional.cross_entropy(logits.flatten(0, 1), ids[1:].flatten())
+
+
+# -- three opinions of one model ---------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_logits_and_states_agree_with_the_engine(model: LanguageModel) -> None:
+    start = random_state(model)
+    logits, state = model(IDS, start)
+    engine = Engine(model.config, dict(to_arrays(model)))
+    for b in range(STREAMS):
+        read, read_state = engine.read(IDS[:, b].numpy(), start[:, :, b : b + 1].numpy())
+        assert_allclose(logits[:, b], read, rtol=0, atol=1e-5)
+        assert_allclose(state[:, :, b : b + 1], read_state, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_every_h_c_and_gate_agrees_with_the_engine(model: LanguageModel) -> None:
+    engine = Engine(model.config, dict(to_arrays(model)))
+    ids = IDS[:, :1]
+    trace, _, _ = engine.trace(ids[:, 0].numpy(), engine.initial_state())
+    state = model.initial_state(1)
+    for t in range(STEPS):
+        x = model.embedding[ids[t : t + 1]]
+        before = state
+        _, state = model(ids[t : t + 1], before)
+        assert_allclose(state[:, :, 0], trace.states[t], rtol=0, atol=1e-5)
+        for index, layer in enumerate(model.layers):
+            z = x @ layer.weight_input.T + before[index, 0] @ layer.weight_hidden.T + layer.bias
+            rows = [SPEC.block(gate, model.config.hidden_size) for gate in SPEC.gates]
+            gates = torch.stack([z[0, 0, block].sigmoid() for block in rows])
+            assert_allclose(gates, trace.gates[t, index], rtol=0, atol=1e-5)
+            x = state[index, :1]
+
+
+@torch.no_grad()
+def test_torchs_own_lstm_with_copied_weights_agrees(model: LanguageModel) -> None:
+    config = model.config
+    other = nn.LSTM(config.embedding_size, config.hidden_size, config.layers)
+    for index, layer in enumerate(model.layers):
+        getattr(other, f"weight_ih_l{index}").copy_(layer.weight_input)
+        getattr(other, f"weight_hh_l{index}").copy_(layer.weight_hidden)
+        getattr(other, f"bias_ih_l{index}").copy_(layer.bias)
+        getattr(other, f"bias_hh_l{index}").zero_()
+    start = random_state(model)
+    outputs, (h, c) = other(model.embedding[IDS], (start[:, 0], start[:, 1]))
+    logits, state = model(IDS, start)
+    expected = outputs @ model.output_weight.T + model.output_bias
+    assert_allclose(logits, expected, rtol=0, atol=1e-5)
+    assert_allclose(state, torch.stack([h, c], dim=1), rtol=0, atol=1e-5)
+
+
+# -- state and streams -------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [1, 7, 29])
+def test_chunks_with_carried_state_equal_the_whole_sequence(
+    model: LanguageModel, size: int
+) -> None:
+    whole, whole_state = model(IDS, model.initial_state(STREAMS))
+    state, pieces = model.initial_state(STREAMS), []
+    for chunk in IDS.split(size):
+        logits, state = model(chunk, state)
+        pieces.append(logits)
+    assert_allclose(torch.cat(pieces), whole, rtol=0, atol=1e-5)
+    assert_allclose(state, whole_state, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_another_stream_changes_nothing_in_a_streams_row(model: LanguageModel) -> None:
+    changed = IDS.clone()
+    changed[:, 1] = (changed[:, 1] + 1) % VOCAB_SIZE
+    logits, state = model(IDS, random_state(model))
+    others, other_state = model(changed, random_state(model))
+    for b in (0, 2):
+        assert torch.equal(logits[:, b], others[:, b])
+        assert torch.equal(state[:, :, b], other_state[:, :, b])
+    assert not torch.equal(logits[:, 1], others[:, 1])
+
+
+def test_loss_of_a_row_has_a_gradient_in_that_streams_state_alone(model: LanguageModel) -> None:
+    state = random_state(model).requires_grad_()
+    logits, _ = model(IDS, state)
+    nn.functional.cross_entropy(logits[:, 1], IDS[:, 1]).backward()
+    assert state.grad is not None
+    assert (state.grad[:, :, 1] != 0).all()
+    assert not state.grad[:, :, [0, 2]].any()
+
+
+# -- gradient ----------------------------------------------------------------------------------
+
+
+def finite_differences(parameter: Tensor, loss: Callable[[], float], width: float) -> Tensor:
+    """Central differences of ``loss`` in every element of ``parameter``."""
+    gradient = torch.empty_like(parameter)
+    flat, flat_gradient = parameter.view(-1), gradient.view(-1)
+    for i in range(len(flat)):
+        kept = flat[i].item()
+        flat[i] = kept + width
+        above = loss()
+        flat[i] = kept - width
+        below = loss()
+        flat[i] = kept
+        flat_gradient[i] = (above - below) / (2 * width)
+    return gradient
+
+
+def test_gradient_of_the_loss_equals_finite_differences() -> None:
+    config = ModelConfig("lstm", vocab_size=5, embedding_size=3, hidden_size=3, layers=2)
+    model, single = make(config).double(), make(config)
+    ids = IDS[:7, :2] % 5
+    masks = model.dropout_masks(2, 0.3, torch.Generator().manual_seed(8))
+    assert masks is not None
+    state = random_state(model, 2)
+    nats(model, ids, state.double(), masks.double()).backward()
+    nats(single, ids, state, masks).backward()
+    with torch.no_grad():
+        for (name, parameter), other in zip(
+            model.named_parameters(), single.parameters(), strict=True
+        ):
+            expected = finite_differences(
+                parameter.data,
+                lambda: nats(model, ids, state.double(), masks.double()).item(),
+                1e-5,
+            )
+            assert expected.any(), name
+            assert_allclose(parameter.grad, expected, rtol=0, atol=1e-8, err_msg=name)
+            assert_allclose(other.grad, expected, rtol=0, atol=1e-5, err_msg=name)
+
+
+# -- dropout -----------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_dropout_mask_is_the_same_at_every_step_and_spares_the_carried_state() -> None:
+    model = make(model_config(VOCAB_SIZE, hidden=VOCAB_SIZE))
+    model.output_weight.copy_(torch.eye(VOCAB_SIZE))  # the logits are the masked outputs
+    model.output_bias.zero_()
+    masks = model.dropout_masks(STREAMS, 0.4, torch.Generator().manual_seed(9))
+    assert masks is not None
+    start = random_state(model)
+    outputs, state = model(IDS, start)
+    masked, masked_state = model(IDS, start, masks)
+    for t in range(STEPS):
+        assert torch.equal(masked[t], outputs[t] * masks[0])
+    assert torch.equal(masked_state, state)
+
+
+@torch.no_grad()
+def test_each_layers_mask_is_on_its_output(model: LanguageModel) -> None:
+    masks = model.dropout_masks(STREAMS, 0.4, torch.Generator().manual_seed(9))
+    assert masks is not None
+    x, start = model.embedding[IDS], random_state(model)
+    for index, layer in enumerate(model.layers):
+        x = layer(x, start[index])[0] * masks[index]
+    expected = x @ model.output_weight.T + model.output_bias
+    assert_allclose(model(IDS, start, masks)[0], expected, rtol=0, atol=1e-6)
+
+
+def test_dropout_keeps_the_expectation() -> None:
+    model = LanguageModel(model_config(VOCAB_SIZE, hidden=400, layers=3))
+    masks = model.dropout_masks(64, 0.3, torch.Generator().manual_seed(10))
+    assert masks is not None
+    assert masks.shape == (3, 64, 400)
+    assert set(masks.unique().tolist()) == {0, torch.tensor(1 / 0.7).item()}
+    assert (masks == 0).float().mean() == pytest.approx(0.3, abs=0.01)
+    assert masks.mean() == pytest.approx(1, abs=0.01)
+
+
+def test_dropout_masks_differ_from_draw_to_draw_and_come_again_with_the_seed() -> None:
+    model = LanguageModel(model_config(VOCAB_SIZE, hidden=50))
+    generators = [torch.Generator().manual_seed(11) for _ in range(2)]
+    (first, second), (again, _) = (
+        [model.dropout_masks(4, 0.5, generator) for _ in range(2)] for generator in generators
+    )
+    assert first is not None
+    assert second is not None
+    assert not torch.equal(first, second)
+    assert again is not None
+    assert torch.equal(first, again)
+
+
+@torch.no_grad()
+def test_nothing_is_dropped_in_eval_or_at_a_share_of_zero(model: LanguageModel) -> None:
+    assert model.dropout_masks(STREAMS, 0, torch.Generator()) is None
+    state = model.initial_state(STREAMS)
+    training, evaluating = model.train()(IDS, state)[0], model.eval()(IDS, state)[0]
+    assert_allclose(training, evaluating, rtol=0, atol=1e-6)
+
+
+# -- initial weights ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def layer() -> LSTMLayer:
+    layer = LSTMLayer(10, 16)
+    layer.initialise(torch.Generator().manual_seed(12))
+    return layer
+
+
+def test_only_the_forget_gate_starts_with_a_bias(layer: LSTMLayer) -> None:
+    biases = {block: layer.bias[SPEC.block(block, 16)] for block in SPEC.blocks}
+    assert (biases.pop("forget") == 1).all()
+    assert not any(bias.any() for bias in biases.values())
+
+
+@pytest.mark.parametrize("block", SPEC.blocks)
+def test_each_hidden_block_starts_orthogonal(layer: LSTMLayer, block: str) -> None:
+    rows = layer.weight_hidden.detach()[SPEC.block(block, 16)]
+    assert_allclose(rows @ rows.T, np.eye(16), rtol=0, atol=1e-5)
+
+
+def test_initial_weights_follow_the_generator() -> None:
+    config = model_config(VOCAB_SIZE, layers=2)
+    first, again, other = (LanguageModel(config) for _ in range(3))
+    for model, seed in ((first, 1), (again, 1), (other, 2)):
+        model.initialise(torch.Generator().manual_seed(seed))
+    drawn, redrawn, differing = map(to_arrays, (first, again, other))
+    for name, array in drawn.items():
+        assert np.array_equal(array, redrawn[name])
+    assert not np.array_equal(drawn["embedding"], differing["embedding"])
+
+
+def test_arrays_are_those_of_the_spec_and_copies() -> None:
+    config = model_config(VOCAB_SIZE, layers=2)
+    model, weights = make(config), random_weights(config)
+    arrays = to_arrays(model)
+    assert {name: array.shape for name, array in arrays.items()} == config.shapes()
+    with torch.no_grad():
+        model.output_bias.add_(1)
+    for name, array in arrays.items():
+        assert np.array_equal(array, weights[name])

@@ -1,0 +1,190 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from conftest import model_config, train_config
+from numpy.testing import assert_allclose
+from torch import Tensor
+
+from charlstm.train.network import LanguageModel
+from charlstm.train.optimiser import Optimiser, orthogonalise, rate_share, update_average
+
+CONFIG = train_config(warmup_steps=4, final_rate=0.1)
+
+
+def make_model(seed: int = 1) -> LanguageModel:
+    model = LanguageModel(model_config(11, hidden=6, layers=2))
+    model.initialise(torch.Generator().manual_seed(seed))
+    return model
+
+
+def descend(model: LanguageModel, optimiser: Optimiser, steps: range) -> None:
+    """Take ``steps`` with gradients that depend on the step and on nothing else."""
+    for step in steps:
+        generator = torch.Generator().manual_seed(step)
+        for parameter in model.parameters():
+            parameter.grad = torch.empty_like(parameter).normal_(generator=generator)
+        optimiser.step(share=1 / (step + 1))
+
+
+def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+# -- schedule ----------------------------------------------------------------------------------
+
+
+def test_rate_warms_up_and_holds_its_peak_while_the_budget_is_unknown() -> None:
+    shares = [rate_share(step, None, CONFIG) for step in (0, 1, 2, 3, 4, 1000, 10**9)]
+    assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1, 1])
+
+
+def test_rate_warms_up_and_then_follows_half_a_cosine() -> None:
+    steps = (0, 3, 4, 28, 52, 76, 100)
+    shares = [rate_share(step, 100, CONFIG) for step in steps]
+    quarter = 0.1 + 0.9 * (0.5 + 0.5**1.5)
+    assert shares == pytest.approx([0.2, 0.8, 1, quarter, 0.55, 1.1 - quarter, 0.1])
+
+
+def test_warmup_takes_at_most_a_tenth_of_the_budget() -> None:
+    config = train_config(warmup_steps=1000)
+    shares = [rate_share(step, 30, config) for step in range(4)]
+    assert shares == pytest.approx([0.25, 0.5, 0.75, 1])
+
+
+@pytest.mark.parametrize("total", [1, 2, 9, 10, 41, 1000])
+def test_rate_decays_monotonically_to_its_end_value_and_stays_there(total: int) -> None:
+    warmup = min(4, total // 10)
+    shares = [rate_share(step, total, CONFIG) for step in range(warmup, total + 1)]
+    assert shares[0] == 1
+    assert all(later < earlier for earlier, later in pairwise(shares))
+    assert shares[-1] == pytest.approx(0.1)
+    assert rate_share(total + 5, total, CONFIG) == pytest.approx(0.1)
+
+
+# -- moving average ----------------------------------------------------------------------------
+
+
+def fill(model: LanguageModel, value: float) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(value)
+
+
+def test_moving_average_follows_its_equation() -> None:
+    average, model = make_model(), make_model()
+    fill(average, 4)
+    by_hand = 4.0
+    # d is (1 + step) / (10 + step) until it reaches the decay: 1/10, 2/11, then 0.9.
+    for step, weight, d in ((0, 1.0, 1 / 10), (1, 5.0, 2 / 11), (1000, 2.0, 0.9)):
+        fill(model, weight)
+        update_average(average, model, 0.9, step)
+        by_hand = d * by_hand + (1 - d) * weight
+        for parameter in average.parameters():
+            assert_allclose(parameter.detach(), by_hand, rtol=1e-6)
+
+
+def test_average_without_decay_is_the_weights() -> None:
+    average, model = make_model(1), make_model(2)
+    update_average(average, model, 0, step=500)
+    for mine, theirs in zip(average.parameters(), model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+# -- optimiser ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_saved_and_loaded_optimiser_goes_on_bit_for_bit(decay: float) -> None:
+    config = train_config(weight_decay=decay)
+    model, other = make_model(), make_model(2)
+    optimiser = Optimiser(model, config)
+    descend(model, optimiser, range(3))
+    saved, weights = copied(optimiser.state()), copied(model.state_dict())
+    descend(model, optimiser, range(3, 6))
+
+    other.load_state_dict(weights)
+    resumed = Optimiser(other, config)
+    resumed.load_state(saved)
+    descend(other, resumed, range(3, 6))
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, other.get_parameter(name)), name
+    state, resumed_state = optimiser.state(), resumed.state()
+    assert state.keys() == resumed_state.keys()
+    for name, tensor in state.items():
+        assert torch.equal(tensor, resumed_state[name]), name
+
+
+def test_optimiser_goes_back_to_the_state_before_its_first_step() -> None:
+    model = make_model()
+    optimiser = Optimiser(model, CONFIG)
+    saved, weights = copied(optimiser.state()), copied(model.state_dict())
+    descend(model, optimiser, range(3))
+    first = copied(model.state_dict())
+    model.load_state_dict(weights)
+    optimiser.load_state(saved)
+    descend(model, optimiser, range(3))
+    assert all(torch.equal(first[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_step_moves_every_parameter_remembers_it_and_clears_its_gradient() -> None:
+    model = make_model()
+    before = copied(model.state_dict())
+    optimiser = Optimiser(model, CONFIG)
+    descend(model, optimiser, range(1))
+    remembered = {name.rpartition("/")[0] for name in optimiser.state()}
+    assert remembered == set(dict(model.named_parameters()))
+    for name, parameter in model.named_parameters():
+        assert not torch.equal(parameter, before[name]), name
+        assert parameter.grad is None
+
+
+def test_a_share_of_zero_moves_nothing() -> None:
+    model = make_model()
+    before = copied(model.state_dict())
+    optimiser = Optimiser(model, train_config(weight_decay=0.1))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step(share=0)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_matrices_step_as_torchs_own_muon() -> None:
+    model, other = make_model(), make_model()
+    config = train_config(weight_decay=0.1)
+    optimiser = Optimiser(model, config)
+    matrices = [p for n, p in other.named_parameters() if n.startswith("layers.") and p.ndim == 2]
+    muon = torch.optim.Muon(
+        matrices, lr=config.learning_rate, weight_decay=0.1, adjust_lr_fn="original"
+    )
+    for step in range(4):
+        for one, two in zip(model.parameters(), other.parameters(), strict=True):
+            generator = torch.Generator().manual_seed(step)
+            one.grad = torch.empty_like(one).normal_(generator=generator)
+            two.grad = one.grad.clone()
+        optimiser.step(share=1)
+        muon.step()
+    # Torch's iterates in bfloat16, so each entry of its four steps is right to a hundredth.
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2 and name.startswith("layers."):
+            difference = parameter - other.get_parameter(name)
+            moved = parameter - make_model().get_parameter(name)
+            assert difference.norm() < 0.02 * moved.norm(), name
+
+
+@pytest.mark.parametrize("shape", [(24, 6), (6, 24), (8, 8), (5, 1)])
+def test_orthogonalised_matrix_keeps_its_directions_and_evens_their_sizes(
+    shape: tuple[int, int],
+) -> None:
+    matrix = torch.empty(shape).normal_(generator=torch.Generator().manual_seed(3))
+    u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+    found = u.T @ orthogonalise(matrix, torch.float32) @ vh.T
+    a, b, c = 3.4445, -4.7750, 2.0315  # Jordan et al. 2024
+    expected = s / s.norm()
+    for _ in range(5):
+        expected = a * expected + b * expected**3 + c * expected**5
+    assert_allclose(found, torch.diag(expected), rtol=0, atol=1e-4)
+
+
+def test_orthogonalising_nothing_gives_nothing() -> None:
+    assert not orthogonalise(torch.zeros(8, 4), torch.float32).any()

@@ -1,0 +1,649 @@
+import errno
+import functools
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+import torch
+from conftest import TEXT, model_config, random_weights, train_config
+from torch import Tensor
+
+from charlstm import metrics, runs
+from charlstm.batches import fit_streams
+from charlstm.checkpoint import ModelFile, TrainState, read_model, read_train_state
+from charlstm.corpus import Corpus, open_corpus
+from charlstm.engine import Engine
+from charlstm.errors import UsageError
+from charlstm.events import (
+    BudgetFixed,
+    Evaluated,
+    Event,
+    RolledBack,
+    RunFinished,
+    RunStarted,
+    Saved,
+    SaveFailed,
+    StepDone,
+)
+from charlstm.model import load
+from charlstm.scoring import score
+from charlstm.train import session
+from charlstm.train import trainer as training
+from charlstm.train.device import Precision
+from charlstm.train.network import LanguageModel, load_arrays, to_arrays
+from charlstm.train.trainer import Trainer
+from charlstm.train.validate import quick_stateful_loss, stateful_loss, windowed_loss
+from charlstm.vocab import BYTE_SYMBOLS, Vocabulary
+
+CPU = torch.device("cpu")
+FLOAT32, BFLOAT16 = Precision(CPU, "float32"), Precision(CPU, "bfloat16")
+
+Begin = Callable[..., Trainer]
+E = TypeVar("E")
+
+
+# -- helpers -----------------------------------------------------------------------------------
+
+
+class Clock:
+    """Time in which nothing takes long but a training step."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.step_seconds = 0.5  # over REPORT_SECONDS, so each step is reported
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Every trainer of the session reads this clock; the disk is not waited for."""
+    clock = Clock()
+    before_steps(monkeypatch, lambda _: setattr(clock, "now", clock.now + clock.step_seconds))
+    monkeypatch.setattr(session, "Trainer", functools.partial(Trainer, clock=clock))
+    monkeypatch.setattr(training, "EVALUATIONS", 5)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    return clock
+
+
+def before_steps(monkeypatch: pytest.MonkeyPatch, action: Callable[[Trainer], object]) -> None:
+    take_step = Trainer._take_step
+
+    def acted(trainer: Trainer) -> Tensor:
+        action(trainer)
+        return take_step(trainer)
+
+    monkeypatch.setattr(Trainer, "_take_step", acted)
+
+
+@pytest.fixture
+def begin(make_corpus: Callable[..., Corpus], tmp_path: Path) -> Begin:
+    """A trainer of a new run of a small model; ``changes`` are settings."""
+
+    def make(
+        text: str = TEXT * 20, hidden: int = 8, init_from: Path | None = None, **changes: object
+    ) -> Trainer:
+        corpus = make_corpus(text)
+        model = model_config(len(corpus.vocab), hidden, layers=2)
+        root = tmp_path / "checkpoints"
+        return session.begin(corpus, model, train_config(**changes), root=root, init_from=init_from)
+
+    return make
+
+
+def corpus_of(path: Path) -> Corpus:
+    return open_corpus(runs.read_run_file(path).reading.sources)
+
+
+def resume(path: Path, **changes: float) -> Trainer:
+    return session.resume(path, corpus_of(path), changes)
+
+
+def of_type(events: list[Event], kind: type[E]) -> list[E]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def finish(trainer: Trainer) -> RunFinished:
+    *_, finished = trainer.run()
+    assert isinstance(finished, RunFinished)
+    return finished
+
+
+def run_and_stop(trainer: Trainer, step: int) -> None:
+    """As with Ctrl-C after ``step``."""
+    for event in trainer.run():
+        if isinstance(event, StepDone) and event.step == step:
+            trainer.request_stop()
+
+
+def run_and_kill(trainer: Trainer, step: int) -> list[Event]:
+    """As with SIGKILL after ``step``: what was not saved is lost."""
+    events = []
+    for event in trainer.run():
+        events.append(event)
+        if isinstance(event, StepDone) and event.step == step:
+            break
+    return events
+
+
+def last_checkpoint(path: Path) -> Path:
+    last = runs.read_pointers(path).last
+    assert last is not None
+    return path / last
+
+
+def everything(path: Path) -> tuple[dict[str, bytes], dict[str, object]]:
+    """All that a run's last checkpoint holds, the arrays bit by bit."""
+    state = read_train_state(last_checkpoint(path))
+    averaged = read_model(last_checkpoint(path)).weights
+    arrays = state.tensors | {f"average/{name}": array for name, array in averaged.items()}
+    groups = {name.partition("/")[0] for name in arrays}
+    assert groups == {"average", "weights", "optimiser", "state", "dropout"}
+    assert state.tensors["state"].any()
+    return {name: array.tobytes() for name, array in arrays.items()}, state.values
+
+
+def is_finite(path: Path) -> bool:
+    """Whether the last checkpoint's numbers are all finite; the model's are when it is read."""
+    state: TrainState = read_train_state(last_checkpoint(path))
+    read_model(last_checkpoint(path))
+    return all(np.isfinite(array).all() for array in state.tensors.values())
+
+
+# -- what a run tells --------------------------------------------------------------------------
+
+
+def test_events_come_in_their_order(begin: Begin) -> None:
+    events = list(begin(steps=30).run())
+    assert isinstance(events[0], RunStarted)
+    assert isinstance(events[-1], RunFinished)
+    assert len(of_type(events, RunStarted)) == len(of_type(events, RunFinished)) == 1
+    steps = [event.step for event in events if not isinstance(event, BudgetFixed)]
+    assert steps == sorted(steps)
+    assert [event.step for event in of_type(events, StepDone)] == list(range(1, 31))
+    validated = [0, 6, 12, 18, 24, 30]
+    assert [event.step for event in of_type(events, Evaluated)] == validated
+    assert [event.step for event in of_type(events, Saved)] == validated
+    for event, after in pairwise(events):
+        if isinstance(event, Evaluated):
+            assert isinstance(after, Saved)
+            assert (after.step, after.best) == (event.step, event.improved)
+
+
+def test_finished_run_reports_its_best_checkpoint_by_the_contiguous_pass(begin: Begin) -> None:
+    trainer = begin(steps=30)
+    finished = finish(trainer)
+    assert (finished.reason, finished.step, finished.saved) == ("budget", 30, True)
+    model = load(finished.path)
+    _, held_out = corpus_of(finished.path).split(0.1)
+    assert model.file.training["step"] == finished.best_step
+    assert finished.val_loss == pytest.approx(score(model.engine, held_out).nats, abs=1e-4)
+
+
+def test_run_without_a_held_out_part_trains_and_saves_its_last_step_as_best(begin: Begin) -> None:
+    events = list(begin(steps=10, val_fraction=0).run())
+    finished = of_type(events, RunFinished)[0]
+    assert not of_type(events, Evaluated)
+    assert (finished.reason, finished.val_loss) == ("budget", None)
+    assert load(finished.path).file.training["step"] == 10
+
+
+@pytest.mark.parametrize("length", [30, 100, 300])
+@pytest.mark.parametrize("val_fraction", [0, 0.1])
+def test_tiny_text_trains(begin: Begin, length: int, val_fraction: float) -> None:
+    trainer = begin((TEXT * 3)[:length], steps=6, val_fraction=val_fraction, batch=16, bptt=64)
+    losses = [event.loss for event in trainer.run() if isinstance(event, StepDone)]
+    train_ids, _ = corpus_of(trainer.path).split(val_fraction)
+    settings = trainer.run_file.train
+    assert (settings.batch, settings.bptt) == fit_streams(len(train_ids), 16, 64)
+    assert len(losses) == 6
+    assert all(math.isfinite(loss) for loss in losses)
+    assert is_finite(trainer.path)
+
+
+def test_twenty_characters_are_learnt_by_heart(begin: Begin) -> None:
+    rates = {"learning_rate": 0.05, "adam_rate": 0.03}
+    trainer = begin(
+        "abcdefghij jihgfeabc", hidden=24, steps=200, val_fraction=0, dropout=0, **rates
+    )
+    losses = [event.loss for event in trainer.run() if isinstance(event, StepDone)]
+    assert losses[0] > 2
+    assert losses[-1] < 0.01
+
+
+# -- carried state -----------------------------------------------------------------------------
+
+
+def loss_of_second_batch(trainer: Trainer, *, reset: bool = False) -> float:
+    losses: list[float] = []
+    for event in trainer.run():
+        if isinstance(event, StepDone):
+            losses.append(event.loss)
+            if reset:
+                trainer._state.zero_()
+    return losses[1]
+
+
+def test_state_is_carried_into_the_next_batch(begin: Begin) -> None:
+    still = {"steps": 2, "dropout": 0, "learning_rate": 1e-9, "adam_rate": 1e-9}
+    trainer = begin(**still)
+    engine = Engine(trainer.run_file.model, dict(to_arrays(trainer.average)), np.float64)
+    text = trainer._train_ids.astype(np.int64)
+    starts = [b * len(text) // 4 for b in range(4)]
+    # In each stream the second batch is characters 16 to 32, read after characters 0 to 16.
+    bits = [score(engine, text[start : start + 33]).surprise_bits[17:] for start in starts]
+    carried = np.mean(bits) * math.log(2)
+    assert loss_of_second_batch(trainer) == pytest.approx(carried, abs=1e-5)
+    assert abs(loss_of_second_batch(begin(**still), reset=True) - carried) > 1e-4
+
+
+# -- resume ------------------------------------------------------------------------------------
+
+STOP, KILL = run_and_stop, run_and_kill
+Interruptions = list[tuple[Callable[[Trainer, int], object], int]]
+
+
+@pytest.mark.parametrize("budget", [{"steps": 30}, {"epochs": 0.9}, {"minutes": 0.25}], ids=str)
+@pytest.mark.parametrize(
+    "interruptions",
+    [
+        [(STOP, 7)],  # between two validations
+        [(KILL, 17)],  # some steps after the last checkpoint
+        [(KILL, 2)],  # with only the untrained checkpoint
+        [(KILL, 6)],  # likewise, when the minutes have become steps
+        [(STOP, 12), (STOP, 13)],
+        [(KILL, 14), (STOP, 19), (KILL, 27)],
+    ],
+    ids=[
+        "stopped",
+        "killed",
+        "killed early",
+        "killed at 6",
+        "stopped twice",
+        "killed, stopped, killed",
+    ],
+)
+def test_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(
+    begin: Begin, budget: dict[str, float], interruptions: Interruptions
+) -> None:
+    settings = {"steps": None, "dropout": 0.3, "weight_decay": 0.1, **budget}
+    whole = finish(begin(**settings))
+    trainer = begin(**settings)
+    for interrupt, step in interruptions:
+        interrupt(trainer, step)
+        trainer = resume(trainer.path)
+        assert trainer.progress.step <= step
+    finished = finish(trainer)
+    assert whole.step == finished.step >= 28
+    assert everything(finished.path) == everything(whole.path)
+    assert finished.val_loss == whole.val_loss
+
+
+def test_run_killed_before_its_first_checkpoint_begins_again(begin: Begin) -> None:
+    whole, killed = finish(begin(steps=8)), begin(steps=8)
+    next(killed.run())
+    finished = finish(resume(killed.path))
+    assert everything(finished.path) == everything(whole.path)
+
+
+def test_stopped_run_saves_the_step_it_finished_and_says_so(begin: Begin) -> None:
+    trainer = begin(steps=30)
+    run_and_stop(trainer, 7)
+    assert read_model(last_checkpoint(trainer.path)).training["step"] == 7
+    trainer = resume(trainer.path)
+    trainer.request_stop()
+    finished = finish(trainer)
+    assert (finished.reason, finished.step, finished.val_loss) == ("stopped", 7, None)
+
+
+def test_metrics_logged_after_the_checkpoint_are_dropped_on_resuming(begin: Begin) -> None:
+    def logged(path: Path, events: Iterator[Event] | list[Event]) -> list[tuple[str, int]]:
+        log = metrics.MetricsLog(path / runs.METRICS_FILE)
+        for event in events:
+            if not isinstance(event, (RunStarted, BudgetFixed)):
+                log.write(event)
+        log.close()
+        lines = metrics.read_lines(path / runs.METRICS_FILE)
+        return [(line["event"], line["step"]) for line in lines if line["event"] != "step_done"]
+
+    whole, killed = begin(steps=30), begin(steps=30)
+    expected = logged(whole.path, whole.run())
+    before = logged(killed.path, run_and_kill(killed, 17))
+    assert before[-1] == ("saved", 12)
+    trainer = resume(killed.path)
+    metrics.cut_metrics(killed.path / runs.METRICS_FILE, trainer.progress.step)
+    assert logged(killed.path, trainer.run()) == expected
+    steps = [line["step"] for line in metrics.read_lines(killed.path / runs.METRICS_FILE)]
+    assert steps == sorted(steps)
+
+
+def test_damaged_checkpoint_is_passed_over_for_the_one_before(begin: Begin) -> None:
+    trainer = begin(steps=30, keep=3)
+    run_and_stop(trainer, 14)
+    (last_checkpoint(trainer.path) / "train.safetensors").write_bytes(b"cut")
+    resumed = resume(trainer.path)
+    assert resumed.progress.step == 12
+    assert "is damaged" in resumed.notices[0]
+
+
+def test_finished_run_resumed_with_its_budget_ends_at_once(begin: Begin) -> None:
+    first = finish(begin(steps=8))
+    events = list(resume(first.path).run())
+    assert not of_type(events, StepDone)
+    assert of_type(events, RunFinished)[0].val_loss == first.val_loss
+
+
+# -- budget ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("budget", "extended", "steps"),
+    [
+        ({"steps": 8}, {"steps": 20}, 20),
+        ({"epochs": 0.5}, {"epochs": 1.0}, 33),  # 2,070 characters, 64 a step
+        ({"minutes": 0.1}, {"minutes": 0.2}, 23),  # half a second a step
+        ({"steps": 8}, {"minutes": 0.2}, 23),
+    ],
+    ids=str,
+)
+def test_budget_is_extended_on_resuming(
+    begin: Begin, budget: dict[str, float], extended: dict[str, float], steps: int
+) -> None:
+    trainer = begin(**{"steps": None, **budget})
+    first = finish(trainer)
+    finished = finish(resume(first.path, **extended))
+    assert first.step < finished.step == steps
+    none = {"steps": None, "epochs": None, "minutes": None}
+    longer = replace(trainer.run_file.train, **{**none, **extended})  # type: ignore[arg-type]
+    assert runs.read_run_file(first.path).train == longer
+
+
+@pytest.mark.parametrize("budget", [{"steps": 30}, {"minutes": 0.25}], ids=str)
+def test_extended_run_that_is_killed_ends_as_one_that_is_not(
+    begin: Begin, budget: dict[str, float]
+) -> None:
+    ends = []
+    for kills in ([], [10, 16]):
+        trainer = begin(steps=8)
+        finish(trainer)
+        trainer = resume(trainer.path, **budget)
+        for step in kills:
+            run_and_kill(trainer, step)
+            trainer = resume(trainer.path)
+        finish(trainer)
+        ends.append(everything(trainer.path))
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("budget", [{"steps": 8}, {"minutes": 0.05}], ids=str)
+def test_budget_that_is_already_spent_is_refused(begin: Begin, budget: dict[str, float]) -> None:
+    trainer = begin(steps=8)
+    finish(trainer)
+    with pytest.raises(UsageError, match="the new budget"):
+        resume(trainer.path, **budget)
+    assert runs.read_run_file(trainer.path).train == trainer.run_file.train
+
+
+def test_budget_in_minutes_becomes_steps_once_and_is_kept(begin: Begin) -> None:
+    trainer = begin(steps=None, minutes=0.25)
+    events = list(trainer.run())
+    totals = {event.total_steps for event in of_type(events, BudgetFixed)}
+    budget = runs.read_run_file(trainer.path).budget
+    assert totals == {budget.total_steps} == {of_type(events, RunFinished)[0].step}
+    assert budget.known_at == 6  # the first after three seconds
+    assert 13 <= of_type(events, RunFinished)[0].seconds <= 15
+
+
+def test_another_patience_leaves_the_budget_as_it_was_measured(begin: Begin) -> None:
+    trainer = begin(steps=None, minutes=0.25)
+    run_and_stop(trainer, 10)
+    measured = runs.read_run_file(trainer.path).budget
+    resumed = resume(trainer.path, patience=5)
+    changed = runs.read_run_file(trainer.path)
+    assert (changed.train.patience, changed.budget) == (5, measured)
+    assert finish(resumed).step == measured.total_steps
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_run_ends_after_so_many_validations_without_a_better_one(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, patience: int
+) -> None:
+    losses = iter([3.0, 2.0, 2.5, 2.0, 2.2, 2.1])
+    monkeypatch.setattr(training, "quick_stateful_loss", lambda *_: next(losses))
+    finished = finish(begin(steps=30, patience=patience))
+    assert (finished.reason, finished.best_step) == ("patience", 6)
+    assert finished.step == 6 + 6 * patience
+    assert load(finished.path).file.training["step"] == 6
+
+
+def test_patience_is_not_renewed_by_an_interruption(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([3.0, 2.0, 2.5, 2.1])
+    monkeypatch.setattr(training, "quick_stateful_loss", lambda *_: next(losses))
+    trainer = begin(steps=30, patience=2)
+    run_and_stop(trainer, 14)
+    finished = finish(resume(trainer.path))
+    assert (finished.reason, finished.step) == ("patience", 18)
+
+
+# -- trouble -----------------------------------------------------------------------------------
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, step: int, *, times: int = 100) -> None:
+    """The weights are not finite when ``step`` is taken, the first ``times`` times."""
+    left = iter(range(times))
+
+    def spoil(trainer: Trainer) -> None:
+        if trainer.progress.step == step - 1 and next(left, None) is not None:
+            trainer._model.output_bias.data.fill_(math.nan)
+
+    before_steps(monkeypatch, spoil)
+
+
+def test_loss_that_is_not_finite_rolls_back_and_goes_on_at_half_the_rate(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, 9, times=1)
+    events = list(begin(steps=30).run())
+    (rolled_back,) = of_type(events, RolledBack)
+    assert (rolled_back.step, rolled_back.to_step, rolled_back.rate_scale) == (9, 6, 0.5)
+    rates = {event.step: event.learning_rate for event in of_type(events, StepDone)}
+    share = training.rate_share(9, 30, train_config())
+    assert rates[10] == pytest.approx(0.5 * 0.02 * share)
+    finished = of_type(events, RunFinished)[0]
+    assert (finished.reason, finished.step) == ("budget", 30)
+    assert is_finite(finished.path)
+
+
+@pytest.mark.parametrize("step_seconds", [0.5, 0.15], ids=["at once", "two steps later"])
+def test_run_that_diverges_again_and_again_ends_with_a_finite_checkpoint(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, clock: Clock, step_seconds: float
+) -> None:
+    clock.step_seconds = step_seconds
+    poison(monkeypatch, 9)
+    events = list(begin(steps=30).run())
+    scales = [event.rate_scale for event in of_type(events, RolledBack)]
+    assert scales == [0.5, 0.25, 0.125]
+    finished = of_type(events, RunFinished)[0]
+    assert (finished.reason, finished.saved) == ("diverged", True)
+    assert finished.val_loss is not None
+    assert is_finite(finished.path)
+    assert resume(finished.path).progress.step == finished.step
+
+
+def disk_full(*_: object, **__: object) -> Path:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_full_disk_is_reported_and_training_goes_on(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "write_checkpoint", disk_full)
+    events = list(begin(steps=12).run())
+    assert [event.step for event in of_type(events, SaveFailed)][:2] == [0, 6]
+    assert {event.reason for event in of_type(events, SaveFailed)} == {"no space left on device"}
+    assert not of_type(events, Saved)
+    finished = of_type(events, RunFinished)[0]
+    assert (finished.reason, finished.step, finished.saved) == ("budget", 12, False)
+
+
+def test_saving_is_tried_again_when_the_disk_has_room(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = begin(steps=12)
+    with monkeypatch.context() as full:
+        events = []
+        full.setattr(training, "write_checkpoint", disk_full)
+        for event in trainer.run():
+            events.append(event)
+            if isinstance(event, SaveFailed):
+                full.undo()
+    assert [event.step for event in of_type(events, SaveFailed)] == [0]
+    assert of_type(events, RunFinished)[0].saved
+    assert load(trainer.path).file.training["step"] == 12
+
+
+def test_gradient_that_is_not_finite_under_a_finite_loss_is_never_saved(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = training.nn.utils.clip_grad_norm_
+    trainer = begin(steps=12, val_fraction=0)
+
+    def spoiled(parameters: Iterator[Tensor], most: float) -> Tensor:
+        parameters = list(parameters)
+        if trainer.progress.step == 11:
+            parameters[0].grad.fill_(math.nan)
+        return clip(parameters, most)
+
+    monkeypatch.setattr(training.nn.utils, "clip_grad_norm_", spoiled)
+    assert finish(trainer).reason == "diverged"
+    assert is_finite(trainer.path)
+
+
+def test_run_stopped_before_a_loss_that_is_not_finite_is_reported_saves_a_finite_checkpoint(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    clock.step_seconds = 0.01  # steps are reported by the twenty
+    poison(monkeypatch, 8)
+    trainer = begin(steps=30, val_fraction=0)
+    before_steps(monkeypatch, lambda t: t.progress.step == 9 and t.request_stop())
+    assert finish(trainer).reason == "stopped"
+    assert is_finite(trainer.path)
+
+
+def test_disk_that_is_full_when_the_budget_is_fixed_does_not_end_the_run(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = begin(steps=12)
+    monkeypatch.setattr(training.runs, "write_run_file", disk_full)
+    assert finish(trainer).step == 12
+
+
+def test_best_weights_that_are_saved_only_at_the_second_attempt_are_still_the_best(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = begin(steps=12)
+    with monkeypatch.context() as full:
+        for event in trainer.run():
+            if isinstance(event, Saved) and event.step == 0:
+                full.setattr(training, "write_checkpoint", disk_full)
+            if isinstance(event, SaveFailed) and event.step == 12:
+                full.undo()
+    assert load(trainer.path).file.training["step"] == trainer.progress.best_step == 12
+
+
+def test_rolling_back_does_not_make_steps_look_slower(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, 4, times=1)
+    finished = finish(begin(steps=None, minutes=0.5))
+    assert 28 <= finished.seconds <= 30
+
+
+# -- validation --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def judged(trained_run: Path) -> tuple[LanguageModel, Engine, np.ndarray]:
+    """A trained model in torch and in NumPy, and a text long enough for segments."""
+    model = load(trained_run)
+    network = LanguageModel(model.file.config)
+    load_arrays(network, dict(model.file.weights))
+    ids = model.file.vocab.encode(TEXT * 80)
+    lines = np.random.default_rng(7).integers(0, len(ids), 1500)  # some places are surprising
+    ids[lines] = np.roll(ids, 1)[lines]
+    assert len(ids) > 32 * 256
+    return network, model.engine, ids
+
+
+def test_segments_side_by_side_give_the_contiguous_loss(
+    judged: tuple[LanguageModel, Engine, np.ndarray],
+) -> None:
+    network, _, ids = judged
+    contiguous = stateful_loss(network, ids, FLOAT32)
+    assert quick_stateful_loss(network, ids, FLOAT32) == pytest.approx(contiguous, abs=1e-3)
+
+
+def test_validation_in_torch_equals_the_score(
+    judged: tuple[LanguageModel, Engine, np.ndarray],
+) -> None:
+    network, engine, ids = judged
+    ids = ids[:1500]
+    assert stateful_loss(network, ids, FLOAT32) == pytest.approx(score(engine, ids).nats, abs=1e-4)
+    for window in (10, 256, 2000):
+        expected = score(engine, ids, window).nats
+        assert windowed_loss(network, ids, FLOAT32, window) == pytest.approx(expected, abs=1e-4)
+
+
+def test_bfloat16_validates_as_float32_does(
+    judged: tuple[LanguageModel, Engine, np.ndarray],
+) -> None:
+    network, _, ids = judged
+    try:
+        reduced = quick_stateful_loss(network, ids, BFLOAT16)
+    except RuntimeError:
+        pytest.skip("bfloat16 is not supported here")
+    assert reduced == pytest.approx(quick_stateful_loss(network, ids, FLOAT32), abs=0.003)
+
+
+# -- another vocabulary ------------------------------------------------------------------------
+
+
+def test_model_begun_from_another_corpus_agrees_on_the_characters_both_have(
+    begin: Begin, trained_run: Path
+) -> None:
+    source = load(trained_run)
+    trainer = begin("!#0123 heron, sat down on the day that Tam rowed. " * 9, init_from=source.path)
+    model = trainer.model_file()
+    shared = [symbol for symbol in model.vocab.symbols if symbol in source.file.vocab.symbols]
+    text = "".join(symbol for symbol in TEXT if symbol in shared)
+    logits = []
+    for file in (source.file, model):
+        engine = Engine(file.config, dict(file.weights))
+        read, _ = engine.read(file.vocab.encode(text), engine.initial_state())
+        logits.append(read[:, file.vocab.encode("".join(shared))])
+    assert 10 < len(shared) < len(model.vocab)
+    np.testing.assert_allclose(logits[1], logits[0], rtol=0, atol=1e-5)
+    assert model.weights["embedding"][model.vocab.encode("!0")].any(axis=-1).all()
+
+
+def test_corpus_without_a_common_character_is_refused(begin: Begin, trained_run: Path) -> None:
+    with pytest.raises(UsageError, match="no character in common"):
+        begin("0123456789" * 9, init_from=load(trained_run).path)
+
+
+def test_only_ascii_is_shared_between_characters_and_bytes() -> None:
+    config = model_config(2)
+    source = ModelFile(config, Vocabulary("aé"), random_weights(config), "", {})
+    fresh = random_weights(model_config(256), seed=1)
+    weights = session.transplant(source, Vocabulary(BYTE_SYMBOLS, "bytes"), fresh)
+    taken = (weights["embedding"] != fresh["embedding"]).any(axis=-1)
+    assert np.flatnonzero(taken).tolist() == [ord("a")]
