@@ -199,6 +199,10 @@ def _list_files(
 ) -> list[Path]:
     files: list[Path] = []
     for source in sources:
+        if not _exists(source):
+            raise CharlstmError(
+                f"there is no file {source}", "check the path, or leave it out for the bundled text"
+            )
         if source.is_dir():
             found = _text_files(source, encoding, as_bytes, notices)
             if not found:
@@ -207,12 +211,8 @@ def _list_files(
                     "name a folder with text files, or use --bytes for files of any kind",
                 )
             files += found
-        elif _exists(source):
-            files.append(source)
         else:
-            raise CharlstmError(
-                f"there is no file {source}", "check the path, or leave it out for the bundled text"
-            )
+            files.append(source)
     return files
 
 

@@ -34,9 +34,14 @@ def test_any_text_comes_back_exactly(text: str) -> None:
     assert "".join(streamed(vocab, ids.tolist())) == text
 
 
-@given(ANY_TEXT)
+@given(st.text())
 def test_code_points_are_those_of_the_text(text: str) -> None:
     assert code_points(text).tolist() == [ord(c) for c in text]
+
+
+def test_half_a_surrogate_pair_has_no_code_point() -> None:
+    with pytest.raises(UnicodeEncodeError):
+        code_points("a\ud800")
 
 
 @given(st.binary())

@@ -24,6 +24,9 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run one command; return its exit code. Every failure is one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows "?"
+            stream.reconfigure(errors="replace")
     try:
         code = app(arguments, standalone_mode=False, prog_name="charlstm")
         sys.stdout.flush()
@@ -31,8 +34,9 @@ def run(arguments: list[str]) -> int:
     except CharlstmError as error:
         _complain(str(error))
         return int(error.exit_code)
-    except BrokenPipeError:
-        # The reader has seen enough. Nothing can be written any more, also not at exit.
+    except (BrokenPipeError, SystemExit):
+        # The reader has seen enough; click turns the first into the second. Nothing can be
+        # written any more, also not at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.DONE)
     except (KeyboardInterrupt, typer.Abort):

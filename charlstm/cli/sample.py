@@ -73,11 +73,18 @@ def sample(
 ) -> int:
     """Let a model write."""
     from charlstm.cli.common import open_model, read_text, unknown_policy
+    from charlstm.config import check_number
     from charlstm.model import new_seed
+    from charlstm.sampling import SamplingConfig
 
     if prime is not None and prime_file is not None:
         raise UsageError("--prime and --prime-file are both given", "give one of them")
     policy = unknown_policy(unknown)
+    # Told before anything else is said: what generate() would find out later.
+    SamplingConfig(temp, top_k, top_p, min_p, repeat_penalty, repeat_window)
+    check_number("--length", length, 0)
+    if seed is not None:
+        check_number("--seed", seed, 0)
     model = open_model(checkpoint)
     as_bytes = model.file.vocab.kind == "bytes"
     text = prime or ""

@@ -1,7 +1,6 @@
 """``charlstm train``."""
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -368,8 +367,9 @@ def _stop_signals(trainer: "Trainer") -> Iterator[None]:
         nonlocal asked
         asked += 1
         trainer.request_stop()
-        if asked > 1:
-            os._exit(ExitCode.INTERRUPTED)
+        if asked > 1:  # unwinding puts the terminal in order and removes a half-written save
+            note(f"stopped at once; go on with: charlstm train --resume -c {trainer.path}")
+            raise KeyboardInterrupt
 
     names = ("SIGINT", "SIGTERM", "SIGHUP")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -96,7 +97,8 @@ def _characters(
     for t, character in enumerate(report.symbols[:rows]):
         bits = report.surprise_bits[t]
         line = Text(f"{t:>{place_width}} ", style="dim")
-        line.append(f"{symbol(character):<2}", style="bold")
+        sign = symbol(character)
+        line.append(sign + " " * (2 - cell_len(sign)), style="bold")
         line.append(f"{'':>5} " if math.isnan(bits) else f"{bits:>5.1f} ", style=_surprise(bits))
         for g in indices:
             left, right = report.left[t, layer, g], report.right[t, layer, g]
