@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from charlstm.config import ModelConfig
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, reason_of
 from charlstm.files import (
     MAX_JSON_BYTES,
     check_format,
@@ -162,7 +162,7 @@ def _read_checked(path: Path, manifest: dict[str, Any], name: str) -> bytes:
             )
         data = file.read_bytes()
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         raise CharlstmError(f"{file} cannot be read: {reason}", REMEDY) from None
     if hashlib.sha256(data).hexdigest() != expected["sha256"]:
         raise CharlstmError(f"{file} is damaged: its checksum does not match", REMEDY)

@@ -1,62 +1,32 @@
-"""Read any text, encode it once into a memory-mapped cache, and split it.
+"""Encode a text once into memory-mapped ids, and split them.
 
-A corpus comes from files, folders, compressed files or stdin. It is decoded chunk by chunk and
-written as ids, so its size is bounded by the disk, not by memory. The cache is keyed by the
-sources' paths, sizes and times, and by how they were read.
+The text comes chunk by chunk and is written as ids, so its size is bounded by the disk, not by
+memory. The cache is keyed by the sources' paths, sizes and times, and by how they were read.
 """
 
-import bz2
-import codecs
-import gzip
 import hashlib
 import io
 import json
-import lzma
 import os
 import shutil
 import sys
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm import texts
 from charlstm.config import MAX_VOCABULARY
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.errors import CharlstmError, UsageError, reason_of
 from charlstm.files import make_work_folder
-from charlstm.vocab import BYTE_SYMBOLS, Vocabulary, code_points
+from charlstm.texts import READ_ERRORS, STDIN, Reading, check_encoding, corpus_name
+from charlstm.vocab import BYTE_SYMBOLS, Vocabulary
 
-STDIN = "-"
-BUNDLED = "nettle-quay.txt"
 MIN_CHARACTERS = 20
-CHUNK_BYTES = 1 << 22
 CACHE_VARIABLE = "CHARLSTM_CACHE"
-
-_OPENERS: dict[str, Callable[[Path], Any]] = {
-    ".gz": gzip.open,
-    ".bz2": bz2.open,
-    ".xz": lzma.open,
-}
-_BOMS = {
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-
-
-def bundled_corpus() -> Path:
-    """The corpus that comes with charlstm, installed or in a checkout."""
-    installed = Path(str(resources.files("charlstm"))) / "data" / BUNDLED
-    checkout = Path(__file__).resolve().parent.parent / "data" / BUNDLED
-    for path in (installed, checkout):
-        if path.is_file():
-            return path
-    raise CharlstmError("the bundled corpus is missing from this installation", "name a text file")
 
 
 def cache_folder() -> Path:
@@ -70,16 +40,6 @@ def cache_folder() -> Path:
     if os.name == "nt" and (local := os.environ.get("LOCALAPPDATA")):
         return Path(local) / "charlstm" / "cache"
     return Path.home() / ".cache" / "charlstm"
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a corpus is read: enough to read it again."""
-
-    sources: tuple[str, ...]
-    """Absolute paths as given, or ``-``."""
-    encoding: str = "utf-8"
-    as_bytes: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,13 +88,7 @@ def open_corpus(
         CharlstmError: a source is missing, unreadable, empty or not valid in ``encoding``.
         UsageError: the encoding is not known, or stdin is named beside other sources.
     """
-    try:
-        codecs.getincrementaldecoder(encoding)
-        "a".encode(encoding)  # refuses the codecs that are no text encodings
-    except (LookupError, ValueError):
-        raise UsageError(
-            f"the encoding {encoding!r} is not known", "try utf-8, latin-1 or utf-16"
-        ) from None
+    check_encoding(encoding)
     named = [STDIN if str(s) == STDIN else str(Path(s).absolute()) for s in sources]
     reading = Reading(tuple(named), encoding, as_bytes)
     if STDIN in named:
@@ -145,26 +99,15 @@ def open_corpus(
         corpus = _encode(reading, [("standard input", lambda: raw)], None, notices, progress)
         return corpus
     notices = []
-    files = _list_files([Path(s) for s in named], encoding, as_bytes, notices)
+    files = texts.list_files([Path(s) for s in named], encoding, as_bytes, notices)
     folder = cache_folder() / "corpora" / _source_key(files, reading)
     if (folder / "corpus.json").exists():
         try:
             return _load(folder, reading, notices)
         except CharlstmError:
             shutil.rmtree(folder, ignore_errors=True)
-    opened = [(str(path), _opener(path)) for path in files]
+    opened = [(str(path), texts.opener(path)) for path in files]
     return _encode(reading, opened, folder, notices, progress)
-
-
-def corpus_name(reading: Reading) -> str:
-    """A run's name for a corpus: the first source's file name, without its endings."""
-    first = reading.sources[0]
-    if first == STDIN:
-        return "stdin"
-    path = Path(first)
-    if path.suffix.lower() in _OPENERS:
-        path = path.with_suffix("")
-    return path.stem or "corpus"
 
 
 def find_encoded(digest: str, reading: Reading) -> Corpus | None:
@@ -180,84 +123,6 @@ def find_encoded(digest: str, reading: Reading) -> Corpus | None:
     return None
 
 
-def _opener(path: Path) -> Callable[[], BinaryIO]:
-    opener = _OPENERS.get(path.suffix.lower())
-    return lambda: path.open("rb") if opener is None else opener(path)
-
-
-def _os_reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error) or type(error).__name__
-
-
-_READ_ERRORS = (OSError, EOFError, lzma.LZMAError, zlib.error)
-
-
-def _list_files(
-    sources: list[Path], encoding: str, as_bytes: bool, notices: list[str]
-) -> list[Path]:
-    files: list[Path] = []
-    for source in sources:
-        if not _exists(source):
-            raise CharlstmError(
-                f"there is no file {source}", "check the path, or leave it out for the bundled text"
-            )
-        if source.is_dir():
-            found = _text_files(source, encoding, as_bytes, notices)
-            if not found:
-                raise CharlstmError(
-                    f"the folder {source} has no text file in it",
-                    "name a folder with text files, or use --bytes for files of any kind",
-                )
-            files += found
-        else:
-            files.append(source)
-    return files
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name too long for a file, or with a NUL in it
-        return False
-
-
-def _text_files(folder: Path, encoding: str, as_bytes: bool, notices: list[str]) -> list[Path]:
-    """Readable files below ``folder`` in the order of their paths; the skipped ones are noted."""
-    kept: list[Path] = []
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or not path.is_file():
-            continue
-        if reason := _not_text(path, encoding, as_bytes):
-            notices.append(f"skipped {path}: {reason}")
-        else:
-            kept.append(path)
-    return kept
-
-
-def _not_text(path: Path, encoding: str, as_bytes: bool) -> str:
-    """Why a folder's file is left out, or the empty string; reads it to the end."""
-    decoder = codecs.getincrementaldecoder(encoding)("strict")
-    empty = True
-    try:
-        with _opener(path)() as stream:
-            while chunk := stream.read(CHUNK_BYTES):
-                empty = False
-                if as_bytes:
-                    break
-                if "\0" in decoder.decode(chunk):
-                    return "binary"
-            if not as_bytes:
-                decoder.decode(b"", final=True)
-    except UnicodeError:
-        return f"not valid {encoding}"
-    except _READ_ERRORS as error:
-        return _os_reason(error)
-    return "empty" if empty else ""
-
-
 def _source_key(files: list[Path], reading: Reading) -> str:
     """A name for the cache folder: a digest over paths, sizes, times and manner of reading."""
     facts: list[Any] = [2, reading.encoding, reading.as_bytes]
@@ -265,66 +130,9 @@ def _source_key(files: list[Path], reading: Reading) -> str:
         try:
             status = path.stat()
         except OSError as error:
-            raise CharlstmError(f"{path} cannot be read: {_os_reason(error)}") from None
+            raise CharlstmError(f"{path} cannot be read: {reason_of(error)}") from None
         facts.append([str(path), status.st_size, status.st_mtime_ns])
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
-
-
-def _decoded(
-    name: str, stream: BinaryIO, reading: Reading, notices: list[str]
-) -> Iterator[NDArray[np.uint32]]:
-    """The code points (or bytes) of one source, chunk by chunk.
-
-    Raises:
-        CharlstmError: bytes that are not valid in the encoding, with their offset and remedies.
-    """
-    if reading.as_bytes:
-        while chunk := stream.read(CHUNK_BYTES):
-            yield np.frombuffer(chunk, dtype=np.uint8).astype(np.uint32)
-        return
-    decoder = codecs.getincrementaldecoder(reading.encoding)("strict")
-    offset = 0
-    first = True
-    while True:
-        chunk = stream.read(CHUNK_BYTES)
-        if first:
-            _refuse_other_encoding(name, chunk, reading.encoding)
-        pending = len(decoder.getstate()[0])
-        try:
-            text = decoder.decode(chunk, final=not chunk)
-            points = code_points(text)
-        except UnicodeError as error:
-            reason = str(error)
-            if isinstance(error, UnicodeDecodeError):
-                at = offset - pending + error.start
-                bad = error.object[error.start : error.start + 1].hex()
-                reason = f"byte 0x{bad} at offset {at:,}"
-            raise CharlstmError(
-                f"{name} is not valid {reading.encoding}: {reason}",
-                "name its encoding (--encoding latin-1, …) or model its bytes (--bytes)",
-            ) from None
-        offset += len(chunk)
-        if first and text:
-            first = False
-            if text[0] == "\ufeff":
-                points = points[1:]
-                notices.append(f"dropped the byte-order mark at the start of {name}")
-        if len(points):
-            yield points
-        if not chunk:
-            return
-
-
-def _refuse_other_encoding(name: str, start: bytes, encoding: str) -> None:
-    """UTF-16 and UTF-32 announce themselves; say so rather than fail on their first byte."""
-    if codecs.lookup(encoding).name != "utf-8":
-        return
-    for mark, actual in _BOMS.items():
-        if start.startswith(mark):
-            raise CharlstmError(
-                f"{name} is not valid utf-8: it starts with the byte-order mark of {actual}",
-                f"use --encoding {actual}",
-            )
 
 
 class _Writer:
@@ -363,7 +171,7 @@ class _Writer:
         self.path.rename(narrow)
         self._file = self.path.open("wb")
         with narrow.open("rb") as old:
-            while chunk := old.read(CHUNK_BYTES):
+            while chunk := old.read(texts.CHUNK_BYTES):
                 self._file.write(np.frombuffer(chunk, self.dtype).astype(needed).tobytes())
         narrow.unlink()
         self.dtype = needed
@@ -376,7 +184,7 @@ class _Writer:
         digest = hashlib.sha256()
         with self.path.open("r+b") as file:
             position = 0
-            while chunk := file.read(CHUNK_BYTES):
+            while chunk := file.read(texts.CHUNK_BYTES):
                 renumbered = rank[np.frombuffer(chunk, self.dtype)].tobytes()
                 digest.update(renumbered)
                 file.seek(position)
@@ -405,7 +213,7 @@ def _encode(
         work = make_work_folder(root, ".new-")
     except OSError as error:
         raise CharlstmError(
-            f"the cache {root} cannot be written: {_os_reason(error)}",
+            f"the cache {root} cannot be written: {reason_of(error)}",
             f"set {CACHE_VARIABLE} to a folder that can be written",
         ) from None
     try:
@@ -418,7 +226,7 @@ def _encode(
         return _load(target, reading, notices[:with_notices])
     except OSError as error:
         raise CharlstmError(
-            f"the corpus cannot be encoded into {root}: {_os_reason(error)}",
+            f"the corpus cannot be encoded into {root}: {reason_of(error)}",
             f"free some space, or set {CACHE_VARIABLE} to another folder",
         ) from None
     finally:
@@ -444,18 +252,18 @@ def _write_ids(
 ) -> dict[str, Any]:
     writer = _Writer(path)
     try:
-        for name, opener in sources:
+        for name, open_source in sources:
             try:
-                stream = opener()
+                stream = open_source()
             except OSError as error:
-                raise CharlstmError(f"{name} cannot be read: {_os_reason(error)}") from None
+                raise CharlstmError(f"{name} cannot be read: {reason_of(error)}") from None
             with stream if name != "standard input" else io.BytesIO():
                 try:
-                    for points in _decoded(name, stream, reading, notices):
+                    for points in texts.decoded(name, stream, reading, notices):
                         writer.add(points)
                         progress(writer.length)
-                except _READ_ERRORS as error:
-                    raise CharlstmError(f"{name} cannot be read: {_os_reason(error)}") from None
+                except READ_ERRORS as error:
+                    raise CharlstmError(f"{name} cannot be read: {reason_of(error)}") from None
         if writer.length < MIN_CHARACTERS:
             what = sources[0][0] if len(sources) == 1 else "the corpus"
             empty = "is empty" if not writer.length else f"has {writer.length} characters"
@@ -505,6 +313,6 @@ def _load(folder: Path, reading: Reading, notices: list[str]) -> Corpus:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CharlstmError(
-            f"the cached corpus {folder} is damaged: {_os_reason(error)}",
+            f"the cached corpus {folder} is damaged: {reason_of(error)}",
             "delete that folder; it is made again from the text",
         ) from None

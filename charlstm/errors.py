@@ -36,6 +36,13 @@ class UsageError(CharlstmError):
     exit_code = ExitCode.USAGE
 
 
+def reason_of(error: Exception) -> str:
+    """What the system says went wrong, in the lower case of the middle of a sentence."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
+
+
 def require(condition: bool, message: str, hint: str = "") -> None:
     """Raise ``UsageError(message, hint)`` unless ``condition`` holds."""
     if not condition:

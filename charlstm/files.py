@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, reason_of
 
 MAX_JSON_BYTES = 1 << 26
 
@@ -87,5 +87,5 @@ def read_json(path: Path) -> dict[str, Any]:
             raise CharlstmError(f"{path} is damaged: {size:,} bytes, {MAX_JSON_BYTES:,} at most")
         return parse_json(path.read_bytes(), path)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         raise CharlstmError(f"{path} cannot be read: {reason}") from None

@@ -20,8 +20,8 @@ from typing import Any
 
 from charlstm import checkpoint, files
 from charlstm.config import ModelConfig, TrainConfig
-from charlstm.corpus import Reading
 from charlstm.errors import CharlstmError, UsageError
+from charlstm.texts import Reading
 
 ROOT = Path("checkpoints")
 RUN_FILE, METRICS_FILE, POINTER_FILE = "run.json", "metrics.jsonl", "checkpoints.json"

@@ -7,8 +7,8 @@ from typing import Any
 
 from charlstm import files, runs
 from charlstm.checkpoint import MODEL_JSON
-from charlstm.corpus import corpus_name
 from charlstm.errors import CharlstmError
+from charlstm.texts import corpus_name
 
 
 @dataclass(frozen=True)

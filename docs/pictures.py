@@ -11,13 +11,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from charlstm.corpus import bundled_corpus, open_corpus
+from charlstm.corpus import open_corpus
 from charlstm.defaults import default_settings
 from charlstm.events import StepDone
 from charlstm.growing import GrowingSample
 from charlstm.model import load
 from charlstm.show.gates import print_report
 from charlstm.show.live import LivePanel
+from charlstm.texts import bundled_corpus
 from charlstm.train.session import begin
 
 PICTURES = Path(__file__).parent / "pictures"

@@ -17,18 +17,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from charlstm import corpus
-from charlstm.corpus import (
-    CACHE_VARIABLE,
-    STDIN,
-    Corpus,
-    Reading,
-    cache_folder,
-    corpus_name,
-    find_encoded,
-    open_corpus,
-)
+from charlstm import corpus, texts
+from charlstm.corpus import CACHE_VARIABLE, Corpus, cache_folder, find_encoded, open_corpus
 from charlstm.errors import CharlstmError, UsageError
+from charlstm.texts import STDIN, Reading, corpus_name
 
 MakeCorpus = Callable[..., Corpus]
 PLAIN = "It was a wet day, and the heron sat down.\n"
@@ -46,7 +38,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of eight bytes, so that a few words have many borders."""
-    monkeypatch.setattr(corpus, "CHUNK_BYTES", 8)
+    monkeypatch.setattr(texts, "CHUNK_BYTES", 8)
 
 
 def text_of(found: Corpus) -> str:
@@ -191,7 +183,7 @@ def test_a_text_that_announces_its_encoding_is_told_apart(
 def test_invalid_bytes_are_named_with_their_offset(
     make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch, chunk: int, at: int, bad: bytes
 ) -> None:
-    monkeypatch.setattr(corpus, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(texts, "CHUNK_BYTES", chunk)
     for end in (b"", b"abc"):
         with pytest.raises(CharlstmError) as caught:
             make_corpus("é".encode() * 10 + b"x" * (at - 20) + bad + end)
@@ -397,7 +389,7 @@ def unreadable(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def fail(path: Path) -> object:
         raise AssertionError(f"{path} was read again")
 
-    return lambda: monkeypatch.setattr(corpus, "_opener", fail)
+    return lambda: monkeypatch.setattr(texts, "opener", fail)
 
 
 def test_a_text_is_read_once(tmp_path: Path, cache: Path, unreadable: Callable[[], None]) -> None:
@@ -548,7 +540,7 @@ def characters(count: int) -> str:
 def test_ids_take_the_smallest_type_and_widen_on_the_way(
     make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch, symbols: int, dtype: type
 ) -> None:
-    monkeypatch.setattr(corpus, "CHUNK_BYTES", 128 if symbols < 1000 else 1 << 14)
+    monkeypatch.setattr(texts, "CHUNK_BYTES", 128 if symbols < 1000 else 1 << 14)
     text = characters(symbols)
     text = text[::-1] + text
     found = make_corpus(text)
@@ -631,7 +623,7 @@ def test_a_file_that_fails_while_it_is_read_is_named(
         def read(self, size: int | None = -1) -> bytes:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(corpus, "_opener", lambda path: BadDisk)
+    monkeypatch.setattr(texts, "opener", lambda path: BadDisk)
     with pytest.raises(CharlstmError, match=r"a\.txt cannot be read: input/output error"):
         open_corpus([write(tmp_path / "a.txt", PLAIN)])
     assert list(cache.iterdir()) == []

@@ -14,7 +14,6 @@ import pytest
 from conftest import model_config, train_config
 
 from charlstm import files, runs
-from charlstm.corpus import Reading
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.runs import (
     METRICS_FILE,
@@ -35,6 +34,7 @@ from charlstm.runs import (
     safe_name,
     write_run_file,
 )
+from charlstm.texts import Reading
 
 RUN = RunFile(
     model=model_config(5),

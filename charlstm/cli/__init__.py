@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 
 from charlstm.cli.app import app
-from charlstm.errors import CharlstmError, ExitCode
+from charlstm.errors import CharlstmError, ExitCode, reason_of
 
 # Typer's usage errors and their base, reached through the one of them that is public in all
 # versions: newer ones no longer depend on click.
@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> int:
         return int(ExitCode.INTERRUPTED)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _complain(f"{where}{(error.strerror or str(error)).lower()}")
+        _complain(f"{where}{reason_of(error)}")
         return int(ExitCode.FAILED)
     except MemoryError:
         _complain("there is not enough memory; use a smaller --hidden, --batch or --bptt")

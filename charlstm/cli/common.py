@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charlstm.cli.options import note
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.errors import CharlstmError, UsageError, reason_of
 
 if TYPE_CHECKING:
     from charlstm.model import Model
@@ -41,7 +41,7 @@ def read_text(source: str, *, as_bytes: bool) -> str:
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         raise CharlstmError(f"{source} cannot be read: {reason}", "check the path") from None
     if as_bytes:
         return data.decode("utf-8", "surrogateescape")

@@ -227,7 +227,8 @@ def _refuse(options: dict[str, Any], reason: str, remedy: str) -> None:
 
 
 def _open_corpus(text: list[str] | None, reading: dict[str, Any], quiet: bool) -> "Corpus":
-    from charlstm.corpus import bundled_corpus, open_corpus
+    from charlstm.corpus import open_corpus
+    from charlstm.texts import bundled_corpus
 
     sources: list[str | Path] = list(text) if text else [bundled_corpus()]
     shown = 0
@@ -275,7 +276,8 @@ def _resume(
 ) -> "Trainer":
     """Go on with a run; ``changes`` may be of its budget, patience and number of checkpoints."""
     from charlstm import metrics, runs
-    from charlstm.corpus import STDIN, find_encoded, open_corpus
+    from charlstm.corpus import find_encoded, open_corpus
+    from charlstm.texts import STDIN
 
     path = runs.find_run(checkpoint)
     if checkpoint is None:

@@ -16,7 +16,7 @@ from charlstm.batches import Streams
 from charlstm.checkpoint import ModelFile, TrainState, read_model, write_checkpoint
 from charlstm.corpus import Corpus
 from charlstm.engine import Engine
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, reason_of
 from charlstm.events import (
     BudgetFixed,
     Evaluated,
@@ -474,6 +474,6 @@ class Trainer:
             saved = write_checkpoint(self.path, *self._capture())
             runs.add_checkpoint(self.path, saved, best=best, keep=self._config.keep)
         except OSError as error:
-            return SaveFailed(step, (error.strerror or str(error)).lower())
+            return SaveFailed(step, reason_of(error))
         self._saved_step = step
         return Saved(step, saved, best)

@@ -44,12 +44,17 @@ def files_below(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.name != "lock"}
 
 
+def copy_checkpoint(run_path: Path, name: str) -> str:
+    """One more checkpoint, to which nothing points."""
+    last = store.read_pointers(run_path).last
+    assert last is not None
+    shutil.copytree(run_path / last, run_path / name)
+    return name
+
+
 def add_superfluous(run_path: Path) -> str:
-    """A third checkpoint, as a run with a larger --keep would have left it."""
-    best = store.read_pointers(run_path).best
-    assert best is not None
-    shutil.copytree(run_path / best, run_path / "step-00000001")
-    return "step-00000001"
+    """A checkpoint as a run with a larger --keep would have left it."""
+    return copy_checkpoint(run_path, "step-00000001")
 
 
 # -- the table ---------------------------------------------------------------------------------
@@ -178,6 +183,10 @@ def test_show_of_what_cannot_be_shown_is_one_line(
 def test_prune_deletes_only_what_is_superfluous(
     checkpoints: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pointers = json.loads((checkpoints / "old" / store.POINTER_FILE).read_text())
+    best = copy_checkpoint(checkpoints / "old", "step-00000099")
+    pointers |= {"best": best, "kept": [best, pointers["last"]]}
+    (checkpoints / "old" / store.POINTER_FILE).write_text(json.dumps(pointers))
     before = files_below(checkpoints)
     name = add_superfluous(checkpoints / "old")
     (checkpoints / "new" / ".writing-1234").mkdir()

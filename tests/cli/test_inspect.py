@@ -262,14 +262,15 @@ def test_layer_and_gate_narrow_the_table(capsys: pytest.CaptureFixture[str]) -> 
     assert sum(line.count("┤") for line in lines) == 3
 
 
-@pytest.mark.parametrize("columns", [200, 80, 40, 20])
+@pytest.mark.parametrize("columns", [200, 80, 40, 20, 10])
 def test_no_line_is_wider_than_the_terminal(
     columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     lines = shown_lines(capsys, LINE)
     assert max(map(cell_len, lines)) <= columns
-    assert len(rows(lines)) == 2 * len(LINE)
+    if columns >= 20:
+        assert len(rows(lines)) == 2 * len(LINE)
 
 
 def test_wide_characters_keep_the_columns_in_line(

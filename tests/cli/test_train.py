@@ -18,10 +18,11 @@ from safetensors.numpy import load_file
 import charlstm
 from charlstm import runs
 from charlstm.cli import run
-from charlstm.corpus import CACHE_VARIABLE, bundled_corpus
+from charlstm.corpus import CACHE_VARIABLE
 from charlstm.errors import CharlstmError
 from charlstm.events import Event, RunFinished
 from charlstm.metrics import read_lines
+from charlstm.texts import bundled_corpus
 
 SIZE = ["--hidden", "16", "--embed", "8"]
 FIXED = ["--batch", "4", "--bptt", "16", "--precision", "float32", "--device", "cpu"]

@@ -59,6 +59,22 @@ def test_points_are_drawn_where_they_belong() -> None:
     assert 3 <= marked(1)[0] <= 6
 
 
+def test_points_outside_the_limits_do_not_move_the_axes() -> None:
+    def axes(series: list[Series]) -> list[tuple[int, str]]:
+        lines = draw(series, 40, 12).split("\n")
+        return [(y, line.split("┤")[0]) for y, line in enumerate(lines) if "┤" in line] + [
+            (12, lines[-1])
+        ]
+
+    assert axes(SERIES["outside"]) == axes(SERIES["nothing"])
+
+
+def test_a_chart_holds_nothing_of_the_one_before() -> None:
+    before = draw(SERIES["nothing"], 40, 12)
+    assert draw(SERIES["lines"], 40, 12) != before
+    assert draw(SERIES["nothing"], 40, 12) == before
+
+
 def test_color_is_in_the_styles_and_only_when_asked_for() -> None:
     def styles(color: bool) -> int:
         limits = {"x_limits": (0, 3), "y_limits": (0, 2), "x_ticks": (), "y_ticks": ()}
