@@ -65,7 +65,7 @@ class Corpus:
         self, val_fraction: float
     ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]:
         """The first part, to train on, and the last ``val_fraction`` of it, to validate on."""
-        cut = len(self.ids) - int(len(self.ids) * val_fraction)
+        cut = int(len(self.ids) * (1 - val_fraction))
         return self.ids[:cut], self.ids[cut:]
 
 

@@ -26,7 +26,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def checkpoints(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """``checkpoints/`` with the runs old, new (of the same content) and broken."""
+    """``checkpoints/`` with the runs old and new (of the same content) and broken."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     folder = tmp_path / "checkpoints"
@@ -84,15 +84,21 @@ def test_damaged_run_is_listed_with_its_problem(
 
 @pytest.mark.parametrize("columns", [120, 80, 60, 40])
 def test_table_keeps_names_and_numbers_whole_in_any_width(
-    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    columns: int,
+    checkpoints: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    long = "a-name-as-long-as-some-are"
+    (checkpoints / "old").rename(checkpoints / long)
     monkeypatch.setenv("COLUMNS", str(columns))
     assert run(["runs"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(cell_len, lines)) <= columns
-    assert lines[1].startswith("new ")
-    assert "…" not in lines[1]
-    assert "150/150" in lines[1]
+    for line, name in zip(lines[1:], ("new", long), strict=False):
+        assert line.startswith(f"{name} ")
+        assert "…" not in line
+        assert "150/150" in line
 
 
 def test_json_has_a_row_per_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -179,6 +180,20 @@ def read_terminal(end: int, written: list[bytes]) -> None:
         while data := os.read(end, 65536):
             written.append(data)
     os.close(end)
+
+
+def test_second_ctrl_c_exits_though_the_terminal_takes_nothing(start: Start) -> None:
+    ours, theirs = os.openpty()
+    child = start(SLOW, "frozen", stderr=theirs)
+    path = Path("checkpoints/frozen")
+    # Nobody reads, as after Ctrl-S: the panel fills the terminal's buffer, and writing blocks.
+    wait_for(child, lambda: is_under_way(path) and not select.select([], [theirs], [], 0)[1])
+    child.send_signal(signal.SIGINT)
+    wait_for(child, lambda: read_lines(path / "metrics.jsonl")[-1]["event"] == "run_finished")
+    child.send_signal(signal.SIGINT)
+    assert child.wait(LONGEST_WAIT) == 130
+    os.close(theirs)
+    os.close(ours)
 
 
 def test_second_ctrl_c_exits_at_once_and_leaves_a_run_that_goes_on(

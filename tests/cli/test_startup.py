@@ -79,6 +79,19 @@ def test_python_m_charlstm_exits_with_the_commands_code(tmp_path: Path) -> None:
     assert done.stderr.startswith("charlstm: Invalid value for '--temp'")
 
 
+def test_shells_complete_commands_and_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_CHARLSTM_COMPLETE", "complete_bash")
+    for words, completed in (("charlstm s", {"sample", "score"}), ("charlstm runs p", {"prune"})):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+        done = start("-c", "from charlstm.cli import main; main()", folder=tmp_path)
+        assert (done.returncode, set(done.stdout.split())) == (0, completed)
+    monkeypatch.setenv("_CHARLSTM_COMPLETE", "complete_nothing")
+    assert start("-c", "from charlstm.cli import main; main()", folder=tmp_path).returncode == 1
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_commands_help_shows_an_example(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
