@@ -118,7 +118,7 @@ def test_files_are_joined_in_the_order_given(tmp_path: Path) -> None:
 
 def test_the_validation_part_is_the_end_of_the_text(make_corpus: MakeCorpus) -> None:
     found = make_corpus("abcdefghij" * 10 + "end")
-    for fraction, held_out in [(0.0, 0), (0.1, 10), (0.5, 51), (0.9, 92)]:
+    for fraction, held_out in [(0.0, 0), (0.1, 11), (0.5, 52), (0.9, 93)]:
         train, val = found.split(fraction)
         assert (len(train), len(val)) == (103 - held_out, held_out)
         assert np.array_equal(np.concatenate([train, val]), found.ids)
