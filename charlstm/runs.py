@@ -30,14 +30,13 @@ RUN_FORMAT = 1
 
 @dataclass(frozen=True)
 class Budget:
-    """How many steps a run takes in all, and between two validations.
+    """How many steps a run takes in all, and at which step that became known.
 
-    Both may depend on the speed that was measured in the first seconds; ``known_at`` is the step
-    at which they became known, so that a run repeated from its start repeats that too.
+    A budget in minutes depends on the speed that was measured in the first seconds; a run that is
+    repeated from its start repeats that too.
     """
 
     total_steps: int | None = None
-    evaluate_every: int | None = None
     known_at: int = 0
 
 
@@ -114,7 +113,6 @@ def write_run_file(run: Path, content: RunFile) -> None:
         },
         "budget": {
             "total_steps": content.budget.total_steps,
-            "evaluate_every": content.budget.evaluate_every,
             "known_at": content.budget.known_at,
         },
         "init_from": content.init_from,
@@ -148,7 +146,6 @@ def read_run_file(run: Path) -> RunFile:
             created=value["created"],
             budget=Budget(
                 _optional_int(budget["total_steps"]),
-                _optional_int(budget["evaluate_every"]),
                 int(budget["known_at"]),
             ),
             init_from=init_from,

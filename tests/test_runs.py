@@ -43,7 +43,7 @@ RUN = RunFile(
     digest="d" * 64,
     characters=1234,
     created="2025-01-02T03:04:05+00:00",
-    budget=Budget(total_steps=70, evaluate_every=7, known_at=3),
+    budget=Budget(total_steps=70, known_at=3),
     init_from="/runs/old/step-00000005",
 )
 

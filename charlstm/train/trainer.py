@@ -38,8 +38,10 @@ from charlstm.train.validate import quick_stateful_loss, stateful_loss
 
 EVALUATIONS = 30
 """How often a run is validated at most, spread evenly over its budget."""
-EVALUATION_SHARE = 0.03
-"""At most this share of the time goes into validating."""
+EVALUATION_SHARE = 0.05
+"""Validations are so rare that they take about this share of the training time at most."""
+FORWARD_SHARE = 1 / 3
+"""Validating a character takes about this share of training on it: there is no way back."""
 QUICK_VAL_CHARACTERS = 200_000
 """The validations during training read at most this much, from the held-out part's start."""
 FINAL_VAL_CHARACTERS = 500_000
@@ -111,7 +113,6 @@ class Trainer:
         self._pending_steps = 0
         self._saved_step: int | None = None
         self._saved_seconds = 0.0
-        self._evaluation_seconds = 0.0
         self._budget_written = True
         held_out = self._val_ids if len(self._val_ids) > 1 else self._train_ids
         self._excerpt = np.asarray(held_out[:EXCERPT_CHARACTERS]).astype(np.int64)
@@ -217,19 +218,13 @@ class Trainer:
         return total is None or self.progress.step < total
 
     def _fix_budget(self, step_seconds: float) -> BudgetFixed:
-        """Settle, once, what depends on the speed; estimate how long the whole run takes."""
-        done, spent = self.progress.step, self.progress.seconds
-        total, every = self._budget.total_steps, self._budget.evaluate_every
+        """Turn minutes into steps, once; estimate how long the whole run takes."""
+        done, total = self.progress.step, self._budget.total_steps
         if total is None:
             assert self._config.minutes is not None
-            left = self._config.minutes * 60 - spent - self._final_seconds()
-            # As many validations as will be made below, or fewer.
-            left -= min(EVALUATION_SHARE * left, EVALUATIONS * self._evaluation_seconds)
-            total = done + max(1, int(left / step_seconds))
-        if every is None:
-            affordable = self._evaluation_seconds / (EVALUATION_SHARE * step_seconds)
-            every = max(1, round(total / EVALUATIONS), math.ceil(affordable))
-            self._budget = Budget(total, every, done)
+            left = self._config.minutes * 60 - self.progress.seconds - self._final_seconds()
+            total = done + max(1, int(left / (step_seconds * (1 + EVALUATION_SHARE))))
+            self._budget = Budget(total, done)
             self.run_file = replace(self.run_file, budget=self._budget)
             self._budget_written = False
             self._write_budget()
@@ -245,13 +240,12 @@ class Trainer:
 
     def _estimate(self, total: int, step_seconds: float) -> BudgetFixed:
         remaining = total - self.progress.step
-        every = self._budget.evaluate_every or max(1, round(total / EVALUATIONS))
+        evaluation_steps = remaining / self._evaluate_every(total) * self._steps_per_evaluation()
         return BudgetFixed(
             total_steps=total,
             epochs=self._streams.epoch(total * self._config.bptt),
             seconds=self.progress.seconds
-            + remaining * step_seconds
-            + remaining / every * self._evaluation_seconds
+            + (remaining + evaluation_steps) * step_seconds
             + self._final_seconds(),
         )
 
@@ -263,15 +257,23 @@ class Trainer:
 
     # -- validation ------------------------------------------------------------------------
 
+    def _steps_per_evaluation(self) -> float:
+        """The time that a validation takes, in training steps."""
+        characters = min(len(self._val_ids), QUICK_VAL_CHARACTERS)
+        return FORWARD_SHARE * characters / (self._config.batch * self._config.bptt)
+
+    def _evaluate_every(self, total: int) -> int:
+        """Steps between validations. Nothing measured goes in: a resumed run does the same."""
+        affordable = math.ceil(self._steps_per_evaluation() / EVALUATION_SHARE)
+        return max(1, round(total / EVALUATIONS), affordable)
+
     def _evaluation_due(self) -> bool:
-        step, budget = self.progress.step, self._budget
-        if step == budget.total_steps:
-            return True
-        known = budget.evaluate_every is not None and step >= budget.known_at
-        return known and step % (budget.evaluate_every or 1) == 0
+        step, total = self.progress.step, self._known_total()
+        if total is None:
+            return False
+        return step == total or step % self._evaluate_every(total) == 0
 
     def _evaluate_and_save(self, begun: float) -> Iterator[Event]:
-        start = self._clock()
         progress = self.progress
         improved = True
         if len(self._val_ids) > 1:
@@ -284,7 +286,6 @@ class Trainer:
             else:
                 progress.evaluations_since_best += 1
             gates = self._gates()
-            self._evaluation_seconds = self._clock() - start
             progress.seconds = self._clock() - begun
             assert progress.best_loss is not None
             yield Evaluated(

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,13 @@ def checkpoints(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     folder = tmp_path / "checkpoints"
-    for name, written in (("old", 1_000), ("new", 2_000)):
+    now = time.time()
+    for name, age in (("old", 300), ("new", 200)):
         shutil.copytree(trained_run, folder / name)
-        os.utime(folder / name / store.POINTER_FILE, (written, written))
+        os.utime(folder / name / store.POINTER_FILE, (now - age, now - age))
     (folder / "broken").mkdir()
     (folder / "broken" / "run.json").write_text("{")
-    os.utime(folder / "broken" / "run.json", (500, 500))
+    os.utime(folder / "broken" / "run.json", (now - 400, now - 400))
     (folder / "no-run").mkdir()
     return folder
 
@@ -68,7 +70,7 @@ def test_table_lists_the_runs_newest_first(capsys: pytest.CaptureFixture[str]) -
     assert header.split() == ["run", "model", "params", "corpus", "steps", "best", "age", "disk"]
     assert [row.split()[0] for row in rows] == ["new", "old", "broken"]
     assert re.fullmatch(
-        r"new +lstm 2×24 +\S+k +small +150/150 +\d\.\d{4} +\d+ d +\d+\.\d [kM]B *", rows[0]
+        r"new +lstm 2×24 +\S+k +small +150/150 +\d\.\d{4} +3 min +\d+\.\d [kM]B *", rows[0]
     )
 
 

@@ -80,12 +80,12 @@ def start(folder: Path) -> Iterator[Start]:
     """Starts ``charlstm train`` with code before it; what still runs at the end is killed."""
     children: list[Child] = []
 
-    def begin(code: str, name: str, stderr: int = subprocess.PIPE) -> Child:
+    def begin(code: str, name: str, *more: str, stderr: int = subprocess.PIPE) -> Child:
         environment = {**os.environ, "PYTHONPATH": str(Path(charlstm.__file__).parents[1])}
         environment |= {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
         command = [sys.executable, "-c", code + MAIN, "train", "tales.txt", *SETTINGS]
         child = subprocess.Popen(
-            [*command, "--name", name],
+            [*command, "--name", name, *more],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -184,10 +184,11 @@ def read_terminal(end: int, written: list[bytes]) -> None:
 
 def test_second_ctrl_c_exits_though_the_terminal_takes_nothing(start: Start) -> None:
     ours, theirs = os.openpty()
-    child = start(SLOW, "frozen", stderr=theirs)
+    child = start(SLOW, "frozen", "--steps", "5000", stderr=theirs)
     path = Path("checkpoints/frozen")
-    # Nobody reads, as after Ctrl-S: the panel fills the terminal's buffer, and writing blocks.
-    wait_for(child, lambda: is_under_way(path) and not select.select([], [theirs], [], 0)[1])
+    # Nobody reads, as after Ctrl-S: the panel fills the terminal's buffer until writing blocks.
+    # It is redrawn five times a second; after half a second without room it is blocked.
+    wait_for(child, lambda: is_under_way(path) and not select.select([], [theirs], [], 0.5)[1])
     child.send_signal(signal.SIGINT)
     wait_for(child, lambda: read_lines(path / "metrics.jsonl")[-1]["event"] == "run_finished")
     child.send_signal(signal.SIGINT)

@@ -59,14 +59,12 @@ def test_points_are_drawn_where_they_belong() -> None:
     assert 3 <= marked(1)[0] <= 6
 
 
-def test_points_outside_the_limits_do_not_move_the_axes() -> None:
-    def axes(series: list[Series]) -> list[tuple[int, str]]:
-        lines = draw(series, 40, 12).split("\n")
-        return [(y, line.split("┤")[0]) for y, line in enumerate(lines) if "┤" in line] + [
-            (12, lines[-1])
-        ]
-
-    assert axes(SERIES["outside"]) == axes(SERIES["nothing"])
+def test_limits_hold_whatever_ticks_and_points_there_are() -> None:
+    limits = {"x_limits": (0, 4), "y_limits": (0, 2), "x_ticks": (2,), "y_ticks": (1,)}
+    lines = chart(SERIES["outside"], 40, 12, **limits).plain.split("\n")  # type: ignore[arg-type]
+    (row,) = (y for y, line in enumerate(lines) if "┤" in line)
+    assert 4 <= row <= 5
+    assert 20 <= lines[-1].index("2") <= 24
 
 
 def test_a_chart_holds_nothing_of_the_one_before() -> None:

@@ -69,6 +69,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     before_steps(monkeypatch, lambda _: setattr(clock, "now", clock.now + clock.step_seconds))
     monkeypatch.setattr(session, "Trainer", functools.partial(Trainer, clock=clock))
     monkeypatch.setattr(training, "EVALUATIONS", 5)
+    monkeypatch.setattr(training, "FORWARD_SHARE", 0.0)
     monkeypatch.setattr(os, "fsync", lambda _: None)
     return clock
 
