@@ -103,7 +103,7 @@ def write_checkpoint(folder: Path, model: ModelFile, state: TrainState) -> Path:
 
 def _to_safetensors(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     # safetensors writes the memory as it lies, whatever the strides say.
-    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    return save({name: np.asarray(array, order="C") for name, array in arrays.items()})
 
 
 def _free_name(folder: Path, name: str) -> Path:

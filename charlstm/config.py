@@ -31,6 +31,8 @@ def check_number(
     limit = f"{bound} {_written(low)}"
     if high != math.inf:
         limit += f" and at most {_written(high)}"
+    elif not finite:
+        limit = f"a finite number, {limit}"
     require(False, f"{name} is {_written(value)}, but must be {limit}", hint)
 
 
@@ -132,11 +134,12 @@ class TrainConfig(_Settings):
     learning_rate: float
     """Peak rate of Muon, for the recurrent layers' matrices."""
     adam_rate: float
-    """Peak rate of AdamW, for embedding, biases and output layer."""
+    """Peak rate of Adam, for embedding, biases and output layer."""
     warmup_steps: int
     final_rate: float
     """The rate at the end of the budget, as a share of the peak."""
     weight_decay: float
+    """Share of the rate at which the recurrent layers' matrices shrink towards 0."""
     dropout: float
     """Share of units dropped, the same ones at all T steps (locked dropout, Gal 2016)."""
     clip: float

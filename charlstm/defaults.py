@@ -78,7 +78,7 @@ def default_settings(
         "adam_rate": 0.01,
         "warmup_steps": 20,
         "final_rate": 0.01,
-        "weight_decay": 0.0,
+        "weight_decay": 0.1,
         "clip": 1.0,
         "averaging": 0.99,
         "val_fraction": 0.1,

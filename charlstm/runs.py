@@ -231,8 +231,11 @@ def last_written(run: Path) -> float:
     return 0.0
 
 
-def find_run(name: str | None, root: Path = ROOT) -> Path:
-    """The run called ``name``: a folder, a name below ``root``, or the newest run for None."""
+def find_run(name: str | None, root: Path = ROOT, *, inside: bool = False) -> Path:
+    """The run called ``name``: a folder, a name below ``root``, or the newest run for None.
+
+    With ``inside``, a checkpoint's folder means the run that it is in.
+    """
     if name is None:
         runs = list_runs(root)
         if not runs:
@@ -243,6 +246,8 @@ def find_run(name: str | None, root: Path = ROOT) -> Path:
     for path in (Path(name), root / name):
         if _has_file(path, RUN_FILE):
             return path
+        if inside and _has_file(path, checkpoint.MANIFEST) and _has_file(path.parent, RUN_FILE):
+            return path.parent
     known = ", ".join(run.name for run in list_runs(root)[:5])
     raise CharlstmError(
         f"there is no run {name!r}",

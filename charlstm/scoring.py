@@ -68,7 +68,10 @@ def score(
     last window may be shorter. ``progress`` is called with the characters done so far.
     """
     if len(ids) < 2:
-        raise CharlstmError(f"the text has {len(ids)} characters, and a score needs 2 at least")
+        raise CharlstmError(
+            f"the text has {len(ids)} characters, and a score needs 2 at least",
+            "give a longer text",
+        )
     bits = np.full(len(ids), np.nan)
     if window is None:
         state = engine.initial_state()

@@ -121,7 +121,6 @@ def test_arrays_in_any_memory_order_are_stored_by_their_values(tmp_path: Path) -
         assert np.array_equal(state.tensors[name], array)
 
 
-@pytest.mark.xfail(strict=True, reason="bug: ascontiguousarray makes it an array of one number")
 def test_a_single_number_keeps_its_shape(tmp_path: Path) -> None:
     state = TrainState({"adam/step": np.array(3, dtype=np.float32)}, {})
     found = read_train_state(write_checkpoint(tmp_path, model_file(), state))
@@ -166,6 +165,23 @@ def test_a_file_of_another_length_is_refused_by_name(saved: Path, name: str, siz
     with pytest.raises(CharlstmError) as caught:
         read_all(saved)
     assert str(saved / name) in caught.value.message
+
+
+def test_a_file_of_another_length_is_not_read_into_memory(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (saved / MODEL_TENSORS).write_bytes(b"x" * 10_000)
+    read_files: list[str] = []
+    read_bytes = Path.read_bytes
+
+    def noted(path: Path) -> bytes:
+        read_files.append(path.name)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", noted)
+    with pytest.raises(CharlstmError, match="is damaged: it has 10,000 bytes, not"):
+        read_model(saved)
+    assert read_files == [MANIFEST, MODEL_JSON]
 
 
 @pytest.mark.parametrize("name", FILES)

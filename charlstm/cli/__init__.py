@@ -34,7 +34,9 @@ def run(arguments: list[str]) -> int:
     except CharlstmError as error:
         _complain(str(error))
         return int(error.exit_code)
-    except (BrokenPipeError, SystemExit):
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise  # shell completion ends so
         # The reader has seen enough; click turns the first into the second. Nothing can be
         # written any more, also not at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

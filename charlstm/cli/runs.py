@@ -40,7 +40,7 @@ def runs(context: typer.Context, as_json: Json = False) -> int:
     return 0
 
 
-@group.command()
+@group.command(epilog=example("charlstm runs show", "charlstm runs show shakespeare --json"))
 def show(
     name: Annotated[str | None, typer.Argument(help="The run; the newest if left out.")] = None,
     as_json: Json = False,
@@ -96,7 +96,7 @@ def _role(name: str, best: str | None, last: str | None) -> str:
     return f" ({', '.join(roles)})" if roles else ""
 
 
-@group.command()
+@group.command(epilog=example("charlstm runs prune", "charlstm runs prune old-run --whole --yes"))
 def prune(
     names: Annotated[
         list[str] | None, typer.Argument(help="Runs to prune; all if left out.")
@@ -126,7 +126,8 @@ def prune(
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("prune deletes files, and there is nobody to ask", "add --yes")
-        typer.confirm(f"Delete these, {size(total)} in all?", abort=True, err=True)
+        if not typer.confirm(f"Delete these, {size(total)} in all?", err=True):
+            return 0
     for run, path in doomed:
         with store.lock(run):
             if path != run:

@@ -1,13 +1,15 @@
 """``charlstm train``."""
 
 import json
+import os
+import select
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -100,7 +102,7 @@ def train(
         float | None, _option("--lr", help="Peak rate of Muon, for matrices.", panel=LEARNING)
     ] = None,
     adam_lr: Annotated[
-        float | None, _option("--adam-lr", help="Peak rate of AdamW, for the rest.", panel=LEARNING)
+        float | None, _option("--adam-lr", help="Peak rate of Adam, for the rest.", panel=LEARNING)
     ] = None,
     warmup: Annotated[
         int | None, _option("--warmup", help="Steps until the peak rate.", panel=LEARNING)
@@ -110,7 +112,8 @@ def train(
         _option("--final-rate", help="Share of the peak rate at the end.", panel=LEARNING),
     ] = None,
     weight_decay: Annotated[
-        float | None, _option("--weight-decay", help="Decoupled weight decay.", panel=LEARNING)
+        float | None,
+        _option("--weight-decay", help="Of matrices, times the rate.", panel=LEARNING),
     ] = None,
     dropout: Annotated[
         float | None, _option("--dropout", help="Share of units left out.", panel=LEARNING)
@@ -279,7 +282,7 @@ def _resume(
     from charlstm.corpus import find_encoded, open_corpus
     from charlstm.texts import STDIN
 
-    path = runs.find_run(checkpoint)
+    path = runs.find_run(checkpoint, inside=True)
     if checkpoint is None:
         note(f"resuming {path}")
     stack.enter_context(runs.lock(path))
@@ -369,9 +372,8 @@ def _stop_signals(trainer: "Trainer") -> Iterator[None]:
         nonlocal asked
         asked += 1
         trainer.request_stop()
-        if asked > 1:  # unwinding puts the terminal in order and removes a half-written save
-            note(f"stopped at once; go on with: charlstm train --resume -c {trainer.path}")
-            raise KeyboardInterrupt
+        if asked > 1:
+            _leave(f"stopped at once; go on with: charlstm train --resume -c {trainer.path}")
 
     names = ("SIGINT", "SIGTERM", "SIGHUP")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
@@ -381,6 +383,22 @@ def _stop_signals(trainer: "Trainer") -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _leave(message: str) -> NoReturn:
+    """Exit at once, even if the terminal takes nothing more: unwinding would wait for it.
+
+    What a save left half-written is removed by the next one.
+    """
+    from charlstm.show.text import printable
+
+    try:
+        if os.name == "nt" or select.select([], [2], [], 0)[1]:
+            show_cursor = "\x1b[?25h" if os.isatty(2) else ""
+            os.write(2, f"{show_cursor}\n{printable(message, keep='')}\n".encode())
+    except OSError:
+        pass
+    os._exit(ExitCode.INTERRUPTED)
 
 
 # -- after the loop ----------------------------------------------------------------------------

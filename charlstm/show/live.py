@@ -298,7 +298,11 @@ class LivePanel:
             height - 1,
             x_limits=(first, max(last, first + 1)),
             y_limits=y_limits,
-            x_ticks=round_ticks(first, max(last, first + 1), max(2, width // 14)),
+            x_ticks=[
+                tick
+                for tick in round_ticks(first, max(last, first + 1), max(2, width // 14))
+                if tick == int(tick)
+            ],
             y_ticks=round_ticks(*y_limits, max(2, height // 3)),
             tick_formats=("{:,.0f}", "{:.2f}"),
             color=self.console.color_system is not None,

@@ -1,4 +1,4 @@
-"""What turns gradients into weights: Muon and AdamW, the schedule, the moving average."""
+"""What turns gradients into weights: Muon and Adam, the schedule, the moving average."""
 
 import math
 
@@ -9,6 +9,7 @@ from charlstm.config import TrainConfig
 from charlstm.train.network import LanguageModel
 
 MOMENTUM = 0.95
+ADAM_BETAS, ADAM_EPSILON = (0.9, 0.99), 1e-8
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 
@@ -40,11 +41,12 @@ def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Optimiser:
-    """Muon on the recurrent layers' matrices, AdamW on everything else.
+    """Muon on the recurrent layers' matrices, Adam on everything else.
 
     Muon (Jordan et al. 2024) steps along the orthogonalised momentum, with Nesterov's look-ahead
-    and a rate that grows with the square root of rows over columns. Both follow one schedule,
-    each from its own peak rate. docs/training.md has what Muon gains.
+    and a rate that grows with the square root of rows over columns; the matrices decay towards 0
+    (Loshchilov & Hutter 2019). Adam is that of Kingma & Ba 2015, algorithm 1. Both follow one
+    schedule, each from its own peak rate. docs/training.md has what Muon gains.
     """
 
     def __init__(self, model: LanguageModel, config: TrainConfig) -> None:
@@ -53,21 +55,21 @@ class Optimiser:
         self._matrices = {
             name: p for name, p in named.items() if name.startswith("layers.") and p.ndim == 2
         }
-        self._momenta = {name: torch.zeros_like(p) for name, p in self._matrices.items()}
         self._others = {name: p for name, p in named.items() if name not in self._matrices}
-        self._adam = torch.optim.AdamW(
-            self._others.values(), betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
-        )
+        self._momenta = {name: torch.zeros_like(p) for name, p in named.items()}
+        self._squares = {name: torch.zeros_like(p) for name, p in self._others.items()}
+        self._steps = torch.zeros((), dtype=torch.int64)
         reduced = config.precision == "bfloat16"
         self._dtype = torch.bfloat16 if reduced else torch.float32
 
     @torch.no_grad()
     def step(self, share: float) -> None:
         """Apply the gradients at ``share`` of the peak rates, and clear them."""
-        self._adam.param_groups[0]["lr"] = self._config.adam_rate * share
-        self._adam.step()
-        self._adam.zero_grad(set_to_none=True)
-        rate = self._config.learning_rate * share
+        self._steps += 1
+        self._step_muon(self._config.learning_rate * share)
+        self._step_adam(self._config.adam_rate * share)
+
+    def _step_muon(self, rate: float) -> None:
         for name, matrix in self._matrices.items():
             gradient, momentum = matrix.grad, self._momenta[name]
             assert gradient is not None
@@ -78,29 +80,35 @@ class Optimiser:
             matrix.add_(direction, alpha=-rate * scale)
             matrix.grad = None
 
-    def state(self) -> dict[str, Tensor]:
-        """Momenta, moments and step counts, by ``PARAMETER/KEY``."""
-        tensors = {f"{name}/momentum": momentum for name, momentum in self._momenta.items()}
+    def _step_adam(self, rate: float) -> None:
+        beta1, beta2 = ADAM_BETAS
+        steps = int(self._steps)
+        rate /= 1 - beta1**steps
         for name, parameter in self._others.items():
-            for key, value in self._adam.state[parameter].items():
-                tensors[f"{name}/{key}"] = value
-        return tensors
+            gradient, momentum, square = parameter.grad, self._momenta[name], self._squares[name]
+            assert gradient is not None
+            momentum.lerp_(gradient, 1 - beta1)
+            square.lerp_(gradient.square(), 1 - beta2)
+            deviation = (square / (1 - beta2**steps)).sqrt_().add_(ADAM_EPSILON)
+            parameter.addcdiv_(momentum, deviation, value=-rate)
+            parameter.grad = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Momenta by ``PARAMETER/momentum``, Adam's squares by ``PARAMETER/square``, ``steps``."""
+        return {
+            **{f"{name}/momentum": momentum for name, momentum in self._momenta.items()},
+            **{f"{name}/square": square for name, square in self._squares.items()},
+            "steps": self._steps,
+        }
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Set what ``state`` gave.
 
         Raises:
-            KeyError: a momentum is missing.
+            KeyError: a tensor is missing.
         """
-        for name, momentum in self._momenta.items():
-            momentum.copy_(tensors[f"{name}/momentum"])
-        for name, parameter in self._others.items():
-            prefix = f"{name}/"
-            self._adam.state[parameter] = {
-                key.removeprefix(prefix): value.to(parameter.device)
-                for key, value in tensors.items()
-                if key.startswith(prefix)
-            }
+        for name, tensor in self.state().items():
+            tensor.copy_(tensors[name])
 
 
 def rate_share(step: int, total_steps: int | None, config: TrainConfig) -> float:

@@ -221,9 +221,9 @@ def test_prune_asks_and_takes_no_for_an_answer(
     checkpoints: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     superfluous = checkpoints / "old" / add_superfluous(checkpoints / "old")
-    for answer in ("n\n", "\n", ""):
+    for answer, code in (("n\n", 0), ("\n", 0), ("", 130)):
         monkeypatch.setattr(sys, "stdin", Terminal(answer))
-        assert run(["runs", "prune"]) != 0
+        assert run(["runs", "prune"]) == code
         assert superfluous.is_dir()
     shown = capsys.readouterr()
     assert "Delete these" in shown.err
