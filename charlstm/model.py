@@ -55,7 +55,7 @@ class Model:
         min_p: float = 0.0,
         repeat_penalty: float = 1.0,
         repeat_window: int = 64,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
         seed: int | None = None,
         unknown: UnknownPolicy = "error",
     ) -> Iterator[str]:
@@ -77,7 +77,9 @@ class Model:
         ids = vocab.encode(prime, unknown)
         place = read(self.engine, ids if len(ids) else opening(vocab))
         drawn = (int(i[0]) for i, _ in draw(self.engine, place, config, chosen, length))
-        return as_text(drawn, vocab.decoder(), StopFilter(stop))
+        return as_text(
+            drawn, vocab.decoder(), StopFilter([stop] if isinstance(stop, str) else stop)
+        )
 
     def score(
         self, text: str, *, window: int | None = None, unknown: UnknownPolicy = "error"

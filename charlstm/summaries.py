@@ -3,12 +3,14 @@
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from charlstm import files, runs
 from charlstm.checkpoint import MODEL_JSON
 from charlstm.errors import CharlstmError
 from charlstm.texts import corpus_name
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,10 @@ def summarise(run: Path) -> RunSummary:
     last = runs.read_pointers(run).last
     if last is not None:
         try:
-            training = files.read_json(run / last / MODEL_JSON).get("training", {})
+            found = files.read_json(run / last / MODEL_JSON).get("training")
         except CharlstmError:
-            training = {}
+            found = None
+        training = found if isinstance(found, dict) else {}
     return RunSummary(
         name=run.name,
         path=str(run),
@@ -57,13 +60,17 @@ def summarise(run: Path) -> RunSummary:
         parameters=content.model.parameters,
         corpus=corpus_name(content.reading),
         characters=content.characters,
-        step=int(training.get("step", 0)),
+        step=_number(training.get("step"), int) or 0,
         total_steps=content.budget.total_steps,
-        best_loss=training.get("best_loss"),
-        best_step=training.get("best_step"),
+        best_loss=_number(training.get("best_loss"), float),
+        best_step=_number(training.get("best_step"), int),
         age_seconds=time.time() - runs.last_written(run),
         disk_bytes=disk,
     )
+
+
+def _number(value: object, kind: type[Number]) -> Number | None:
+    return value if isinstance(value, kind) else None
 
 
 def disk_bytes(folder: Path) -> int:
