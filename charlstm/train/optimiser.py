@@ -17,27 +17,24 @@ NEWTON_SCHULZ_STEPS = 5
 def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     """U V^T, roughly, where ``matrix`` (R, C) is U S V^T: every singular value brought near 1.
 
-    Newton-Schulz with the quintic of Jordan et al. 2024 (Muon): X <- X P(X^T X), with
-    P(G) = a I + b G + c G G, five times from X = matrix / ||matrix||. All these P are
-    polynomials of one Gram matrix G = X^T X and commute, so only G (C, C) is iterated,
-    G <- P G P, and X is multiplied once, by the product of the P. For a tall matrix that is half
-    of the arithmetic; ``benchmarks/optimiser.py`` measures it.
+    Newton-Schulz with the quintic of Jordan et al. 2024 (Muon), five times from
+    X = matrix / ||matrix||:
+
+        X <- a X + b X G + c X G G,  with G = X^T X
+
+    G is computed anew each time although it could be iterated alone in half of the arithmetic: in
+    bfloat16 an iterated G gets negative eigenvalues, which the quintic blows up
+    (docs/experiments.md).
     """
     if matrix.shape[0] < matrix.shape[1]:
         return orthogonalise(matrix.transpose(0, 1), dtype).transpose(0, 1)
     a, b, c = NEWTON_SCHULZ
-    x = (matrix / (matrix.norm() + 1e-7)).to(dtype)
-    gram = x.T @ x
-    product: Tensor | None = None
-    for step in range(NEWTON_SCHULZ_STEPS):
+    x: Tensor = (matrix / (matrix.norm() + 1e-7)).to(dtype)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = x.T @ x
         polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        polynomial.diagonal().add_(a)
-        product = polynomial if product is None else product @ polynomial
-        if step < NEWTON_SCHULZ_STEPS - 1:
-            gram = polynomial @ gram @ polynomial
-    assert product is not None
-    result: Tensor = x @ product
-    return result.to(matrix.dtype)
+        x = torch.addmm(x, x, polynomial, beta=a)
+    return x.to(matrix.dtype)
 
 
 class Optimiser:
