@@ -33,7 +33,7 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         check_number("--left", self.left, 0, 1)
-        check_number("--right", self.right, self.left, 1)
+        check_number("--right", self.right, 0, 1)
 
 
 @dataclass(frozen=True)
