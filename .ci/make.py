@@ -8,6 +8,8 @@ The environment is .venv, made once and again when the versions wanted change.
 
 import hashlib
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import venv
@@ -21,8 +23,12 @@ WANTED = ("pyproject.toml", "constraints.txt")
 
 def run(*command: str) -> None:
     """Run a command of the environment from the checkout's root; stop if it fails."""
-    print("$", *command, flush=True)
-    code = subprocess.call([str(BINARIES / command[0]), *command[1:]], cwd=ROOT)
+    print("$", shlex.join(command), flush=True)
+    with subprocess.Popen([str(BINARIES / command[0]), *command[1:]], cwd=ROOT) as process:
+        # Ctrl-C reaches the command too: what it does about it is waited for.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        code = process.wait()
+        signal.signal(signal.SIGINT, before)
     if code:
         sys.exit(code)
 
@@ -46,6 +52,10 @@ def demo() -> None:
     run("charlstm", "train", "--minutes", "2", "--name", "demo")
     run("charlstm", "sample", "--temp", "0.8", "--length", "600")
     run("charlstm", "inspect", 'ODILE: "Is it the bell?" (She listens.)')
+    activate = (
+        f"{BINARIES.name}\\activate" if os.name == "nt" else f". .venv/{BINARIES.name}/activate"
+    )
+    print(f"\ncharlstm is in .venv; to use it yourself: {activate}, then charlstm --help")
 
 
 def check() -> None:

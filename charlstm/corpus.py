@@ -112,15 +112,19 @@ def open_corpus(
 
 def find_encoded(digest: str, reading: Reading) -> Corpus | None:
     """The cached corpus with this digest, if there is one; how a text from stdin is found."""
-    root = cache_folder() / "corpora"
-    for path in sorted(root.glob("*/corpus.json")):
+    for folder in cached_corpora():
         try:
-            corpus = _load(path.parent, reading, [])
+            corpus = _load(folder, reading, [])
         except CharlstmError:
             continue
         if corpus.digest == digest:
             return corpus
     return None
+
+
+def cached_corpora() -> list[Path]:
+    """The folders of all encoded texts."""
+    return sorted(path.parent for path in (cache_folder() / "corpora").glob("*/corpus.json"))
 
 
 def _source_key(files: list[Path], reading: Reading) -> str:

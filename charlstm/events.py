@@ -114,7 +114,7 @@ class RunFinished:
     epoch: float
     seconds: float
     val_loss: float | None
-    """Of the best checkpoint: one contiguous pass, state carried, float32."""
+    """Of the best checkpoint, in float32; None if the run was stopped or nothing is held out."""
     best_step: int
     path: Path
     saved: bool = True

@@ -5,7 +5,7 @@ A gate unit is left-saturated (shut) at a step when its activation is below 0.1,
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -213,11 +213,15 @@ def measure_gates(
     )
 
 
-def findings(report: GateReport) -> list[str]:
-    """What the numbers say, a sentence each."""
+def findings(
+    report: GateReport, layers: Iterable[int] | None = None, gates: tuple[str, ...] | None = None
+) -> list[str]:
+    """What the numbers say, a sentence each; of all layers and gates, or of those given."""
     sentences: list[str] = []
-    for layer in range(report.layers):
-        for g, gate in enumerate(report.gates):
+    shown = report.gates if gates is None else gates
+    for layer in range(report.layers) if layers is None else layers:
+        for gate in shown:
+            g = report.gates.index(gate)
             left, right = report.unit_left[layer, g], report.unit_right[layer, g]
             always_open, always_shut = int((right > 0.9).sum()), int((left > 0.9).sum())
             balance = f"{_percent(left.mean())} of the time shut and {_percent(right.mean())} open"
@@ -226,7 +230,7 @@ def findings(report: GateReport) -> list[str]:
                 "characters in ten"
             )
             sentences.append(f"Layer {layer + 1}, {gate} gate: {balance}; {extremes}.")
-        if report.time_constant is not None:
+        if report.time_constant is not None and "forget" in shown:
             tau = np.sort(report.time_constant[layer])
             sentences.append(
                 f"Layer {layer + 1}, memory: half of the units keep c for less than "

@@ -10,7 +10,9 @@ from charlstm.vocab import StreamDecoder, Vocabulary
 
 CHARACTERS_PER_SECOND = 40
 CHARACTERS = 600
-"""After so many the model of that moment begins a new text."""
+"""After so many the model of that moment begins a new text; sooner, but not before
+``LEAST_CHARACTERS``, where it has trained twice as long since as it had when it began to write."""
+LEAST_CHARACTERS = 120
 TEMPERATURE = 0.8
 MOST_AT_ONCE = 40
 
@@ -45,12 +47,19 @@ class GrowingSample:
             wanted, self._due_at = MOST_AT_ONCE, now
         else:
             self._due_at += wanted / CHARACTERS_PER_SECOND
+        outgrown = step > 2 * self.step and len(self.text) >= LEAST_CHARACTERS
         for _ in range(wanted):
-            symbol = next(self._ids, None)
+            symbol = None if outgrown else next(self._ids, None)
+            outgrown = False
             if symbol is None:
                 self._begin(step)
                 symbol = next(self._ids)
             self.text += self._decoder.feed(symbol)
+
+    def finish(self, step: int) -> None:
+        """Write a whole text at once, with the model as it is at the end."""
+        self._begin(step)
+        self.text += "".join(self._decoder.feed(symbol) for symbol in self._ids)
 
     def _begin(self, step: int) -> None:
         model = self._take_model()

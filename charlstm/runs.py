@@ -9,6 +9,7 @@ checkpoints/NAME/
 """
 
 import datetime
+import difflib
 import os
 import re
 import shutil
@@ -248,11 +249,15 @@ def find_run(name: str | None, root: Path = ROOT, *, inside: bool = False) -> Pa
             return path
         if inside and _has_file(path, checkpoint.MANIFEST) and _has_file(path.parent, RUN_FILE):
             return path.parent
-    known = ", ".join(run.name for run in list_runs(root)[:5])
-    raise CharlstmError(
-        f"there is no run {name!r}",
-        f"runs under {root}/: {known}" if known else "see charlstm runs",
-    )
+    known = [run.name for run in list_runs(root)]
+    if close := difflib.get_close_matches(name, known, 1):
+        remedy = f"did you mean {close[0]}?"
+    elif known:
+        more = f" and {len(known) - 5} more" if len(known) > 5 else ""
+        remedy = f"runs under {root}/: {', '.join(known[:5])}{more}"
+    else:
+        remedy = "see charlstm runs"
+    raise CharlstmError(f"there is no run {name!r}", remedy)
 
 
 def _has_file(folder: Path, name: str) -> bool:

@@ -9,7 +9,13 @@ from conftest import model_config, random_weights, train_config
 
 from charlstm.checkpoint import ModelFile
 from charlstm.corpus import Corpus
-from charlstm.growing import CHARACTERS, CHARACTERS_PER_SECOND, MOST_AT_ONCE, GrowingSample
+from charlstm.growing import (
+    CHARACTERS,
+    CHARACTERS_PER_SECOND,
+    LEAST_CHARACTERS,
+    MOST_AT_ONCE,
+    GrowingSample,
+)
 from charlstm.vocab import BYTE_SYMBOLS, Vocabulary
 
 VOCAB = Vocabulary("\nabc")
@@ -99,6 +105,30 @@ def test_after_the_limit_a_new_text_begins_with_the_weights_of_that_moment(clock
     grow(sample, clock, 30, step=9)
     assert (len(sample.text), sample.step, source.taken) == (30, 9, 2)
     assert not first.startswith(sample.text)
+
+
+@pytest.mark.parametrize(("step", "begins_anew"), [(10, False), (11, True)])
+def test_a_text_is_left_when_the_model_has_trained_twice_as_long(
+    clock: Clock, step: int, begins_anew: bool
+) -> None:
+    sample = GrowingSample(Source(), seed=1, clock=clock)
+    grow(sample, clock, LEAST_CHARACTERS - 1, step=5)
+    grow(sample, clock, 1, step=1000)  # too short yet to be left
+    assert sample.step == 5
+    grow(sample, clock, 10, step=step)
+    assert (sample.step, len(sample.text)) == (
+        (step, 10) if begins_anew else (5, LEAST_CHARACTERS + 10)
+    )
+
+
+def test_at_the_end_a_whole_text_is_there_at_once(clock: Clock) -> None:
+    source = Source()
+    sample = GrowingSample(source, seed=1, clock=clock)
+    grow(sample, clock, 10, step=5)
+    before = sample.text
+    sample.finish(6)
+    assert (len(sample.text), sample.step, source.taken) == (CHARACTERS, 6, 2)
+    assert not sample.text.startswith(before)
 
 
 def test_the_step_is_that_of_the_weights_that_write(clock: Clock) -> None:

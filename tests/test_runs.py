@@ -436,11 +436,21 @@ def test_when_there_is_no_run_the_error_says_how_to_make_one(tmp_path: Path) -> 
 
 
 def test_a_run_that_is_not_there_is_named_beside_those_that_are(run: Path) -> None:
-    for name in ("tails", str(run / "step-00000099"), "a\0b"):
+    for name in ("novel", str(run / "step-00000099"), "a\0b"):
         with pytest.raises(CharlstmError, match=r"there is no run .*checkpoints/: tales$"):
             find_checkpoint(name, run.parent)
+    with pytest.raises(CharlstmError, match=r"there is no run 'tails'; did you mean tales\?$"):
+        find_checkpoint("tails", run.parent)
     with pytest.raises(CharlstmError, match="see charlstm runs"):
         find_run("tails", run / "none")
+
+
+def test_of_many_runs_a_few_are_named_and_the_rest_counted(run: Path) -> None:
+    for number in range(7):
+        (run.parent / f"other-{number}").mkdir()
+        write_run_file(run.parent / f"other-{number}", RUN)
+    with pytest.raises(CharlstmError, match=r"(, other-\d){4} and 3 more$|other.* and 3 more$"):
+        find_run("zzz", run.parent)
 
 
 def test_a_name_too_long_for_a_file_is_no_run(tmp_path: Path) -> None:

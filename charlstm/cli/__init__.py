@@ -3,9 +3,11 @@
 ``main`` is the boundary where errors become one line of text and an exit code.
 """
 
+import difflib
 import os
+import re
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -15,6 +17,16 @@ from charlstm.errors import CharlstmError, ExitCode, reason_of
 # Typer's usage errors and their base, reached through the one of them that is public in all
 # versions: newer ones no longer depend on click.
 _ClickError = typer.BadParameter.__mro__[2]
+
+
+_SYNONYMS = {
+    "delete": "prune",
+    "remove": "prune",
+    "rm": "prune",
+    "list": "runs",
+    "generate": "sample",
+    "eval": "score",
+}
 
 
 def main() -> NoReturn:
@@ -55,8 +67,19 @@ def run(arguments: list[str]) -> int:
             raise
         # The message is empty where no arguments were given and the help was shown instead.
         if message := error.format_message():  # type: ignore[attr-defined]
-            _complain(message)
+            _complain(message + _suggestion(error))
         return int(ExitCode.USAGE)
+
+
+def _suggestion(error: Any) -> str:
+    """For a command that does not exist, the one that may have been meant."""
+    commands = getattr(getattr(error.ctx, "command", None), "commands", None)
+    asked = re.match(r"No such command '(.*)'\.$", error.format_message())
+    if not commands or not asked:
+        return ""
+    word = _SYNONYMS.get(asked[1], asked[1])
+    close = [word] if word in commands else difflib.get_close_matches(word, commands, 1)
+    return f" Did you mean {close[0]}?" if close else f" There are {', '.join(commands)}."
 
 
 def _complain(message: str) -> None:

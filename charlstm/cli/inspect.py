@@ -1,11 +1,12 @@
 """``charlstm inspect``."""
 
 import json
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlstm.cli.options import Checkpoint, Json, Unknown, example
+from charlstm.cli.options import Checkpoint, Json, Unknown, example, note, one_of
 from charlstm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +34,13 @@ def inspect(
     ] = None,
     checkpoint: Checkpoint = None,
     layer: Annotated[int | None, typer.Option(help="Show only this layer, from 1.")] = None,
-    gate: Annotated[str | None, typer.Option(help="Show only this gate.")] = None,
+    gate: Annotated[
+        str | None,
+        typer.Option(
+            help="Show only this gate: input, forget or output.",
+            autocompletion=one_of("input", "forget", "output"),
+        ),
+    ] = None,
     unit: Annotated[
         int | None, typer.Option(help="Count only this unit of each layer, from 0.")
     ] = None,
@@ -47,7 +54,9 @@ def inspect(
         ),
     ] = None,
     rows: Annotated[int, typer.Option(help="Characters listed; 0 lists all.")] = 60,
-    view: Annotated[str, typer.Option(help="What to show.")] = "gates",
+    view: Annotated[
+        str, typer.Option(help="What to show: gates.", autocompletion=one_of("gates"))
+    ] = "gates",
     unknown: Unknown = "error",
     as_json: Json = False,
 ) -> int:
@@ -65,6 +74,8 @@ def inspect(
     policy = unknown_policy(unknown)
     model = open_model(checkpoint)
     _check(model, layer, gate, unit)
+    if text is not None and os.path.isfile(text):
+        note(f"reading the words {text!r}; for what is in that file: --file {text}")
     if file is not None:
         text = read_text(file, as_bytes=model.file.vocab.kind == "bytes")
     report = model.inspect(

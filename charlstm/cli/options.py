@@ -1,9 +1,23 @@
 """Options that several commands share, their examples and their notices."""
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
+
+
+def one_of(*values: str) -> Callable[[str], list[str]]:
+    """What the shell offers for an option that takes one of these."""
+    return lambda incomplete: [value for value in values if value.startswith(incomplete)]
+
+
+def run_names(incomplete: str) -> list[str]:
+    """What the shell offers where a run is wanted: the names under checkpoints/."""
+    from charlstm.runs import list_runs
+
+    return [run.name for run in list_runs() if run.name.startswith(incomplete)]
+
 
 Checkpoint = Annotated[
     str | None,
@@ -14,6 +28,7 @@ Checkpoint = Annotated[
         help="A run's folder, one of its checkpoints, or a name under checkpoints/; "
         "the newest run if left out.",
         show_default=False,
+        autocompletion=run_names,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
@@ -23,6 +38,7 @@ Unknown = Annotated[
         "--unknown",
         metavar="error|skip|replace",
         help="What to do with characters that the model never saw.",
+        autocompletion=one_of("error", "skip", "replace"),
     ),
 ]
 

@@ -3,19 +3,25 @@
 import json
 import shutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from charlstm.cli.options import Json, example, note
+from charlstm.cli.options import Json, example, note, run_names
 from charlstm.errors import UsageError
 
 group = typer.Typer(
     help="The runs under checkpoints/: list them, show one, free disk space.",
     rich_markup_mode="rich",
 )
-EXAMPLES = example("charlstm runs", "charlstm runs show shakespeare", "charlstm runs prune --yes")
+EXAMPLES = example(
+    "charlstm runs",
+    "charlstm runs show shakespeare",
+    "charlstm runs prune                 what no run needs any more",
+    "charlstm runs prune NAME --whole    delete a run",
+)
 
 
 @group.callback(invoke_without_command=True)
@@ -42,7 +48,10 @@ def runs(context: typer.Context, as_json: Json = False) -> int:
 
 @group.command(epilog=example("charlstm runs show", "charlstm runs show shakespeare --json"))
 def show(
-    name: Annotated[str | None, typer.Argument(help="The run; the newest if left out.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="The run; the newest if left out.", autocompletion=run_names),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """All that is known of one run."""
@@ -99,24 +108,38 @@ def _role(name: str, best: str | None, last: str | None) -> str:
 @group.command(epilog=example("charlstm runs prune", "charlstm runs prune old-run --whole --yes"))
 def prune(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Runs to prune; all if left out.")
+        list[str] | None,
+        typer.Argument(help="Runs to prune; all if left out.", autocompletion=run_names),
     ] = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="Delete the named runs altogether.")
+    ] = False,
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache",
+            help="Delete the encoded texts instead; files are encoded anew when they are needed, "
+            "texts from stdin have to be piped in again to resume.",
+        ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
 ) -> int:
     """Delete checkpoints that are neither the best nor the last of their run."""
     from charlstm import runs as store
+    from charlstm.corpus import cached_corpora
     from charlstm.show.text import size
     from charlstm.summaries import disk_bytes, superfluous
 
     if whole and not names:
         raise UsageError("--whole deletes runs, and no run is named", "name them")
-    chosen = [store.find_run(n) for n in names] if names else store.list_runs()
-    doomed: list[tuple[Path, Path]] = []
-    for run in chosen:
-        doomed += [(run, run)] if whole else [(run, path) for path in superfluous(run)]
+    if cache and (names or whole):
+        raise UsageError("--cache is about no run in particular", "prune it by itself")
+    doomed: list[tuple[Path | None, Path]] = []
+    if cache:
+        doomed += [(None, folder) for folder in cached_corpora()]
+    else:
+        for run in [store.find_run(n) for n in names] if names else store.list_runs():
+            doomed += [(run, run)] if whole else [(run, path) for path in superfluous(run)]
     if not doomed:
         note("nothing to prune")
         return 0
@@ -128,12 +151,11 @@ def prune(
             raise UsageError("prune deletes files, and there is nobody to ask", "add --yes")
         if not typer.confirm(f"Delete these, {size(total)} in all?", err=True):
             return 0
-    for run, path in doomed:
-        with store.lock(run):
-            if path != run:
+    for owner, path in doomed:
+        with nullcontext() if owner is None else store.lock(owner):
+            if path != owner:
                 shutil.rmtree(path)
-                continue
-        if whole:
-            shutil.rmtree(run)
+        if path == owner:
+            shutil.rmtree(path)
     note(f"freed {size(total)}")
     return 0

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from charlstm.cli.options import Json, example, note
+from charlstm.cli.options import Json, example, note, one_of, run_names
 from charlstm.errors import CharlstmError, ExitCode, UsageError
+from charlstm.spec import CELLS
 
 if TYPE_CHECKING:
     from charlstm.corpus import Corpus
@@ -58,11 +59,22 @@ def train(
     ] = False,
     checkpoint: Annotated[
         str | None,
-        _option("-c", "--checkpoint", metavar="RUN", help="The run to resume; else the newest."),
+        _option(
+            "-c",
+            "--checkpoint",
+            metavar="RUN",
+            help="The run to resume; else the newest.",
+            autocompletion=run_names,
+        ),
     ] = None,
     init_from: Annotated[
         str | None,
-        _option("--init-from", metavar="RUN", help="Begin with the weights of another run."),
+        _option(
+            "--init-from",
+            metavar="RUN",
+            help="Begin with the weights of another run.",
+            autocompletion=run_names,
+        ),
     ] = None,
     epochs: Annotated[
         float | None, _option("--epochs", help="How often to read the text.", panel=BUDGET)
@@ -80,11 +92,20 @@ def train(
     preset: Annotated[
         str | None,
         _option(
-            "--preset", help="tiny, small, medium or large; chosen by the text's size.", panel=MODEL
+            "--preset",
+            help="tiny, small, medium or large; chosen by the text's size.",
+            panel=MODEL,
+            autocompletion=one_of("tiny", "small", "medium", "large"),
         ),
     ] = None,
     cell: Annotated[
-        str | None, _option("--cell", help="The recurrent cell. (lstm)", panel=MODEL)
+        str | None,
+        _option(
+            "--cell",
+            help=f"The recurrent cell: {', '.join(CELLS)}. (lstm)",
+            panel=MODEL,
+            autocompletion=one_of(*CELLS),
+        ),
     ] = None,
     hidden: Annotated[int | None, _option("--hidden", help="Units per layer.", panel=MODEL)] = None,
     layers: Annotated[int | None, _option("--layers", help="Layers.", panel=MODEL)] = None,
@@ -139,11 +160,22 @@ def train(
         bool, _option("--bytes", help="Model bytes: any file, 256 symbols.", panel=TEXT)
     ] = False,
     device: Annotated[
-        str | None, _option("--device", help="auto, cpu, cuda or mps. (auto)", panel=LEARNING)
+        str | None,
+        _option(
+            "--device",
+            help="auto, cpu, cuda or mps. (auto)",
+            panel=LEARNING,
+            autocompletion=one_of("auto", "cpu", "cuda", "mps"),
+        ),
     ] = None,
     precision: Annotated[
         str | None,
-        _option("--precision", help="auto, float32 or bfloat16. (auto)", panel=LEARNING),
+        _option(
+            "--precision",
+            help="auto, float32 or bfloat16. (auto)",
+            panel=LEARNING,
+            autocompletion=one_of("auto", "float32", "bfloat16"),
+        ),
     ] = None,
     keep: Annotated[
         int | None,
@@ -183,7 +215,7 @@ def train(
                 "a resumed run keeps its settings",
                 "leave them out, or start a new run with --init-from",
             )
-            trainer = _resume(stack, checkpoint, text, budget)
+            trainer = _resume(stack, checkpoint, text, budget, quiet)
         else:
             _refuse(
                 _given(checkpoint=checkpoint),
@@ -271,11 +303,18 @@ def _begin(
 
     trainer = begin(corpus, model_config, train_config, name=start.get("name"), init_from=source)
     stack.enter_context(runs.lock(trainer.path))
+    wanted = start.get("name")
+    if wanted is not None and trainer.path.name != wanted:
+        note(f"the run is called {trainer.path.name}")
     return trainer
 
 
 def _resume(
-    stack: ExitStack, checkpoint: str | None, text: list[str] | None, changes: dict[str, Any]
+    stack: ExitStack,
+    checkpoint: str | None,
+    text: list[str] | None,
+    changes: dict[str, Any],
+    quiet: bool,
 ) -> "Trainer":
     """Go on with a run; ``changes`` may be of its budget, patience and number of checkpoints."""
     from charlstm import metrics, runs
@@ -283,7 +322,7 @@ def _resume(
     from charlstm.texts import STDIN
 
     path = runs.find_run(checkpoint, inside=True)
-    if checkpoint is None:
+    if checkpoint is None and not quiet:
         note(f"resuming {path}")
     stack.enter_context(runs.lock(path))
     run = runs.read_run_file(path)
@@ -307,7 +346,12 @@ def _resume(
         note(notice)
     total = trainer.run_file.budget.total_steps
     if total is not None and trainer.progress.step >= total:
-        note(f"the run has done its {total:,} steps; to go on, give a larger budget: --epochs …")
+        used = run.train
+        name = "minutes" if used.minutes else "steps" if used.steps else "epochs"
+        note(
+            f"the run has done its {total:,} steps; to go on, give a larger budget than "
+            f"--{name} {getattr(used, name):g}"
+        )
     metrics.cut_metrics(path / runs.METRICS_FILE, trainer.progress.step)
     return trainer
 
@@ -350,7 +394,9 @@ def _watch(trainer: "Trainer", *, plain: bool, quiet: bool) -> "RunFinished":
                 panel.view.update(event)
                 if isinstance(event, StepDone):
                     sample.grow(event.step)
-                finished = event if isinstance(event, RunFinished) else finished
+                if isinstance(event, RunFinished):
+                    finished = event
+                    sample.finish(event.step)
     assert finished is not None
     return finished
 
@@ -435,7 +481,10 @@ def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
             )
             return int(ExitCode.FAILED)
         case "patience":
-            note(f"the validation got no better; the best is from step {finished.best_step:,}")
+            note(
+                f"the validation got no better; the best is from step {finished.best_step:,}. "
+                f"To go on all the same: charlstm train --resume -c {finished.path} --patience 0"
+            )
     if not quiet:
         note(f"now try: charlstm sample -c {finished.path} --temp 0.8")
     return int(ExitCode.DONE)

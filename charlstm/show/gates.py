@@ -1,7 +1,7 @@
 """Gate saturation on a terminal: a line per character, Figure 3, what the numbers say."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -15,6 +15,8 @@ from charlstm.show.console import OPEN, SHUT
 from charlstm.show.text import symbol
 
 LAYER_COLORS = ("blue", "dark_orange", "green", "magenta")
+FEW = 50
+"""With fewer characters Figure 3 is a coarse grid."""
 NUMBERS = 10
 """Cells of ``  12%  34%``: shut and open beside a bar."""
 
@@ -23,7 +25,7 @@ def print_report(
     console: Console,
     report: GateReport,
     *,
-    layers: Iterable[int],
+    layers: Sequence[int],
     gates: tuple[str, ...],
     rows: int | None = None,
 ) -> None:
@@ -42,6 +44,9 @@ def print_report(
     console.print(
         Text("across: share of characters at which it is open; up: at which it is shut", "dim")
     )
+    if len(report.symbols) < FEW:
+        few = f"over only {len(report.symbols)} characters a dot can stand in few places"
+        console.print(Text(few, "dim"))
     console.print(figure_3(console, report, gates))
     if memory := longest_memory(report, 5):
         console.print(Text("Units with the longest memory (tau, characters)", style="bold"))
@@ -53,7 +58,7 @@ def print_report(
             )
         )
         console.print()
-    for sentence in findings(report):
+    for sentence in findings(report, layers, gates):
         console.print(Text(sentence))
 
 

@@ -212,6 +212,8 @@ class LivePanel:
             right = f" {_ENDINGS.get(view.finished.reason, view.finished.reason)} "
         elif total is None:
             right = " measuring the speed … "
+        elif view.step >= total:
+            right = " the last validation … "
         else:
             left = view.seconds_left
             when = "" if left is None else f" {duration(left)} left"
@@ -241,7 +243,7 @@ class LivePanel:
         if latest:
             of = f"/{total:,}" if total else ""
             rows.append(("step", f"{latest.step:,}{of}", ""))
-            epochs = f" of {view.budget.epochs:.1f}" if view.budget else ""
+            epochs = f" of {view.budget.epochs:.2f}" if view.budget else ""
             rows.append(("epoch", f"{latest.epoch:.2f}{epochs}", ""))
             rows.append(("speed", f"{latest.chars_per_second:,.0f} char/s", ""))
             rows.append(("elapsed", duration(latest.seconds), ""))

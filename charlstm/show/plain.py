@@ -44,7 +44,7 @@ class PlainLog:
                 )
             case BudgetFixed():
                 return (
-                    f"budget: {event.total_steps:,} steps, {event.epochs:.1f} epochs, about "
+                    f"budget: {event.total_steps:,} steps, {event.epochs:.2f} epochs, about "
                     f"{duration(event.seconds)} in all"
                 )
             case StepDone():

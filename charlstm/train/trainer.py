@@ -34,7 +34,7 @@ from charlstm.runs import Budget, RunFile
 from charlstm.train.device import Precision
 from charlstm.train.network import LanguageModel, load_arrays, to_arrays
 from charlstm.train.optimiser import Optimiser, rate_share, update_average
-from charlstm.train.validate import quick_stateful_loss, stateful_loss
+from charlstm.train.validate import quick_stateful_loss
 
 EVALUATIONS = 30
 """How often a run is validated at most, spread evenly over its budget."""
@@ -42,16 +42,17 @@ EVALUATION_SHARE = 0.05
 """Validations are so rare that they take about this share of the training time at most."""
 FORWARD_SHARE = 1 / 3
 """Validating a character takes about this share of training on it: there is no way back."""
-QUICK_VAL_CHARACTERS = 200_000
-"""The validations during training read at most this much, from the held-out part's start."""
-FINAL_VAL_CHARACTERS = 500_000
+VAL_CHARACTERS = 200_000
+"""A validation reads at most this much, from the held-out part's start."""
 EXCERPT_CHARACTERS = 1_500
 GATE_CHARACTERS = 500
 """Of the excerpt, for the gates that are measured with each validation."""
 REPORT_SECONDS = 0.2
 SAVE_SECONDS = 60.0
-MEASURED_STEPS, MEASURED_SECONDS = 5, 3.0
-"""After both, the speed is known well enough to fix a budget in minutes."""
+MEASURED_STEPS, MEASURED_SECONDS, MEASURED_SHARE = 5, 3.0, 0.08
+"""After so many steps, seconds, and this share of a budget in minutes, the speed is known. The
+first half is not counted: a machine that has just begun, or that reads the text for the first
+time, is slow."""
 MAX_ROLLBACKS = 3
 ROLLBACK_RATE = 0.5
 
@@ -69,6 +70,24 @@ class Progress:
     rate_scale: float = 1.0
     rollbacks: int = 0
     seconds: float = 0.0
+
+
+class SpeedTrial:
+    """Finds out how long a step takes, once, from the marks of the first steps."""
+
+    def __init__(self, start: float, seconds: float) -> None:
+        self._marks = [start]
+        self._seconds = seconds
+
+    def step_done(self, now: float) -> float | None:
+        """The seconds of a step when enough is known, at this call alone; else None."""
+        self._marks.append(now)
+        steps = len(self._marks) - 1
+        if steps < MEASURED_STEPS or now - self._marks[0] < self._seconds:
+            return None
+        self._seconds = math.inf
+        half = steps // 2
+        return (now - self._marks[half]) / (steps - half)
 
 
 class Trainer:
@@ -128,8 +147,7 @@ class Trainer:
         if self.guessed_step_seconds is not None and self._budget.total_steps is not None:
             yield self._estimate(self._budget.total_steps, self.guessed_step_seconds)
         good = self._capture()
-        first_step, measured_from = self.progress.step, self._clock()
-        estimated = False
+        speed = self._speed_trial()
         reason = "budget"
         last_report = self._clock()
         gradient_norm: Tensor = torch.zeros(())
@@ -139,15 +157,11 @@ class Trainer:
                 if not math.isfinite(self._nats.item() + gradient_norm.item()):
                     self._roll_back(good)
                 break
-            gradient_norm = self._take_step()
+            gradient_norm = self.take_step()
             now = self._clock()
             self.progress.seconds = now - begun
-            done = self.progress.step - first_step
-            if not estimated and (
-                done >= MEASURED_STEPS and now - measured_from >= MEASURED_SECONDS
-            ):
-                estimated = True
-                yield self._fix_budget((now - measured_from) / done)
+            if (step_seconds := speed.step_done(now)) is not None:
+                yield self._fix_budget(step_seconds)
             evaluate = self._evaluation_due()
             if not (evaluate or now - last_report >= REPORT_SECONDS):
                 continue
@@ -160,7 +174,7 @@ class Trainer:
                     reason = "diverged"
                     break
                 yield rolled_back
-                first_step, measured_from = self.progress.step, self._clock()
+                speed = self._speed_trial()
                 continue
             yield report
             if evaluate:
@@ -174,11 +188,15 @@ class Trainer:
                 yield self._save(best=False)
         yield from self._finish(reason, begun)
 
+    def _speed_trial(self) -> SpeedTrial:
+        share = MEASURED_SHARE * 60 * (self._config.minutes or 0.0)
+        return SpeedTrial(self._clock(), max(MEASURED_SECONDS, share))
+
     def request_stop(self) -> None:
         """Finish the step, save, and end; safe to call from a signal handler."""
         self._stop = True
 
-    def _take_step(self) -> Tensor:
+    def take_step(self) -> Tensor:
         """One step of truncated BPTT; returns the norm of the gradient before clipping."""
         config, progress = self._config, self.progress
         batch = self._streams.read(progress.position)
@@ -250,16 +268,16 @@ class Trainer:
         )
 
     def _final_seconds(self) -> float:
-        """A guess of the time that the final contiguous pass takes."""
-        characters = min(len(self._val_ids), FINAL_VAL_CHARACTERS)
+        """A guess of the time that the last validation takes."""
+        characters = min(len(self._val_ids), VAL_CHARACTERS)
         work = 2 * self.run_file.model.parameters * characters
-        return work / 5e10
+        return work / 1e11
 
     # -- validation ------------------------------------------------------------------------
 
     def _steps_per_evaluation(self) -> float:
         """The time that a validation takes, in training steps."""
-        characters = min(len(self._val_ids), QUICK_VAL_CHARACTERS)
+        characters = min(len(self._val_ids), VAL_CHARACTERS)
         return FORWARD_SHARE * characters / (self._config.batch * self._config.bptt)
 
     def _evaluate_every(self, total: int) -> int:
@@ -277,7 +295,7 @@ class Trainer:
         progress = self.progress
         improved = True
         if len(self._val_ids) > 1:
-            held_out = self._val_ids[:QUICK_VAL_CHARACTERS]
+            held_out = self._val_ids[:VAL_CHARACTERS]
             loss = quick_stateful_loss(self.average, held_out, self._precision)
             improved = progress.best_loss is None or loss < progress.best_loss
             if improved:
@@ -373,11 +391,11 @@ class Trainer:
         )
 
     def _final_loss(self, best: Path) -> float:
-        """The best checkpoint's loss by the contiguous pass, as it stands on disk."""
+        """The best checkpoint's loss in float32, as it stands on disk."""
         model = LanguageModel(self.run_file.model).to(self._precision.device)
         load_arrays(model, dict(read_model(best).weights))
         full = Precision(self._precision.device, "float32")
-        return stateful_loss(model, self._val_ids[:FINAL_VAL_CHARACTERS], full)
+        return quick_stateful_loss(model, self._val_ids[:VAL_CHARACTERS], full)
 
     # -- state -----------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from rich.cells import cell_len
 
 from charlstm import runs as store
 from charlstm.cli import run
+from charlstm.corpus import CACHE_VARIABLE, Corpus, cached_corpora
 
 ONE_LINE = r"charlstm: [^\n]+\n"
 
@@ -275,4 +277,29 @@ def test_run_in_training_is_not_pruned(
         assert run(["runs", "prune", "--whole", "--yes", "old"]) == 2
         assert run(["runs", "prune", "--yes", "old"]) == 2
     assert "another process is training into checkpoints/old" in capsys.readouterr().err
+    assert files_below(checkpoints) == before
+
+
+def test_cache_deletes_the_encoded_texts_and_no_run(
+    checkpoints: Path,
+    make_corpus: Callable[..., Corpus],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    make_corpus()
+    make_corpus("another text " * 50)
+    assert len(cached_corpora()) == 2
+    before = files_below(checkpoints)
+    assert run(["runs", "prune", "--cache", "--yes"]) == 0
+    assert capsys.readouterr().err.count("corpora") == 2
+    assert cached_corpora() == []
+    assert files_below(checkpoints) == before
+
+
+@pytest.mark.parametrize("more", [["old"], ["old", "--whole"]], ids=str)
+def test_cache_is_pruned_by_itself(more: list[str], checkpoints: Path) -> None:
+    before = files_below(checkpoints)
+    assert run(["runs", "prune", "--cache", "--yes", *more]) == 2
     assert files_below(checkpoints) == before

@@ -322,3 +322,26 @@ def test_json_has_a_time_constant_for_every_unit(capsys: pytest.CaptureFixture[s
     constants = as_json(capsys, LINE)["time_constant"]
     assert np.shape(constants) == (LAYERS, UNITS)
     assert all(math.isfinite(tau) and tau > 0 for layer in constants for tau in layer)
+
+
+def test_sentences_are_of_the_gates_that_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown_lines(capsys, "Row, said the heron.", "--gate", "output", "--layer", "1")
+    sentences = [line for line in lines if line.startswith("Layer")]
+    assert [line.split(":")[0] for line in sentences[1:]] == ["Layer 1, output gate"]
+
+
+def test_path_given_as_the_text_is_read_as_words_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "row"
+    path.write_text("Row, said the heron.")
+    assert inspect(str(path), "--unknown", "skip") == 0
+    assert f"--file {path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("length", "told"), [(49, True), (50, False)])
+def test_figure_over_few_characters_says_so(
+    length: int, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = shown_lines(capsys, ("Row, said the heron. " * 3)[:length])
+    assert any(f"over only {length} characters" in line for line in lines) == told

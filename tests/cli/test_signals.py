@@ -37,11 +37,11 @@ SLOW = """
 import time
 import charlstm.train.trainer as trainer
 trainer.MEASURED_SECONDS = 0.0
-take_step = trainer.Trainer._take_step
+take_step = trainer.Trainer.take_step
 def take_step_slowly(self):
     time.sleep(0.01)
     return take_step(self)
-trainer.Trainer._take_step = take_step_slowly
+trainer.Trainer.take_step = take_step_slowly
 """
 # Hangs, besides, where a run that was asked to stop would save and end.
 HANGING = (

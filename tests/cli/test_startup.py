@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -137,3 +138,58 @@ def test_wrong_usage_is_one_line(arguments: list[str], capsys: pytest.CaptureFix
     shown = capsys.readouterr()
     assert shown.out == ""
     assert re.fullmatch(rf"charlstm: .*{arguments[-1]}.*\n", shown.err)
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["sample", "-c", ""], {"tales", "tea"}),
+        (["sample", "-c", "ta"], {"tales"}),
+        (["runs", "show", "te"], {"tea"}),
+        (["runs", "prune", "tea", ""], {"tales", "tea"}),
+        (["train", "--init-from", ""], {"tales", "tea"}),
+        (["train", "--preset", ""], {"tiny", "small", "medium", "large"}),
+        (["train", "--cell", "ls"], {"lstm"}),
+        (["train", "--precision", "b"], {"bfloat16"}),
+        (["inspect", "--gate", ""], {"input", "forget", "output"}),
+        (["inspect", "--view", ""], {"gates"}),
+        (["score", "--unknown", ""], {"error", "skip", "replace"}),
+    ],
+    ids=" ".join,
+)
+def test_shells_complete_the_values_of_options(
+    words: list[str],
+    offered: set[str],
+    trained_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("tales", "tea"):
+        shutil.copytree(trained_run, tmp_path / "checkpoints" / name)
+    monkeypatch.setenv("_CHARLSTM_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", " ".join(["charlstm", *words]))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    done = start("-c", "from charlstm.cli import main; main()", folder=tmp_path)
+    assert set(done.stdout.split()) == offered
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["tran"], "train"),
+        (["runs", "remove"], "prune"),
+        (["runs", "shwo"], "show"),
+        (["generate"], "sample"),
+    ],
+    ids=str,
+)
+def test_a_command_that_does_not_exist_names_the_one_meant(
+    arguments: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert capsys.readouterr().err.endswith(f"Did you mean {meant}?\n")
+
+
+def test_a_command_like_no_other_gets_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["xyzzy"]) == 2
+    assert "There are train, sample, inspect, score, runs." in capsys.readouterr().err

@@ -50,7 +50,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Stops the next run after so many steps, as a signal would."""
     from charlstm.train.trainer import Trainer
 
-    take_step = Trainer._take_step
+    take_step = Trainer.take_step
 
     def arrange(steps: int) -> None:
         def step(self: Trainer) -> object:
@@ -59,7 +59,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
                 self.request_stop()
             return norm
 
-        monkeypatch.setattr(Trainer, "_take_step", step)
+        monkeypatch.setattr(Trainer, "take_step", step)
 
     return arrange
 

@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,7 +37,7 @@ from charlstm.train import session
 from charlstm.train import trainer as training
 from charlstm.train.device import Precision
 from charlstm.train.network import LanguageModel, load_arrays, to_arrays
-from charlstm.train.trainer import Trainer
+from charlstm.train.trainer import SpeedTrial, Trainer
 from charlstm.train.validate import quick_stateful_loss, stateful_loss, windowed_loss
 from charlstm.vocab import BYTE_SYMBOLS, Vocabulary
 
@@ -75,13 +75,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def before_steps(monkeypatch: pytest.MonkeyPatch, action: Callable[[Trainer], object]) -> None:
-    take_step = Trainer._take_step
+    take_step = Trainer.take_step
 
     def acted(trainer: Trainer) -> Tensor:
         action(trainer)
         return take_step(trainer)
 
-    monkeypatch.setattr(Trainer, "_take_step", acted)
+    monkeypatch.setattr(Trainer, "take_step", acted)
 
 
 @pytest.fixture
@@ -416,7 +416,7 @@ def test_another_patience_leaves_the_budget_as_it_was_measured(begin: Begin) -> 
 def test_run_ends_after_so_many_validations_without_a_better_one(
     begin: Begin, monkeypatch: pytest.MonkeyPatch, patience: int
 ) -> None:
-    losses = iter([3.0, 2.0, 2.5, 2.0, 2.2, 2.1])
+    losses = chain([3.0, 2.0, 2.5, 2.0, 2.2, 2.1], repeat(2.3))  # the last is the final figure
     monkeypatch.setattr(training, "quick_stateful_loss", lambda *_: next(losses))
     finished = finish(begin(steps=30, patience=patience))
     assert (finished.reason, finished.best_step) == ("patience", 6)
@@ -427,12 +427,20 @@ def test_run_ends_after_so_many_validations_without_a_better_one(
 def test_patience_is_not_renewed_by_an_interruption(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = iter([3.0, 2.0, 2.5, 2.1])
+    losses = chain([3.0, 2.0, 2.5, 2.1], repeat(2.3))
     monkeypatch.setattr(training, "quick_stateful_loss", lambda *_: next(losses))
     trainer = begin(steps=30, patience=2)
     run_and_stop(trainer, 14)
     finished = finish(resume(trainer.path))
     assert (finished.reason, finished.step) == ("patience", 18)
+
+
+@pytest.mark.parametrize(("seconds", "told_at"), [(0.0, 5), (6.0, 5), (6.1, 6), (9.5, 9)])
+def test_speed_is_told_once_and_from_the_later_half(seconds: float, told_at: int) -> None:
+    trial = SpeedTrial(0.0, seconds)
+    marks = [1.5, 3.0, *range(4, 30)]  # the first two steps are slow
+    told = {step: trial.step_done(now) for step, now in enumerate(marks, 1)}
+    assert {step: found for step, found in told.items() if found is not None} == {told_at: 1.0}
 
 
 # -- trouble -----------------------------------------------------------------------------------
