@@ -1,0 +1,117 @@
+"""What the benchmarks share: interleaved rounds, medians with their range, the machine, records."""
+
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Several measurements of one thing."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+
+def spread_of(values: list[float]) -> Spread:
+    """Median and range."""
+    return Spread(statistics.median(values), min(values), max(values), len(values))
+
+
+def interleave(
+    candidates: Mapping[str, Callable[[], float]], rounds: int
+) -> dict[str, list[float]]:
+    """Every candidate once per round, so that a slow minute of the machine meets all of them."""
+    values: dict[str, list[float]] = {name: [] for name in candidates}
+    for number in range(rounds):
+        for name, measure in candidates.items():
+            values[name].append(measure())
+            print(f"round {number + 1}: {name} {values[name][-1]:.4g}", file=sys.stderr)
+    return values
+
+
+def ratio(values: list[float], base: list[float]) -> Spread:
+    """values / base, round by round, so that a slow minute of the machine cancels out."""
+    return spread_of([a / b for a, b in zip(values, base, strict=True)])
+
+
+def machine() -> dict[str, Any]:
+    """Where and when this is measured, as a reader of the figures needs it."""
+    import torch
+
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        processor = names[0] if names else processor
+        flags = next((line for line in lines if line.startswith("flags")), "")
+        for feature in ("amx_bf16", "avx512_bf16"):
+            processor += f" {feature}" if feature in flags.split() else ""
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "date": date.today().isoformat(),
+    }
+
+
+def peak_memory() -> int:
+    """The most bytes of memory that this process has held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def revision() -> str:
+    """The commit that is measured."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    root = Path(__file__).parent
+    return subprocess.run(command, cwd=root, capture_output=True, text=True).stdout.strip()
+
+
+def record(name: str, results: Any) -> None:
+    """Write ``results/NAME.json``: the figures, the machine, the command, the commit."""
+    command = " ".join(["python", *(_shown(argument) for argument in sys.argv)])
+    document = {
+        "command": command,
+        "commit": revision(),
+        "machine": machine(),
+        "results": results,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps(document, indent=1, default=_plain, ensure_ascii=False)
+    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+def _shown(argument: str) -> str:
+    """An argument without the folders that only this machine has."""
+    path = Path(argument)
+    if path.is_absolute():
+        return path.name
+    return argument
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Spread):
+        return {
+            k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in asdict(value).items()
+        }
+    raise TypeError(type(value).__name__)
