@@ -385,10 +385,12 @@ def _watch(trainer: "Trainer", *, plain: bool, quiet: bool) -> "RunFinished":
                 finished = event if isinstance(event, RunFinished) else finished
         else:
             from charlstm.growing import GrowingSample
-            from charlstm.show.live import LivePanel
+            from charlstm.metrics import read_lines
+            from charlstm.show.live import LivePanel, replay
 
             sample = GrowingSample(trainer.model_file, trainer.run_file.train.seed)
             panel = stack.enter_context(LivePanel(console, lambda: (sample.text, sample.step)))
+            replay(panel.view, read_lines(trainer.path / runs.METRICS_FILE))
             for event in trainer.run():
                 log.write(event)
                 panel.view.update(event)

@@ -1,6 +1,6 @@
 """The live panel: a view of the events so far, drawn by Rich's own refresh thread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -123,6 +123,19 @@ class View:
         guess = max(0.0, self.budget.seconds - self.latest.seconds)
         measured = self.latest.seconds * (1 - share) / share
         return (1 - share) * guess + share * measured
+
+
+def replay(view: View, lines: Iterable[Mapping[str, object]]) -> None:
+    """Fold in the losses of ``metrics.jsonl``, so that a resumed run shows its whole curve."""
+    for line in lines:
+        name, step = line.get("event"), line.get("step")
+        loss = line.get("loss" if name == "step_done" else "val_loss")
+        if not isinstance(step, int) or not isinstance(loss, float):
+            continue
+        if name == "step_done":
+            view.train.add(step, loss)
+        elif name == "evaluated":
+            view.val.add(step, loss)
 
 
 class LivePanel:
@@ -287,7 +300,8 @@ class LivePanel:
         last = max([*x, *val_x, 1.0])
         first = min([*x, *val_x])
         title = Text(no_wrap=True)
-        title.append("loss, nats   ", style="dim")
+        if width >= 38:
+            title.append("loss, nats   ", style="dim")
         title.append("● training  ", style=TRAIN)
         title.append("● validation", style=VAL)
         title.truncate(width)

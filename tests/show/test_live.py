@@ -23,7 +23,8 @@ from charlstm.events import (
     SaveFailed,
     StepDone,
 )
-from charlstm.show.live import MOST_POINTS, Curve, LivePanel, View
+from charlstm.metrics import MetricsLog, read_lines
+from charlstm.show.live import MOST_POINTS, Curve, LivePanel, View, replay
 
 SIZES = [(80, 24), (140, 40), (40, 20), (20, 10)]
 STARTED = RunStarted(
@@ -326,3 +327,35 @@ def test_last_state_stays_on_the_screen() -> None:
     assert "done" in last
     assert "He holds the wrong one" in last
     assert shown.rstrip().endswith("\x1b[?25h")  # the cursor is back
+
+
+def test_replayed_metrics_give_the_curves_of_the_events(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    for event in history():
+        log.write(event)
+    log.close()
+    followed, replayed = View(), View()
+    for event in history():
+        followed.update(event)
+    replay(replayed, read_lines(tmp_path / "metrics.jsonl"))
+    assert (replayed.val.x, replayed.val.y) == (followed.val.x, followed.val.y)
+    assert replayed.train.x
+    assert set(replayed.train.x) <= set(followed.train.x)
+
+
+def test_replay_passes_over_what_is_no_loss() -> None:
+    view = View()
+    lines: list[dict[str, object]] = [
+        {"event": "step_done", "step": "7", "loss": 1.0},
+        {"event": "step_done", "step": 7, "loss": None},
+        {"event": "saved", "step": 7, "loss": 1.0, "val_loss": 1.0},
+        {"step": 7, "val_loss": [1.0]},
+    ]
+    replay(view, lines)
+    assert not view.train.x
+    assert not view.val.x
+
+
+@pytest.mark.parametrize("width", [60, 64, 70])
+def test_title_of_the_chart_is_whole_beside_the_numbers(width: int) -> None:
+    assert "● training  ● validation " in draw(*history(), width=width)
