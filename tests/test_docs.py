@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,13 +13,24 @@ MODULES = sorted(p for p in (ROOT / "charlstm").rglob("*.py"))
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 
 
-def test_command_page_is_what_the_commands_say() -> None:
-    spec = importlib.util.spec_from_file_location("commands", ROOT / "docs" / "commands.py")
+def script(path: str) -> Any:
+    """A script of the repository, as a module."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     assert spec is not None
     assert spec.loader is not None
-    commands = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(commands)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_command_page_is_what_the_commands_say() -> None:
+    commands = script("docs/commands.py")
     assert commands.PAGE.read_text(encoding="utf-8") == commands.render()
+
+
+def test_benchmark_page_is_what_the_records_say() -> None:
+    report = script("benchmarks/report.py")
+    assert report.PAGE.read_text(encoding="utf-8") == report.page()
 
 
 def test_readme_gives_every_module_the_first_line_of_its_docstring() -> None:

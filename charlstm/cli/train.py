@@ -461,14 +461,13 @@ def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
     if as_json:
         print(json.dumps(event_to_dict(finished)))
     else:
-        line = f"{finished.path}  {finished.step:,} steps in {duration(finished.seconds)}"
+        print(f"{finished.path}  {finished.step:,} steps in {duration(finished.seconds)}")
         if finished.val_loss is not None:
             loss = finished.val_loss
-            line += (
-                f"  validation {loss:.4f} nats ({loss / math.log(2):.3f} bits per character, "
-                f"perplexity {math.exp(loss):.2f}), stateful"
+            print(
+                f"validation {loss:.4f} nats per character, {loss / math.log(2):.3f} bits, "
+                f"perplexity {math.exp(loss):.2f} (state carried)"
             )
-        print(line)
     if not finished.saved:
         note("the last checkpoint could not be saved; free some space and resume")
         return int(ExitCode.FAILED)

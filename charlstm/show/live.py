@@ -29,6 +29,8 @@ REFRESHES_PER_SECOND = 5
 MOST_POINTS = 400
 NUMBERS_WIDTH = 30
 CHART_SECONDS = 1.0
+RESULT_LINES = 5
+"""The last state leaves room for what is printed after it, and for the shell's prompt."""
 BITS_PER_NAT = 1.4426950408889634
 
 
@@ -171,8 +173,9 @@ class LivePanel:
 
     def render(self) -> RenderableType:
         """The whole panel for the console's present size."""
-        width, height = self.console.width, self.console.height - 1
         view = self.view
+        below = 1 if view.finished is None else RESULT_LINES
+        width, height = self.console.width, self.console.height - below
         if view.started is None:
             return Text("starting …")
         gates = self._gates(width) if height >= 14 else []
