@@ -106,8 +106,8 @@ def test_result_goes_to_stdout_and_all_else_to_stderr(
     shown = capsys.readouterr()
     number = r"\d+\.\d+"
     assert re.fullmatch(
-        rf"checkpoints/tales  6 steps in \d+ s  validation {number} nats "
-        rf"\({number} bits per character, perplexity {number}\), stateful\n",
+        rf"checkpoints/tales  6 steps in \d+ s\nvalidation {number} nats per character, "
+        rf"{number} bits, perplexity {number} \(state carried\)\n",
         shown.out,
     )
     assert "tales: lstm 1×16" in shown.err
