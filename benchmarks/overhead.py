@@ -26,8 +26,8 @@ from measure import interleave, ratio, record, spread_of
 ROOT = Path(__file__).parent.parent
 TEXT = ROOT / "data" / "nettle-quay.txt"
 SHAPES = {
-    "1x512x64x64": ("--hidden 512 --batch 64", 100, 4096),
-    "1x128x16x64": ("--hidden 128 --batch 16", 2000, 1024),
+    "1x512x64x64": ("--hidden 512 --batch 64", 70, 4096),
+    "1x128x16x64": ("--hidden 128 --batch 16", 1200, 1024),
 }
 SPINS = ("1000", "20000", "300000")
 
@@ -47,7 +47,8 @@ def speed(options: str, characters: int, environment: dict[str, str], *, panel: 
             threading.Thread(target=_swallow, args=(reader,), daemon=True).start()
             code = process.wait()
         else:
-            code = subprocess.call([*command, "--quiet"], cwd=folder, env=changed)
+            command.append("--quiet")
+            code = subprocess.call(command, cwd=folder, env=changed, stdout=subprocess.DEVNULL)
         if code:
             sys.exit(f"charlstm train ended with {code}")
         lines = next(Path(folder).glob("checkpoints/*/metrics.jsonl")).read_text().splitlines()
@@ -96,9 +97,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("what", choices=("panel", "spin"))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--shapes", nargs="*", default=list(SHAPES), choices=list(SHAPES))
     arguments = parser.parse_args()
     results = {}
-    for shape in SHAPES:
+    for shape in arguments.shapes:
         if arguments.what == "panel":
             values = interleave(
                 {

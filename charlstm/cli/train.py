@@ -188,6 +188,8 @@ def train(
     as_json: Json = False,
 ) -> int:
     """Train a model on a text, and watch it learn."""
+    import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
+
     budget = _given(epochs=epochs, steps=steps, minutes=minutes, patience=patience, keep=keep)
     model = _given(cell=cell, hidden_size=hidden, layers=layers, embedding_size=embed)
     learning = _given(
@@ -393,12 +395,12 @@ def _watch(trainer: "Trainer", *, plain: bool, quiet: bool) -> "RunFinished":
             replay(panel.view, read_lines(trainer.path / runs.METRICS_FILE))
             for event in trainer.run():
                 log.write(event)
-                panel.view.update(event)
                 if isinstance(event, StepDone):
                     sample.grow(event.step)
                 if isinstance(event, RunFinished):
                     finished = event
                     sample.finish(event.step)
+                _try(panel.show, event)
     assert finished is not None
     return finished
 

@@ -1,5 +1,6 @@
-"""The live panel: a view of the events so far, drawn by Rich's own refresh thread."""
+"""The live panel: a view of the events so far, drawn in place between training steps."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -25,7 +26,7 @@ from charlstm.show.charts import Series, chart, round_ticks
 from charlstm.show.console import OPEN, SHUT, TRAIN, VAL
 from charlstm.show.text import count, duration, printable
 
-REFRESHES_PER_SECOND = 5
+MOST_DRAWINGS_PER_SECOND = 4
 MOST_POINTS = 400
 NUMBERS_WIDTH = 30
 CHART_SECONDS = 1.0
@@ -51,11 +52,8 @@ class Curve:
         self._append()
         if len(self.x) >= MOST_POINTS:
             pairs = range(0, len(self.x) - 1, 2)
-            # New lists, not changed ones: the refresh thread may be reading the old.
-            self.x, self.y = (
-                [(self.x[i] + self.x[i + 1]) / 2 for i in pairs],
-                [(self.y[i] + self.y[i + 1]) / 2 for i in pairs],
-            )
+            self.x = [(self.x[i] + self.x[i + 1]) / 2 for i in pairs]
+            self.y = [(self.y[i] + self.y[i + 1]) / 2 for i in pairs]
             self._weight *= 2
 
     def _append(self) -> None:
@@ -146,21 +144,39 @@ class LivePanel:
     ``sample`` gives the text being written and the step whose weights write it.
     """
 
-    def __init__(self, console: Console, sample: Callable[[], tuple[str, int]]) -> None:
+    def __init__(
+        self,
+        console: Console,
+        sample: Callable[[], tuple[str, int]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.view = View()
         self.console = console
         self._sample = sample
         self._chart: tuple[object, Text] | None = None
+        self._clock = clock
+        self._drawn_at = clock()
         self._live = Live(
             console=console,
             get_renderable=self.render,
-            refresh_per_second=REFRESHES_PER_SECOND,
+            auto_refresh=False,
             redirect_stdout=False,
             redirect_stderr=False,
         )
 
+    def show(self, event: Event) -> None:
+        """Fold an event in, and draw unless that was done a moment ago.
+
+        Drawing takes place between steps: a thread of its own would push one of torch's threads
+        off its core, and the other would wait for it (docs/experiments.md).
+        """
+        self.view.update(event)
+        if self._clock() - self._drawn_at >= 1 / MOST_DRAWINGS_PER_SECOND:
+            self._live.refresh()
+            self._drawn_at = self._clock()
+
     def __enter__(self) -> Self:
-        self._live.start(refresh=False)
+        self._live.start(refresh=True)
         return self
 
     def __exit__(
@@ -284,13 +300,9 @@ class LivePanel:
 
     def _draw_chart(self, width: int, height: int) -> Text:
         view = self.view
-        x, y = list(view.train.x), list(view.train.y)
-        size = min(len(x), len(y))
-        x, y = x[:size], y[:size]
-        val_x, val_y = list(view.val.x), list(view.val.y)
-        val_size = min(len(val_x), len(val_y))
-        val_x, val_y = val_x[:val_size], val_y[:val_size]
-        if not size and not val_size:
+        x, y = view.train.x, view.train.y
+        val_x, val_y = view.val.x, view.val.y
+        if not x and not val_x:
             return Text("\n" * (height - 1))
         # The first steps fall from ln V; cut them off once there is more to see.
         falling = sorted([*y, *val_y], reverse=True)

@@ -2,8 +2,12 @@
 
 import os
 
-# torch's OpenMP threads wait for each other by spinning, by default for milliseconds. Where
-# something else wants a core too, they spin while the thread that they wait for does not run,
-# and training gets many times slower. docs/experiments.md has the figures, and what a short spin
-# costs on a quiet machine is still to be measured. It must be set before torch is imported.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# How threads wait for each other; it must be set before numpy and torch are imported, so whoever
+# trains imports this first. benchmarks/overhead.py measures it, docs/benchmarks.md has the figures.
+#
+# torch's OpenMP threads spin while they wait, by default for milliseconds. Where something else
+# wants a core too, they spin while the thread that they wait for does not run, and training gets
+# many times slower.
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+# numpy's threads spin as well: those of the live sample would take a core from torch's.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

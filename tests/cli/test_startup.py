@@ -193,3 +193,29 @@ def test_a_command_that_does_not_exist_names_the_one_meant(
 def test_a_command_like_no_other_gets_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["xyzzy"]) == 2
     assert "There are train, sample, inspect, score, runs." in capsys.readouterr().err
+
+
+# In training, numpy's threads would take cores from torch's; see charlstm/train/__init__.py.
+COUNT_THREADS = """
+import ctypes, sys
+from pathlib import Path
+from charlstm.cli import run
+assert run("train tales.txt --hidden 16 --batch 2 --bptt 8 --steps 1 --quiet".split()) == 0
+import numpy
+folder = Path(numpy.__file__).parent.parent / "numpy.libs"
+for path in folder.glob("libscipy_openblas64_*.so"):
+    print("threads", ctypes.CDLL(str(path)).scipy_openblas_get_num_threads64_())
+"""
+
+
+def test_training_leaves_the_cores_to_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "tales.txt").write_text("Row, said the heron. " * 50)
+    done = start("-c", COUNT_THREADS, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    if "threads" not in done.stdout:
+        pytest.skip("this numpy has no OpenBLAS whose threads can be counted")
+    assert "threads 1\n" in done.stdout

@@ -3,6 +3,7 @@
 import io
 import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -316,12 +317,24 @@ def test_panel_before_the_first_event_says_that_it_starts() -> None:
     assert draw().strip() == "starting …"
 
 
+def test_panel_is_drawn_by_the_events_but_not_more_often_than_it_can_be_seen() -> None:
+    screen, seconds = io.StringIO(), [100.0]
+    console = Console(file=screen, width=80, height=24, force_terminal=True, color_system=None)
+    with LivePanel(console, lambda: (SAMPLE, 500), lambda: seconds[0]) as panel:
+        drawn = []
+        for step in range(9):
+            panel.show(replace(STEP, step=step))
+            drawn.append(screen.tell())
+            seconds[0] += 0.125
+    assert [after > before for before, after in pairwise(drawn)] == [False, True] * 4
+
+
 def test_last_state_stays_on_the_screen() -> None:
     screen = io.StringIO()
     console = Console(file=screen, width=80, height=24, force_terminal=True, color_system=None)
     with LivePanel(console, lambda: (SAMPLE, 1000)) as panel:
         for event in [*history(), FINISHED]:
-            panel.view.update(event)
+            panel.show(event)
     shown = screen.getvalue()
     last = shown.rpartition("charlstm")[2]
     assert "done" in last
