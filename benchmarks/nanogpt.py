@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from measure import record, spread_of
 
-import charlstm.train  # before torch: it sets how torch's threads wait  # noqa: F401
+import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
 from charlstm.corpus import open_corpus
 from charlstm.defaults import default_settings
 from charlstm.model import load

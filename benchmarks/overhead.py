@@ -3,7 +3,8 @@
     python benchmarks/overhead.py panel --rounds 7
     python benchmarks/overhead.py spin --rounds 5
 
-``panel`` trains with the live panel on a pseudo-terminal of 140 x 40 and with --quiet, in turn.
+``panel`` trains with the live panel on a pseudo-terminal of 140 x 40 and with --quiet, in turn, and
+measures the share of a run's time that goes into drawing and into the live sample.
 ``spin`` trains with different values of GOMP_SPINCOUNT (how long torch's OpenMP threads wait by
 spinning), alone and beside a process that keeps two threads busy. Speeds are those of
 ``metrics.jsonl``: characters over the time between the first logged step and the last.
@@ -17,11 +18,21 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from measure import interleave, ratio, record, spread_of
+from rich.console import Console
+
+import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
+from charlstm.corpus import open_corpus
+from charlstm.defaults import default_settings
+from charlstm.events import StepDone
+from charlstm.growing import GrowingSample
+from charlstm.show.live import LivePanel
+from charlstm.train.session import begin
 
 ROOT = Path(__file__).parent.parent
 TEXT = ROOT / "data" / "nettle-quay.txt"
@@ -55,6 +66,35 @@ def speed(options: str, characters: int, environment: dict[str, str], *, panel: 
     steps = [event for event in map(json.loads, lines) if event["event"] == "step_done"]
     first, last = steps[len(steps) // 4], steps[-1]
     return characters * (last["step"] - first["step"]) / (last["seconds"] - first["seconds"])
+
+
+def share_of_panel(shape: str) -> float:
+    """The share of a run's time that the panel takes: both are timed in one process."""
+    options, steps, _ = SHAPES[shape]
+    values = dict(zip(*[iter(options.split())] * 2, strict=True))
+    reader, writer = pty.openpty()
+    threading.Thread(target=_swallow, args=(reader,), daemon=True).start()
+    corpus = open_corpus([TEXT])
+    model, train = default_settings(
+        len(corpus),
+        len(corpus.vocab),
+        model={"hidden_size": int(values["--hidden"]), "layers": 1},
+        train={"batch": int(values["--batch"]), "bptt": 64, "steps": steps},
+    )
+    spent = 0.0
+    with tempfile.TemporaryDirectory() as folder, os.fdopen(writer, "w") as terminal:
+        trainer = begin(corpus, model, train, root=Path(folder))
+        console = Console(file=terminal, width=140, height=40, force_terminal=True)
+        sample = GrowingSample(trainer.model_file, 1)
+        start = time.perf_counter()
+        with LivePanel(console, lambda: (sample.text, sample.step)) as panel:
+            for event in trainer.run():
+                before = time.perf_counter()
+                if isinstance(event, StepDone):
+                    sample.grow(event.step)
+                panel.show(event)
+                spent += time.perf_counter() - before
+        return spent / (time.perf_counter() - start)
 
 
 def _swallow(descriptor: int) -> None:
@@ -112,6 +152,9 @@ def main() -> None:
             results[shape] = {
                 "chars_per_second": {name: spread_of(rates) for name, rates in values.items()},
                 "panel_over_quiet": ratio(values["panel"], values["quiet"]),
+                "share_of_panel": spread_of(
+                    [share_of_panel(shape) for _ in range(arguments.rounds)]
+                ),
             }
             continue
         for busy in (False, True):

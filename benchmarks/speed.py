@@ -22,7 +22,7 @@ import torch
 from measure import interleave, ratio, record, spread_of
 from torch import nn
 
-import charlstm.train  # before torch: it sets how torch's threads wait  # noqa: F401
+import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
 from charlstm.corpus import Corpus, open_corpus
 from charlstm.defaults import default_settings
 from charlstm.train.session import begin
