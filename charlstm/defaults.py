@@ -25,20 +25,27 @@ class Preset:
 
 PRESETS = {
     "tiny": Preset(128, 1, 32, 16, 64, 0.1, 1_500_000),
-    "small": Preset(256, 1, 64, 32, 64, 0.2, 5_000_000),
-    "medium": Preset(512, 1, 64, 64, 64, 0.3, 6_000_000),
-    "large": Preset(1024, 1, 64, 64, 64, 0.5, 20_000_000),
+    "small": Preset(256, 1, 64, 16, 64, 0.3, 3_000_000),
+    "medium": Preset(512, 1, 64, 32, 64, 0.35, 6_000_000),
+    "large": Preset(768, 1, 64, 32, 64, 0.35, 5_000_000),
+    "huge": Preset(1024, 1, 64, 32, 64, 0.5, 20_000_000),
 }
 MAX_EPOCHS = 40.0
+MOST_CHARACTERS = 20_000_000
+"""A longer text is not read to its end by default: that would take hours."""
 
 
-def default_preset(characters: int) -> str:
-    """The preset for a text of this size: a small text would only be learnt by heart."""
+def default_preset(characters: int, minutes: float | None = None) -> str:
+    """The preset for a text of this size and, where it is given, a time.
+
+    A small text would only be learnt by heart by a large model; in a short time a small model gets
+    further, because it takes more steps.
+    """
     if characters < 20_000:
         return "tiny"
-    if characters < 100_000:
+    if characters < 400_000 or (minutes is not None and minutes < 1):
         return "small"
-    return "medium"
+    return "medium" if minutes is not None and minutes < 5 else "large"
 
 
 def default_settings(
@@ -51,7 +58,7 @@ def default_settings(
 ) -> tuple[ModelConfig, TrainConfig]:
     """The settings of a new run on a text of ``characters`` characters.
 
-    ``preset`` is a name in ``PRESETS``, or None for the one that suits the text's size.
+    ``preset`` is a name in ``PRESETS``, or None for the one that suits the text and the time.
     ``model`` and ``train`` hold the fields of the two configurations that the user chose; all
     others have their defaults.
 
@@ -60,7 +67,8 @@ def default_settings(
     """
     if preset is not None and preset not in PRESETS:
         raise UsageError(f"--preset is {preset!r}", f"choose one of {', '.join(PRESETS)}")
-    chosen = PRESETS[preset or default_preset(characters)]
+    given = dict(train or {})
+    chosen = PRESETS[preset or default_preset(characters, given.get("minutes"))]
     shape: dict[str, Any] = {
         "cell": "lstm",
         "embedding_size": chosen.embedding_size,
@@ -88,7 +96,6 @@ def default_settings(
         "device": "auto",
         "precision": "auto",
     }
-    given = dict(train or {})
     if not given.keys() & {"epochs", "steps", "minutes"}:
         given["epochs"] = default_epochs(chosen, characters)
     return (
@@ -98,8 +105,12 @@ def default_settings(
 
 
 def default_epochs(preset: Preset, characters: int) -> float:
-    """Enough to read the preset's number of characters, but at least once and at most 40 times."""
-    return min(MAX_EPOCHS, max(1.0, round(preset.characters / max(1, characters), 1)))
+    """Enough to read the preset's number of characters, or the whole text where it is longer.
+
+    A small text is read at most 40 times, of a very long one 20 million characters.
+    """
+    wanted = max(preset.characters, min(characters, MOST_CHARACTERS)) / max(1, characters)
+    return min(MAX_EPOCHS, float(f"{wanted:.2g}"))
 
 
 def advice(model: ModelConfig, counts: Sequence[int], batch: int, bptt: int) -> list[str]:

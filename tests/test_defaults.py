@@ -7,7 +7,6 @@ import pytest
 from charlstm import defaults
 from charlstm.config import ModelConfig
 from charlstm.defaults import (
-    MAX_EPOCHS,
     PRESETS,
     Preset,
     advice,
@@ -56,8 +55,8 @@ def test_a_chosen_budget_replaces_the_default_one(budget: dict[str, float]) -> N
 
 
 def test_a_preset_that_is_not_there_is_named_beside_those_that_are() -> None:
-    with pytest.raises(UsageError, match="'huge'; choose one of tiny, small, medium, large"):
-        default_settings(1_000, 100, preset="huge")
+    with pytest.raises(UsageError, match="'giant'; choose one of tiny, small, medium, large, huge"):
+        default_settings(1_000, 100, preset="giant")
 
 
 def test_a_choice_out_of_its_range_is_refused() -> None:
@@ -69,10 +68,8 @@ def test_a_choice_out_of_its_range_is_refused() -> None:
 
 def test_presets_grow_with_their_names() -> None:
     sizes = [preset.hidden_size for preset in PRESETS.values()]
-    budgets = [preset.characters for preset in PRESETS.values()]
-    assert list(PRESETS) == ["tiny", "small", "medium", "large"]
+    assert list(PRESETS) == ["tiny", "small", "medium", "large", "huge"]
     assert sizes == sorted(sizes)
-    assert budgets == sorted(budgets)
 
 
 @pytest.mark.parametrize(
@@ -81,13 +78,30 @@ def test_presets_grow_with_their_names() -> None:
         (20, "tiny"),
         (19_999, "tiny"),
         (20_000, "small"),
-        (99_999, "small"),
-        (100_000, "medium"),
-        (10**9, "medium"),
+        (399_999, "small"),
+        (400_000, "large"),
+        (10**9, "large"),
     ],
 )
 def test_the_preset_suits_the_size_of_the_text(characters: int, preset: str) -> None:
     assert default_preset(characters) == preset
+
+
+@pytest.mark.parametrize(
+    ("characters", "minutes", "preset"),
+    [
+        (1_000, 60.0, "tiny"),
+        (100_000, 60.0, "small"),
+        (10**6, 0.9, "small"),
+        (10**6, 1.0, "medium"),
+        (10**6, 4.9, "medium"),
+        (10**6, 5.0, "large"),
+    ],
+)
+def test_a_short_time_asks_for_a_small_model(characters: int, minutes: float, preset: str) -> None:
+    assert default_preset(characters, minutes) == preset
+    chosen, _ = default_settings(characters, 100, train={"minutes": minutes})
+    assert chosen.hidden_size == PRESETS[preset].hidden_size
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
@@ -97,9 +111,10 @@ def test_the_budget_reads_the_presets_number_of_characters(preset: Preset) -> No
 
 
 @pytest.mark.parametrize(
-    ("characters", "epochs"), [(0, MAX_EPOCHS), (20, MAX_EPOCHS), (10**6, 6.0), (10**12, 1.0)]
+    ("characters", "epochs"),
+    [(0, 40.0), (20, 40.0), (10**6, 6.0), (15 * 10**6, 1.0), (10**8, 0.2), (10**12, 2e-05)],
 )
-def test_a_text_is_read_at_least_once_and_at_most_forty_times(
+def test_a_text_is_read_at_most_forty_times_and_twenty_million_characters(
     characters: int, epochs: float
 ) -> None:
     assert default_epochs(PRESETS["medium"], characters) == epochs

@@ -93,9 +93,9 @@ def train(
         str | None,
         _option(
             "--preset",
-            help="tiny, small, medium or large; chosen by the text's size.",
+            help="tiny, small, medium, large or huge; chosen by the text and the minutes.",
             panel=MODEL,
-            autocompletion=one_of("tiny", "small", "medium", "large"),
+            autocompletion=one_of("tiny", "small", "medium", "large", "huge"),
         ),
     ] = None,
     cell: Annotated[

@@ -148,7 +148,7 @@ def test_wrong_usage_is_one_line(arguments: list[str], capsys: pytest.CaptureFix
         (["runs", "show", "te"], {"tea"}),
         (["runs", "prune", "tea", ""], {"tales", "tea"}),
         (["train", "--init-from", ""], {"tales", "tea"}),
-        (["train", "--preset", ""], {"tiny", "small", "medium", "large"}),
+        (["train", "--preset", ""], {"tiny", "small", "medium", "large", "huge"}),
         (["train", "--cell", "ls"], {"lstm"}),
         (["train", "--precision", "b"], {"bfloat16"}),
         (["inspect", "--gate", ""], {"input", "forget", "output"}),

@@ -297,7 +297,7 @@ def test_number_out_of_range_is_refused_in_one_line_and_makes_nothing(
 @pytest.mark.parametrize(
     ("option", "value", "remedy"),
     [
-        ("--preset", "huge", "medium"),
+        ("--preset", "giant", "medium"),
         ("--cell", "transformer", "lstm"),
         ("--encoding", "klingon", "utf-8"),
         ("--precision", "float8", "bfloat16"),
