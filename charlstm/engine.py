@@ -5,7 +5,7 @@ T steps, V vocabulary, E embedding, H hidden, L layers, S states of a cell, G ga
 All arrays are float32 unless the engine is made with another dtype.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,10 @@ from charlstm.config import ModelConfig
 from charlstm.spec import CELLS, CellSpec, layer_prefix
 
 Array = NDArray[Any]
-CellStep = Callable[[CellSpec, Array, Array], tuple[Array, Array]]
+Weights = Mapping[str, Array]
+CellStep = Callable[[CellSpec, Array, Array, Weights], tuple[Array, Array]]
+"""The cell's spec, z (B, R), the state before (S, B, H) and the layer's arrays by their names in
+the spec, to the new state (S, B, H) and the gates (G, B, H) in the order of ``spec.gates``."""
 
 
 def sigmoid(z: Array) -> Array:
@@ -26,19 +29,14 @@ def sigmoid(z: Array) -> Array:
     return result
 
 
-def lstm_step(spec: CellSpec, z: Array, state: Array) -> tuple[Array, Array]:
+def lstm_step(spec: CellSpec, z: Array, state: Array, _: Weights) -> tuple[Array, Array]:
     """One step of the LSTM (Gers, Schmidhuber & Cummins 2000).
 
         i, f, o = sigma(z_input), sigma(z_forget), sigma(z_output);  g = tanh(z_candidate)
         c = f * c_prev + i * g;  h = o * tanh(c)
 
-    Args:
-        spec: names the order of the blocks in ``z``.
-        z: pre-activations (B, 4H).
-        state: (2, B, H), h and c of the step before.
-
-    Returns:
-        The new state (2, B, H), and the gates (3, B, H) in the order of ``spec.gates``.
+    Shapes as in ``CellStep``. Written for speed: nearly every line works in arrays that are there
+    already.
     """
     batch, rows = z.shape
     size = rows // 4
@@ -73,7 +71,101 @@ def _half_gates(spec: CellSpec, dtype: np.dtype[Any]) -> Array:
     return _HALVES[key]
 
 
-STEPS: dict[str, CellStep] = {"lstm": lstm_step}
+def lstm_1997_step(spec: CellSpec, z: Array, state: Array, _: Weights) -> tuple[Array, Array]:
+    """One step of the LSTM without a forget gate (Hochreiter & Schmidhuber 1997).
+
+        i, o = sigma(z_input), sigma(z_output);  g = tanh(z_candidate)
+        c = c_prev + i * g;  h = o * tanh(c)
+
+    Shapes as in ``CellStep``. The paper squashes g to [-2, 2]; tanh stands in for it here.
+    """
+    parts = _by_block(spec, z)
+    i, o = sigmoid(parts["input"]), sigmoid(parts["output"])
+    c = state[1] + i * np.tanh(parts["candidate"])
+    return np.array([o * np.tanh(c), c]), _in_order(spec, {"input": i, "output": o})
+
+
+def coupled_step(spec: CellSpec, z: Array, state: Array, _: Weights) -> tuple[Array, Array]:
+    """One step of the LSTM whose input gate is what the forget gate leaves (Greff et al. 2017).
+
+        f, o = sigma(z_forget), sigma(z_output);  i = 1 - f;  g = tanh(z_candidate)
+        c = f * c_prev + i * g;  h = o * tanh(c)
+
+    Shapes as in ``CellStep``.
+    """
+    parts = _by_block(spec, z)
+    f, o = sigmoid(parts["forget"]), sigmoid(parts["output"])
+    i = 1 - f
+    c = f * state[1] + i * np.tanh(parts["candidate"])
+    gates = _in_order(spec, {"input": i, "forget": f, "output": o})
+    return np.array([o * np.tanh(c), c]), gates
+
+
+def peephole_step(spec: CellSpec, z: Array, state: Array, weights: Weights) -> tuple[Array, Array]:
+    """One step of the LSTM whose gates see the cell (Gers & Schmidhuber 2000).
+
+        i, f = sigma(z_input + p_input * c_prev), sigma(z_forget + p_forget * c_prev)
+        c = f * c_prev + i * tanh(z_candidate)
+        o = sigma(z_output + p_output * c);  h = o * tanh(c)
+
+    Shapes as in ``CellStep``; p are the blocks of ``weight_peephole`` (3H,).
+    """
+    parts, c_prev = _by_block(spec, z), state[1]
+    names = spec.extras["weight_peephole"]
+    peepholes = dict(zip(names, np.split(weights["weight_peephole"], len(names)), strict=True))
+    i = sigmoid(parts["input"] + peepholes["input"] * c_prev)
+    f = sigmoid(parts["forget"] + peepholes["forget"] * c_prev)
+    c = f * c_prev + i * np.tanh(parts["candidate"])
+    o = sigmoid(parts["output"] + peepholes["output"] * c)
+    gates = _in_order(spec, {"input": i, "forget": f, "output": o})
+    return np.array([o * np.tanh(c), c]), gates
+
+
+def gru_step(spec: CellSpec, z: Array, state: Array, weights: Weights) -> tuple[Array, Array]:
+    """One step of the gated recurrent unit (Cho et al. 2014), in torch's convention.
+
+        r, u = sigma(z_reset), sigma(z_update)
+        n = tanh(weight_input_n x + bias_n + r * (weight_hidden_n h_prev + bias_hidden))
+        h = u * h_prev + (1 - u) * n
+
+    Shapes as in ``CellStep``. ``z`` has the whole hidden part in its candidate; the share 1 - r
+    of it is taken away again, at the price of one product more.
+    """
+    parts, h_prev = _by_block(spec, z), state[0]
+    r, u = sigmoid(parts["reset"]), sigmoid(parts["update"])
+    rows = spec.block("candidate", h_prev.shape[1])
+    hidden = _rows_times(h_prev, weights["weight_hidden"][rows])
+    n = np.tanh(parts["candidate"] - (1 - r) * hidden + r * weights["bias_hidden"])
+    h = u * h_prev + (1 - u) * n
+    return h[None], _in_order(spec, {"update": u, "reset": r})
+
+
+def rnn_step(_spec: CellSpec, z: Array, _state: Array, _: Weights) -> tuple[Array, Array]:
+    """One step of the simple recurrent network (Elman 1990): h = tanh(z).
+
+    Shapes as in ``CellStep``; there are no gates.
+    """
+    h = np.tanh(z)
+    return h[None], np.empty((0, *h.shape), dtype=z.dtype)
+
+
+def _by_block(spec: CellSpec, z: Array) -> dict[str, Array]:
+    """z (B, R) as its blocks (B, H)."""
+    return dict(zip(spec.blocks, np.split(z, len(spec.blocks), axis=1), strict=True))
+
+
+def _in_order(spec: CellSpec, gates: dict[str, Array]) -> Array:
+    return np.array([gates[name] for name in spec.gates])
+
+
+STEPS: dict[str, CellStep] = {
+    "lstm": lstm_step,
+    "lstm-1997": lstm_1997_step,
+    "coupled": coupled_step,
+    "peephole": peephole_step,
+    "gru": gru_step,
+    "rnn": rnn_step,
+}
 
 
 @dataclass(frozen=True)
@@ -103,6 +195,14 @@ class Engine:
             arrays["embedding"] @ arrays[first + "weight_input"].T + arrays[first + "bias"]
         )
         names = [layer_prefix(layer) for layer in range(config.layers)]
+        self._weights = [
+            {
+                name.removeprefix(prefix): array
+                for name, array in arrays.items()
+                if name.startswith(prefix)
+            }
+            for prefix in names
+        ]
         self._hidden = [np.ascontiguousarray(arrays[n + "weight_hidden"]) for n in names]
         # Above the first layer one product serves input and hidden state: [W_input, W_hidden].
         self._joined = [
@@ -140,7 +240,7 @@ class Engine:
                 joined = np.concatenate([new[layer - 1, 0], state[layer, 0]], axis=1)
                 z = _rows_times(joined, self._joined[layer - 1])
                 z += self._biases[layer]
-            new[layer], layer_gates = self._step(self.spec, z, state[layer])
+            new[layer], layer_gates = self._step(self.spec, z, state[layer], self._weights[layer])
             gates.append(layer_gates)
         return new, gates
 

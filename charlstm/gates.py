@@ -1,7 +1,8 @@
 """What a model's gates do at each character of a text: traces in, report out.
 
 A gate unit is left-saturated (shut) at a step when its activation is below 0.1, right-saturated
-(open) when it is above 0.9 (Karpathy, Johnson & Fei-Fei 2015, section 4.1).
+(open) when it is above 0.9 (Karpathy, Johnson & Fei-Fei 2015, section 4.1). A cell without gates
+is reported by h, from -1 to 1, as a gate named ``hidden``: saturated below -0.9 and above 0.9.
 """
 
 import math
@@ -17,7 +18,7 @@ from charlstm.engine import Array, Engine, chunks
 from charlstm.errors import CharlstmError
 from charlstm.events import GateSaturation
 from charlstm.sampling import read, surprise_bits
-from charlstm.spec import LEFT_SATURATED, RIGHT_SATURATED
+from charlstm.spec import CELLS, HIDDEN, LEFT_SATURATED, RIGHT_SATURATED, CellSpec
 from charlstm.vocab import Ids
 
 TRACE_CHUNK = 512
@@ -26,7 +27,7 @@ TRACE_CHUNK = 512
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Below ``left`` a gate counts as shut, above ``right`` as open."""
+    """Below ``left`` a gate counts as shut, above ``right`` as open; h beyond +-``right``."""
 
     left: float = LEFT_SATURATED
     right: float = RIGHT_SATURATED
@@ -45,6 +46,7 @@ class GateReport:
 
     cell: str
     gates: tuple[str, ...]
+    """As ``CellSpec.reported``."""
     thresholds: Thresholds
     symbols: tuple[str, ...]
     """(T,) the characters read."""
@@ -63,7 +65,10 @@ class GateReport:
     unit_mean: NDArray[np.float64]
     """(L, G, H) mean activation over the text."""
     time_constant: NDArray[np.float64] | None
-    """(L, H) tau = -1 / mean(ln forget), in characters: after tau steps 1/e of c is left."""
+    """(L, H) tau = -1 / mean(ln m), m being the cell's memory gate, in characters.
+
+    After tau steps 1/e of the state is left. None for a cell without such a gate.
+    """
     surprise_bits: NDArray[np.float64]
     """(T,) -log2 p of each character given those before it; NaN where nothing came before."""
 
@@ -76,6 +81,11 @@ class GateReport:
     def hidden_size(self) -> int:
         """H."""
         return int(self.unit_left.shape[2])
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Below the first a unit is left-saturated, above the second right-saturated."""
+        return _limits(CELLS[self.cell], self.thresholds)
 
     def summary(self) -> tuple[GateSaturation, ...]:
         """Saturation of each layer's gates over the whole text."""
@@ -139,6 +149,15 @@ def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+def _limits(spec: CellSpec, thresholds: Thresholds) -> tuple[float, float]:
+    return (thresholds.left if spec.gates else -thresholds.right), thresholds.right
+
+
+def label(gate: str) -> str:
+    """The name of ``gate`` in a sentence."""
+    return "hidden state" if gate == HIDDEN else f"{gate} gate"
+
+
 def measure_gates(
     engine: Engine,
     ids: Ids,
@@ -153,23 +172,22 @@ def measure_gates(
     With ``unit``, the shares and means of a position are those of this one unit of each layer.
 
     Raises:
-        CharlstmError: there is nothing to read, or the cell has no gates.
+        CharlstmError: there is nothing to read.
     """
     spec = engine.spec
     if not len(ids):
         raise CharlstmError("there is no text to inspect", "give at least one character")
-    if not spec.gates:
-        raise CharlstmError(f"the cell {spec.name} has no gates", "inspect another model")
     steps, layers, size = len(ids), engine.config.layers, engine.config.hidden_size
     if unit is not None:
         check_number("--unit", unit, 0, size - 1)
+    low, high = _limits(spec, thresholds)
     per_step = {
-        name: np.empty((steps, layers, len(spec.gates))) for name in ("mean", "left", "right")
+        name: np.empty((steps, layers, len(spec.reported))) for name in ("mean", "left", "right")
     }
     per_unit = {
-        name: np.zeros((layers, len(spec.gates), size)) for name in ("mean", "left", "right")
+        name: np.zeros((layers, len(spec.reported), size)) for name in ("mean", "left", "right")
     }
-    log_forget = np.zeros((layers, size))
+    log_kept = np.zeros((layers, size))
     bits = np.full(steps, np.nan)
     state = engine.initial_state()
     logits: Array | None = None
@@ -180,14 +198,15 @@ def measure_gates(
     for chunk in chunks(ids, TRACE_CHUNK):
         places = slice(done, done + len(chunk))
         trace, chunk_logits, state = engine.trace(chunk, state)
-        shut, open_ = trace.gates < thresholds.left, trace.gates > thresholds.right
-        for name, values in (("mean", trace.gates), ("left", shut), ("right", open_)):
+        activations = trace.gates if spec.gates else trace.states[:, :, :1]
+        shut, open_ = activations < low, activations > high
+        for name, values in (("mean", activations), ("left", shut), ("right", open_)):
             counted = values if unit is None else values[..., unit : unit + 1]
             per_step[name][places] = counted.mean(axis=-1, dtype=np.float64)
             per_unit[name] += values.sum(axis=0, dtype=np.float64)
-        if "forget" in spec.gates:
-            forget = trace.gates[:, :, spec.gates.index("forget")].astype(np.float64)
-            log_forget += np.log(np.maximum(forget, np.finfo(np.float32).tiny)).sum(axis=0)
+        if spec.memory is not None:
+            kept = trace.gates[:, :, spec.gates.index(spec.memory)].astype(np.float64)
+            log_kept += np.log(np.maximum(kept, np.finfo(np.float32).tiny)).sum(axis=0)
         if logits is not None:
             bits[done] = surprise_bits(logits, chunk[:1])[0]
         bits[done + 1 : done + len(chunk)] = surprise_bits(chunk_logits[:-1], chunk[1:])
@@ -195,10 +214,10 @@ def measure_gates(
         done += len(chunk)
         progress(done)
     with np.errstate(divide="ignore"):
-        time_constant = -steps / np.minimum(log_forget, -0.0)
+        time_constant = -steps / np.minimum(log_kept, -0.0)
     return GateReport(
         cell=spec.name,
-        gates=spec.gates,
+        gates=spec.reported,
         thresholds=thresholds,
         symbols=symbols,
         warmup=len(warmup),
@@ -208,7 +227,7 @@ def measure_gates(
         unit_left=per_unit["left"] / steps,
         unit_right=per_unit["right"] / steps,
         unit_mean=per_unit["mean"] / steps,
-        time_constant=time_constant if "forget" in spec.gates else None,
+        time_constant=None if spec.memory is None else time_constant,
         surprise_bits=bits,
     )
 
@@ -218,24 +237,31 @@ def findings(
 ) -> list[str]:
     """What the numbers say, a sentence each; of all layers and gates, or of those given."""
     sentences: list[str] = []
+    spec = CELLS[report.cell]
+    low, high = "shut", "open"
+    if not spec.gates:
+        low, high = (f"{'below' if end < 0 else 'above'} {end:g}" for end in report.limits)
     shown = report.gates if gates is None else gates
     for layer in range(report.layers) if layers is None else layers:
         for gate in shown:
             g = report.gates.index(gate)
             left, right = report.unit_left[layer, g], report.unit_right[layer, g]
             always_open, always_shut = int((right > 0.9).sum()), int((left > 0.9).sum())
-            balance = f"{_percent(left.mean())} of the time shut and {_percent(right.mean())} open"
+            balance = (
+                f"{_percent(left.mean())} of the time {low} and {_percent(right.mean())} {high}"
+            )
             extremes = (
-                f"{_units(always_open)} open and {_units(always_shut)} shut at more than nine "
+                f"{_units(always_open)} {high} and {_units(always_shut)} {low} at more than nine "
                 "characters in ten"
             )
-            sentences.append(f"Layer {layer + 1}, {gate} gate: {balance}; {extremes}.")
-        if report.time_constant is not None and "forget" in shown:
+            sentences.append(f"Layer {layer + 1}, {label(gate)}: {balance}; {extremes}.")
+        if report.time_constant is not None and spec.memory in shown:
             tau = np.sort(report.time_constant[layer])
+            median, longest = _characters(float(np.median(tau))), _characters(float(tau[-1]))
             sentences.append(
-                f"Layer {layer + 1}, memory: half of the units keep c for less than "
-                f"{_characters(float(np.median(tau)))} (time constant of the forget gate), the "
-                f"longest for {_characters(float(tau[-1]))}."
+                f"Layer {layer + 1}, memory: half of the units keep {spec.states[-1]} for less "
+                f"than {median} (time constant of the {spec.memory} gate), the longest for "
+                f"{longest}."
             )
     return sentences
 

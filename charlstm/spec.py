@@ -6,15 +6,19 @@ checkpoint and the inspector all read it here.
 Notation: x_t the input (E or H numbers), h_{t-1} and c_{t-1} the state, sigma the logistic
 sigmoid, * elementwise. Every gate g has a block of H rows in three packed arrays,
 ``weight_input`` (G*H, I), ``weight_hidden`` (G*H, H) and ``bias`` (G*H), and its
-pre-activation is z_g = weight_input_g x_t + weight_hidden_g h_{t-1} + bias_g.
+pre-activation is z_g = weight_input_g x_t + weight_hidden_g h_{t-1} + bias_g. What a cell has
+beside these three is in ``CellSpec.extras``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 LEFT_SATURATED = 0.1
 """A gate unit below this is left-saturated, shut (Karpathy, Johnson & Fei-Fei 2015)."""
 RIGHT_SATURATED = 0.9
 """A gate unit above this is right-saturated, open (Karpathy, Johnson & Fei-Fei 2015)."""
+HIDDEN = "hidden"
+"""In reports, the name of h where a cell has no gates."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,20 @@ class CellSpec:
     blocks: tuple[str, ...]
     """The row blocks of the packed weights, in order; gates and candidates alike."""
     gates: tuple[str, ...]
-    """The blocks that are gates, that is sigmoid-activated, in the order they are shown."""
+    """What is sigmoid-activated, in the order it is shown; not each needs rows of its own."""
     states: tuple[str, ...]
     """The arrays of H numbers carried from one step to the next; ``h`` is the output."""
     equations: tuple[str, ...]
     paper: str
+    extras: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Arrays beside the three packed ones: the blocks of H numbers in each, by its name."""
+    memory: str | None = None
+    """The gate that says how much of the last state is kept from one step to the next."""
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """What a report on saturation has: the gates, or h where there are none."""
+        return self.gates or (HIDDEN,)
 
     def block(self, name: str, hidden_size: int) -> slice:
         """The rows of block ``name`` in the packed arrays."""
@@ -43,6 +56,7 @@ class CellSpec:
             "weight_input": (rows, input_size),
             "weight_hidden": (rows, hidden_size),
             "bias": (rows,),
+            **{name: (len(blocks) * hidden_size,) for name, blocks in self.extras.items()},
         }
 
 
@@ -64,6 +78,79 @@ CELLS = {
             ),
             paper="Gers, Schmidhuber & Cummins 2000, Learning to Forget; after Hochreiter & "
             "Schmidhuber 1997, Long Short-Term Memory",
+            memory="forget",
+        ),
+        CellSpec(
+            name="lstm-1997",
+            blocks=("input", "candidate", "output"),
+            gates=("input", "output"),
+            states=("h", "c"),
+            equations=(
+                "i = sigma(z_input)",
+                "g = tanh(z_candidate)",
+                "c = c_prev + i * g",
+                "o = sigma(z_output)",
+                "h = o * tanh(c)",
+            ),
+            paper="Hochreiter & Schmidhuber 1997, Long Short-Term Memory; there with g in [-2, 2] "
+            "and a truncated gradient",
+        ),
+        CellSpec(
+            name="coupled",
+            blocks=("forget", "candidate", "output"),
+            gates=("input", "forget", "output"),
+            states=("h", "c"),
+            equations=(
+                "f = sigma(z_forget)",
+                "i = 1 - f",
+                "g = tanh(z_candidate)",
+                "c = f * c_prev + i * g",
+                "o = sigma(z_output)",
+                "h = o * tanh(c)",
+            ),
+            paper="Greff et al. 2017, LSTM: A Search Space Odyssey (there CIFG)",
+            memory="forget",
+        ),
+        CellSpec(
+            name="peephole",
+            blocks=("input", "forget", "candidate", "output"),
+            gates=("input", "forget", "output"),
+            states=("h", "c"),
+            equations=(
+                "i = sigma(z_input + p_input * c_prev)",
+                "f = sigma(z_forget + p_forget * c_prev)",
+                "g = tanh(z_candidate)",
+                "c = f * c_prev + i * g",
+                "o = sigma(z_output + p_output * c)",
+                "h = o * tanh(c)",
+            ),
+            paper="Gers & Schmidhuber 2000, Recurrent Nets that Time and Count",
+            extras={"weight_peephole": ("input", "forget", "output")},
+            memory="forget",
+        ),
+        CellSpec(
+            name="gru",
+            blocks=("reset", "update", "candidate"),
+            gates=("update", "reset"),
+            states=("h",),
+            equations=(
+                "r = sigma(z_reset)",
+                "u = sigma(z_update)",
+                "n = tanh(weight_input_n x + bias_n + r * (weight_hidden_n h_prev + bias_hidden))",
+                "h = u * h_prev + (1 - u) * n",
+            ),
+            paper="Cho et al. 2014, Learning Phrase Representations using RNN Encoder-Decoder; "
+            "r after the product, as in torch",
+            extras={"bias_hidden": ("candidate",)},
+            memory="update",
+        ),
+        CellSpec(
+            name="rnn",
+            blocks=("candidate",),
+            gates=(),
+            states=("h",),
+            equations=("h = tanh(z_candidate)",),
+            paper="Elman 1990, Finding Structure in Time",
         ),
     )
 }
@@ -79,8 +166,8 @@ def parameter_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Names and shapes of every array of a model, in the order they are stored.
 
-    ``embedding`` (V, E); per layer ``layers.N.weight_input``, ``.weight_hidden``, ``.bias``;
-    ``output_weight`` (V, H) and ``output_bias`` (V). All are float32.
+    ``embedding`` (V, E); per layer ``layers.N.weight_input``, ``.weight_hidden``, ``.bias`` and
+    the cell's extras; ``output_weight`` (V, H) and ``output_bias`` (V). All are float32.
     """
     shapes: dict[str, tuple[int, ...]] = {"embedding": (vocab_size, embedding_size)}
     for layer in range(layers):

@@ -57,8 +57,10 @@ def make_corpus(tmp_path: Path) -> Callable[..., Corpus]:
     return make
 
 
-def model_config(vocab_size: int, hidden: int = 24, layers: int = 1) -> ModelConfig:
-    return ModelConfig("lstm", vocab_size, 8, hidden, layers)
+def model_config(
+    vocab_size: int, hidden: int = 24, layers: int = 1, cell: str = "lstm"
+) -> ModelConfig:
+    return ModelConfig(cell, vocab_size, 8, hidden, layers)
 
 
 def train_config(**changes: object) -> TrainConfig:

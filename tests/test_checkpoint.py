@@ -36,6 +36,7 @@ from charlstm.checkpoint import (
 )
 from charlstm.config import ModelConfig
 from charlstm.errors import CharlstmError
+from charlstm.spec import CELLS
 from charlstm.vocab import BYTE_SYMBOLS, Vocabulary
 
 FILES = (MANIFEST, MODEL_JSON, MODEL_TENSORS, TRAIN_JSON, TRAIN_TENSORS)
@@ -338,6 +339,27 @@ def test_arrays_that_do_not_fit_the_settings_are_refused(
     forge(saved, MODEL_TENSORS, save(change(weights)))
     with pytest.raises(CharlstmError, match=f"{MODEL_TENSORS} is damaged: its arrays do not fit"):
         read_model(saved)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cells_arrays_come_back_and_none_may_be_missing_or_cut(
+    tmp_path: Path, cell: str
+) -> None:
+    plain = model_file()
+    config = replace(plain.config, cell=cell)
+    model = replace(plain, config=config, weights=random_weights(config))
+    saved = write_checkpoint(tmp_path, model, STATE)
+    assert_same(read_model(saved), model)
+    for name in CELLS[cell].layer_shapes(1, 1):
+        name = f"layers.1.{name}"
+        # What is cut from one array goes to another, so that the file's size gives nothing away.
+        array = model.weights[name]
+        cut = {**model.weights, name: array[:-1], "one_more": array[-1:].copy()}
+        renamed = {n.replace(name, "other"): a for n, a in model.weights.items()}
+        for weights in (cut, renamed):
+            forge(saved, MODEL_TENSORS, save(weights))
+            with pytest.raises(CharlstmError, match="its arrays do not fit"):
+                read_model(saved)
 
 
 def test_settings_larger_than_the_weights_are_refused_before_reading_them(saved: Path) -> None:

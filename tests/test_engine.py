@@ -9,6 +9,7 @@ from reference import read_text
 
 from charlstm.config import ModelConfig
 from charlstm.engine import Engine, chunks, log_softmax, sigmoid
+from charlstm.spec import CELLS, layer_prefix
 
 VOCAB_SIZE = 11
 IDS = np.random.default_rng(1).integers(0, VOCAB_SIZE, 40)
@@ -26,8 +27,13 @@ class Subject:
 
 
 @pytest.fixture(params=[1, 3], ids=["1 layer", "3 layers"])
-def subject(request: pytest.FixtureRequest) -> Subject:
-    config = model_config(VOCAB_SIZE, hidden=7, layers=request.param)
+def layers(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture(params=CELLS)
+def subject(request: pytest.FixtureRequest, layers: int) -> Subject:
+    config = model_config(VOCAB_SIZE, hidden=7, layers=layers, cell=request.param)
     return Subject(config, random_weights(config))
 
 
@@ -36,12 +42,10 @@ def test_engine_agrees_with_the_reference(
     subject: Subject, dtype: DTypeLike, tolerance: float
 ) -> None:
     engine = subject.engine(dtype)
-    expected = read_text(subject.weights, IDS)
+    expected = read_text(subject.weights, IDS, subject.config.cell)
     trace, logits, state = engine.trace(IDS, engine.initial_state())
-    h, c = (trace.states[:, :, engine.spec.states.index(name)] for name in ("h", "c"))
     assert_allclose(trace.gates, expected.gates, rtol=0, atol=tolerance)
-    assert_allclose(h, expected.h, rtol=0, atol=tolerance)
-    assert_allclose(c, expected.c, rtol=0, atol=tolerance)
+    assert_allclose(trace.states, expected.states, rtol=0, atol=tolerance)
     assert_allclose(logits, expected.logits, rtol=0, atol=tolerance)
     assert_array_equal(state[:, :, 0], trace.states[-1])
     assert {logits.dtype, state.dtype, trace.gates.dtype} == {np.dtype(dtype)}
@@ -107,9 +111,70 @@ def test_large_pre_activations_saturate_and_do_not_overflow(subject: Subject) ->
     large = {name: array * np.float32(1e5) for name, array in subject.weights.items()}
     engine = Engine(subject.config, large)
     trace, logits, _ = engine.trace(IDS, engine.initial_state())
-    assert (trace.gates.min(), trace.gates.max()) == (0, 1)
+    saturating = trace.gates if engine.spec.gates else np.abs(trace.states)
+    assert saturating.max() == 1
+    assert not engine.spec.gates or saturating.min() == 0
     assert np.isfinite(logits).all()
     assert np.isfinite(log_softmax(logits)).all()
+
+
+# -- what makes each cell that cell ------------------------------------------------------------
+
+
+def of_cell(cell: str, layers: int) -> Subject:
+    config = model_config(VOCAB_SIZE, hidden=7, layers=layers, cell=cell)
+    return Subject(config, random_weights(config))
+
+
+def test_input_and_forget_gate_of_coupled_sum_to_one(layers: int) -> None:
+    engine = of_cell("coupled", layers).engine()
+    trace, _, _ = engine.trace(IDS, engine.initial_state())
+    i, f = (trace.gates[:, :, engine.spec.gates.index(gate)] for gate in ("input", "forget"))
+    assert_allclose(i + f, 1, rtol=0, atol=1e-15)
+    assert f.std() > 0.1
+
+
+def test_lstm_1997_keeps_c_for_a_hundred_steps_with_its_input_gate_shut(layers: int) -> None:
+    subject = of_cell("lstm-1997", layers)
+    for layer in range(layers):
+        prefix, rows = layer_prefix(layer), CELLS["lstm-1997"].block("input", 7)
+        subject.weights[prefix + "weight_input"][rows] = 0
+        subject.weights[prefix + "weight_hidden"][rows] = 0
+        subject.weights[prefix + "bias"][rows] = -30
+    engine = subject.engine(np.float32)
+    state = np.random.default_rng(2).normal(0, 1, engine.initial_state().shape).astype(np.float32)
+    ids = np.random.default_rng(3).integers(0, VOCAB_SIZE, 100)
+    trace, _, _ = engine.trace(ids, state)
+    c = trace.states[:, :, engine.spec.states.index("c")]
+    assert_allclose(c, np.broadcast_to(state[:, 1, 0], c.shape), rtol=0, atol=1e-7)
+
+
+def test_zero_peepholes_make_peephole_an_lstm(layers: int) -> None:
+    subject = of_cell("peephole", layers)
+    for layer in range(layers):
+        subject.weights[layer_prefix(layer) + "weight_peephole"][:] = 0
+    engine = subject.engine()
+    plain = Engine(model_config(VOCAB_SIZE, 7, layers), subject.weights, np.float64)
+    trace, logits, _ = engine.trace(IDS, engine.initial_state())
+    expected, expected_logits, _ = plain.trace(IDS, plain.initial_state())
+    assert_allclose(trace.gates, expected.gates, rtol=0, atol=1e-13)
+    assert_allclose(trace.states, expected.states, rtol=0, atol=1e-13)
+    assert_allclose(logits, expected_logits, rtol=0, atol=1e-13)
+
+
+def test_an_open_update_gate_of_gru_keeps_h_whatever_is_read() -> None:
+    subject = of_cell("gru", 1)
+    subject.weights["layers.0.bias"][CELLS["gru"].block("update", 7)] = 100
+    engine = subject.engine()
+    state = np.full_like(engine.initial_state(), 0.3)
+    assert_allclose(engine.read(IDS, state)[1], state, rtol=0, atol=1e-12)
+
+
+def test_specs_name_only_what_their_cells_have() -> None:
+    for spec in CELLS.values():
+        assert spec.memory is None or spec.memory in spec.gates
+        assert all(set(blocks) <= set(spec.blocks) for blocks in spec.extras.values())
+        assert spec.states[0] == "h"
 
 
 def test_sigmoid_is_exact_at_any_float() -> None:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from conftest import model_config, random_weights
 from numpy.testing import assert_allclose, assert_array_equal
-from reference import read_text
+from reference import Reading, read_text
 
 from charlstm import gates
 from charlstm.engine import Engine
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.gates import GateReport, Thresholds, findings, longest_memory, measure_gates
-from charlstm.spec import layer_prefix
+from charlstm.spec import CELLS, layer_prefix
 
 SYMBOLS = "abcdefghi"
 CONFIG = model_config(len(SYMBOLS), hidden=5, layers=2)
@@ -135,6 +135,48 @@ def test_unit_narrows_positions_to_that_unit(engine: Engine, expected: np.ndarra
 def test_unit_that_a_layer_does_not_have_is_refused(engine: Engine, unit: int) -> None:
     with pytest.raises(UsageError):
         measure(engine, unit=unit)
+
+
+# -- the other cells ---------------------------------------------------------------------------
+
+
+def of_cell(cell: str) -> tuple[GateReport, Reading]:
+    """The report on a random model, and what the reference read."""
+    config = dataclasses.replace(CONFIG, cell=cell)
+    weights = random_weights(config, scale=1.5)
+    return measure(Engine(config, weights, np.float64)), read_text(weights, IDS, cell)
+
+
+def test_cell_without_gates_is_reported_by_its_hidden_state() -> None:
+    report, read = of_cell("rnn")
+    h = read.states
+    assert report.gates == ("hidden",)
+    assert report.limits == (-0.9, 0.9)
+    assert_allclose(report.mean, h.mean(axis=-1), rtol=0, atol=1e-12)
+    assert_allclose(report.left, (h < -0.9).mean(axis=-1), rtol=0, atol=1e-12)
+    assert_allclose(report.right, (h > 0.9).mean(axis=-1), rtol=0, atol=1e-12)
+    assert_allclose(report.unit_left, (h < -0.9).mean(axis=0), rtol=0, atol=1e-12)
+    assert 0 < report.unit_left.mean() < 1
+    sentence = findings(report)[0]
+    assert sentence.startswith("Layer 1, hidden state: ")
+    assert "of the time below -0.9 and" in sentence
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_memory_is_that_of_the_gate_that_keeps_the_state(cell: str) -> None:
+    report, read = of_cell(cell)
+    gate = CELLS[cell].memory
+    expected = {"lstm-1997": None, "rnn": None, "gru": "update"}.get(cell, "forget")
+    assert gate == expected
+    told = [sentence for sentence in findings(report) if "memory" in sentence]
+    assert len(told) == (0 if gate is None else 2)
+    if gate is None:
+        assert report.time_constant is None
+        return
+    kept = read.gates[:, :, CELLS[cell].gates.index(gate)]
+    assert report.time_constant is not None
+    assert_allclose(report.time_constant, -1 / np.log(kept).mean(axis=0), rtol=1e-10)
+    assert f"time constant of the {gate} gate" in told[0]
 
 
 # -- time constants ----------------------------------------------------------------------------

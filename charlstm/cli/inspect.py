@@ -8,11 +8,12 @@ import typer
 
 from charlstm.cli.options import Checkpoint, Json, Unknown, example, note, one_of
 from charlstm.errors import UsageError
+from charlstm.spec import CELLS
 
 if TYPE_CHECKING:
     from charlstm.model import Model
 
-
+GATES = tuple(dict.fromkeys(gate for cell in CELLS.values() for gate in cell.reported))
 EXAMPLES = example(
     "charlstm inspect",
     'charlstm inspect "To be, or not to be"',
@@ -37,8 +38,8 @@ def inspect(
     gate: Annotated[
         str | None,
         typer.Option(
-            help="Show only this gate: input, forget or output.",
-            autocompletion=one_of("input", "forget", "output"),
+            help=f"Show only this gate of those that the cell has: {', '.join(GATES)}.",
+            autocompletion=one_of(*GATES),
         ),
     ] = None,
     unit: Annotated[
@@ -98,10 +99,8 @@ def inspect(
 
 
 def _check(model: "Model", layer: int | None, gate: str | None, unit: int | None) -> None:
-    from charlstm.spec import CELLS
-
     config = model.file.config
-    gates = CELLS[config.cell].gates
+    gates = CELLS[config.cell].reported
     if layer is not None and not 1 <= layer <= config.layers:
         raise UsageError(
             f"--layer is {layer}, and the model has {config.layers}",

@@ -8,11 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from charlstm.gates import GateReport, findings, longest_memory
+from charlstm.gates import GateReport, findings, label, longest_memory
 from charlstm.show.bars import saturation_bar
 from charlstm.show.charts import Series, chart
 from charlstm.show.console import OPEN, SHUT
 from charlstm.show.text import symbol
+from charlstm.spec import HIDDEN
 
 LAYER_COLORS = ("blue", "dark_orange", "green", "magenta")
 FEW = 50
@@ -40,9 +41,10 @@ def print_report(
         rest = len(report.symbols) - len(listed)
         console.print(Text(f"… {rest:,} more characters; --rows 0 lists them all", style="dim"))
     console.print()
+    low, high = _ends(report)
     console.print(Text("Figure 3 of Karpathy, Johnson & Fei-Fei (2015): a dot per unit", "bold"))
     console.print(
-        Text("across: share of characters at which it is open; up: at which it is shut", "dim")
+        Text(f"across: share of characters at which it is {high}; up: at which it is {low}", "dim")
     )
     if len(report.symbols) < FEW:
         few = f"over only {len(report.symbols)} characters a dot can stand in few places"
@@ -62,22 +64,30 @@ def print_report(
         console.print(Text(sentence))
 
 
+def _ends(report: GateReport) -> tuple[str, str]:
+    """What left- and right-saturated are called."""
+    return ("low", "high") if report.gates == (HIDDEN,) else ("shut", "open")
+
+
 def _tau(tau: float) -> str:
     return "∞" if math.isinf(tau) else f"{tau:,.0f}"
 
 
 def _heading(report: GateReport) -> Iterator[Text]:
     steps = len(report.symbols)
+    subject = "Hidden state" if report.gates == (HIDDEN,) else "Gates"
     yield Text(
-        f"Gates of {report.cell} {report.layers}×{report.hidden_size} over {steps:,} characters"
+        f"{subject} of {report.cell} "
+        f"{report.layers}×{report.hidden_size} over {steps:,} characters"
         + (f", after {report.warmup:,} of warm-up" if report.warmup else ", from zero state"),
         style="bold",
     )
-    limits = report.thresholds
+    left, right = report.limits
+    low, high = _ends(report)
     legend = Text("share of a layer's units: ")
-    legend.append(f"█ shut, below {limits.left:g}", style=SHUT)
+    legend.append(f"█ {low}, below {left:g}", style=SHUT)
     legend.append("  · between  ", style="dim")
-    legend.append(f"▒ open, above {limits.right:g}", style=OPEN)
+    legend.append(f"▒ {high}, above {right:g}", style=OPEN)
     yield legend
 
 
@@ -91,11 +101,12 @@ def _characters(
     room = (console.width - left_part) // len(gates) - 2
     numbers = room - NUMBERS >= 6
     bar_width = max(1, room - NUMBERS if numbers else room)
+    low, high = _ends(report)
     yield Text()
     header = Text(f"{'':>{place_width}}   {'bits':>5} ", style="dim")
     for gate in gates:
-        label = f"{gate} gate" if room >= len(gate) + 5 else gate[: room or 1]
-        cell = f"{label:<{bar_width}}" + (" shut open" if numbers else "")
+        name = label(gate) if room >= len(label(gate)) else gate[: room or 1]
+        cell = f"{name:<{bar_width}}" + (f"{low:>5}{high:>5}" if numbers else "")
         header.append(f" {cell} ")
     yield Text(f"Layer {layer + 1}", style="bold")
     yield header
@@ -139,7 +150,7 @@ def figure_3(console: Console, report: GateReport, gates: tuple[str, ...]) -> Ta
             )
             for layer in range(report.layers)
         ]
-        panel = Text(f"{gate} gate\n", style="dim")
+        panel = Text(f"{label(gate)}\n", style="dim")
         panel.append_text(
             chart(
                 series,

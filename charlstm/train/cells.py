@@ -1,56 +1,163 @@
 """The recurrent layers in torch, on its fused kernels; proven equal to ``charlstm.engine``."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
-from charlstm.spec import CELLS
+from charlstm.spec import CELLS, CellSpec
+from charlstm.train.peephole import peephole_recurrence
+
+FORGET_NOTHING = 30.0
+"""As a pre-activation: sigma(30) is 1.0 in float32."""
 
 
-class LSTMLayer(nn.Module):
-    """One layer of the cell ``lstm``; the equations are in ``charlstm.spec``.
+class CellLayer(nn.Module):
+    """One layer of a cell; a subclass gives the cell's name and ``forward``.
 
-    Its parameters have the names, shapes and block order of the spec, which is torch's own
-    (i, f, g, o), but one bias instead of torch's two.
+    The parameters have the names, shapes and block order of the spec; the equations are there and
+    in ``charlstm.engine``. Shapes: T steps, B streams, I inputs, H hidden, S states.
     """
 
-    no_second_bias: Tensor
+    cell: ClassVar[str]
+    weight_input: Tensor
+    weight_hidden: Tensor
+    bias: Tensor
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
-        shapes = CELLS["lstm"].layer_shapes(input_size, hidden_size)
-        self.weight_input = nn.Parameter(torch.empty(shapes["weight_input"]))
-        self.weight_hidden = nn.Parameter(torch.empty(shapes["weight_hidden"]))
-        self.bias = nn.Parameter(torch.empty(shapes["bias"]))
-        self.register_buffer("no_second_bias", torch.zeros(shapes["bias"]), persistent=False)
+        self.spec: CellSpec = CELLS[self.cell]
+        self.hidden_size = hidden_size
+        for name, shape in self.spec.layer_shapes(input_size, hidden_size).items():
+            self.register_parameter(name, nn.Parameter(torch.empty(shape)))
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Orthogonal hidden blocks, uniform inputs, forget bias 1 (Jozefowicz et al. 2015)."""
-        spec = CELLS["lstm"]
-        hidden_size = self.weight_hidden.shape[1]
+        """Orthogonal hidden blocks, uniform inputs, forget bias 1 (Jozefowicz et al. 2015).
+
+        All else is zero: peepholes too, so that ``peephole`` starts as ``lstm`` does.
+        """
         bound = self.weight_input.shape[1] ** -0.5
         nn.init.uniform_(self.weight_input, -bound, bound, generator=generator)
-        for block in spec.blocks:
-            rows = self.weight_hidden.data[spec.block(block, hidden_size)]
+        for block in self.spec.blocks:
+            rows = self.weight_hidden.data[self.spec.block(block, self.hidden_size)]
             nn.init.orthogonal_(rows, generator=generator)
         nn.init.zeros_(self.bias)
-        nn.init.ones_(self.bias.data[spec.block("forget", hidden_size)])
+        if "forget" in self.spec.blocks:
+            nn.init.ones_(self.bias.data[self.spec.block("forget", self.hidden_size)])
+        for name in self.spec.extras:
+            nn.init.zeros_(self.get_parameter(name))
 
     def forward(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """T steps at once.
 
         Args:
             inputs: (T, B, I).
-            state: (2, B, H), h and c before the first step.
+            state: (S, B, H), before the first step, in the order of ``spec.states``.
 
         Returns:
-            h of every step (T, B, H), and the state after the last (2, B, H).
+            h of every step (T, B, H), and the state after the last (S, B, H).
         """
-        h, c = state[0:1], state[1:2]
-        weights = [self.weight_input, self.weight_hidden, self.bias, self.no_second_bias]
+        raise NotImplementedError
+
+
+class LSTMLayer(CellLayer):
+    """The LSTM (Gers, Schmidhuber & Cummins 2000)."""
+
+    cell = "lstm"
+
+    def forward(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        weight_input, weight_hidden, bias = self.packed()
+        weights = [weight_input, weight_hidden, bias, torch.zeros_like(bias)]
         outputs, h, c = torch.lstm(
-            inputs, (h, c), weights, True, 1, 0.0, self.training, False, False
+            inputs, (state[0:1], state[1:2]), weights, True, 1, 0.0, self.training, False, False
         )
         return outputs, torch.cat([h, c])
 
+    def packed(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Input weights, hidden weights and bias in torch's order i, f, g, o: here the spec's."""
+        return self.weight_input, self.weight_hidden, self.bias
 
-CELL_LAYERS: dict[str, type[LSTMLayer]] = {"lstm": LSTMLayer}
+
+class LSTM1997Layer(LSTMLayer):
+    """c = c_prev + i * g (Hochreiter & Schmidhuber 1997), with the whole gradient.
+
+    It runs on the LSTM's kernel: a forget gate without weights and with a large bias is always 1.
+    """
+
+    cell = "lstm-1997"
+
+    def packed(self) -> tuple[Tensor, Tensor, Tensor]:  # noqa: D102
+        def with_forget(rows: Tensor, value: float) -> Tensor:
+            i, g, o = rows.chunk(3)
+            return torch.cat([i, torch.full_like(i, value), g, o])
+
+        return (
+            with_forget(self.weight_input, 0.0),
+            with_forget(self.weight_hidden, 0.0),
+            with_forget(self.bias, FORGET_NOTHING),
+        )
+
+
+class CoupledLayer(LSTMLayer):
+    """c = f * c_prev + (1 - f) * g (Greff et al. 2017).
+
+    It runs on the LSTM's kernel: 1 - sigma(z) is sigma(-z), so the input gate's rows are the
+    negated ones of the forget gate.
+    """
+
+    cell = "coupled"
+
+    def packed(self) -> tuple[Tensor, Tensor, Tensor]:  # noqa: D102
+        def with_input(rows: Tensor) -> Tensor:
+            f, g, o = rows.chunk(3)
+            return torch.cat([-f, f, g, o])
+
+        return (
+            with_input(self.weight_input),
+            with_input(self.weight_hidden),
+            with_input(self.bias),
+        )
+
+
+class PeepholeLayer(CellLayer):
+    """The gates see c as well (Gers & Schmidhuber 2000); torch has no kernel for it."""
+
+    cell = "peephole"
+    weight_peephole: Tensor
+
+    def forward(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        projected = nn.functional.linear(inputs, self.weight_input, self.bias)  # (T, B, 4H)
+        outputs, c = peephole_recurrence(
+            projected, self.weight_hidden, self.weight_peephole, state[0], state[1]
+        )
+        return outputs, torch.stack([outputs[-1].to(c.dtype), c])
+
+
+class GRULayer(CellLayer):
+    """The gated recurrent unit (Cho et al. 2014) in torch's convention and block order."""
+
+    cell = "gru"
+    bias_hidden: Tensor
+
+    def forward(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        gates = self.bias.new_zeros(2 * self.hidden_size)
+        second_bias = torch.cat([gates, self.bias_hidden])
+        weights = [self.weight_input, self.weight_hidden, self.bias, second_bias]
+        return torch.gru(inputs, state, weights, True, 1, 0.0, self.training, False, False)
+
+
+class RNNLayer(CellLayer):
+    """h = tanh(z) (Elman 1990)."""
+
+    cell = "rnn"
+
+    def forward(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        second_bias = torch.zeros_like(self.bias)
+        weights = [self.weight_input, self.weight_hidden, self.bias, second_bias]
+        return torch.rnn_tanh(inputs, state, weights, True, 1, 0.0, self.training, False, False)
+
+
+CELL_LAYERS: dict[str, type[CellLayer]] = {
+    layer.cell: layer
+    for layer in (LSTMLayer, LSTM1997Layer, CoupledLayer, PeepholeLayer, GRULayer, RNNLayer)
+}

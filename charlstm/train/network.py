@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from charlstm.config import ModelConfig
 from charlstm.spec import CELLS
-from charlstm.train.cells import CELL_LAYERS, LSTMLayer
+from charlstm.train.cells import CELL_LAYERS, CellLayer
 
 
 class LanguageModel(nn.Module):
@@ -32,7 +32,7 @@ class LanguageModel(nn.Module):
         """Draw the weights of an untrained model."""
         nn.init.normal_(self.embedding, generator=generator)
         for layer in self.layers:
-            assert isinstance(layer, LSTMLayer)
+            assert isinstance(layer, CellLayer)
             layer.initialise(generator)
         bound = self.config.hidden_size**-0.5
         nn.init.uniform_(self.output_weight, -bound, bound, generator=generator)

@@ -57,6 +57,22 @@ def places(report: dict[str, Any], share: str) -> np.ndarray:
     return np.array([[[la[g][share] for g in GATES] for la in c["layers"]] for c in characters])
 
 
+def test_model_without_gates_is_shown_by_its_hidden_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vocab = Vocabulary("\nNED: Itwasy.")
+    config = model_config(len(vocab), cell="rnn")
+    model = ModelFile(config, vocab, random_weights(config), "NED: I", {"step": 1, "run": "r"})
+    path = write_checkpoint(tmp_path, model, TrainState({}, {}))
+    assert run(["inspect", "-c", str(path), "--gate", "hidden", "It was"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("Hidden state of rnn 1×24")
+    assert "█ low, below -0.9" in shown
+    assert "▒ high, above 0.9" in shown
+    assert "Layer 1, hidden state: " in shown
+    assert not re.search(r"\b(gate|shut|open)\b", shown)
+
+
 # -- json --------------------------------------------------------------------------------------
 
 

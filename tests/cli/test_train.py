@@ -22,6 +22,7 @@ from charlstm.corpus import CACHE_VARIABLE
 from charlstm.errors import CharlstmError
 from charlstm.events import Event, RunFinished
 from charlstm.metrics import read_lines
+from charlstm.spec import CELLS
 from charlstm.texts import bundled_corpus
 
 SIZE = ["--hidden", "16", "--embed", "8"]
@@ -345,12 +346,34 @@ def test_place_that_cannot_be_written_is_named(
 # -- resume ------------------------------------------------------------------------------------
 
 
-def test_interrupted_run_goes_on_to_the_weights_of_an_undisturbed_one(
-    stop_after: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_samples_inspects_and_scores(
+    cell: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train("tales.txt", "--name", "whole", steps=12) == 0
+    assert train("tales.txt", "--cell", cell, "--layers", "2") == 0
+    capsys.readouterr()
+    assert run(["sample", "--length", "40", "--seed", "1"]) == 0
+    assert len(capsys.readouterr().out) >= 40
+    assert run(["inspect", "NED: It was", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["cell"] == cell
+    for character in report["characters"]:
+        assert [tuple(layer) for layer in character["layers"]] == [CELLS[cell].reported] * 2
+    assert (report["time_constant"] is None) == (CELLS[cell].memory is None)
+    assert run(["inspect", "NED: It was"]) == 0
+    shown = capsys.readouterr().out
+    assert all(gate in shown for gate in CELLS[cell].reported)
+    assert run(["score", "tales.txt", "--json"]) == 0
+    assert 0 < json.loads(capsys.readouterr().out)["bits_per_char"] < 8
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_interrupted_run_goes_on_to_the_weights_of_an_undisturbed_one(
+    cell: str, stop_after: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("tales.txt", "--cell", cell, "--name", "whole", steps=12) == 0
     stop_after(5)
-    assert train("tales.txt", steps=12) == 130
+    assert train("tales.txt", "--cell", cell, steps=12) == 130
     told = capsys.readouterr().err
     assert "go on with: charlstm train --resume -c checkpoints/tales\n" in told
     assert run(["train", "--resume", "-c", str(TALES)]) == 0

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,14 +9,15 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 from charlstm.config import ModelConfig
+from charlstm.engine import STEPS as STEPS_OF_THE_ENGINE
 from charlstm.engine import Engine
 from charlstm.spec import CELLS
-from charlstm.train.cells import LSTMLayer
+from charlstm.train.cells import CELL_LAYERS, CellLayer
 from charlstm.train.network import LanguageModel, load_arrays, to_arrays
+from charlstm.train.peephole import peephole_recurrence
 
 VOCAB_SIZE, STREAMS, STEPS = 11, 3, 30
 IDS = torch.from_numpy(np.random.default_rng(5).integers(0, VOCAB_SIZE, (STEPS, STREAMS)))
-SPEC = CELLS["lstm"]
 
 
 def make(config: ModelConfig, seed: int = 0) -> LanguageModel:
@@ -25,12 +27,17 @@ def make(config: ModelConfig, seed: int = 0) -> LanguageModel:
 
 
 @pytest.fixture(params=[1, 3], ids=["1 layer", "3 layers"])
-def model(request: pytest.FixtureRequest) -> LanguageModel:
-    return make(model_config(VOCAB_SIZE, hidden=7, layers=request.param))
+def layers(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture(params=CELLS)
+def model(request: pytest.FixtureRequest, layers: int) -> LanguageModel:
+    return make(model_config(VOCAB_SIZE, hidden=7, layers=layers, cell=request.param))
 
 
 def random_state(model: LanguageModel, streams: int = STREAMS) -> Tensor:
-    """(L, 2, B, H), as it might be in the middle of a text."""
+    """(L, S, B, H), as it might be in the middle of a text."""
     generator = torch.Generator().manual_seed(6)
     return torch.empty_like(model.initial_state(streams)).uniform_(-0.8, 0.8, generator=generator)
 
@@ -55,8 +62,23 @@ def test_logits_and_states_agree_with_the_engine(model: LanguageModel) -> None:
         assert_allclose(state[:, :, b : b + 1], read_state, rtol=0, atol=1e-5)
 
 
+def test_every_cell_is_there_in_torch_and_in_numpy() -> None:
+    assert CELLS.keys() == CELL_LAYERS.keys() == STEPS_OF_THE_ENGINE.keys()
+
+
 @torch.no_grad()
-def test_every_h_c_and_gate_agrees_with_the_engine(model: LanguageModel) -> None:
+def test_states_of_every_step_agree_with_the_engine(model: LanguageModel) -> None:
+    engine = Engine(model.config, dict(to_arrays(model)))
+    trace, _, _ = engine.trace(IDS[:, 0].numpy(), engine.initial_state())
+    state = model.initial_state(1)
+    for t in range(STEPS):
+        _, state = model(IDS[t : t + 1, :1], state)
+        assert_allclose(state[:, :, 0], trace.states[t], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_every_h_c_and_gate_of_the_lstm_agrees_with_the_engine(layers: int) -> None:
+    model, spec = make(model_config(VOCAB_SIZE, hidden=7, layers=layers)), CELLS["lstm"]
     engine = Engine(model.config, dict(to_arrays(model)))
     ids = IDS[:, :1]
     trace, _, _ = engine.trace(ids[:, 0].numpy(), engine.initial_state())
@@ -68,27 +90,37 @@ def test_every_h_c_and_gate_agrees_with_the_engine(model: LanguageModel) -> None
         assert_allclose(state[:, :, 0], trace.states[t], rtol=0, atol=1e-5)
         for index, layer in enumerate(model.layers):
             z = x @ layer.weight_input.T + before[index, 0] @ layer.weight_hidden.T + layer.bias
-            rows = [SPEC.block(gate, model.config.hidden_size) for gate in SPEC.gates]
+            rows = [spec.block(gate, model.config.hidden_size) for gate in spec.gates]
             gates = torch.stack([z[0, 0, block].sigmoid() for block in rows])
             assert_allclose(gates, trace.gates[t, index], rtol=0, atol=1e-5)
             x = state[index, :1]
 
 
 @torch.no_grad()
-def test_torchs_own_lstm_with_copied_weights_agrees(model: LanguageModel) -> None:
+@pytest.mark.parametrize(
+    ("cell", "make_other"), [("lstm", nn.LSTM), ("gru", nn.GRU), ("rnn", nn.RNN)]
+)
+def test_torchs_own_module_with_copied_weights_agrees(
+    cell: str, make_other: Callable[..., nn.Module], layers: int
+) -> None:
+    model = make(model_config(VOCAB_SIZE, hidden=7, layers=layers, cell=cell))
     config = model.config
-    other = nn.LSTM(config.embedding_size, config.hidden_size, config.layers)
+    other = make_other(config.embedding_size, config.hidden_size, config.layers)
     for index, layer in enumerate(model.layers):
         getattr(other, f"weight_ih_l{index}").copy_(layer.weight_input)
         getattr(other, f"weight_hh_l{index}").copy_(layer.weight_hidden)
         getattr(other, f"bias_ih_l{index}").copy_(layer.bias)
-        getattr(other, f"bias_hh_l{index}").zero_()
+        second_bias = getattr(other, f"bias_hh_l{index}").zero_()
+        if cell == "gru":
+            second_bias[-config.hidden_size :] = layer.bias_hidden
     start = random_state(model)
-    outputs, (h, c) = other(model.embedding[IDS], (start[:, 0], start[:, 1]))
+    states = start.unbind(1)
+    outputs, after = other(model.embedding[IDS], states if len(states) > 1 else states[0])
     logits, state = model(IDS, start)
     expected = outputs @ model.output_weight.T + model.output_bias
+    expected_state = torch.stack(after if isinstance(after, tuple) else [after], dim=1)
     assert_allclose(logits, expected, rtol=0, atol=1e-5)
-    assert_allclose(state, torch.stack([h, c], dim=1), rtol=0, atol=1e-5)
+    assert_allclose(state, expected_state, rtol=0, atol=1e-5)
 
 
 # -- state and streams -------------------------------------------------------------------------
@@ -147,8 +179,9 @@ def finite_differences(parameter: Tensor, loss: Callable[[], float], width: floa
     return gradient
 
 
-def test_gradient_of_the_loss_equals_finite_differences() -> None:
-    config = ModelConfig("lstm", vocab_size=5, embedding_size=3, hidden_size=3, layers=2)
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradient_of_the_loss_equals_finite_differences(cell: str) -> None:
+    config = ModelConfig(cell, vocab_size=5, embedding_size=3, hidden_size=3, layers=2)
     model, single = make(config).double(), make(config)
     ids = IDS[:7, :2] % 5
     masks = model.dropout_masks(2, 0.3, torch.Generator().manual_seed(8))
@@ -168,6 +201,71 @@ def test_gradient_of_the_loss_equals_finite_differences() -> None:
             assert expected.any(), name
             assert_allclose(parameter.grad, expected, rtol=0, atol=1e-8, err_msg=name)
             assert_allclose(other.grad, expected, rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_gradient_of_the_peephole_recurrence_equals_finite_differences() -> None:
+    generator = torch.Generator().manual_seed(13)
+    shapes = [(5, 2, 12), (12, 3), (9,), (2, 3), (2, 3)]  # T, B, H = 5, 2, 3
+    given = [
+        torch.empty(shape, dtype=torch.float64).normal_(generator=generator).requires_grad_()
+        for shape in shapes
+    ]
+    assert torch.autograd.gradcheck(peephole_recurrence, given)
+
+
+def test_zero_peepholes_make_peephole_an_lstm(layers: int) -> None:
+    config = model_config(VOCAB_SIZE, hidden=7, layers=layers)
+    plain, peephole = make(config), LanguageModel(replace(config, cell="peephole"))
+    arrays = dict(random_weights(peephole.config))
+    arrays |= {name: np.zeros_like(a) for name, a in arrays.items() if "peephole" in name}
+    load_arrays(peephole, {**arrays, **random_weights(config)})
+    states = [random_state(plain).requires_grad_() for _ in range(2)]
+    for model, state in zip((plain, peephole), states, strict=True):
+        nats(model, IDS, state).backward()
+    with torch.no_grad():
+        for ours, theirs in zip(peephole(IDS, states[1]), plain(IDS, states[0]), strict=True):
+            assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+    assert_allclose(states[1].grad, states[0].grad, rtol=0, atol=1e-6)
+    for name, parameter in plain.named_parameters():
+        other = peephole.get_parameter(name)
+        assert_allclose(other.grad, parameter.grad, rtol=0, atol=1e-6, err_msg=name)
+
+
+@torch.no_grad()
+def test_loss_in_bfloat16_is_nearly_that_in_float32(model: LanguageModel) -> None:
+    state = random_state(model)
+    full = nats(model, IDS, state)
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        reduced = nats(model, IDS, state)
+    assert reduced.item() == pytest.approx(full.item(), rel=0.01)
+
+
+def test_every_parameter_has_a_float32_gradient_in_bfloat16(model: LanguageModel) -> None:
+    state = random_state(model)
+    nats(model, IDS, state).backward()
+    full = {name: parameter.grad for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        logits, _ = model(IDS[:-1], state)
+    nn.functional.cross_entropy(logits.float().flatten(0, 1), IDS[1:].flatten()).backward()
+    for name, parameter in model.named_parameters():
+        reduced, expected = parameter.grad, full[name]
+        assert reduced is not None
+        assert expected is not None
+        assert reduced.dtype == torch.float32
+        assert (reduced - expected).norm() < 0.1 * expected.norm(), name
+
+
+def test_layers_make_everything_on_the_device_of_what_they_are_given() -> None:
+    for cell, make_layer in CELL_LAYERS.items():
+        layer = make_layer(5, 7).to("meta")
+        inputs = torch.empty(4, 3, 5, device="meta", requires_grad=True)
+        state = torch.empty(len(CELLS[cell].states), 3, 7, device="meta", requires_grad=True)
+        outputs, after = layer(inputs, state)
+        (outputs.sum() + after.sum()).backward()
+        assert (outputs.shape, after.shape) == ((4, 3, 7), state.shape)
+        assert inputs.grad is not None
+        assert state.grad is not None
 
 
 # -- dropout -----------------------------------------------------------------------------------
@@ -233,23 +331,24 @@ def test_nothing_is_dropped_in_eval_or_at_a_share_of_zero(model: LanguageModel) 
 # -- initial weights ---------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def layer() -> LSTMLayer:
-    layer = LSTMLayer(10, 16)
+@pytest.fixture(params=CELLS)
+def layer(request: pytest.FixtureRequest) -> CellLayer:
+    layer = CELL_LAYERS[request.param](10, 16)
     layer.initialise(torch.Generator().manual_seed(12))
     return layer
 
 
-def test_only_the_forget_gate_starts_with_a_bias(layer: LSTMLayer) -> None:
-    biases = {block: layer.bias[SPEC.block(block, 16)] for block in SPEC.blocks}
-    assert (biases.pop("forget") == 1).all()
-    assert not any(bias.any() for bias in biases.values())
+def test_only_the_forget_gate_starts_with_a_bias(layer: CellLayer) -> None:
+    biases = {block: layer.bias[layer.spec.block(block, 16)] for block in layer.spec.blocks}
+    assert ("forget" in biases) == (layer.cell in ("lstm", "coupled", "peephole"))
+    assert all((bias == (block == "forget")).all() for block, bias in biases.items())
+    assert not any(layer.get_parameter(name).any() for name in layer.spec.extras)
 
 
-@pytest.mark.parametrize("block", SPEC.blocks)
-def test_each_hidden_block_starts_orthogonal(layer: LSTMLayer, block: str) -> None:
-    rows = layer.weight_hidden.detach()[SPEC.block(block, 16)]
-    assert_allclose(rows @ rows.T, np.eye(16), rtol=0, atol=1e-5)
+def test_each_hidden_block_starts_orthogonal(layer: CellLayer) -> None:
+    for block in layer.spec.blocks:
+        rows = layer.weight_hidden.detach()[layer.spec.block(block, 16)]
+        assert_allclose(rows @ rows.T, np.eye(16), rtol=0, atol=1e-5)
 
 
 def test_initial_weights_follow_the_generator() -> None:
@@ -263,8 +362,9 @@ def test_initial_weights_follow_the_generator() -> None:
     assert not np.array_equal(drawn["embedding"], differing["embedding"])
 
 
-def test_arrays_are_those_of_the_spec_and_copies() -> None:
-    config = model_config(VOCAB_SIZE, layers=2)
+@pytest.mark.parametrize("cell", CELLS)
+def test_arrays_are_those_of_the_spec_and_copies(cell: str) -> None:
+    config = model_config(VOCAB_SIZE, layers=2, cell=cell)
     model, weights = make(config), random_weights(config)
     arrays = to_arrays(model)
     assert {name: array.shape for name, array in arrays.items()} == config.shapes()
