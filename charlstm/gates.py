@@ -200,7 +200,8 @@ def measure_gates(
         trace, chunk_logits, state = engine.trace(chunk, state)
         activations = trace.gates if spec.gates else trace.states[:, :, :1]
         shut, open_ = activations < low, activations > high
-        for name, values in (("mean", activations), ("left", shut), ("right", open_)):
+        sizes = activations if spec.gates else np.abs(activations)
+        for name, values in (("mean", sizes), ("left", shut), ("right", open_)):
             counted = values if unit is None else values[..., unit : unit + 1]
             per_step[name][places] = counted.mean(axis=-1, dtype=np.float64)
             per_unit[name] += values.sum(axis=0, dtype=np.float64)

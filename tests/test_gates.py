@@ -152,7 +152,7 @@ def test_cell_without_gates_is_reported_by_its_hidden_state() -> None:
     h = read.states
     assert report.gates == ("hidden",)
     assert report.limits == (-0.9, 0.9)
-    assert_allclose(report.mean, h.mean(axis=-1), rtol=0, atol=1e-12)
+    assert_allclose(report.mean, abs(h).mean(axis=-1), rtol=0, atol=1e-12)
     assert_allclose(report.left, (h < -0.9).mean(axis=-1), rtol=0, atol=1e-12)
     assert_allclose(report.right, (h > 0.9).mean(axis=-1), rtol=0, atol=1e-12)
     assert_allclose(report.unit_left, (h < -0.9).mean(axis=0), rtol=0, atol=1e-12)
