@@ -55,7 +55,7 @@ def demo() -> None:
     activate = (
         f"{BINARIES.name}\\activate" if os.name == "nt" else f". .venv/{BINARIES.name}/activate"
     )
-    print(f"\ncharlstm is in .venv; to use it yourself: {activate}, then charlstm --help")
+    print(f"\ncharlstm is in .venv. To use it yourself: {activate}")
 
 
 def check() -> None:
