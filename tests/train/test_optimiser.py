@@ -176,9 +176,13 @@ def test_the_rest_steps_as_torchs_own_adam() -> None:
 
 
 def test_matrices_step_as_torchs_own_muon(monkeypatch: pytest.MonkeyPatch) -> None:
-    quintic = (3.4445, -4.7750, 2.0315)  # torch's polynomial, the same in each of five steps
-    monkeypatch.setattr(optimiser_module, "POLAR_EXPRESS", (quintic,) * 5)
-    monkeypatch.setattr(optimiser_module, "SAFETY", 1.0)
+    # With the same way of making singular values even, the rest of the step is what is compared.
+    def exactly(matrix: Tensor, *_: object) -> Tensor:
+        u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
+        return u @ vh
+
+    monkeypatch.setattr(optimiser_module, "orthogonalise", exactly)
+    monkeypatch.setattr("torch.optim._muon._zeropower_via_newtonschulz", exactly)
     model, other = make_model(), make_model()
     config = train_config(weight_decay=0.1)
     optimiser = Optimiser(model, config)
@@ -193,12 +197,9 @@ def test_matrices_step_as_torchs_own_muon(monkeypatch: pytest.MonkeyPatch) -> No
             two.grad = one.grad.clone()
         optimiser.step(share=1)
         muon.step()
-    # Torch's iterates in bfloat16, so each entry of its four steps is right to a hundredth.
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2 and name.startswith("layers."):
-            difference = parameter - other.get_parameter(name)
-            moved = parameter - make_model().get_parameter(name)
-            assert difference.norm() < 0.02 * moved.norm(), name
+            assert_allclose(parameter.detach(), other.get_parameter(name).detach(), atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(24, 6), (6, 24), (8, 8), (5, 1)])
@@ -208,7 +209,7 @@ def test_orthogonalised_matrix_keeps_its_directions_and_evens_their_sizes(
     matrix = torch.empty(shape).normal_(generator=torch.Generator().manual_seed(3))
     u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
     found = u.T @ orthogonalise(matrix, torch.float32) @ vh.T
-    expected = s / s.norm() / 1.01
+    expected = s / (s**8).sum() ** (1 / 8) / 1.02
     for a, b, c in POLAR_EXPRESS:
         expected = a * expected + b * expected**3 + c * expected**5
     assert_allclose(found, torch.diag(expected), rtol=0, atol=1e-4)
@@ -218,22 +219,31 @@ def test_orthogonalising_nothing_gives_nothing() -> None:
     assert not orthogonalise(torch.zeros(8, 4), torch.float32).any()
 
 
+@pytest.mark.parametrize("size", [1e-20, 1e15])
+def test_size_of_a_gradient_does_not_matter(size: float) -> None:
+    matrix = torch.empty(12, 5).normal_(generator=torch.Generator().manual_seed(3))
+    found = orthogonalise(size * matrix, torch.float32)
+    assert_allclose(found, orthogonalise(matrix, torch.float32), atol=1e-4)
+
+
 def test_gradients_of_low_rank_stay_bounded_in_bfloat16() -> None:
     # Early gradients are so: a few directions, and rounding. An iteration that is not stable in
     # bfloat16 makes these directions' sizes explode.
     generator = torch.Generator().manual_seed(1)
-    few = torch.randn(256, 3, generator=generator) @ torch.randn(3, 64, generator=generator)
-    matrix = few + 1e-4 * torch.randn(256, 64, generator=generator)
-    sizes = torch.linalg.svdvals(orthogonalise(matrix, torch.bfloat16))
-    assert sizes.max() < 1.9
-    assert sizes[2] > 0.1
+    for rank in (1, 3):
+        wide = torch.randn(rank, 64, generator=generator)
+        few = torch.randn(256, rank, generator=generator) @ wide
+        matrix = few + 1e-4 * torch.randn(256, 64, generator=generator)
+        sizes = torch.linalg.svdvals(orthogonalise(matrix, torch.bfloat16))
+        assert sizes.max() < 1.8
+        assert sizes[rank - 1] > 0.25
 
 
 def test_sizes_of_very_different_directions_are_brought_near_1() -> None:
     generator = torch.Generator().manual_seed(1)
     u, _ = torch.linalg.qr(torch.randn(64, 32, generator=generator))
     v, _ = torch.linalg.qr(torch.randn(32, 32, generator=generator))
-    sizes = torch.logspace(0, -2.5, 32)
+    sizes = torch.logspace(0, -1.9, 32)
     matrix = u @ torch.diag(sizes / sizes.norm()) @ v.T
     found = torch.linalg.svdvals(orthogonalise(matrix, torch.float32))
-    assert 0.1 < found.min() < found.max() < 1.9
+    assert 0.29 < found.min() < found.max() < 1.71
