@@ -1,19 +1,15 @@
 """``charlstm train``."""
 
 import json
-import os
-import select
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charlstm.cli.options import Json, example, note, one_of, run_names
+from charlstm.cli.watch import watch
+from charlstm.defaults import PRESETS
 from charlstm.errors import CharlstmError, ExitCode, UsageError
 from charlstm.spec import CELLS
 
@@ -93,9 +89,9 @@ def train(
         str | None,
         _option(
             "--preset",
-            help="tiny, small, medium, large or huge; chosen by the text and the minutes.",
+            help=f"{', '.join(PRESETS)}; left out, the text's size and the minutes choose.",
             panel=MODEL,
-            autocompletion=one_of("tiny", "small", "medium", "large", "huge"),
+            autocompletion=one_of(*PRESETS),
         ),
     ] = None,
     cell: Annotated[
@@ -232,7 +228,7 @@ def train(
                 )
             corpus = _open_corpus(text, reading, quiet)
             trainer = _begin(stack, corpus, model, {**budget, **learning}, start, quiet)
-        finished = _watch(trainer, plain=plain, quiet=quiet)
+        finished = watch(trainer, plain=plain, quiet=quiet)
     return _conclude(finished, as_json=as_json, quiet=quiet)
 
 
@@ -356,99 +352,6 @@ def _resume(
         )
     metrics.cut_metrics(path / runs.METRICS_FILE, trainer.progress.step)
     return trainer
-
-
-# -- the loop ----------------------------------------------------------------------------------
-
-
-def _watch(trainer: "Trainer", *, plain: bool, quiet: bool) -> "RunFinished":
-    """Run the trainer, and hand each event to the log and to what is shown."""
-    from charlstm import runs
-    from charlstm.events import RunFinished, StepDone
-    from charlstm.metrics import MetricsLog
-    from charlstm.show.console import can_animate, stderr_console
-    from charlstm.show.plain import PlainLog
-
-    console = stderr_console()
-    finished: RunFinished | None = None
-    with ExitStack() as stack:
-        log = MetricsLog(trainer.path / runs.METRICS_FILE)
-        stack.callback(log.close)
-        stack.enter_context(_stop_signals(trainer))
-        if quiet:
-            for event in trainer.run():
-                log.write(event)
-                finished = event if isinstance(event, RunFinished) else finished
-        elif plain or not can_animate(console):
-            lines = PlainLog(sys.stderr)
-            for event in trainer.run():
-                log.write(event)
-                _try(lines.write, event)
-                finished = event if isinstance(event, RunFinished) else finished
-        else:
-            from charlstm.growing import GrowingSample
-            from charlstm.metrics import read_lines
-            from charlstm.show.live import LivePanel, replay
-
-            sample = GrowingSample(trainer.model_file, trainer.run_file.train.seed)
-            panel = stack.enter_context(LivePanel(console, lambda: (sample.text, sample.step)))
-            replay(panel.view, read_lines(trainer.path / runs.METRICS_FILE))
-            for event in trainer.run():
-                log.write(event)
-                if isinstance(event, StepDone):
-                    sample.grow(event.step)
-                if isinstance(event, RunFinished):
-                    finished = event
-                    sample.finish(event.step)
-                _try(panel.show, event)
-    assert finished is not None
-    return finished
-
-
-def _try(write: Any, event: Any) -> None:
-    """Show an event; a terminal that went away must not end the training."""
-    try:
-        write(event)
-    except (OSError, ValueError):
-        pass
-
-
-@contextmanager
-def _stop_signals(trainer: "Trainer") -> Iterator[None]:
-    """The first Ctrl-C, SIGTERM or SIGHUP finishes the step and saves; a second one exits."""
-    asked = 0
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked += 1
-        trainer.request_stop()
-        if asked > 1:
-            _leave(f"stopped at once; go on with: charlstm train --resume -c {trainer.path}")
-
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _leave(message: str) -> NoReturn:
-    """Exit at once, even if the terminal takes nothing more: unwinding would wait for it.
-
-    What a save left half-written is removed by the next one.
-    """
-    from charlstm.show.text import printable
-
-    try:
-        if os.name == "nt" or select.select([], [2], [], 0)[1]:
-            show_cursor = "\x1b[?25h" if os.isatty(2) else ""
-            os.write(2, f"{show_cursor}\n{printable(message, keep='')}\n".encode())
-    except OSError:
-        pass
-    os._exit(ExitCode.INTERRUPTED)
 
 
 # -- after the loop ----------------------------------------------------------------------------
