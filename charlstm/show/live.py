@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import IO, Self, cast
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -21,6 +21,7 @@ from charlstm.events import (
     SaveFailed,
     StepDone,
 )
+from charlstm.show.background import BackgroundWriter
 from charlstm.show.bars import saturation_bar
 from charlstm.show.charts import Series, chart, round_ticks
 from charlstm.show.console import OPEN, SHUT, TRAIN, VAL
@@ -32,6 +33,8 @@ NUMBERS_WIDTH = 30
 CHART_SECONDS = 1.0
 RESULT_LINES = 5
 """The last state leaves room for what is printed after it, and for the shell's prompt."""
+LAST_WORDS_SECONDS = 1.0
+"""So long the terminal may take for the last state."""
 BITS_PER_NAT = 1.4426950408889634
 
 
@@ -156,6 +159,7 @@ class LivePanel:
         self._chart: tuple[object, Text] | None = None
         self._clock = clock
         self._drawn_at = clock()
+        self._writer: BackgroundWriter | None = None
         self._live = Live(
             console=console,
             get_renderable=self.render,
@@ -168,14 +172,18 @@ class LivePanel:
         """Fold an event in, and draw unless that was done a moment ago.
 
         Drawing takes place between steps: a thread of its own would push one of torch's threads
-        off its core, and the other would wait for it (docs/experiments.md).
+        off its core, and the other would wait for it (docs/experiments.md). Only the writing has a
+        thread: while the terminal takes nothing, nothing is drawn, and training goes on.
         """
         self.view.update(event)
-        if self._clock() - self._drawn_at >= 1 / MOST_DRAWINGS_PER_SECOND:
+        due = self._clock() - self._drawn_at >= 1 / MOST_DRAWINGS_PER_SECOND
+        if due and self._writer is not None and self._writer.idle:
             self._live.refresh()
             self._drawn_at = self._clock()
 
     def __enter__(self) -> Self:
+        self._writer = BackgroundWriter(self.console.file)
+        self.console.file = cast("IO[str]", self._writer)
         self._live.start(refresh=True)
         return self
 
@@ -185,7 +193,10 @@ class LivePanel:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        assert self._writer is not None
         self._live.stop()
+        self._writer.close(LAST_WORDS_SECONDS)
+        self.console.file = self._writer.file
 
     def render(self) -> RenderableType:
         """The whole panel for the console's present size."""

@@ -182,13 +182,15 @@ def read_terminal(end: int, written: list[bytes]) -> None:
     os.close(end)
 
 
-def test_second_ctrl_c_exits_though_the_terminal_takes_nothing(start: Start) -> None:
+def test_frozen_terminal_holds_neither_the_training_nor_a_second_ctrl_c(start: Start) -> None:
     ours, theirs = os.openpty()
-    child = start(SLOW, "frozen", "--steps", "5000", stderr=theirs)
     path = Path("checkpoints/frozen")
-    # Nobody reads, as after Ctrl-S: the panel fills the terminal's buffer until writing blocks.
-    # It is redrawn five times a second; after half a second without room it is blocked.
-    wait_for(child, lambda: is_under_way(path) and not select.select([], [theirs], [], 0.5)[1])
+    child = start(SLOW, "frozen", "--steps", "5000", stderr=theirs)
+    # Nobody reads, as when a connection is lost: the panel fills the terminal's buffer, and then
+    # there is no room in it.
+    wait_for(child, lambda: not select.select([], [theirs], [], 0.5)[1])
+    lines = len(read_lines(path / "metrics.jsonl"))
+    wait_for(child, lambda: len(read_lines(path / "metrics.jsonl")) > lines + 3)
     child.send_signal(signal.SIGINT)
     wait_for(child, lambda: read_lines(path / "metrics.jsonl")[-1]["event"] == "run_finished")
     child.send_signal(signal.SIGINT)

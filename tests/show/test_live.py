@@ -2,8 +2,9 @@
 
 import io
 import math
+import threading
+import time
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -317,16 +318,59 @@ def test_panel_before_the_first_event_says_that_it_starts() -> None:
     assert draw().strip() == "starting …"
 
 
-def test_panel_is_drawn_by_the_events_but_not_more_often_than_it_can_be_seen() -> None:
-    screen, seconds = io.StringIO(), [100.0]
-    console = Console(file=screen, width=80, height=24, force_terminal=True, color_system=None)
+def drawings(console: Console, screen: io.StringIO, times: int) -> list[bool]:
+    """Whether each of so many events, an eighth of a second apart, made the panel draw."""
+    seconds, drawn = [100.0], []
     with LivePanel(console, lambda: (SAMPLE, 500), lambda: seconds[0]) as panel:
-        drawn = []
-        for step in range(9):
+        for step in range(times):
+            settle(console)
+            before = screen.tell()
             panel.show(replace(STEP, step=step))
-            drawn.append(screen.tell())
+            settle(console)
+            drawn.append(screen.tell() > before)
             seconds[0] += 0.125
-    assert [after > before for before, after in pairwise(drawn)] == [False, True] * 4
+    return drawn
+
+
+def settle(console: Console) -> None:
+    """Wait until the terminal has what was written, if it takes it."""
+    end = time.monotonic() + 0.2
+    while not console.file.idle and time.monotonic() < end:  # type: ignore[attr-defined]
+        time.sleep(0.001)
+
+
+def test_panel_is_drawn_by_the_events_but_not_more_often_than_it_can_be_seen() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, width=80, height=24, force_terminal=True, color_system=None)
+    assert drawings(console, screen, 9) == [False, *([False, True] * 4)]
+
+
+def test_panel_draws_nothing_while_the_terminal_takes_nothing_and_goes_on_after() -> None:
+    held = threading.Event()
+
+    class Terminal(io.StringIO):
+        def write(self, text: str) -> int:
+            if self.tell() and not held.is_set():  # the first frame only
+                held.wait(60)
+            return super().write(text)
+
+    screen = Terminal()
+    console = Console(file=screen, width=80, height=24, force_terminal=True, color_system=None)
+    seconds = [100.0]
+    with LivePanel(console, lambda: (SAMPLE, 500), lambda: seconds[0]) as panel:
+        settle(console)
+        for step in range(20):
+            panel.show(replace(STEP, step=step))  # never waits
+            seconds[0] += 1
+        settle(console)
+        held.set()
+        settle(console)
+        seen = screen.getvalue()
+        panel.show(replace(STEP, step=500))
+        settle(console)
+        assert len(screen.getvalue()) > len(seen)
+    # One frame was under way when the terminal was held; the others were left out, not kept.
+    assert 1 <= seen.count("starting") <= 2
 
 
 def test_last_state_stays_on_the_screen() -> None:
