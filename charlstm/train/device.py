@@ -1,7 +1,7 @@
 """Where and in which number format a model trains."""
 
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -24,9 +24,10 @@ class Precision:
 
     def autocast(self) -> AbstractContextManager[None]:
         """The context that forward passes run in."""
-        reduced = self.name == "bfloat16"
+        if self.name == "float32":
+            return nullcontext()
         context: AbstractContextManager[None] = torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=reduced, cache_enabled=False
+            self.device.type, dtype=torch.bfloat16, cache_enabled=False
         )
         return context
 

@@ -1,0 +1,99 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TEXT, model_config, train_config
+
+from charlstm.corpus import Corpus
+from charlstm.errors import UsageError
+from charlstm.spec import CELLS
+from charlstm.train import device as device_module
+from charlstm.train import session
+from charlstm.train.device import Precision, choose_device, choose_precision
+from charlstm.train.network import LanguageModel
+from charlstm.train.trainer import Trainer
+
+CPU = torch.device("cpu")
+META = torch.device("meta")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_steps_keep_to_their_device_and_never_wait_for_it(
+    cell: str, make_corpus: Callable[..., Corpus], tmp_path: Path
+) -> None:
+    """A device without numbers stands for a GPU.
+
+    An operation between it and the CPU is an error, and so is reading a number from it, for which
+    a GPU's queue would have to run dry.
+    """
+    corpus = make_corpus(TEXT * 20)
+    model = model_config(len(corpus.vocab), 8, layers=2, cell=cell)
+    config = train_config(dropout=0.2, weight_decay=0.1)
+    begun = session.begin(corpus, model, config, root=tmp_path)
+    trainer = Trainer(
+        begun.path,
+        begun.run_file,
+        corpus,
+        LanguageModel(model).to(META),
+        LanguageModel(model).to(META).requires_grad_(False),
+        Precision(META, "float32"),
+    )
+    for _ in range(3):
+        norm = trainer.take_step()
+    assert norm.device == META
+    assert trainer.progress.step == 3
+    with pytest.raises(RuntimeError, match="meta"):
+        norm.item()
+
+
+def times(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
+    """The trial takes so long in each precision; the device has no other."""
+
+    def measured(model: LanguageModel, ids: torch.Tensor, precision: Precision) -> float:
+        if precision.name not in seconds:
+            raise RuntimeError("not implemented")
+        return seconds[precision.name]
+
+    monkeypatch.setattr(device_module, "_seconds", measured)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ({"float32": 1.0, "bfloat16": 0.5}, ("bfloat16", 0.5)),
+        ({"float32": 1.0, "bfloat16": 0.95}, ("float32", 1.0)),  # not worth the rounding
+        ({"float32": 1.0, "bfloat16": 3.0}, ("float32", 1.0)),
+        ({"float32": 1.0}, ("float32", 1.0)),
+    ],
+)
+def test_precision_is_what_a_trial_says(
+    seconds: dict[str, float], expected: tuple[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times(monkeypatch, seconds)
+    precision, taken = choose_precision("auto", CPU, model_config(7, 4), 2, 3)
+    assert (precision.name, taken) == expected
+    assert precision.device == CPU
+
+
+def test_wanted_precision_is_taken_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    times(monkeypatch, {"float32": 1.0})
+    precision, _ = choose_precision("float32", CPU, model_config(7, 4), 2, 3)
+    assert precision.name == "float32"
+    with pytest.raises(UsageError, match="cpu cannot train in bfloat16"):
+        choose_precision("bfloat16", CPU, model_config(7, 4), 2, 3)
+
+
+def test_matrix_products_are_in_the_precision_chosen() -> None:
+    a = torch.ones(2, 2)
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        with Precision(CPU, name).autocast():
+            assert (a @ a).dtype == dtype
+
+
+@pytest.mark.parametrize("name", ["cuda", "nonsense", "cpu:x"])
+def test_device_that_is_not_there_is_refused(name: str) -> None:
+    if name == "cuda" and torch.cuda.is_available():
+        pytest.skip("it is there")
+    with pytest.raises(UsageError, match="not available here"):
+        choose_device(name)
