@@ -85,7 +85,10 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class ModelConfig(_Settings):
-    """The shape of a model: an embedding (V, E), L layers of H cells, an output layer (V, H)."""
+    """The shape of a model: an embedding (V, E), L layers of H cells, an output layer (V, H).
+
+    What each reads is said in ``engine.Engine``.
+    """
 
     cell: str
     vocab_size: int
@@ -141,7 +144,7 @@ class TrainConfig(_Settings):
     weight_decay: float
     """Share of the rate at which the recurrent layers' matrices shrink towards 0."""
     dropout: float
-    """Share of units dropped, the same ones at all T steps (locked dropout, Gal 2016)."""
+    """Share of the output layer's inputs dropped, the same at all T steps (locked, Gal 2016)."""
     clip: float
     """Greatest norm of the gradient."""
     averaging: float

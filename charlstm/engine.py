@@ -179,7 +179,11 @@ class Trace:
 
 
 class Engine:
-    """Runs a model's weights. State goes in and comes out; the engine keeps none."""
+    """Runs a model's weights. State goes in and comes out; the engine keeps none.
+
+    A layer reads h of the layer below it, the first one the embedding, and the output layer reads
+    the sum of all layers' h: logits = output_weight (h_1 + ... + h_L) + output_bias.
+    """
 
     def __init__(
         self, config: ModelConfig, weights: dict[str, Array], dtype: Any = np.float32
@@ -228,7 +232,7 @@ class Engine:
             Logits of the next character (B, V), and the new state (L, S, B, H).
         """
         new, _ = self._advance(ids, state)
-        return self._logits(new[-1, 0]), new
+        return self._logits(new[:, 0].sum(axis=0)), new
 
     def _advance(self, ids: Array, state: Array) -> tuple[Array, list[Array]]:
         new = np.empty_like(state)
@@ -261,7 +265,7 @@ class Engine:
         outputs = np.empty((len(ids), self.config.hidden_size), dtype=self.dtype)
         for t in range(len(ids)):
             state, _ = self._advance(ids[t : t + 1], state)
-            outputs[t] = state[-1, 0, 0]
+            outputs[t] = state[:, 0, 0].sum(axis=0)
         return outputs @ self._output_weight.T + self._output_bias, state
 
     def trace(self, ids: Array, state: Array) -> tuple[Trace, Array, Array]:
@@ -275,7 +279,8 @@ class Engine:
             states[t] = state[:, :, 0]
             for layer in range(layers):
                 gates[t, layer] = step_gates[layer][:, 0]
-        logits = states[:, -1, 0] @ self._output_weight.T + self._output_bias
+        outputs = states[:, :, 0].sum(axis=1)
+        logits = outputs @ self._output_weight.T + self._output_bias
         return Trace(gates, states), logits, state
 
 

@@ -48,6 +48,7 @@ def read_text(weights: Weights, ids: ArrayLike, cell: str = "lstm") -> Reading:
     for symbol in np.asarray(ids).tolist():
         x: Row = lists["embedding"][symbol]
         gates.append([])
+        total = [0.0] * size
         for layer in range(layers):
             packed = Packed(lists, layer, x, state[layer][0])
             units = [
@@ -56,9 +57,10 @@ def read_text(weights: Weights, ids: ArrayLike, cell: str = "lstm") -> Reading:
             gates[-1].append([list(row) for row in zip(*(unit[0] for unit in units), strict=True)])
             state[layer] = [list(row) for row in zip(*(unit[1] for unit in units), strict=True)]
             x = state[layer][0]
+            total = [a + b for a, b in zip(total, x, strict=True)]
         states.append(list(state))
         rows = zip(lists["output_weight"], lists["output_bias"], strict=True)
-        logits.append([dot(row, x) + bias for row, bias in rows])
+        logits.append([dot(row, total) + bias for row, bias in rows])
     shape = (len(gates), layers, -1, size)  # rnn has no gates
     return Reading(np.reshape(gates, shape), np.array(states), np.array(logits))
 

@@ -45,34 +45,36 @@ class LanguageModel(nn.Module):
         return torch.zeros(shape, device=self.embedding.device)
 
     def forward(
-        self, ids: Tensor, state: Tensor, masks: Tensor | None = None
+        self, ids: Tensor, state: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Read T characters of each of B streams.
 
         Args:
             ids: (T, B) int64.
             state: (L, S, B, H).
-            masks: (L, B, H), what each layer's output is multiplied by, the same at every step
+            mask: (B, H), what the output layer's input is multiplied by, the same at every step
                 (locked dropout, Gal & Ghahramani 2016); None for no dropout.
 
         Returns:
             Logits of the next characters (T, B, V), and the state (L, S, B, H).
         """
         x = nn.functional.embedding(ids, self.embedding)  # (T, B, E)
-        states = []
+        outputs, states = [], []
         for index, layer in enumerate(self.layers):
             x, layer_state = layer(x, state[index])  # (T, B, H)
+            outputs.append(x)
             states.append(layer_state)
-            if masks is not None:
-                x = x * masks[index].to(x.dtype)
-        logits = nn.functional.linear(x, self.output_weight, self.output_bias)  # (T, B, V)
+        total = sum(outputs[1:], outputs[0])  # a short way from every layer to the loss
+        if mask is not None:
+            total = total * mask.to(total.dtype)
+        logits = nn.functional.linear(total, self.output_weight, self.output_bias)  # (T, B, V)
         return logits, torch.stack(states)
 
-    def dropout_masks(self, batch: int, share: float, generator: torch.Generator) -> Tensor | None:
-        """Masks for ``forward``: 0 with probability ``share``, else 1 / (1 - share)."""
+    def dropout_mask(self, batch: int, share: float, generator: torch.Generator) -> Tensor | None:
+        """A mask for ``forward``: 0 with probability ``share``, else 1 / (1 - share)."""
         if share == 0:
             return None
-        kept = torch.empty(self.config.layers, batch, self.config.hidden_size)
+        kept = torch.empty(batch, self.config.hidden_size)
         kept.bernoulli_(1 - share, generator=generator).div_(1 - share)
         return kept.to(self.embedding.device)
 

@@ -203,9 +203,9 @@ class Trainer:
         device = self._precision.device
         inputs = torch.from_numpy(batch.inputs).to(device)  # (T, B)
         targets = torch.from_numpy(batch.targets).to(device)
-        masks = self._model.dropout_masks(config.batch, config.dropout, self._dropout)
+        mask = self._model.dropout_mask(config.batch, config.dropout, self._dropout)
         with self._precision.autocast():
-            logits, state = self._model(inputs, self._state, masks)
+            logits, state = self._model(inputs, self._state, mask)
         loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
         loss.backward()  # type: ignore[no-untyped-call]
         self._state = state.detach().float()  # h and c go on into the next batch

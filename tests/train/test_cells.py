@@ -42,9 +42,9 @@ def random_state(model: LanguageModel, streams: int = STREAMS) -> Tensor:
     return torch.empty_like(model.initial_state(streams)).uniform_(-0.8, 0.8, generator=generator)
 
 
-def nats(model: LanguageModel, ids: Tensor, state: Tensor, masks: Tensor | None = None) -> Tensor:
+def nats(model: LanguageModel, ids: Tensor, state: Tensor, mask: Tensor | None = None) -> Tensor:
     """The loss that a step of training descends, over ids[1:]."""
-    logits, _ = model(ids[:-1], state, masks)
+    logits, _ = model(ids[:-1], state, mask)
     return nn.functional.cross_entropy(logits.flatten(0, 1), ids[1:].flatten())
 
 
@@ -105,22 +105,24 @@ def test_torchs_own_module_with_copied_weights_agrees(
 ) -> None:
     model = make(model_config(VOCAB_SIZE, hidden=7, layers=layers, cell=cell))
     config = model.config
-    other = make_other(config.embedding_size, config.hidden_size, config.layers)
-    for index, layer in enumerate(model.layers):
-        getattr(other, f"weight_ih_l{index}").copy_(layer.weight_input)
-        getattr(other, f"weight_hh_l{index}").copy_(layer.weight_hidden)
-        getattr(other, f"bias_ih_l{index}").copy_(layer.bias)
-        second_bias = getattr(other, f"bias_hh_l{index}").zero_()
-        if cell == "gru":
-            second_bias[-config.hidden_size :] = layer.bias_hidden
     start = random_state(model)
-    states = start.unbind(1)
-    outputs, after = other(model.embedding[IDS], states if len(states) > 1 else states[0])
     logits, state = model(IDS, start)
-    expected = outputs @ model.output_weight.T + model.output_bias
-    expected_state = torch.stack(after if isinstance(after, tuple) else [after], dim=1)
+    x, total = model.embedding[IDS], torch.zeros(())
+    for index, layer in enumerate(model.layers):
+        other = make_other(x.shape[2], config.hidden_size)
+        other.weight_ih_l0.copy_(layer.weight_input)
+        other.weight_hh_l0.copy_(layer.weight_hidden)
+        other.bias_ih_l0.copy_(layer.bias)
+        other.bias_hh_l0.zero_()
+        if cell == "gru":
+            other.bias_hh_l0[-config.hidden_size :] = layer.bias_hidden
+        states = start[index : index + 1].unbind(1)
+        x, after = other(x, states if len(states) > 1 else states[0])
+        total = total + x
+        expected_state = torch.cat(after if isinstance(after, tuple) else [after])
+        assert_allclose(state[index], expected_state, rtol=0, atol=1e-5)
+    expected = total @ model.output_weight.T + model.output_bias
     assert_allclose(logits, expected, rtol=0, atol=1e-5)
-    assert_allclose(state, expected_state, rtol=0, atol=1e-5)
 
 
 # -- state and streams -------------------------------------------------------------------------
@@ -184,18 +186,18 @@ def test_gradient_of_the_loss_equals_finite_differences(cell: str) -> None:
     config = ModelConfig(cell, vocab_size=5, embedding_size=3, hidden_size=3, layers=2)
     model, single = make(config).double(), make(config)
     ids = IDS[:7, :2] % 5
-    masks = model.dropout_masks(2, 0.3, torch.Generator().manual_seed(8))
-    assert masks is not None
+    mask = model.dropout_mask(2, 0.3, torch.Generator().manual_seed(8))
+    assert mask is not None
     state = random_state(model, 2)
-    nats(model, ids, state.double(), masks.double()).backward()
-    nats(single, ids, state, masks).backward()
+    nats(model, ids, state.double(), mask.double()).backward()
+    nats(single, ids, state, mask).backward()
     with torch.no_grad():
         for (name, parameter), other in zip(
             model.named_parameters(), single.parameters(), strict=True
         ):
             expected = finite_differences(
                 parameter.data,
-                lambda: nats(model, ids, state.double(), masks.double()).item(),
+                lambda: nats(model, ids, state.double(), mask.double()).item(),
                 1e-5,
             )
             assert expected.any(), name
@@ -276,42 +278,44 @@ def test_dropout_mask_is_the_same_at_every_step_and_spares_the_carried_state() -
     model = make(model_config(VOCAB_SIZE, hidden=VOCAB_SIZE))
     model.output_weight.copy_(torch.eye(VOCAB_SIZE))  # the logits are the masked outputs
     model.output_bias.zero_()
-    masks = model.dropout_masks(STREAMS, 0.4, torch.Generator().manual_seed(9))
-    assert masks is not None
+    mask = model.dropout_mask(STREAMS, 0.4, torch.Generator().manual_seed(9))
+    assert mask is not None
     start = random_state(model)
     outputs, state = model(IDS, start)
-    masked, masked_state = model(IDS, start, masks)
+    masked, masked_state = model(IDS, start, mask)
     for t in range(STEPS):
-        assert torch.equal(masked[t], outputs[t] * masks[0])
+        assert torch.equal(masked[t], outputs[t] * mask)
     assert torch.equal(masked_state, state)
 
 
 @torch.no_grad()
-def test_each_layers_mask_is_on_its_output(model: LanguageModel) -> None:
-    masks = model.dropout_masks(STREAMS, 0.4, torch.Generator().manual_seed(9))
-    assert masks is not None
+def test_output_layer_reads_the_sum_of_all_layers_under_one_mask(model: LanguageModel) -> None:
+    mask = model.dropout_mask(STREAMS, 0.4, torch.Generator().manual_seed(9))
+    assert mask is not None
     x, start = model.embedding[IDS], random_state(model)
+    total = torch.zeros(())
     for index, layer in enumerate(model.layers):
-        x = layer(x, start[index])[0] * masks[index]
-    expected = x @ model.output_weight.T + model.output_bias
-    assert_allclose(model(IDS, start, masks)[0], expected, rtol=0, atol=1e-6)
+        x = layer(x, start[index])[0]
+        total = total + x * mask
+    expected = total @ model.output_weight.T + model.output_bias
+    assert_allclose(model(IDS, start, mask)[0], expected, rtol=0, atol=1e-6)
 
 
 def test_dropout_keeps_the_expectation() -> None:
     model = LanguageModel(model_config(VOCAB_SIZE, hidden=400, layers=3))
-    masks = model.dropout_masks(64, 0.3, torch.Generator().manual_seed(10))
-    assert masks is not None
-    assert masks.shape == (3, 64, 400)
-    assert set(masks.unique().tolist()) == {0, torch.tensor(1 / 0.7).item()}
-    assert (masks == 0).float().mean() == pytest.approx(0.3, abs=0.01)
-    assert masks.mean() == pytest.approx(1, abs=0.01)
+    mask = model.dropout_mask(64, 0.3, torch.Generator().manual_seed(10))
+    assert mask is not None
+    assert mask.shape == (64, 400)
+    assert set(mask.unique().tolist()) == {0, torch.tensor(1 / 0.7).item()}
+    assert (mask == 0).float().mean() == pytest.approx(0.3, abs=0.01)
+    assert mask.mean() == pytest.approx(1, abs=0.01)
 
 
 def test_dropout_masks_differ_from_draw_to_draw_and_come_again_with_the_seed() -> None:
     model = LanguageModel(model_config(VOCAB_SIZE, hidden=50))
     generators = [torch.Generator().manual_seed(11) for _ in range(2)]
     (first, second), (again, _) = (
-        [model.dropout_masks(4, 0.5, generator) for _ in range(2)] for generator in generators
+        [model.dropout_mask(4, 0.5, generator) for _ in range(2)] for generator in generators
     )
     assert first is not None
     assert second is not None
@@ -322,7 +326,7 @@ def test_dropout_masks_differ_from_draw_to_draw_and_come_again_with_the_seed() -
 
 @torch.no_grad()
 def test_nothing_is_dropped_in_eval_or_at_a_share_of_zero(model: LanguageModel) -> None:
-    assert model.dropout_masks(STREAMS, 0, torch.Generator()) is None
+    assert model.dropout_mask(STREAMS, 0, torch.Generator()) is None
     state = model.initial_state(STREAMS)
     training, evaluating = model.train()(IDS, state)[0], model.eval()(IDS, state)[0]
     assert_allclose(training, evaluating, rtol=0, atol=1e-6)
