@@ -232,7 +232,13 @@ class Engine:
             Logits of the next character (B, V), and the new state (L, S, B, H).
         """
         new, _ = self._advance(ids, state)
-        return self._logits(new[-1, 0]), new
+        return self.logits(new), new
+
+    def logits(self, state: Array) -> Array:
+        """Logits (B, V) of the characters that come after ``state`` (L, S, B, H)."""
+        logits = _rows_times(state[-1, 0], self._output_weight)
+        logits += self._output_bias
+        return logits
 
     def _advance(self, ids: Array, state: Array) -> tuple[Array, list[Gates]]:
         new = np.empty_like(state)
@@ -249,25 +255,25 @@ class Engine:
             gates.append(layer_gates)
         return new, gates
 
-    def _logits(self, h: Array) -> Array:
-        logits: Array = _rows_times(h, self._output_weight) + self._output_bias
-        return logits
-
     def read(self, ids: Array, state: Array) -> tuple[Array, Array]:
-        """Read a whole text of T characters.
+        """Read T characters of one text, or of B texts side by side.
 
         Args:
-            ids: (T,) integers.
-            state: (L, S, 1, H).
+            ids: (T,) or (T, B) integers.
+            state: (L, S, B, H), with B = 1 for one text.
 
         Returns:
-            Logits (T, V), row t being those of the character after ``ids[t]``, and the state.
+            Logits (T, V) or (T, B, V), row t being those of the character after ``ids[t]``, and
+            the state.
         """
-        outputs = np.empty((len(ids), self.config.hidden_size), dtype=self.dtype)
-        for t in range(len(ids)):
-            state, _ = self._advance(ids[t : t + 1], state)
-            outputs[t] = state[-1, 0, 0]
-        return outputs @ self._output_weight.T + self._output_bias, state
+        columns = ids.reshape(len(ids), -1)
+        outputs = np.empty((*columns.shape, self.config.hidden_size), dtype=self.dtype)
+        for t, step_ids in enumerate(columns):
+            state, _ = self._advance(step_ids, state)
+            outputs[t] = state[-1, 0]
+        logits = outputs.reshape(*ids.shape, -1) @ self._output_weight.T
+        logits += self._output_bias
+        return logits, state
 
     def trace(self, ids: Array, state: Array) -> tuple[Trace, Array, Array]:
         """As ``read``, and keep every gate and state: (trace, logits (T, V), state)."""

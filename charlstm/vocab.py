@@ -64,6 +64,10 @@ class Vocabulary:
                 "leave it out",
             ) from None
 
+    def symbols_in(self, character: str) -> int:
+        """How many symbols a character is made of: 1, or the number of its bytes."""
+        return len(self._as_symbols(character))
+
     def unknown(self, text: str) -> list[str]:
         """The characters of ``text`` that have no id, each once, in order of appearance."""
         return [s for s in dict.fromkeys(self._as_symbols(text)) if s not in self._index]
