@@ -109,6 +109,18 @@ class Vocabulary:
             return text.encode("latin-1").decode("utf-8", "surrogateescape")
         return text
 
+    def by_character(self, ids: Iterable[int], values: Iterable[float]) -> list[tuple[str, float]]:
+        """Each character of ``ids`` with the sum of its symbols' values."""
+        decoder, pending = self.decoder(), 0.0
+        result: list[tuple[str, float]] = []
+        for symbol_id, value in zip(ids, values, strict=True):
+            pending += value
+            if piece := decoder.feed(symbol_id):
+                result += ((character, pending / len(piece)) for character in piece)
+                pending = 0.0
+        rest = decoder.finish()
+        return result + [(character, pending / len(rest)) for character in rest]
+
     def decoder(self) -> "StreamDecoder":
         """A decoder that takes ids one at a time."""
         return StreamDecoder(self)

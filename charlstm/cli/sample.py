@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,9 +17,9 @@ from charlstm.cli.common import (
     unknown_policy,
 )
 from charlstm.cli.interactive import Conversation, line_reader
-from charlstm.cli.options import Checkpoint, Unknown, example, note, one_of
+from charlstm.cli.options import Checkpoint, Unknown, check_together, example, note, one_of
 from charlstm.cli.output import Output
-from charlstm.errors import UsageError, require
+from charlstm.errors import require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,7 +150,7 @@ def sample(
         check_number("--seed", seed, 0)
     check_number("--count", count, 1)
     require(color in (None, "surprise"), f"--color is {color!r}", "there is --color surprise")
-    _check_together(
+    check_together(
         ("--prime", prime is not None),
         ("--prime-file", prime_file is not None),
     )
@@ -159,10 +160,16 @@ def sample(
         ("--novelty", novelty),
     )
     for other in (batch, tell):
-        _check_together(("--interactive", interactive), other)
-        _check_together(endless, other)
-    _check_together(("--save-state", save_state is not None), batch)
-    _check_together(("--color", color is not None), batch)
+        check_together(("--interactive", interactive), other)
+        check_together(endless, other)
+    check_together(("--save-state", save_state is not None), batch)
+    check_together(("--color", color is not None), batch)
+    if save_state is not None:
+        folder = Path(save_state).parent
+        good = folder.is_dir() and not Path(save_state).is_dir()
+        require(
+            good, f"--save-state {save_state} is no file in a folder that exists", "name another"
+        )
     model = open_model(checkpoint)
     vocab = model.file.vocab
     as_bytes = vocab.kind == "bytes"
@@ -265,10 +272,3 @@ def _tell_novelty(
         f"longest run copied from the training text: {found.longest} characters, {copied!r}; "
         f"{found.new_words:,} of {found.words:,} words are not in it ({found.new_share:.1%})"
     )
-
-
-def _check_together(*options: tuple[str, bool]) -> None:
-    """Raise ``UsageError`` if more than one of these is given."""
-    given = [name for name, is_given in options if is_given]
-    if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} are both given", "give one of them")
