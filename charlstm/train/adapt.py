@@ -25,7 +25,7 @@ class Adaptation:
 
     piece: int = 20
     """Characters that are scored, then learnt from; the gradient goes back through these."""
-    rate: float = 1e-4
+    rate: float = 7e-5
     """eta: how far a step goes where the gradient is as large as usual."""
     decay: float = 0.01
     """lambda: the share of the way back to the trained weights, per step and on average."""
