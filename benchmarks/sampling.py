@@ -147,12 +147,12 @@ def in_process(part: str, checkpoint: Path, threads: int | None) -> Callable[[],
     return lambda: float(start(command, threads))
 
 
-def whole_process(*command: str) -> Callable[[], float]:
+def whole_process(*command: str, threads: int | None = None) -> Callable[[], float]:
     """Measures the seconds of a whole process."""
 
     def measure() -> float:
         begun = time.perf_counter()
-        start([sys.executable, *command])
+        start([sys.executable, *command], threads)
         return time.perf_counter() - begun
 
     return measure
@@ -197,17 +197,19 @@ def main() -> None:
                 "products, all threads": in_process("bare_products", checkpoint, None),
                 "stream, all threads": in_process("one_stream", checkpoint, None),
                 "torch": in_process("torch_loop", checkpoint, None),
-                "batch": in_process("batch", checkpoint, None),
+                "batch, 1 thread": in_process("batch", checkpoint, 1),
+                "batch, all threads": in_process("batch", checkpoint, None),
                 "first character": whole_process(
                     *charlstm, "sample", *given, "--seed", "1", "--length", "1"
                 ),
                 "import torch": whole_process("-c", "import torch"),
-                "score": whole_process(*charlstm, "score", *given, str(text)),
+                "score, 1 thread": whole_process(*charlstm, "score", *given, str(text), threads=1),
+                "score, all threads": whole_process(*charlstm, "score", *given, str(text)),
                 "memory": peak_memory(checkpoint),
             },
             arguments.rounds,
         )
-    # charlstm sample writes one stream with one thread, and a batch with all.
+    # charlstm sample writes one stream with one thread, and a batch with all; score uses all.
     stream = values["stream, 1 thread"]
     results = {
         "shape": arguments.shape,
@@ -216,15 +218,16 @@ def main() -> None:
             values["stream, all threads"], values["products, all threads"]
         ),
         "b: times torch": ratio(values["torch"], stream),
-        "c: batch of 64 over one stream": ratio(stream, values["batch"]),
+        "c: batch of 64 over one stream": ratio(stream, values["batch, all threads"]),
         "d: first character over import torch": ratio(
             values["first character"], values["import torch"]
         ),
-        "e: score seconds": spread_of(values["score"]),
+        "e: score seconds": spread_of(values["score, all threads"]),
         "f: memory MB": spread_of(values["memory"]),
         "chars per second": {
             name: spread_of([1 / seconds for seconds in values[name]])
-            for name in ("stream, 1 thread", "stream, all threads", "torch", "batch")
+            for name in values
+            if name.startswith(("stream", "batch", "torch"))
         },
         "seconds": {name: spread_of(values[name]) for name in ("first character", "import torch")},
     }
