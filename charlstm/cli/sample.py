@@ -219,7 +219,7 @@ def sample(
             text, length=characters or None, seed=chosen, surprise=output.tinted, **how
         )
         with _keeping(save_state, model, lambda: stream.state):
-            texts = [_write(stream, output, shown)]
+            texts = ["".join(_written(stream, output, shown, collect=novelty))]
     if training is not None:
         _tell_novelty(texts, *training)
     return 0
@@ -238,17 +238,18 @@ def _keeping(
                 model.save_state(path, last)
 
 
-def _write(stream: "Text", output: Output, shown: str) -> str:
-    """Write ``shown`` and the text to stdout; return the text."""
-    written = []
+def _written(stream: "Text", output: Output, shown: str, *, collect: bool) -> list[str]:
+    """Write ``shown`` and the text to stdout; return the text, if it is wanted, in pieces."""
+    collected = []
     try:
         output.write(shown)
         for piece in stream:
             output.write(piece, stream.surprise(piece) if output.tinted else None)
-            written.append(piece)
+            if collect:  # a text without end would fill the memory
+                collected.append(piece)
     finally:
         output.close()
-    return "".join(written)
+    return collected
 
 
 def _explain_color(output: Output) -> None:
