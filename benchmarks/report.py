@@ -20,6 +20,7 @@ sides.
 TITLES = {
     "nanogpt": "Beside nanoGPT's CPU recipe",
     "speed": "Training speed",
+    "sampling": "Sampling and scoring",
     "panel": "The live panel",
     "spin": "How long torch's threads spin",
     "memory": "Memory",

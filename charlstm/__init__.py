@@ -15,15 +15,27 @@ if TYPE_CHECKING:
     from charlstm.gates import GateReport
     from charlstm.model import Model, load
     from charlstm.scoring import Score
+    from charlstm.writing import Text, TextState
 
 __version__ = "0.1.0"
-__all__ = ["CharlstmError", "GateReport", "Model", "Score", "__version__", "load"]
+__all__ = [
+    "CharlstmError",
+    "GateReport",
+    "Model",
+    "Score",
+    "Text",
+    "TextState",
+    "__version__",
+    "load",
+]
 
 _HOMES = {
     "CharlstmError": "errors",
     "GateReport": "gates",
     "Model": "model",
     "Score": "scoring",
+    "Text": "writing",
+    "TextState": "writing",
     "load": "model",
 }
 

@@ -213,6 +213,15 @@ def read_model(path: Path) -> ModelFile:
     return ModelFile(config, vocab, weights, excerpt, training)
 
 
+def fingerprint(model: ModelFile) -> str:
+    """SHA-256 over settings, vocabulary and weights: who has another writes another text."""
+    digest = hashlib.sha256(to_json(model.config.to_dict()))
+    digest.update(to_json({"kind": model.vocab.kind, "symbols": model.vocab.symbols}))
+    for name in model.config.shapes():
+        digest.update(model.weights[name].tobytes())
+    return digest.hexdigest()
+
+
 def _vocabulary(value: object, source: Path) -> Vocabulary:
     if isinstance(value, dict):
         symbols, kind = value.get("symbols"), value.get("kind")

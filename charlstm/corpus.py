@@ -110,6 +110,16 @@ def open_corpus(
     return _encode(reading, opened, folder, notices, progress)
 
 
+def reopen_corpus(reading: Reading, digest: str) -> Corpus | None:
+    """The corpus that was read so; from stdin, the one with this digest if it is still cached.
+
+    Raises as ``open_corpus``. The corpus has another digest if its files have changed.
+    """
+    if reading.sources == (STDIN,):
+        return find_encoded(digest, reading)
+    return open_corpus(reading.sources, encoding=reading.encoding, as_bytes=reading.as_bytes)
+
+
 def find_encoded(digest: str, reading: Reading) -> Corpus | None:
     """The cached corpus with this digest, if there is one; how a text from stdin is found."""
     for folder in cached_corpora():

@@ -17,61 +17,57 @@ from charlstm.spec import CELLS, CellSpec, layer_prefix
 
 Array = NDArray[Any]
 Weights = Mapping[str, Array]
-CellStep = Callable[[CellSpec, Array, Array, Weights], tuple[Array, Array]]
+Gates = tuple[Array, ...]
+CellStep = Callable[[CellSpec, Array, Array, Weights], tuple[Array, Gates]]
 """The cell's spec, z (B, R), the state before (S, B, H) and the layer's arrays by their names in
-the spec, to the new state (S, B, H) and the gates (G, B, H) in the order of ``spec.gates``."""
+the spec, to the new state (S, B, H) and the gates, (B, H) each, in the order of ``spec.gates``.
+
+Wherever a gate sees weights or biases, the engine has halved them: sigma(z) is (1 + tanh(z/2)) / 2,
+and a factor of 2 costs no rounding. So in a step ``z_half`` of a gate is z/2 of its equation, and
+``gate`` makes sigma(z) of it. A step may overwrite its z.
+"""
 
 
-def sigmoid(z: Array) -> Array:
-    """1 / (1 + exp(-z)), by tanh: exact to rounding, never overflows, and vectorised."""
-    half = z.dtype.type(0.5)
-    result: Array = np.tanh(z * half) * half + half
+def gate(z_half: Array) -> Array:
+    """sigma(z) = 1 / (1 + exp(-z)) from z/2: exact to rounding, never overflows, vectorised."""
+    result: Array = np.tanh(z_half)
+    result *= 0.5
+    result += 0.5
     return result
 
 
-def lstm_step(spec: CellSpec, z: Array, state: Array, _: Weights) -> tuple[Array, Array]:
+def lstm_step(spec: CellSpec, z_half: Array, state: Array, _: Weights) -> tuple[Array, Gates]:
     """One step of the LSTM (Gers, Schmidhuber & Cummins 2000).
 
         i, f, o = sigma(z_input), sigma(z_forget), sigma(z_output);  g = tanh(z_candidate)
         c = f * c_prev + i * g;  h = o * tanh(c)
 
     Shapes as in ``CellStep``. Written for speed: nearly every line works in arrays that are there
-    already.
+    already, and one tanh serves all four blocks.
     """
-    batch, rows = z.shape
-    size = rows // 4
-    # One tanh serves all four blocks: a gate's z is halved before it, and mapped to (0, 1) after.
-    activations = z.reshape(batch, 4, size) * _half_gates(spec, z.dtype)
-    np.tanh(activations, out=activations)
-    candidate = activations[:, spec.blocks.index("candidate")]
-    gates = np.empty((3, batch, size), dtype=z.dtype)
-    for i, name in enumerate(spec.gates):
-        np.multiply(activations[:, spec.blocks.index(name)], 0.5, out=gates[i])
-    gates += 0.5
-    input_gate, forget_gate, output_gate = gates
+    np.tanh(z_half, out=z_half)
+    blocks = z_half.reshape(len(z_half), 4, -1)
+    blocks *= _LSTM_SLOPE
+    blocks += _LSTM_SHIFT
+    parts = _by_block(spec, z_half)
     new = np.empty_like(state)
     h, c = new
-    np.multiply(forget_gate, state[1], out=c)
-    np.multiply(input_gate, candidate, out=h)  # h serves as scratch until its own line
+    np.multiply(parts["forget"], state[1], out=c)
+    np.multiply(parts["input"], parts["candidate"], out=h)  # h serves as scratch until its own line
     c += h
     np.tanh(c, out=h)
-    h *= output_gate
-    return new, gates
+    h *= parts["output"]
+    return new, _in_order(spec, parts)
 
 
-_HALVES: dict[tuple[str, np.dtype[Any]], Array] = {}
+_LSTM_SLOPE = np.array(
+    [[0.5 if block in CELLS["lstm"].gates else 1.0] for block in CELLS["lstm"].blocks], np.float32
+)
+"""(blocks, 1): 0.5 for a gate, 1 for the candidate, which stays as tanh left it."""
+_LSTM_SHIFT = 1 - _LSTM_SLOPE
 
 
-def _half_gates(spec: CellSpec, dtype: np.dtype[Any]) -> Array:
-    """(blocks, 1): 0.5 for a gate, 1 for a candidate."""
-    key = (spec.name, dtype)
-    if key not in _HALVES:
-        values = [[0.5 if block in spec.gates else 1.0] for block in spec.blocks]
-        _HALVES[key] = np.array(values, dtype=dtype)
-    return _HALVES[key]
-
-
-def lstm_1997_step(spec: CellSpec, z: Array, state: Array, _: Weights) -> tuple[Array, Array]:
+def lstm_1997_step(spec: CellSpec, z_half: Array, state: Array, _: Weights) -> tuple[Array, Gates]:
     """One step of the LSTM without a forget gate (Hochreiter & Schmidhuber 1997).
 
         i, o = sigma(z_input), sigma(z_output);  g = tanh(z_candidate)
@@ -79,13 +75,13 @@ def lstm_1997_step(spec: CellSpec, z: Array, state: Array, _: Weights) -> tuple[
 
     Shapes as in ``CellStep``. The paper squashes g to [-2, 2]; tanh stands in for it here.
     """
-    parts = _by_block(spec, z)
-    i, o = sigmoid(parts["input"]), sigmoid(parts["output"])
+    parts = _by_block(spec, z_half)
+    i, o = gate(parts["input"]), gate(parts["output"])
     c = state[1] + i * np.tanh(parts["candidate"])
     return np.array([o * np.tanh(c), c]), _in_order(spec, {"input": i, "output": o})
 
 
-def coupled_step(spec: CellSpec, z: Array, state: Array, _: Weights) -> tuple[Array, Array]:
+def coupled_step(spec: CellSpec, z_half: Array, state: Array, _: Weights) -> tuple[Array, Gates]:
     """One step of the LSTM whose input gate is what the forget gate leaves (Greff et al. 2017).
 
         f, o = sigma(z_forget), sigma(z_output);  i = 1 - f;  g = tanh(z_candidate)
@@ -93,15 +89,17 @@ def coupled_step(spec: CellSpec, z: Array, state: Array, _: Weights) -> tuple[Ar
 
     Shapes as in ``CellStep``.
     """
-    parts = _by_block(spec, z)
-    f, o = sigmoid(parts["forget"]), sigmoid(parts["output"])
+    parts = _by_block(spec, z_half)
+    f, o = gate(parts["forget"]), gate(parts["output"])
     i = 1 - f
     c = f * state[1] + i * np.tanh(parts["candidate"])
     gates = _in_order(spec, {"input": i, "forget": f, "output": o})
     return np.array([o * np.tanh(c), c]), gates
 
 
-def peephole_step(spec: CellSpec, z: Array, state: Array, weights: Weights) -> tuple[Array, Array]:
+def peephole_step(
+    spec: CellSpec, z_half: Array, state: Array, weights: Weights
+) -> tuple[Array, Gates]:
     """One step of the LSTM whose gates see the cell (Gers & Schmidhuber 2000).
 
         i, f = sigma(z_input + p_input * c_prev), sigma(z_forget + p_forget * c_prev)
@@ -110,29 +108,29 @@ def peephole_step(spec: CellSpec, z: Array, state: Array, weights: Weights) -> t
 
     Shapes as in ``CellStep``; p are the blocks of ``weight_peephole`` (3H,).
     """
-    parts, c_prev = _by_block(spec, z), state[1]
+    parts, c_prev = _by_block(spec, z_half), state[1]
     names = spec.extras["weight_peephole"]
     peepholes = dict(zip(names, np.split(weights["weight_peephole"], len(names)), strict=True))
-    i = sigmoid(parts["input"] + peepholes["input"] * c_prev)
-    f = sigmoid(parts["forget"] + peepholes["forget"] * c_prev)
+    i = gate(parts["input"] + peepholes["input"] * c_prev)
+    f = gate(parts["forget"] + peepholes["forget"] * c_prev)
     c = f * c_prev + i * np.tanh(parts["candidate"])
-    o = sigmoid(parts["output"] + peepholes["output"] * c)
+    o = gate(parts["output"] + peepholes["output"] * c)
     gates = _in_order(spec, {"input": i, "forget": f, "output": o})
     return np.array([o * np.tanh(c), c]), gates
 
 
-def gru_step(spec: CellSpec, z: Array, state: Array, weights: Weights) -> tuple[Array, Array]:
+def gru_step(spec: CellSpec, z_half: Array, state: Array, weights: Weights) -> tuple[Array, Gates]:
     """One step of the gated recurrent unit (Cho et al. 2014), in torch's convention.
 
         r, u = sigma(z_reset), sigma(z_update)
         n = tanh(weight_input_n x + bias_n + r * (weight_hidden_n h_prev + bias_hidden))
         h = u * h_prev + (1 - u) * n
 
-    Shapes as in ``CellStep``. ``z`` has the whole hidden part in its candidate; the share 1 - r
+    Shapes as in ``CellStep``. z has the whole hidden part in its candidate; the share 1 - r
     of it is taken away again, at the price of one product more.
     """
-    parts, h_prev = _by_block(spec, z), state[0]
-    r, u = sigmoid(parts["reset"]), sigmoid(parts["update"])
+    parts, h_prev = _by_block(spec, z_half), state[0]
+    r, u = gate(parts["reset"]), gate(parts["update"])
     rows = spec.block("candidate", h_prev.shape[1])
     hidden = _rows_times(h_prev, weights["weight_hidden"][rows])
     n = np.tanh(parts["candidate"] - (1 - r) * hidden + r * weights["bias_hidden"])
@@ -140,22 +138,24 @@ def gru_step(spec: CellSpec, z: Array, state: Array, weights: Weights) -> tuple[
     return h[None], _in_order(spec, {"update": u, "reset": r})
 
 
-def rnn_step(_spec: CellSpec, z: Array, _state: Array, _: Weights) -> tuple[Array, Array]:
+def rnn_step(_spec: CellSpec, z: Array, _state: Array, _: Weights) -> tuple[Array, Gates]:
     """One step of the simple recurrent network (Elman 1990): h = tanh(z).
 
     Shapes as in ``CellStep``; there are no gates.
     """
     h = np.tanh(z)
-    return h[None], np.empty((0, *h.shape), dtype=z.dtype)
+    return h[None], ()
 
 
 def _by_block(spec: CellSpec, z: Array) -> dict[str, Array]:
-    """z (B, R) as its blocks (B, H)."""
-    return dict(zip(spec.blocks, np.split(z, len(spec.blocks), axis=1), strict=True))
+    """Views of z (B, R): its blocks (B, H)."""
+    batch, rows = z.shape
+    blocks = z.reshape(batch, len(spec.blocks), rows // len(spec.blocks)).swapaxes(0, 1)
+    return dict(zip(spec.blocks, blocks, strict=True))
 
 
-def _in_order(spec: CellSpec, gates: dict[str, Array]) -> Array:
-    return np.array([gates[name] for name in spec.gates])
+def _in_order(spec: CellSpec, gates: dict[str, Array]) -> Gates:
+    return tuple([gates[name] for name in spec.gates])
 
 
 STEPS: dict[str, CellStep] = {
@@ -191,8 +191,12 @@ class Engine:
         self.config = config
         self.spec = CELLS[config.cell]
         self._step = STEPS[config.cell]
-        arrays = {name: np.asarray(array, dtype=dtype) for name, array in weights.items()}
         self.dtype = np.dtype(dtype)
+        arrays = {name: np.asarray(array, dtype=dtype) for name, array in weights.items()}
+        for layer in range(config.layers):
+            for name, halves in _halves(self.spec, config.hidden_size).items():
+                array = arrays[layer_prefix(layer) + name]
+                arrays[layer_prefix(layer) + name] = (array.T * halves.astype(dtype)).T
         # The first layer's input product takes V values only: a table of V rows replaces it.
         first = layer_prefix(0)
         self._table = (
@@ -232,14 +236,21 @@ class Engine:
             Logits of the next character (B, V), and the new state (L, S, B, H).
         """
         new, _ = self._advance(ids, state)
-        return self._logits(new[:, 0].sum(axis=0)), new
+        return self.logits(new), new
 
-    def _advance(self, ids: Array, state: Array) -> tuple[Array, list[Array]]:
+    def logits(self, state: Array) -> Array:
+        """Logits (B, V) of the characters that come after ``state`` (L, S, B, H)."""
+        logits = _rows_times(state[:, 0].sum(axis=0), self._output_weight)
+        logits += self._output_bias
+        return logits
+
+    def _advance(self, ids: Array, state: Array) -> tuple[Array, list[Gates]]:
         new = np.empty_like(state)
-        gates: list[Array] = []
+        gates: list[Gates] = []
         for layer in range(self.config.layers):
             if layer == 0:
-                z = self._table[ids] + _rows_times(state[0, 0], self._hidden[0])
+                z = self._table.take(ids, axis=0)
+                z += _rows_times(state[0, 0], self._hidden[0])
             else:
                 joined = np.concatenate([new[layer - 1, 0], state[layer, 0]], axis=1)
                 z = _rows_times(joined, self._joined[layer - 1])
@@ -248,25 +259,25 @@ class Engine:
             gates.append(layer_gates)
         return new, gates
 
-    def _logits(self, h: Array) -> Array:
-        logits: Array = _rows_times(h, self._output_weight) + self._output_bias
-        return logits
-
     def read(self, ids: Array, state: Array) -> tuple[Array, Array]:
-        """Read a whole text of T characters.
+        """Read T characters of one text, or of B texts side by side.
 
         Args:
-            ids: (T,) integers.
-            state: (L, S, 1, H).
+            ids: (T,) or (T, B) integers.
+            state: (L, S, B, H), with B = 1 for one text.
 
         Returns:
-            Logits (T, V), row t being those of the character after ``ids[t]``, and the state.
+            Logits (T, V) or (T, B, V), row t being those of the character after ``ids[t]``, and
+            the state.
         """
-        outputs = np.empty((len(ids), self.config.hidden_size), dtype=self.dtype)
-        for t in range(len(ids)):
-            state, _ = self._advance(ids[t : t + 1], state)
-            outputs[t] = state[:, 0, 0].sum(axis=0)
-        return outputs @ self._output_weight.T + self._output_bias, state
+        columns = ids.reshape(len(ids), -1)
+        outputs = np.empty((*columns.shape, self.config.hidden_size), dtype=self.dtype)
+        for t, step_ids in enumerate(columns):
+            state, _ = self._advance(step_ids, state)
+            outputs[t] = state[:, 0].sum(axis=0)
+        logits = outputs.reshape(*ids.shape, -1) @ self._output_weight.T
+        logits += self._output_bias
+        return logits, state
 
     def trace(self, ids: Array, state: Array) -> tuple[Trace, Array, Array]:
         """As ``read``, and keep every gate and state: (trace, logits (T, V), state)."""
@@ -277,11 +288,22 @@ class Engine:
         for t in range(steps):
             state, step_gates = self._advance(ids[t : t + 1], state)
             states[t] = state[:, :, 0]
-            for layer in range(layers):
-                gates[t, layer] = step_gates[layer][:, 0]
+            for layer, layer_gates in enumerate(step_gates):
+                for g, values in enumerate(layer_gates):
+                    gates[t, layer, g] = values[0]
         outputs = states[:, :, 0].sum(axis=1)
         logits = outputs @ self._output_weight.T + self._output_bias
         return Trace(gates, states), logits, state
+
+
+def _halves(spec: CellSpec, size: int) -> dict[str, Array]:
+    """For each array of a layer, by row: 0.5 where it is a gate's, else 1."""
+    packed = ("weight_input", "weight_hidden", "bias")
+    blocks = {**dict.fromkeys(packed, spec.blocks), **spec.extras}
+    return {
+        name: np.repeat([0.5 if block in spec.gates else 1.0 for block in names], size)
+        for name, names in blocks.items()
+    }
 
 
 def _rows_times(rows: Array, matrix: Array) -> Array:

@@ -1,7 +1,7 @@
 """A trained model in Python: generate, score, inspect."""
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -12,16 +12,11 @@ from charlstm.config import check_number
 from charlstm.engine import Engine
 from charlstm.gates import GateReport, Thresholds, measure_gates
 from charlstm.runs import find_checkpoint
-from charlstm.sampling import (
-    SamplingConfig,
-    StopFilter,
-    as_text,
-    draw,
-    opening,
-    read,
-)
+from charlstm.sampling import SamplingConfig, opening, read
 from charlstm.scoring import Score, score
+from charlstm.states import load_state, save_state
 from charlstm.vocab import Ids, UnknownPolicy
+from charlstm.writing import REMEMBERED, Text, TextState, draw_texts
 
 DEFAULT_LENGTH = 1000
 MAX_SEED = 2**32
@@ -58,11 +53,30 @@ class Model:
         stop: str | Sequence[str] = (),
         seed: int | None = None,
         unknown: UnknownPolicy = "error",
-    ) -> Iterator[str]:
+        state: TextState | None = None,
+        surprise: bool = False,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> Text:
         """Continue ``prime``; yields the new text, a character at a time.
 
-        ``length`` is in characters (bytes for a byte model), or None for a text without end.
-        The same seed gives the same text.
+        Args:
+            prime: is read first, on from ``state`` or from zero state.
+            length: in characters (bytes for a byte model), or None for a text without end.
+            temperature: divides the logits; 0 takes the most likely character.
+            top_k: keep the k most likely characters; 0 keeps all.
+            top_p: keep the most likely characters that reach p together.
+            min_p: keep characters at least this share as likely as the most likely one.
+            repeat_penalty: above 1, recent characters get less likely.
+            repeat_window: how many characters are recent, those of the prime among them.
+            stop: the text ends before any of these.
+            seed: the same seed gives the same text; None draws one.
+            unknown: what happens to characters of ``prime`` that the model never saw.
+            state: go on from here: the ``state`` of an earlier text, or ``load_state``'s.
+            surprise: measure each character, for ``Text.surprise``.
+            progress: called with the number of characters of ``prime`` read so far.
+
+        Returns:
+            An iterator of characters; its ``state`` is where the text stands.
 
         Raises:
             UsageError: a number is out of its range.
@@ -73,13 +87,73 @@ class Model:
             check_number("--length", length, 0)
         chosen = new_seed() if seed is None else seed
         check_number("--seed", chosen, 0)
-        vocab = self.file.vocab
-        ids = vocab.encode(prime, unknown)
-        place = read(self.engine, ids if len(ids) else opening(vocab))
-        drawn = (int(i[0]) for i, _ in draw(self.engine, place, config, chosen, length))
-        return as_text(
-            drawn, vocab.decoder(), StopFilter([stop] if isinstance(stop, str) else stop)
+        start = self.read(prime, state, unknown, progress)
+        stops = [stop] if isinstance(stop, str) else stop
+        return Text(
+            self.engine, self.file.vocab, start, config, chosen, length, stops, surprise=surprise
         )
+
+    def generate_batch(
+        self,
+        prime: str = "",
+        *,
+        count: int,
+        length: int = DEFAULT_LENGTH,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repeat_penalty: float = 1.0,
+        repeat_window: int = 64,
+        stop: str | Sequence[str] = (),
+        seed: int | None = None,
+        unknown: UnknownPolicy = "error",
+        state: TextState | None = None,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> list[str]:
+        """``count`` continuations of ``prime``, written side by side, which is faster.
+
+        Text b is that of ``generate`` with ``seed + b``, but for rounding: see
+        ``writing.draw_texts``. Arguments and errors are those of ``generate``.
+        """
+        config = SamplingConfig(temperature, top_k, top_p, min_p, repeat_penalty, repeat_window)
+        check_number("--count", count, 1)
+        check_number("--length", length, 0)
+        chosen = new_seed() if seed is None else seed
+        check_number("--seed", chosen, 0)
+        start = self.read(prime, state, unknown, progress)
+        stops = [stop] if isinstance(stop, str) else stop
+        return draw_texts(self.engine, self.file.vocab, start, config, chosen, length, count, stops)
+
+    def read(
+        self,
+        text: str,
+        state: TextState | None = None,
+        unknown: UnknownPolicy = "error",
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> TextState:
+        """The state after ``text``, read on from ``state``, or from zero state.
+
+        Without a state an empty text is a line's beginning: a newline is read.
+        """
+        vocab = self.file.vocab
+        ids = vocab.encode(text, unknown)
+        if not len(ids):
+            if state is not None:
+                return state
+            ids = opening(vocab)
+        before = state or TextState(self.engine.initial_state())
+        place = read(self.engine, ids, before.state, progress)
+        recent = (*before.recent, *ids[-REMEMBERED:].tolist())[-REMEMBERED:]
+        return TextState(place.state, recent)
+
+    def save_state(self, path: str | Path, state: TextState) -> None:
+        """Write the ``state`` of a text to a file; see ``states``."""
+        save_state(Path(path), state, self.file)
+
+    def load_state(self, path: str | Path) -> TextState:
+        """The state in a file that this model's ``save_state`` wrote."""
+        return load_state(Path(path), self.file)
 
     def score(
         self, text: str, *, window: int | None = None, unknown: UnknownPolicy = "error"

@@ -1,11 +1,11 @@
-"""From logits to text: temperature, filters, draws, stop strings.
+"""From logits to characters: penalty, temperature, filters, draws.
 
 The order is: repeat penalty, temperature, top-k, top-p, min-p, renormalise, draw.
 """
 
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from charlstm.config import check_number
 from charlstm.engine import Engine, chunks, log_softmax
-from charlstm.vocab import Ids, StreamDecoder, Vocabulary
+from charlstm.vocab import Ids, Vocabulary
 
-READ_CHUNK = 4096
+READ_CHUNK = 512
+COLDEST = 1e-260
+"""A colder temperature than this is this one: it lets the same through, and nothing overflows."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,10 @@ class SamplingConfig:
     min_p: float = 0.0
     """Keep characters at least this share as likely as the most likely one."""
     repeat_penalty: float = 1.0
-    """Divides positive logits, and multiplies negative ones, of recent characters."""
+    """Divides positive logits, and multiplies negative ones, of recent characters (Keskar et al.
+    2019, for either sign)."""
     repeat_window: int = 64
-    """How many characters back count as recent."""
+    """How many characters back count as recent; those of the prime count too."""
 
     def __post_init__(self) -> None:
         check_number("--temp", self.temperature, 0, hint="0.5 is cautious, 1 is the model's own")
@@ -55,12 +58,24 @@ class Place:
     """(B, V), of each text's next character."""
 
 
-def read(engine: Engine, ids: Ids, place: Place | None = None) -> Place:
-    """Read a text of any length, (T,) ids with T >= 1, on from ``place`` or from zero state."""
-    state = place.state if place is not None else engine.initial_state()
+def read(
+    engine: Engine,
+    ids: Ids,
+    state: NDArray[Any] | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Place:
+    """Read a text of any length, (T,) ids with T >= 1, on from ``state`` or from zero state.
+
+    ``progress`` is called with the characters read so far.
+    """
+    if state is None:
+        state = engine.initial_state()
+    done = 0
     for chunk in chunks(ids, READ_CHUNK):
-        logits, state = engine.read(chunk, state)
-    return Place(state, logits[-1:])
+        _, state = engine.read(chunk, state)
+        done += len(chunk)
+        progress(done)
+    return Place(state, engine.logits(state))
 
 
 def repeat(place: Place, count: int) -> Place:
@@ -87,6 +102,15 @@ def distribution(
     Returns:
         (B, V) float64, each row summing to 1; characters that a filter removed have 0.
     """
+    weights = _weights(logits, config, recent)
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return weights
+
+
+def _weights(
+    logits: NDArray[Any], config: SamplingConfig, recent: Sequence[Iterable[int]]
+) -> NDArray[np.float64]:
+    """``distribution`` times a positive number for each row."""
     scores: NDArray[np.float64] = logits.astype(np.float64)
     if config.repeat_penalty != 1:
         for row, ids in zip(scores, recent, strict=True):
@@ -99,10 +123,9 @@ def distribution(
         most_likely = np.zeros_like(scores)
         np.put_along_axis(most_likely, scores.argmax(axis=-1)[:, None], 1.0, axis=-1)
         return most_likely
-    # A tiny temperature sends the scores to -inf, which is right: their weight is 0.
-    with np.errstate(over="ignore"):
-        scores /= config.temperature
-    weights = np.exp(scores)
+    if config.temperature != 1:
+        scores /= max(config.temperature, COLDEST)
+    weights = np.exp(scores, out=scores)
     vocab_size = weights.shape[-1]
     if 0 < config.top_k < vocab_size:
         kth = np.partition(weights, vocab_size - config.top_k, axis=-1)
@@ -115,8 +138,7 @@ def distribution(
         np.put_along_axis(weights, order, ranked, axis=-1)
     if config.min_p > 0:
         weights[weights < config.min_p * weights.max(axis=-1, keepdims=True)] = 0
-    probabilities: NDArray[np.float64] = weights / weights.sum(axis=-1, keepdims=True)
-    return probabilities
+    return weights
 
 
 def draw(
@@ -125,23 +147,24 @@ def draw(
     config: SamplingConfig,
     seed: int,
     length: int | None = None,
+    before: Sequence[int] = (),
 ) -> Iterator[tuple[Ids, Place]]:
     """Draw characters for the B texts of ``place``, ``length`` of each or without end.
 
     Text b uses a Mersenne Twister seeded with ``seed + b``, so each text of a batch can be had
-    again alone.
+    again alone. ``before`` are the last ids that were read, which the repeat penalty counts.
 
     Yields:
         The ids drawn (B,), and the place of the texts after them.
     """
     batch = len(place.logits)
     generators = [random.Random(seed + b) for b in range(batch)]
-    recent = [deque[int](maxlen=config.repeat_window) for _ in range(batch)]
+    recent = [deque(before, maxlen=config.repeat_window) for _ in range(batch)]
     drawn = 0
     while length is None or drawn < length:
-        cumulative = distribution(place.logits, config, recent).cumsum(axis=-1)
-        uniform = np.array([[g.random()] for g in generators]) * cumulative[:, -1:]
-        ids = (cumulative <= uniform).sum(axis=-1)
+        cumulative = _weights(place.logits, config, recent).cumsum(axis=-1)
+        uniform = np.array([g.random() for g in generators])
+        ids = (cumulative > (uniform * cumulative[:, -1])[:, None]).argmax(axis=-1)
         if config.repeat_penalty != 1:
             for memory, symbol in zip(recent, ids.tolist(), strict=True):
                 memory.append(symbol)
@@ -156,55 +179,3 @@ def surprise_bits(logits: NDArray[Any], ids: NDArray[Any]) -> NDArray[np.float64
     log_p = log_softmax(logits)
     bits: NDArray[np.float64] = log_p[np.arange(len(ids)), ids] / -np.log(2)
     return bits
-
-
-class StopFilter:
-    """Passes text on until one of the stop strings is complete; the stop string is left out.
-
-    Text that may turn out to be the beginning of a stop string is held back until that is
-    decided, so a stop string is found wherever the pieces are cut.
-    """
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = [stop for stop in stops if stop]
-        self._held = ""
-        self.stopped = False
-
-    def feed(self, text: str) -> str:
-        """The part of the text so far that is safe to pass on."""
-        self._held += text
-        found = [(place, stop) for stop in self._stops if (place := self._held.find(stop)) >= 0]
-        if found:
-            # The first to be complete ends the text, as if it came a character at a time.
-            cut, _ = min(found, key=lambda match: (match[0] + len(match[1]), match[0]))
-            self.stopped = True
-            passed, self._held = self._held[:cut], ""
-            return passed
-        keep = max((_overlap(self._held, stop) for stop in self._stops), default=0)
-        cut = len(self._held) - keep
-        passed, self._held = self._held[:cut], self._held[cut:]
-        return passed
-
-    def finish(self) -> str:
-        """What was held back when the text ended without a stop."""
-        passed, self._held = self._held, ""
-        return passed
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of ``text`` that is a beginning of ``stop``."""
-    for size in range(min(len(text), len(stop) - 1), 0, -1):
-        if text.endswith(stop[:size]):
-            return size
-    return 0
-
-
-def as_text(ids: Iterable[int], decoder: StreamDecoder, stop: StopFilter) -> Iterator[str]:
-    """Decode drawn ids to text, piece by piece, until a stop string."""
-    for symbol in ids:
-        if piece := stop.feed(decoder.feed(symbol)):
-            yield piece
-        if stop.stopped:
-            return
-    if rest := stop.feed(decoder.finish()) + stop.finish():
-        yield rest

@@ -64,6 +64,10 @@ class Vocabulary:
                 "leave it out",
             ) from None
 
+    def symbols_in(self, character: str) -> int:
+        """How many symbols a character is made of: 1, or the number of its bytes."""
+        return len(self._as_symbols(character))
+
     def unknown(self, text: str) -> list[str]:
         """The characters of ``text`` that have no id, each once, in order of appearance."""
         return [s for s in dict.fromkeys(self._as_symbols(text)) if s not in self._index]
@@ -104,6 +108,18 @@ class Vocabulary:
         if self.kind == "bytes":
             return text.encode("latin-1").decode("utf-8", "surrogateescape")
         return text
+
+    def by_character(self, ids: Iterable[int], values: Iterable[float]) -> list[tuple[str, float]]:
+        """Each character of ``ids`` with the sum of its symbols' values."""
+        decoder, pending = self.decoder(), 0.0
+        result: list[tuple[str, float]] = []
+        for symbol_id, value in zip(ids, values, strict=True):
+            pending += value
+            if piece := decoder.feed(symbol_id):
+                result += ((character, pending / len(piece)) for character in piece)
+                pending = 0.0
+        rest = decoder.finish()
+        return result + [(character, pending / len(rest)) for character in rest]
 
     def decoder(self) -> "StreamDecoder":
         """A decoder that takes ids one at a time."""

@@ -127,3 +127,18 @@ def test_a_byte_vocabulary_holds_the_256_bytes_in_order() -> None:
     for symbols in ("abc", BYTE_SYMBOLS[::-1], BYTE_SYMBOLS[:-1]):
         with pytest.raises(CharlstmError):
             Vocabulary(symbols, "bytes")
+
+
+def test_values_of_bytes_are_added_up_by_character() -> None:
+    vocab = Vocabulary(BYTE_SYMBOLS, "bytes")
+    ids = [*"aé".encode(), 0xE2, 0x82]
+    assert vocab.by_character(ids, [1, 2, 4, 8, 8]) == [
+        ("a", 1),
+        ("é", 6),
+        ("\udce2", 8),
+        ("\udc82", 8),
+    ]
+    plain = Vocabulary("ab")
+    assert plain.by_character([1, 0, 1], [3, 2, 1]) == [("b", 3), ("a", 2), ("b", 1)]
+    assert vocab.symbols_in("é") == 2
+    assert plain.symbols_in("a") == 1

@@ -1,6 +1,9 @@
 """Reading models and texts for the commands."""
 
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,8 +11,13 @@ from charlstm.cli.options import note
 from charlstm.errors import CharlstmError, UsageError, reason_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from charlstm.model import Model
-    from charlstm.vocab import UnknownPolicy
+    from charlstm.vocab import UnknownPolicy, Vocabulary
+
+TOLD_EVERY = 100_000
 
 
 def open_model(checkpoint: str | None) -> "Model":
@@ -52,3 +60,48 @@ def read_text(source: str, *, as_bytes: bool) -> str:
             f"{name} is not valid utf-8: byte 0x{data[error.start]:02x} at offset {error.start:,}",
             "convert it to UTF-8 first",
         ) from None
+
+
+def progress_of(total: int) -> Callable[[int], None]:
+    """Tells on stderr, where that is a terminal, how far into a long text the reading is."""
+    told = 0
+
+    def progress(done: int) -> None:
+        nonlocal told
+        if done - told >= TOLD_EVERY and sys.stderr.isatty():
+            told = done
+            note(f"{done:,} of {total:,} characters …")
+
+    return progress
+
+
+def training_text(model: "Model") -> "tuple[NDArray[np.unsignedinteger], Vocabulary]":
+    """What the model's run trained on, as ids, and their vocabulary.
+
+    Raises:
+        CharlstmError: the run or its text is gone, or the text has changed since.
+    """
+    from charlstm.corpus import reopen_corpus
+    from charlstm.runs import read_run_file
+
+    run = read_run_file(model.path.parent)
+    corpus = reopen_corpus(run.reading, run.digest)
+    if corpus is None or corpus.digest != run.digest:
+        gone = "is no longer in the cache" if corpus is None else "has changed since"
+        raise CharlstmError(f"the text that the model was trained on {gone}", "bring it back")
+    return corpus.split(run.train.val_fraction)[0], corpus.vocab
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """A closed terminal and SIGTERM end what is inside as Ctrl-C does."""
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in (getattr(signal, n) for n in names)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # nohup has asked for it
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from charlstm.errors import UsageError
+
 
 def one_of(*values: str) -> Callable[[str], list[str]]:
     """What the shell offers for an option that takes one of these."""
@@ -41,6 +43,13 @@ Unknown = Annotated[
         autocompletion=one_of("error", "skip", "replace"),
     ),
 ]
+
+
+def check_together(*options: tuple[str, bool]) -> None:
+    """Raise ``UsageError`` if more than one of these options is given."""
+    given = [name for name, is_given in options if is_given]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} are given together", "give one of them")
 
 
 def example(*lines: str) -> str:

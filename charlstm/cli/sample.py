@@ -1,31 +1,61 @@
 """``charlstm sample``."""
 
-import sys
-from collections.abc import Iterator
-from itertools import chain
-from typing import Annotated, Any
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlstm.cli.options import Checkpoint, Unknown, example, note
-from charlstm.errors import UsageError
+from charlstm.cli.common import (
+    interruptible,
+    open_model,
+    progress_of,
+    read_text,
+    training_text,
+    unknown_policy,
+)
+from charlstm.cli.interactive import Conversation, line_reader
+from charlstm.cli.options import Checkpoint, Unknown, check_together, example, note, one_of
+from charlstm.cli.output import Output
+from charlstm.errors import require
 
-FILTERS, PRIMING = "Choosing characters", "Beginning"
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
+    from charlstm.model import Model
+    from charlstm.vocab import Vocabulary
+    from charlstm.writing import Text, TextState
+
+FILTERS, PRIMING, STATES = "Choosing characters", "Beginning", "Going on later"
+LENGTH, TURN = 1000, 300
+BETWEEN = "\n%\n"
+"""Between the texts of a batch, as in the files of fortune."""
 
 EXAMPLES = example(
     "charlstm sample --temp 0.8",
     'charlstm sample --prime "ROMEO:" --length 500 --seed 7',
     "charlstm sample --length 0 --min-p 0.05      without end, until Ctrl-C",
     'charlstm sample --stop "THE END" > story.txt',
+    "charlstm sample --interactive --state story.state --save-state story.state",
+    "charlstm sample --count 20 --length 300 --novelty",
 )
 
 
 def sample(
     checkpoint: Checkpoint = None,
     length: Annotated[
-        int, typer.Option("--length", "-n", help="Characters to write; 0 writes without end.")
-    ] = 1000,
+        int | None,
+        typer.Option(
+            "--length",
+            "-n",
+            help=f"Characters to write, {LENGTH} if left out, {TURN} a turn with --interactive; 0 "
+            "writes without end.",
+            show_default=False,
+        ),
+    ] = None,
     temp: Annotated[
         float,
         typer.Option(help="0 takes the most likely character, 1 the model's own chances."),
@@ -37,6 +67,26 @@ def sample(
     stop: Annotated[
         list[str] | None, typer.Option(help="End before this text; may be given several times.")
     ] = None,
+    count: Annotated[
+        int, typer.Option(help="Write so many texts side by side, with the seeds that follow.")
+    ] = 1,
+    interactive: Annotated[
+        bool,
+        typer.Option("--interactive", "-i", help="Take turns: type a line, the model goes on."),
+    ] = False,
+    color: Annotated[
+        str | None,
+        typer.Option(
+            metavar="surprise",
+            help="Tint each character by how unlikely it was.",
+            autocompletion=one_of("surprise"),
+            show_default=False,
+        ),
+    ] = None,
+    novelty: Annotated[
+        bool,
+        typer.Option("--novelty", help="Tell what was copied from the training text."),
+    ] = False,
     top_k: Annotated[
         int, typer.Option(help="Only the k most likely; 0 for all.", rich_help_panel=FILTERS)
     ] = 0,
@@ -56,7 +106,10 @@ def sample(
         typer.Option(help="Above 1, recent characters get less likely.", rich_help_panel=FILTERS),
     ] = 1.0,
     repeat_window: Annotated[
-        int, typer.Option(help="How many characters are recent.", rich_help_panel=FILTERS)
+        int,
+        typer.Option(
+            help="How many characters are recent, the prime's too.", rich_help_panel=FILTERS
+        ),
     ] = 64,
     prime: Annotated[
         str | None, typer.Option(help="Text to go on from.", rich_help_panel=PRIMING)
@@ -70,67 +123,153 @@ def sample(
         typer.Option("--echo/--no-echo", help="Print the prime too.", rich_help_panel=PRIMING),
     ] = True,
     unknown: Unknown = "error",
+    save_state: Annotated[
+        str | None,
+        typer.Option(help="Keep h and c in this file at the end.", rich_help_panel=STATES),
+    ] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(help="Go on from the h and c in this file.", rich_help_panel=STATES),
+    ] = None,
 ) -> int:
     """Let a model write."""
-    from charlstm.cli.common import open_model, read_text, unknown_policy
+    # One stream multiplies matrices with vectors: a second thread waits for memory, too, and
+    # spins. Set before numpy is imported; a batch and a user's own choice are left alone.
+    if count == 1:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from charlstm.config import check_number
     from charlstm.model import new_seed
     from charlstm.sampling import SamplingConfig
 
-    if prime is not None and prime_file is not None:
-        raise UsageError("--prime and --prime-file are both given", "give one of them")
-    policy = unknown_policy(unknown)
     # Told before anything else is said: what generate() would find out later.
+    policy = unknown_policy(unknown)
     SamplingConfig(temp, top_k, top_p, min_p, repeat_penalty, repeat_window)
-    check_number("--length", length, 0)
+    if length is not None:
+        check_number("--length", length, 0)
     if seed is not None:
         check_number("--seed", seed, 0)
+    check_number("--count", count, 1)
+    require(color in (None, "surprise"), f"--color is {color!r}", "there is --color surprise")
+    check_together(
+        ("--prime", prime is not None),
+        ("--prime-file", prime_file is not None),
+    )
+    batch, endless, tell = (
+        ("--count", count > 1),
+        ("--length 0", length == 0),
+        ("--novelty", novelty),
+    )
+    for other in (batch, tell):
+        check_together(("--interactive", interactive), other)
+        check_together(endless, other)
+    check_together(("--save-state", save_state is not None), batch)
+    check_together(("--color", color is not None), batch)
+    if save_state is not None:
+        folder = Path(save_state).parent
+        good = folder.is_dir() and not Path(save_state).is_dir()
+        require(
+            good, f"--save-state {save_state} is no file in a folder that exists", "name another"
+        )
     model = open_model(checkpoint)
-    as_bytes = model.file.vocab.kind == "bytes"
+    vocab = model.file.vocab
+    as_bytes = vocab.kind == "bytes"
+    start = None if state is None else model.load_state(state)
+    training = training_text(model) if novelty else None
     text = prime or ""
     if prime_file is not None:
         text = read_text(prime_file, as_bytes=as_bytes)
     chosen = seed
     if chosen is None:
         chosen = new_seed()
-        note(f"seed {chosen}")
-    pieces = model.generate(
-        text,
-        length=None if length == 0 else length,
-        temperature=temp,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repeat_penalty=repeat_penalty,
-        repeat_window=repeat_window,
-        stop=stop or (),
-        seed=chosen,
-        unknown=policy,
-    )
-    shown = model.file.vocab.decode(model.file.vocab.encode(text, policy)) if echo else ""
-    _write(shown, pieces, raw=as_bytes)
+        note(f"seed {chosen}" if count == 1 else f"seeds {chosen} to {chosen + count - 1}")
+    output = Output(raw=as_bytes, color=color is not None)
+    if color is not None:
+        _explain_color(output)
+    shown = vocab.decode(vocab.encode(text, policy)) if echo else ""
+    how: dict[str, Any] = {
+        "temperature": temp,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repeat_penalty": repeat_penalty,
+        "repeat_window": repeat_window,
+        "stop": stop or (),
+        "unknown": policy,
+    }
+    progress = progress_of(len(text))
+    if interactive:
+        if text:
+            start = model.read(text, start, policy, progress)
+        turn = TURN if length is None else length
+        how["surprise"] = output.tinted
+        talk = Conversation(model, start, chosen, turn, output, how)
+        with _keeping(save_state, model, lambda: talk.state):
+            output.write(shown)
+            talk.run(line_reader(), echo=echo and not output.terminal)
+            output.close()
+        return 0
+    how |= {"state": start, "progress": progress}
+    characters = LENGTH if length is None else length
+    if count > 1:
+        texts = model.generate_batch(text, count=count, length=characters, seed=chosen, **how)
+        output.write(BETWEEN.join(shown + one for one in texts))
+        output.close()
+    else:
+        stream = model.generate(
+            text, length=characters or None, seed=chosen, surprise=output.tinted, **how
+        )
+        with _keeping(save_state, model, lambda: stream.state):
+            texts = ["".join(_written(stream, output, shown, collect=novelty))]
+    if training is not None:
+        _tell_novelty(texts, *training)
     return 0
 
 
-def _write(before: str, pieces: Iterator[str], *, raw: bool) -> None:
-    """Stream text to stdout. A terminal gets no control characters, a pipe the exact text."""
-    from charlstm.show.text import printable
+@contextmanager
+def _keeping(
+    path: str | None, model: "Model", state: "Callable[[], TextState | None]"
+) -> Iterator[None]:
+    """Whatever ends what is inside, save the state after it."""
+    with interruptible():
+        try:
+            yield
+        finally:
+            if path is not None and (last := state()) is not None:
+                model.save_state(path, last)
 
-    terminal = sys.stdout.isatty()
-    if not terminal:
-        errors = "surrogateescape" if raw else "strict"
-        _reconfigure(sys.stdout, encoding="utf-8", errors=errors, newline="")
+
+def _written(stream: "Text", output: Output, shown: str, *, collect: bool) -> list[str]:
+    """Write ``shown`` and the text to stdout; return the text, if it is wanted, in pieces."""
+    collected = []
     try:
-        for piece in chain([before], pieces):
-            sys.stdout.write(printable(piece) if terminal else piece)
-            if terminal:
-                sys.stdout.flush()
+        output.write(shown)
+        for piece in stream:
+            output.write(piece, stream.surprise(piece) if output.tinted else None)
+            if collect:  # a text without end would fill the memory
+                collected.append(piece)
     finally:
-        if terminal:
-            sys.stdout.write("\n")
-        sys.stdout.flush()
+        output.close()
+    return collected
 
 
-def _reconfigure(stream: Any, **settings: Any) -> None:
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(**settings)
+def _explain_color(output: Output) -> None:
+    if not output.tinted:
+        note("there are no colours here; the text comes plain")
+        return
+    from charlstm.show.console import stderr_console
+    from charlstm.show.surprise import legend
+
+    stderr_console().print(legend())
+
+
+def _tell_novelty(
+    texts: list[str], corpus: "NDArray[np.unsignedinteger]", vocab: "Vocabulary"
+) -> None:
+    from charlstm.novelty import novelty
+
+    found = novelty(texts, corpus, vocab)
+    copied = found.copied if found.longest <= 60 else found.copied[:60] + "…"
+    note(
+        f"longest run copied from the training text: {found.longest} characters, {copied!r}; "
+        f"{found.new_words:,} of {found.words:,} words are not in it ({found.new_share:.1%})"
+    )

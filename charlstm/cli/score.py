@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
-from charlstm.cli.options import Checkpoint, Json, Unknown, example, note
+from charlstm.cli.common import open_model, progress_of, read_text, training_text, unknown_policy
+from charlstm.cli.options import Checkpoint, Json, Unknown, check_together, example
 
 EXAMPLES = example(
     "charlstm score chapter.txt",
+    "charlstm score chapter.txt --color --top 10",
     "charlstm score chapter.txt --window 256      nanoGPT's protocol",
     "cat chapter.txt | charlstm score - --json",
 )
@@ -26,35 +28,76 @@ def score(
             show_default=False,
         ),
     ] = None,
+    segments: Annotated[
+        int | None,
+        typer.Option(
+            help="Score so many segments, each from the state after 256 characters before it.",
+            show_default=False,
+        ),
+    ] = None,
+    adapt: Annotated[
+        bool,
+        typer.Option("--adapt", help="Let the weights follow the text while it is scored; slow."),
+    ] = False,
+    color: Annotated[
+        bool, typer.Option("--color", help="Print the text, tinted by surprise.")
+    ] = False,
+    top: Annotated[int, typer.Option(help="List so many of the most surprising places.")] = 0,
     unknown: Unknown = "error",
     as_json: Json = False,
 ) -> int:
     """How well a model predicts a text."""
-    from charlstm.cli.common import open_model, read_text, unknown_policy
     from charlstm.config import check_number
-    from charlstm.scoring import score as compute
 
     policy = unknown_policy(unknown)
+    check_number("--top", top, 0)
     if window is not None:
         check_number("--window", window, 1)
+    if segments is not None:
+        check_number("--segments", segments, 1)
+    given = [("--window", window), ("--segments", segments), ("--adapt", adapt or None)]
+    check_together(*((name, value is not None) for name, value in given))
+    check_together(("--color", color), ("--json", as_json))
     model = open_model(checkpoint)
     vocab = model.file.vocab
+    training = training_text(model)[0] if adapt else None
     ids = vocab.encode(read_text(file, as_bytes=vocab.kind == "bytes"), policy)
-    told = 0
+    progress = progress_of(len(ids))
+    if training is not None:
+        from charlstm.train.adapt import score_adaptive
 
-    def progress(done: int) -> None:
-        nonlocal told
-        if sys.stderr.isatty() and done - told >= 100_000:
-            told = done
-            note(f"{done:,} of {len(ids):,} characters …")
+        result = score_adaptive(model.file, ids, training, progress=progress)
+    else:
+        from charlstm.scoring import score as compute
 
-    result = compute(model.engine, ids, window, progress)
+        result = compute(model.engine, ids, window, progress, segments=segments)
+    places = result.most_surprising(top)
     if as_json:
-        print(json.dumps(result.to_dict()))
+        document = result.to_dict()
+        if top:
+            document["top"] = [
+                {
+                    "position": place,
+                    "character": vocab.symbols[ids[place]],
+                    "surprise_bits": float(result.surprise_bits[place]),
+                }
+                for place in places
+            ]
+        print(json.dumps(document))
         return 0
-    protocol = result.protocol if window is None else f"windowed, {window}"
+    from charlstm.show.console import stdout_console
+    from charlstm.show.surprise import print_places, print_tinted
+
+    console = stdout_console()
+    if color:
+        print_tinted(console, vocab.by_character(ids.tolist(), result.surprise_bits.tolist()))
     print(
         f"{result.bits_per_char:.4f} bits per character  {result.nats:.4f} nats  "
-        f"perplexity {result.perplexity:.3f}  {result.characters:,} characters  {protocol}"
+        f"perplexity {result.perplexity:.3f}  {result.characters:,} characters  {result.label}"
     )
+    if places:
+        print_places(
+            console, [vocab.symbols[i] for i in ids], result.surprise_bits.tolist(), places
+        )
+    sys.stdout.flush()
     return 0

@@ -316,21 +316,17 @@ def _resume(
 ) -> "Trainer":
     """Go on with a run; ``changes`` may be of its budget, patience and number of checkpoints."""
     from charlstm import metrics, runs
-    from charlstm.corpus import find_encoded, open_corpus
-    from charlstm.texts import STDIN
+    from charlstm.corpus import open_corpus, reopen_corpus
 
     path = runs.find_run(checkpoint, inside=True)
     if checkpoint is None and not quiet:
         note(f"resuming {path}")
     stack.enter_context(runs.lock(path))
     run = runs.read_run_file(path)
-    if text or run.reading.sources != (STDIN,):
-        corpus = open_corpus(
-            text or run.reading.sources,
-            encoding=run.reading.encoding,
-            as_bytes=run.reading.as_bytes,
-        )
-    elif found := find_encoded(run.digest, run.reading):
+    reading = run.reading
+    if text:
+        corpus = open_corpus(text, encoding=reading.encoding, as_bytes=reading.as_bytes)
+    elif found := reopen_corpus(reading, run.digest):
         corpus = found
     else:
         raise CharlstmError(

@@ -15,6 +15,7 @@ import pytest
 from conftest import TEXT, model_config, random_weights
 
 import charlstm
+import charlstm.runs
 from charlstm import runs
 from charlstm.checkpoint import ModelFile, TrainState, write_checkpoint
 from charlstm.cli import run
@@ -184,6 +185,155 @@ def test_prime_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str
     assert re.fullmatch(r"charlstm: nix\.txt [^\n]+\n", capsys.readouterr().err)
 
 
+# -- states ------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_text_goes_on_from_a_saved_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = str(tmp_path / "a.state")
+    options = ["--temp", "0", "--repeat-penalty", "1.5"]
+    assert sample("--prime", "NED: ", "--length", "50", "--save-state", state, *options) == 0
+    assert sample("--length", "40", "--state", state, "--save-state", state, *options) == 0
+    assert sample("--prime", "TAM", "--length", "30", "--state", state, *options) == 0
+    how = {"temperature": 0, "repeat_penalty": 1.5}
+    begun = expected("NED: ", 90, **how)
+    rest = expected("NED: " + begun + "TAM", 30, **how)
+    assert capsys.readouterr().out == "NED: " + begun + "TAM" + rest
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_state_may_begin_several_texts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = str(tmp_path / "a.state")
+    assert sample("--prime", "NED: ", "--length", "0", "--stop", ".", "--save-state", state) == 0
+    capsys.readouterr()
+    assert sample("--state", state, "--count", "2", "--length", "40") == 0
+    texts = capsys.readouterr().out.split("\n%\n")
+    model = charlstm.load("small")
+    begun = model.load_state(state)
+    assert texts == ["".join(model.generate(state=begun, length=40, seed=s)) for s in (1, 2)]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_state_of_another_model_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = str(tmp_path / "a.state")
+    assert sample("--length", "5", "--save-state", state) == 0
+    capsys.readouterr()
+    other = untrained(tmp_path, charlstm.load("small").file.vocab)
+    assert run(["sample", "-c", other, "--state", state, "--seed", "1"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(
+        r"charlstm: [^\n]*a\.state is the state of another model[^\n]*\n", shown.err
+    )
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_state_that_could_not_be_saved_is_told_before_the_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (tmp_path / "nix" / "a.state", tmp_path):
+        assert sample("--save-state", str(path)) == 2
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert re.fullmatch(r"charlstm: --save-state [^\n]+\n", shown.err)
+
+
+# -- several texts, novelty, colour ------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("folder")
+def test_several_texts_have_the_seeds_that_follow(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample("--count", "3", "--prime", "NED: ", "--length", "200", seed=7) == 0
+    texts = capsys.readouterr().out.split("\n%\n")
+    assert texts == ["NED: " + expected("NED: ", 200, seed=seed) for seed in (7, 8, 9)]
+    assert run(["sample", "-c", "small", "--count", "2", "--length", "20", "--no-echo"]) == 0
+    shown = capsys.readouterr()
+    told = re.fullmatch(r"seeds (\d+) to (\d+)\n", shown.err)
+    assert told
+    assert int(told[2]) == int(told[1]) + 1
+    assert shown.out.split("\n%\n")[1] == expected(length=20, seed=int(told[2]))
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--count 2 --length 0",
+        "--count 2 --save-state x",
+        "--count 2 --color surprise",
+        "--count 2 --interactive",
+        "--interactive --novelty",
+        "--novelty --length 0",
+    ],
+)
+def test_what_cannot_be_done_together_is_wrong_usage(
+    arguments: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sample(*arguments.split()) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(r"charlstm: [^\n]+ are given together; [^\n]+\n", shown.err)
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("arguments", "word"), [("--count 0", "--count"), ("--color gates", "--color")]
+)
+def test_counts_and_colours_have_limits(
+    arguments: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sample(*arguments.split()) == 2
+    assert word in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("folder")
+def test_novelty_tells_what_was_copied(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample("--length", "300", "--novelty") == 0
+    shown = capsys.readouterr()
+    model = charlstm.load("small")
+    training = (TEXT * 30)[: int(len(TEXT) * 30 * 0.9)]
+    text = shown.out
+    runs = [text[a:b] for a in range(300) for b in range(a + 1, 301)]
+    longest = max(len(one) for one in runs if one in training)
+    assert shown.err.startswith(f"longest run copied from the training text: {longest} characters")
+    assert re.search(r"; \d+ of \d+ words are not in it \(\d+\.\d%\)\n$", shown.err)
+    assert sample("--count", "3", "--length", "100", "--novelty") == 0
+    assert "longest run copied" in capsys.readouterr().err
+    assert model.file.vocab
+
+
+def test_novelty_without_the_training_text_is_told_before_the_text(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(trained_run, tmp_path / "copy")
+    settings = (copy / "run.json").read_text(encoding="utf-8")
+    gone = settings.replace("small.txt", "gone.txt")
+    assert gone != settings
+    (copy / "run.json").write_text(gone, encoding="utf-8")
+    assert run(["sample", "-c", str(copy), "--seed", "1", "--novelty"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(r"charlstm: [^\n]*gone\.txt[^\n]*\n", shown.err)
+    other = settings.replace(charlstm.runs.read_run_file(trained_run).digest, "0" * 64)
+    (copy / "run.json").write_text(other, encoding="utf-8")
+    assert run(["sample", "-c", str(copy), "--seed", "1", "--novelty"]) == 1
+    assert "has changed since" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("folder")
+def test_colour_in_a_pipe_is_the_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample("--length", "40", "--color", "surprise") == 0
+    shown = capsys.readouterr()
+    assert shown.out == expected()
+    assert shown.err == "there are no colours here; the text comes plain\n"
+
+
 # -- characters the model never saw ------------------------------------------------------------
 
 
@@ -351,3 +501,101 @@ def test_ctrl_c_ends_an_endless_text(folder: Path) -> None:
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130
     assert b"Traceback" not in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_endless_text_that_is_stopped_keeps_its_state(number: str, folder: Path) -> None:
+    path = folder / f"{number}.state"
+    child = start("--seed", "1", "--length", "0", "--save-state", path.name, folder=folder)
+    assert child.stdout is not None
+    seen = child.stdout.read(20)
+    child.send_signal(getattr(signal, number))
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (130, b"")
+    text = (seen + out).decode()
+    model = charlstm.load("small")
+    state = model.load_state(path)
+    # Where it was stopped, one character may have been drawn that was not written any more.
+    for size in (len(text), len(text) + 1):
+        whole = expected(length=size)
+        if np.array_equal(model.read(whole, model.read("")).state, state.state):
+            break
+    else:
+        pytest.fail("the state is that of another text")
+    assert not list(folder.glob(f".{path.name}*"))
+
+
+def test_a_closed_pipe_leaves_a_whole_state(folder: Path) -> None:
+    child = start("--seed", "1", "--length", "0", "--save-state", "pipe.state", folder=folder)
+    assert child.stdout is not None
+    child.stdout.read(20)
+    child.stdout.close()
+    with child:
+        assert child.wait(60) == 0
+        assert child.stderr is not None
+        assert child.stderr.read() == b""
+    assert len(charlstm.load("small").load_state(folder / "pipe.state").recent) > 20
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has /dev/full")
+@pytest.mark.parametrize("length", ["5", "100000"])
+def test_a_full_disk_is_one_line_and_the_state_is_kept(length: str, folder: Path) -> None:
+    command = f"{sys.executable} -m charlstm sample -c small --seed 1 --length {length}"
+    environment = {**os.environ, "PYTHONPATH": str(Path(charlstm.__file__).parents[1])}
+    done = subprocess.run(
+        ["sh", "-c", f"{command} --save-state full.state > /dev/full"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "charlstm: no space left on device\n")
+    assert charlstm.load("small").load_state(folder / "full.state").recent
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits as POSIX has them")
+def test_a_disk_without_room_for_the_state_keeps_the_old_one(folder: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(charlstm.__file__).parents[1])}
+    command = f"{sys.executable} -m charlstm sample -c small --seed 1 --length 20"
+    path = folder / "room.state"
+    path.write_bytes(b"the old one")
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); "
+    limited += "from charlstm.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *command.split()[3:], "--save-state", path.name],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == expected(length=20)
+    assert re.fullmatch(
+        r"charlstm: the state cannot be saved in room\.state: [^\n]+\n", done.stderr
+    )
+    assert path.read_bytes() == b"the old one"
+    assert not list(folder.glob(".room*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="descriptors as POSIX has them")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+@pytest.mark.parametrize("what", ["", "--interactive", "--prime-file -"])
+def test_closed_streams_leave_no_traceback(closed: str, what: str, folder: Path) -> None:
+    command = f"{sys.executable} -m charlstm sample -c small --seed 1 --length 5 {what} {closed}"
+    environment = {**os.environ, "PYTHONPATH": str(Path(charlstm.__file__).parents[1])}
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -167,3 +167,72 @@ def test_byte_model_scores_any_file(folder: Path, capsys: pytest.CaptureFixture[
     (folder / "data.bin").write_bytes(b"\xff\x00\xc3\r\n\xef\xbb\xbf")
     assert run(["score", "-c", str(checkpoint), str(folder / "data.bin"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["characters"] == 7
+
+
+# -- places, colour, segments, adaptation ------------------------------------------------------
+
+
+def test_the_most_surprising_places_are_listed(
+    score: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score("text.txt", "--json", "--top", "3") == 0
+    top = json.loads(capsys.readouterr().out)["top"]
+    bits = [place["surprise_bits"] for place in top]
+    assert len(bits) == 3
+    assert bits == sorted(bits, reverse=True)
+    assert all(TEXT[place["position"]] == place["character"] for place in top)
+    assert score("text.txt", "--top", "3") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 1 + 3
+    assert [float(line.split()[0]) for line in lines[2:]] == pytest.approx(bits, abs=0.06)
+    first = top[0]["position"]
+    assert int(lines[2].split()[1]) == TEXT.count("\n", 0, first) + 1
+    assert score("text.txt", "--json") == 0
+    assert "top" not in json.loads(capsys.readouterr().out)
+
+
+def test_colour_prints_the_text_before_the_score(
+    score: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score("text.txt", "--color") == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith(TEXT)  # a pipe has no colours
+    assert shown.out.removeprefix(TEXT).count("\n") == 1
+    assert shown.err == ""
+
+
+def test_segments_are_labelled(
+    score: Any, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "text.txt").write_text(TEXT * 6, encoding="utf-8")
+    assert score("text.txt", "--segments", "2") == 0
+    assert capsys.readouterr().out.endswith("  stateful, in 2 segments\n")
+    assert score("text.txt", "--segments", "2", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["protocol"], result["segments"], result["adaptive"]) == ("stateful", 2, False)
+    assert score("text.txt", "--segments", "99") == 2
+    assert re.fullmatch(r"charlstm: --segments is 99, [^\n]+\n", capsys.readouterr().err)
+
+
+def test_adaptation_is_labelled(score: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert score("text.txt") == 0
+    plain = capsys.readouterr().out
+    assert score("text.txt", "--adapt") == 0
+    adaptive = capsys.readouterr().out
+    assert adaptive.endswith("  stateful, adaptive\n")
+    assert adaptive.split()[0] != plain.split()[0]
+    assert score("text.txt", "--adapt", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["adaptive"] is True
+    assert f"{result['bits_per_char']:.4f}" == adaptive.split()[0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--adapt --window 5", "--segments 2 --window 5", "--adapt --segments 2", "--color --json"],
+)
+def test_what_cannot_be_done_together_is_wrong_usage(
+    arguments: str, score: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score("text.txt", *arguments.split()) == 2
+    assert "given together" in capsys.readouterr().err

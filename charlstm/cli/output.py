@@ -1,0 +1,51 @@
+"""Text on stdout as it is written: exact in a pipe, safe and perhaps tinted on a terminal."""
+
+import sys
+import time
+from typing import Any
+
+LONGEST_WAIT = 0.05
+"""Seconds that a pipe waits for text, roughly."""
+
+
+class Output:
+    """Stdout of ``sample``. A terminal gets no control characters, a pipe the exact text."""
+
+    def __init__(self, *, raw: bool, color: bool) -> None:
+        """``raw`` is for byte models: what is not UTF-8 is written as it is."""
+        from charlstm.show.console import stdout_console
+        from charlstm.show.surprise import Tint
+        from charlstm.show.text import printable
+
+        self.terminal = sys.stdout.isatty()
+        if not self.terminal:
+            errors = "surrogateescape" if raw else "strict"
+            _reconfigure(sys.stdout, encoding="utf-8", errors=errors, newline="")
+        self._printable = printable
+        self._tint = Tint(stdout_console()) if color and self.terminal else None
+        self.tinted = self._tint is not None and self._tint.has_color
+        self._due = 0.0
+
+    def write(self, text: str, bits: list[float] | None = None) -> None:
+        """Write a piece; ``bits`` are its characters' surprise, where they are to be tinted."""
+        if self.tinted and self._tint is not None and bits is not None:
+            text = "".join(map(self._tint, text, bits))
+        elif self.terminal:
+            text = self._printable(text)
+        sys.stdout.write(text)
+        if self.terminal:
+            sys.stdout.flush()
+        elif (now := time.monotonic()) >= self._due:
+            sys.stdout.flush()
+            self._due = now + LONGEST_WAIT
+
+    def close(self) -> None:
+        """End the last line on a terminal, and see everything out."""
+        if self.terminal:
+            sys.stdout.write("\n")
+        sys.stdout.flush()
+
+
+def _reconfigure(stream: Any, **settings: Any) -> None:
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(**settings)

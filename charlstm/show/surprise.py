@@ -1,0 +1,84 @@
+"""Text tinted by how unlikely each character was, for terminals with colours."""
+
+import math
+from collections.abc import Sequence
+
+from rich.console import COLOR_SYSTEMS, Console
+from rich.style import Style
+from rich.text import Text
+
+from charlstm.show.text import printable, symbol
+
+TINTS = (
+    (2.0, None),
+    (4.0, Style(color="grey0", bgcolor="color(230)")),
+    (6.0, Style(color="grey0", bgcolor="color(222)")),
+    (8.0, Style(color="grey0", bgcolor="color(208)")),
+    (math.inf, Style(color="bright_white", bgcolor="color(160)")),
+)
+"""Up to so many bits, the style: p down to 1/4, 1/16, 1/64, 1/256, and below. A background, so that
+spaces have one too; with a foreground of its own, so that it is legible on any terminal."""
+
+
+class Tint:
+    """Characters as a terminal shows them in colour; plain where it has none."""
+
+    def __init__(self, console: Console) -> None:
+        self._system = COLOR_SYSTEMS.get(console.color_system or "")
+        self.has_color = self._system is not None and not console.no_color
+
+    def __call__(self, character: str, bits: float) -> str:
+        """``character`` with the escape codes of its tint; a line's end is shown before it."""
+        style = _style(bits) if self.has_color else None
+        if style is None:
+            return printable(character)
+        end = character if character in "\n\t" else ""
+        shown = symbol(character) if end else printable(character)
+        return style.render(shown, color_system=self._system) + end
+
+
+def legend() -> Text:
+    """What the tints mean, in one line."""
+    text = Text("surprise in bits: ")
+    low = 0.0
+    for high, style in TINTS:
+        text.append(f" {low:g}+ " if high == math.inf else f" {low:g}–{high:g} ", style or "")
+        low = high
+    return text
+
+
+def print_tinted(console: Console, characters: Sequence[tuple[str, float]]) -> None:
+    """A text of characters with their bits, tinted; where there are colours, the legend first."""
+    tint = Tint(console)
+    if tint.has_color:
+        console.print(legend())
+    file = console.file
+    for character, bits in characters:
+        file.write(tint(character, bits))
+    file.write("" if characters[-1][0] == "\n" else "\n")
+
+
+def print_places(
+    console: Console, symbols: Sequence[str], bits: Sequence[float], places: Sequence[int]
+) -> None:
+    """A line for each of these places: how surprising, where, and what stands around it."""
+    console.print(Text(f"{'bits':>6} {'line':>7} {'column':>6}", style="dim"))
+    room = max(8, min(30, (console.width - 25) // 2))
+    for place in places:
+        before = symbols[:place]
+        line = before.count("\n") + 1
+        column = next((i for i, one in enumerate(reversed(before)) if one == "\n"), place) + 1
+        text = Text(f"{bits[place]:>6.1f} {line:>7,} {column:>6,}  ")
+        text.append("".join(map(_in_line, symbols[max(0, place - room) : place])), "dim")
+        text.append(f"[{symbol(symbols[place])}]", "bold")
+        text.append("".join(map(_in_line, symbols[place + 1 : place + 1 + room])), "dim")
+        console.print(text, no_wrap=True, crop=True)
+
+
+def _in_line(character: str) -> str:
+    return " " if character == " " else symbol(character)
+
+
+def _style(bits: float) -> Style | None:
+    """None where nothing is known, too."""
+    return next((style for high, style in TINTS if bits <= high), None)
