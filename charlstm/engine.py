@@ -20,6 +20,8 @@ Weights = Mapping[str, Array]
 CellStep = Callable[[CellSpec, Array, Array, Weights], tuple[Array, Array]]
 """The cell's spec, z (B, R), the state before (S, B, H) and the layer's arrays by their names in
 the spec, to the new state (S, B, H) and the gates (G, B, H) in the order of ``spec.gates``."""
+Hold = Callable[[int, Array], None]
+"""Is given each layer's number and new state (S, B, H), and may change the latter in place."""
 
 
 def sigmoid(z: Array) -> Array:
@@ -217,20 +219,23 @@ class Engine:
         shape = (self.config.layers, len(self.spec.states), batch, self.config.hidden_size)
         return np.zeros(shape, dtype=self.dtype)
 
-    def step(self, ids: Array, state: Array) -> tuple[Array, Array]:
+    def step(self, ids: Array, state: Array, hold: Hold | None = None) -> tuple[Array, Array]:
         """Read one character of each text.
 
         Args:
             ids: (B,) integers.
             state: (L, S, B, H).
+            hold: changes what each layer has just computed, before anything reads it.
 
         Returns:
             Logits of the next character (B, V), and the new state (L, S, B, H).
         """
-        new, _ = self._advance(ids, state)
+        new, _ = self._advance(ids, state, hold)
         return self._logits(new[-1, 0]), new
 
-    def _advance(self, ids: Array, state: Array) -> tuple[Array, list[Array]]:
+    def _advance(
+        self, ids: Array, state: Array, hold: Hold | None = None
+    ) -> tuple[Array, list[Array]]:
         new = np.empty_like(state)
         gates: list[Array] = []
         for layer in range(self.config.layers):
@@ -241,6 +246,8 @@ class Engine:
                 z = _rows_times(joined, self._joined[layer - 1])
                 z += self._biases[layer]
             new[layer], layer_gates = self._step(self.spec, z, state[layer], self._weights[layer])
+            if hold is not None:
+                hold(layer, new[layer])
             gates.append(layer_gates)
         return new, gates
 
