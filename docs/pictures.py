@@ -16,10 +16,11 @@ from charlstm.defaults import default_settings
 from charlstm.events import StepDone
 from charlstm.growing import GrowingSample
 from charlstm.model import load
-from charlstm.show.gates import print_report
 from charlstm.show.live import LivePanel
+from charlstm.show.terminal import print_document
 from charlstm.texts import bundled_corpus
 from charlstm.train.session import begin
+from charlstm.views.gates import document
 
 PICTURES = Path(__file__).parent / "pictures"
 TEXT = 'ODILE: "Is it the bell?" (She listens.)'
@@ -78,7 +79,7 @@ def main() -> None:
                         save(panel.console, name, "charlstm train")
         report = load(trainer.path).inspect(TEXT)
         shown = console(80, 60)
-        print_report(shown, report, layers=range(report.layers), gates=report.gates)
+        print_document(shown, document(report, range(report.layers), report.gates))
         save(shown, "inspect.svg", f"charlstm inspect '{TEXT}'")
 
 
