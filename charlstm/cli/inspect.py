@@ -17,7 +17,19 @@ if TYPE_CHECKING:
     from charlstm.views.blocks import Document
 
 GATES = tuple(dict.fromkeys(gate for cell in CELLS.values() for gate in cell.reported))
-VIEWS = ("gates", "walk", "cell", "find", "ablate", "memory", "context", "probe", "errors")
+VIEWS = [
+    "gates",
+    "walk",
+    "cell",
+    "find",
+    "ablate",
+    "memory",
+    "context",
+    "probe",
+    "errors",
+    "match",
+    "drift",
+]
 EXAMPLES = example(
     "charlstm inspect",
     'charlstm inspect "To be, or not to be"',
@@ -79,6 +91,9 @@ def inspect(
     guesses: Annotated[
         bool, typer.Option("--guesses", help="Five best guesses under each character of cell.")
     ] = False,
+    threshold: Annotated[
+        float, typer.Option(help="Above this a unit counts as on in match; if negative, below it.")
+    ] = 0.5,
     left: Annotated[float, typer.Option(help="Below this a gate is shut.")] = 0.1,
     right: Annotated[float, typer.Option(help="Above this a gate is open.")] = 0.9,
     warmup: Annotated[
@@ -123,6 +138,7 @@ def inspect(
         at=at,
         features=tuple(feature or ()),
         guesses=5 if guesses else 0,
+        threshold=threshold,
     )
     model = open_model(checkpoint)
     _check(model, options)

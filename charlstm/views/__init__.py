@@ -12,7 +12,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from charlstm.engine import Engine
+import numpy as np
+
+from charlstm.engine import Array, Engine
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.model import Model
 from charlstm.spec import LEFT_SATURATED, RIGHT_SATURATED, CellSpec
@@ -33,6 +35,13 @@ VIEWS = {
     "walk": Listed("one character through the cell, step by step"),
     "cell": Listed("the text coloured by one unit"),
     "find": Listed("which units track something", 50_000),
+    "ablate": Listed("what the loss is without a unit", 3_500),
+    "memory": Listed("how long units keep their state", 20_000),
+    "context": Listed("how far back the text is used", 20_000),
+    "probe": Listed("what all units of a layer know together", 50_000),
+    "errors": Listed("what kind of errors the model makes", 50_000),
+    "match": Listed("where units are on together", 50_000),
+    "drift": Listed("gates and loss over training"),
 }
 """By the name of the view's module below this package."""
 
@@ -119,6 +128,8 @@ class Options:
     features: tuple[str, ...] = ()
     """NAME=REGEX."""
     guesses: int = 0
+    threshold: float = 0.5
+    """Beyond this a unit is on; below it, if it is negative."""
 
     def state_of(self, spec: CellSpec) -> str:
         """The state that is looked at: what was asked for, else c where there is one."""
@@ -167,20 +178,28 @@ def not_for(spec: CellSpec, view: str, reason: str) -> CharlstmError:
     )
 
 
-def held_out(model: Model, longest: int) -> Ids | None:
-    """The first ``longest`` characters of the text that the model's run held out.
+def split_of(model: Model) -> tuple[Array, Array] | None:
+    """The texts that the model's run trained on and held out, mapped from the cache.
 
-    None where that is nothing, or the run's corpus is not in the cache any more.
+    None where there is no run, or its corpus is not in the cache any more.
     """
     from charlstm.corpus import find_encoded
     from charlstm.runs import RUN_FILE, read_run_file
 
     folder = Path(model.path).parent
-    if not longest or not (folder / RUN_FILE).is_file():
+    if not (folder / RUN_FILE).is_file():
         return None
     run = read_run_file(folder)
     corpus = find_encoded(run.digest, run.reading)
     if corpus is None or corpus.vocab != model.file.vocab:
         return None
-    ids: Ids = corpus.split(run.train.val_fraction)[1][:longest].astype("int64")
-    return ids if len(ids) else None
+    return corpus.split(run.train.val_fraction)
+
+
+def held_out(model: Model, longest: int) -> Ids | None:
+    """The first ``longest`` characters of the text that the model's run held out, if any."""
+    split = split_of(model) if longest else None
+    if split is None or not len(split[1]):
+        return None
+    ids: Ids = split[1][:longest].astype(np.int64)
+    return ids

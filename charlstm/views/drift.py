@@ -1,0 +1,153 @@
+"""``drift``: gates, or h where there are none, and the loss over a run, from its metrics."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from charlstm.errors import CharlstmError
+from charlstm.gates import label
+from charlstm.metrics import read_lines
+from charlstm.runs import METRICS_FILE
+from charlstm.spec import HIDDEN, CellSpec
+from charlstm.views import Options, Shown, Subject
+from charlstm.views.blocks import (
+    Cell,
+    Column,
+    Document,
+    Heading,
+    Lines,
+    Plot,
+    Plots,
+    Series,
+    Share,
+    Table,
+    colored,
+    span,
+)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a run's evaluation recorded; the gates are those on the held-out excerpt."""
+
+    step: int
+    val_loss: float
+    """Nats per character."""
+    gates: dict[tuple[int, str], tuple[float, float, float]]
+    """(share shut, share open, mean) by layer and gate."""
+
+
+def moments(lines: Sequence[dict[str, Any]]) -> tuple[Moment, ...]:
+    """The evaluations among a run's events, each step once, in order."""
+    found: dict[int, Moment] = {}
+    for line in lines:
+        try:
+            if line["event"] == "evaluated":
+                gates = {
+                    (g["layer"], g["gate"]): (g["left"], g["right"], g["mean"])
+                    for g in line["gates"]
+                }
+                found[line["step"]] = Moment(line["step"], float(line["val_loss"]), gates)
+        except (KeyError, TypeError):  # a loss that was no number, or another version's line
+            continue
+    return tuple(found[step] for step in sorted(found))
+
+
+def half_way(told: Sequence[Moment], layer: int, gate: str, end: int) -> int | None:
+    """The step by which a share had gone half of its way from the first moment to the last.
+
+    ``end`` is 0 for the share that is shut, 1 for the share that is open. None where it hardly
+    moved.
+    """
+    shares = [moment.gates[layer, gate][end] for moment in told]
+    way = shares[-1] - shares[0]
+    if abs(way) < 0.01:
+        return None
+    return next(m.step for m, s in zip(told, shares, strict=True) if (s - shares[0]) / way >= 0.5)
+
+
+def view(subject: Subject, options: Options) -> Shown:
+    """All evaluations of the run that the checkpoint belongs to."""
+    folder = subject.model.path.parent
+    told = moments(read_lines(folder / METRICS_FILE))
+    if not told:
+        raise CharlstmError(
+            f"{folder / METRICS_FILE} has no evaluations", "drift needs the folder of a run"
+        )
+    config = subject.engine.config
+    layers = range(config.layers) if options.layer is None else [options.layer]
+    gates = subject.spec.reported if options.gate is None else (options.gate,)
+    told = tuple(m for m in told if all((la, g) in m.gates for la in layers for g in gates))
+    data = {
+        **{key: value for key, value in subject.facts("drift").items() if key != "characters"},
+        "moments": [
+            {
+                "step": moment.step,
+                "val_loss": moment.val_loss,
+                "gates": [
+                    {"layer": layer, "gate": gate, "left": left, "right": right, "mean": mean}
+                    for (layer, gate), (left, right, mean) in moment.gates.items()
+                    if layer in layers and gate in gates
+                ],
+            }
+            for moment in told
+        ],
+    }
+    return Shown(document(told, subject.spec, list(layers), gates, config.describe()), data)
+
+
+def document(
+    told: tuple[Moment, ...],
+    spec: CellSpec,
+    layers: list[int],
+    gates: tuple[str, ...],
+    model: str,
+) -> Document:
+    """The loss, the gates of each layer over the steps, and when they moved."""
+    steps = [float(m.step) for m in told]
+    limits = (min(steps), max(*steps, min(steps) + 1))
+    losses = [m.val_loss for m in told]
+    loss = Plot(
+        "held-out loss",
+        (Series("validation", steps, losses, colored(1)),),
+        limits,
+        span(losses),
+        "step",
+        "nats",
+    )
+    ends = ("low", "high") if gates == (HIDDEN,) else ("shut", "open")
+    blocks: list[Any] = [Plots((loss,))]
+    said: list[str] = []
+    for layer in layers:
+        plots = []
+        for gate in gates:
+            shares = [
+                Series(ends[end], steps, [m.gates[layer, gate][end] for m in told], colored(end))
+                for end in (0, 1)
+            ]
+            top = max(0.05, *(y for one in shares for y in one.y))
+            plots.append(Plot(label(gate), tuple(shares), limits, (0, 1.05 * top), "step", "share"))
+            for end in (0, 1):
+                first, last = (m.gates[layer, gate][end] for m in (told[0], told[-1]))
+                step = half_way(told, layer, gate, end)
+                when = "" if step is None else f", half of the way by step {step:,}"
+                said.append(
+                    f"Layer {layer + 1}, {label(gate)}: {ends[end]} {first:.0%} of the time at "
+                    f"step {told[0].step:,}, {last:.0%} at step {told[-1].step:,}{when}."
+                )
+        rows: list[tuple[Cell, ...]] = [
+            (f"{m.step:,}", f"{m.val_loss:.4f}", *(Share(*m.gates[layer, g][:2]) for g in gates))
+            for m in told
+        ]
+        columns = (
+            Column("step", right=True),
+            Column("loss", right=True),
+            *(Column(label(gate), ends=ends) for gate in gates),
+        )
+        blocks += [Heading(f"Layer {layer + 1}"), Plots(tuple(plots)), Table(columns, tuple(rows))]
+    blocks += [Heading("What happened"), Lines(tuple(said))]
+    subject = "Hidden state h" if not spec.gates else "Gates"
+    return Document(
+        f"{subject} and loss of {model} over {told[-1].step:,} steps, on the held-out excerpt",
+        tuple(blocks),
+    )
