@@ -9,7 +9,7 @@ from charlstm.checkpoint import ModelFile
 from charlstm.config import ModelConfig
 from charlstm.model import Model
 from charlstm.spec import parameter_shapes
-from charlstm.views import Subject
+from charlstm.views.subject import Subject
 from charlstm.vocab import Vocabulary
 
 ALPHABET = "".join(sorted("\n \"'()[].,:;!?0123" + ascii_letters))
@@ -110,3 +110,52 @@ def prose(length: int, seed: int = 0) -> str:
         column = 0 if ends else column
         parts.append(word + ("\n" if ends else " "))
     return "".join(parts)[:length]
+
+
+def shift_register(order: int, alphabet: str, tables: np.ndarray) -> Model:
+    """A model that predicts from its last ``order`` characters and from nothing else.
+
+    Block k of its units holds the character k steps ago, one-hot; the logits of the next one are
+    the sum over k of ``tables[k, character, next]`` (order, V, V).
+    """
+    size = len(alphabet)
+    hidden = order * size
+    weights = blank(hidden, alphabet)
+    x, h, b = (weights[f"layers.0.{n}"] for n in ("weight_input", "weight_hidden", "bias"))
+    for block, bias in (("input", OPEN), ("forget", SHUT), ("candidate", 0), ("output", OPEN)):
+        start = ("input", "forget", "candidate", "output").index(block) * hidden
+        b[start : start + hidden] = bias
+    candidate = 2 * hidden
+    for unit in range(hidden):
+        if unit < size:
+            x[candidate + unit, unit] = OPEN
+        else:
+            h[candidate + unit, unit - size] = OPEN
+    for k in range(order):
+        columns = slice(k * size, (k + 1) * size)
+        weights["output_weight"][:, columns] = tables[k].T / np.tanh(1)
+    return model(weights, alphabet)
+
+
+def markov(length: int, tables: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Symbols of the source that ``shift_register`` predicts."""
+    random = np.random.default_rng(seed)
+    order, size, _ = tables.shape
+    symbols = list(random.integers(0, size, order))
+    for _ in range(length - order):
+        logits = sum(tables[k, symbols[-1 - k]] for k in range(order))
+        p = np.exp(logits - logits.max())
+        symbols.append(int(random.choice(size, p=p / p.sum())))
+    return np.array(symbols)
+
+
+def entropy_rate(tables: np.ndarray) -> float:
+    """Nats per symbol of an order-2 source, from its stationary distribution over pairs."""
+    _, size, _ = tables.shape
+    logits = tables[0][None, :, :] + tables[1][:, None, :]  # (before last, last, next)
+    p = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    p /= p.sum(axis=-1, keepdims=True)
+    pairs = np.full((size, size), 1 / size**2)
+    for _ in range(2000):
+        pairs = np.einsum("ab,abc->bc", pairs, p)
+    return float(-(pairs[..., None] * p * np.log(p)).sum())

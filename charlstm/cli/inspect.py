@@ -10,26 +10,14 @@ import typer
 from charlstm.cli.options import Checkpoint, Json, Unknown, example, note, one_of
 from charlstm.errors import UsageError
 from charlstm.spec import CELLS
+from charlstm.views import VIEWS
 
 if TYPE_CHECKING:
     from charlstm.model import Model
-    from charlstm.views import Options
     from charlstm.views.blocks import Document
+    from charlstm.views.subject import Options
 
 GATES = tuple(dict.fromkeys(gate for cell in CELLS.values() for gate in cell.reported))
-VIEWS = [
-    "gates",
-    "walk",
-    "cell",
-    "find",
-    "ablate",
-    "memory",
-    "context",
-    "probe",
-    "errors",
-    "match",
-    "drift",
-]
 EXAMPLES = example(
     "charlstm inspect",
     'charlstm inspect "To be, or not to be"',
@@ -118,7 +106,7 @@ def inspect(
     from charlstm.cli.common import open_model, read_text, unknown_policy
     from charlstm.config import check_number
     from charlstm.show.console import stderr_console, stdout_console
-    from charlstm.views import VIEWS, Options, Subject, find_view, held_out
+    from charlstm.views.subject import Options, Subject, find_view, held_out
 
     if text is not None and file is not None:
         raise UsageError("a text and --file are both given", "give one of them")
@@ -153,13 +141,13 @@ def inspect(
 
     with progress_bar(stderr_console()) as progress:
         shown = show(Subject(model, ids, before, progress), options)
-    _write(shown.document, html, svg, png)
+    _write(shown.document(), html, svg, png)
     if as_json:
-        print(json.dumps(shown.data, allow_nan=False))
+        print(json.dumps(shown.data(), allow_nan=False))
     elif not (html or svg or png):
         from charlstm.show.terminal import print_document
 
-        print_document(stdout_console(), shown.document)
+        print_document(stdout_console(), shown.document())
     return 0
 
 

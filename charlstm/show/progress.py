@@ -24,18 +24,22 @@ def progress_bar(
     progress = Progress(*columns, console=console, transient=True, auto_refresh=False)
     task = progress.add_task("", total=None)
     start = clock()
-    shown_at = start
+    shown_at: float | None = None
 
     def tell(what: str, done: int, total: int) -> None:
         nonlocal shown_at
         now = clock()
-        if not console.is_terminal or now - start < patience or now - shown_at < 0.1:
+        if not console.is_terminal or now - start < patience:
+            return
+        if shown_at is None:
+            progress.start()
+        elif now - shown_at < 0.1:
             return
         shown_at = now
-        progress.start()
         progress.update(task, description=what, completed=done, total=total, refresh=True)
 
     try:
         yield tell
     finally:
-        progress.stop()
+        if shown_at is not None:
+            progress.stop()

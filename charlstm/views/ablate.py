@@ -10,9 +10,9 @@ from charlstm.engine import Array, Engine, Hold, log_softmax
 from charlstm.errors import CharlstmError
 from charlstm.reading import pieces
 from charlstm.spec import layer_prefix
-from charlstm.views import Options, Shown, Subject
 from charlstm.views.blocks import Bar, Cell, Column, Document, Heading, Lines, Loud, Table, number
 from charlstm.views.features import features_of
+from charlstm.views.subject import Options, Shown, Subject
 from charlstm.vocab import Ids
 
 LONGEST = 2000
@@ -186,7 +186,7 @@ def view(subject: Subject, options: Options) -> Shown:
             for n, (layer, unit) in enumerate(units)
         ],
     }
-    return Shown(document(subject, result, len(ids)), data)
+    return Shown(lambda: document(subject, result, len(ids)), lambda: data)
 
 
 def document(subject: Subject, result: Ablation, characters: int) -> Document:

@@ -135,13 +135,9 @@ class Document:
     blocks: tuple[Block, ...]
 
 
-def rows_shown(
-    rows: Sequence[tuple[Cell, ...]], most: int | None, what: str
-) -> tuple[tuple[tuple[Cell, ...], ...], str]:
-    """The first ``most`` rows, and the line that says how many more there are."""
-    kept = tuple(rows[:most])
-    rest = len(rows) - len(kept)
-    return kept, f"… {rest:,} more {what}; --rows 0 lists them all" if rest else ""
+def more_rows(count: int, what: str) -> str:
+    """The line that says how many rows are not shown."""
+    return f"… {count:,} more {what}; --rows 0 lists them all" if count else ""
 
 
 def colored(index: int) -> str:

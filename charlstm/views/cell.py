@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from charlstm.engine import Trace, log_softmax
 from charlstm.reading import pieces
 from charlstm.spec import CellSpec
-from charlstm.views import Options, Shown, Subject
 from charlstm.views.blocks import Document, Lines, Strip, Tinted
+from charlstm.views.subject import Options, Shown, Subject
 
 SHOWN_CHARACTERS = 1600
 LINE = 80
@@ -79,7 +79,9 @@ def view(subject: Subject, options: Options) -> Shown:
             for row, ps in zip(reading.guesses, reading.probabilities, strict=True)
         ],
     }
-    return Shown(document(subject, reading, options.lines(SHOWN_CHARACTERS // LINE)), data)
+    return Shown(
+        lambda: document(subject, reading, options.lines(SHOWN_CHARACTERS // LINE)), lambda: data
+    )
 
 
 def document(subject: Subject, reading: CellReading, lines: int | None) -> Document:

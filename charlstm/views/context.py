@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from charlstm.engine import Array, Engine, log_softmax
 from charlstm.errors import CharlstmError
 from charlstm.reading import pieces
-from charlstm.views import Options, Shown, Subject
 from charlstm.views.blocks import (
     Cell,
     Column,
@@ -30,6 +29,7 @@ from charlstm.views.blocks import (
     log_ticks,
     span,
 )
+from charlstm.views.subject import Options, Shown, Subject
 from charlstm.vocab import Ids
 
 PLACES = 256
@@ -147,7 +147,7 @@ def view(subject: Subject, options: Options) -> Shown:
             for mark, least, count, p in context.closings
         ],
     }
-    return Shown(document(subject, context), data)
+    return Shown(lambda: document(subject, context), lambda: data)
 
 
 def document(subject: Subject, context: Context) -> Document:

@@ -9,7 +9,6 @@ from charlstm.gates import label
 from charlstm.metrics import read_lines
 from charlstm.runs import METRICS_FILE
 from charlstm.spec import HIDDEN, CellSpec
-from charlstm.views import Options, Shown, Subject
 from charlstm.views.blocks import (
     Cell,
     Column,
@@ -24,6 +23,7 @@ from charlstm.views.blocks import (
     colored,
     span,
 )
+from charlstm.views.subject import Options, Shown, Subject
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,9 @@ def view(subject: Subject, options: Options) -> Shown:
             for moment in told
         ],
     }
-    return Shown(document(told, subject.spec, list(layers), gates, config.describe()), data)
+    return Shown(
+        lambda: document(told, subject.spec, list(layers), gates, config.describe()), lambda: data
+    )
 
 
 def document(

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError
 from charlstm.reading import pieces
-from charlstm.views import Options, Shown, Subject, split_of
 from charlstm.views.blocks import Bar, Cell, Column, Document, Heading, Lines, Table
 from charlstm.views.ngrams import probabilities
+from charlstm.views.subject import Options, Shown, Subject, split_of
 
 ORDER = 9
 """The longest n-gram."""
@@ -160,7 +160,7 @@ def view(subject: Subject, options: Options) -> Shown:
             for name, meaning in CATEGORIES
         ],
     }
-    return Shown(document(subject, errors), data)
+    return Shown(lambda: document(subject, errors), lambda: data)
 
 
 def document(subject: Subject, errors: Errors) -> Document:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError
 from charlstm.reading import pieces
-from charlstm.views import Options, Shown, Subject
 from charlstm.views.blocks import (
     Bar,
     Block,
@@ -30,6 +29,7 @@ from charlstm.views.blocks import (
 )
 from charlstm.views.cell import state_name, unit_values
 from charlstm.views.features import Feature, features_of
+from charlstm.views.subject import Options, Shown, Subject
 
 LONGEST = 100_000
 """Characters read at most: all units' values at all of them are kept."""
@@ -263,7 +263,7 @@ def view(subject: Subject, options: Options) -> Shown:
             for one in found
         ],
     }
-    return Shown(document(subject, found, state_name(state), len(text)), data)
+    return Shown(lambda: document(subject, found, state_name(state), len(text)), lambda: data)
 
 
 def document(subject: Subject, found: tuple[Found, ...], state: str, characters: int) -> Document:

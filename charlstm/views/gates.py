@@ -1,10 +1,10 @@
 """``gates``: who is shut and who is open, at each character and over the whole text."""
 
 import math
+from typing import Any
 
 from charlstm.gates import GateReport, Thresholds, findings, label, longest_memory, measure_gates
-from charlstm.spec import HIDDEN
-from charlstm.views import Options, Shown, Subject
+from charlstm.spec import CELLS, HIDDEN
 from charlstm.views.blocks import (
     Block,
     Cell,
@@ -19,8 +19,9 @@ from charlstm.views.blocks import (
     Share,
     Table,
     colored,
-    rows_shown,
+    more_rows,
 )
+from charlstm.views.subject import Options, Shown, Subject
 
 FEW = 50
 """With fewer characters Figure 3 is a coarse grid."""
@@ -43,7 +44,15 @@ def view(subject: Subject, options: Options) -> Shown:
         range(report.layers) if options.layer is None else range(options.layer, options.layer + 1)
     )
     gates = report.gates if options.gate is None else (options.gate,)
-    data = report.to_dict(str(subject.model.path))
+    unit = options.one_unit()
+    return Shown(
+        lambda: document(report, layers, gates, options.lines(60), unit),
+        lambda: narrowed(report.to_dict(str(subject.model.path)), layers, gates),
+    )
+
+
+def narrowed(data: dict[str, Any], layers: range, gates: tuple[str, ...]) -> dict[str, Any]:
+    """The JSON with only the gates and the layers asked for; layers keep their numbers."""
     for character in data["characters"]:
         character["layers"] = [
             {gate: values[gate] for gate in gates} if layer in layers else {}
@@ -52,7 +61,7 @@ def view(subject: Subject, options: Options) -> Shown:
     data["units"] = [
         unit for unit in data["units"] if unit["gate"] in gates and unit["layer"] in layers
     ]
-    return Shown(document(report, layers, gates, options.lines(60), options.one_unit()), data)
+    return data
 
 
 def document(
@@ -86,9 +95,10 @@ def document(
         figure_3(report, layers, gates),
     ]
     if memory := longest_memory(report, 5):
+        kept = CELLS[report.cell].states[-1]
         told = (f"layer {layer + 1} unit {unit}: {_tau(tau)}" for layer, unit, tau in memory)
         blocks += [
-            Heading("Units with the longest memory (tau, characters)"),
+            Heading(f"Units with the longest memory of {kept} (tau, characters)"),
             Lines(("  ".join(told),)),
         ]
     blocks.append(Lines(tuple(findings(report, layers, gates))))
@@ -117,14 +127,13 @@ def _characters(report: GateReport, layer: int, gates: tuple[str, ...], most: in
     )
     indices = [report.gates.index(gate) for gate in gates]
     rows: list[tuple[Cell, ...]] = []
-    for t, character in enumerate(report.symbols):
+    for t, character in enumerate(report.symbols[:most]):
         bits = report.surprise_bits[t]
         told = "" if math.isnan(bits) else f"{bits:.1f}"
         surprise = Loud(told) if bits >= SURPRISING_BITS else told
         shares = (Share(report.left[t, layer, g], report.right[t, layer, g]) for g in indices)
         rows.append((str(t), character, surprise, *shares))
-    kept, more = rows_shown(rows, most, "characters")
-    return Table(columns, kept, more)
+    return Table(columns, tuple(rows), more_rows(len(report.symbols) - len(rows), "characters"))
 
 
 def figure_3(report: GateReport, layers: range, gates: tuple[str, ...]) -> Plots:

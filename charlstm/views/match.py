@@ -1,4 +1,7 @@
-"""``match``: where in a text units are on together, as LSTMVis (Strobelt et al. 2018) asks."""
+"""``match``: where in a text units are on together.
+
+The question of LSTMVis (H. Strobelt, S. Gehrmann, H. Pfister, A. Rush 2018).
+"""
 
 from dataclasses import dataclass
 
@@ -8,9 +11,9 @@ from numpy.typing import NDArray
 from charlstm.config import check_number
 from charlstm.errors import UsageError
 from charlstm.reading import pieces
-from charlstm.views import Options, Shown, Subject
-from charlstm.views.blocks import Cell, Column, Document, Lines, Loud, Table, rows_shown
+from charlstm.views.blocks import Cell, Column, Document, Lines, Loud, Table, more_rows
 from charlstm.views.cell import state_name, unit_values
+from charlstm.views.subject import Options, Shown, Subject
 
 LISTED = 20
 AROUND = 18
@@ -75,14 +78,14 @@ def view(subject: Subject, options: Options) -> Shown:
     side = "above" if options.threshold >= 0 else "below"
     units = ("unit " if len(options.units) == 1 else "units ") + ", ".join(map(str, options.units))
     what = f"Where {state_name(state)} of layer {layer + 1} {units} is {side} {options.threshold:g}"
-    return Shown(document(subject, what, spans, options.lines(LISTED)), data)
+    return Shown(lambda: document(subject, what, spans, options.lines(LISTED)), lambda: data)
 
 
 def document(subject: Subject, what: str, spans: tuple[Span, ...], lines: int | None) -> Document:
     """The places, each with what stands around it."""
     text = subject.text
     rows: list[tuple[Cell, ...]] = []
-    for span in spans:
+    for span in spans[:lines]:
         inside = text[span.start : span.stop]
         if len(inside) > INSIDE:
             inside = f"{inside[: INSIDE // 2]}…{inside[-INSIDE // 2 :]}"
@@ -90,7 +93,7 @@ def document(subject: Subject, what: str, spans: tuple[Span, ...], lines: int | 
         after = text[span.stop : span.stop + AROUND]
         words = (before, Loud(inside), after)
         rows.append((f"{span.start:,}", str(span.stop - span.start), *words))
-    kept, more = rows_shown(rows, lines, "places")
+    more = more_rows(len(spans) - len(rows), "places")
     covered = sum(span.stop - span.start for span in spans)
     share = covered / len(text)
     columns = (
@@ -104,6 +107,6 @@ def document(subject: Subject, what: str, spans: tuple[Span, ...], lines: int | 
         subject.title(what),
         (
             Lines((f"{len(spans):,} places, {share:.1%} of the characters; the longest first",)),
-            Table(columns, kept, more),
+            Table(columns, tuple(rows), more),
         ),
     )

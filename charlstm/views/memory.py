@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from charlstm.gates import log_memory
 from charlstm.reading import pieces
-from charlstm.views import Options, Shown, Subject, not_for
 from charlstm.views.blocks import (
     Cell,
     Column,
@@ -22,6 +21,7 @@ from charlstm.views.blocks import (
     colored,
     log_ticks,
 )
+from charlstm.views.subject import Options, Shown, Subject, not_for
 
 LAGS = tuple(2**n for n in range(10))
 """Characters after which the retention is measured."""
@@ -70,7 +70,7 @@ def measure(subject: Subject) -> Memory:
     # Sums of ln f up to each character, as far back as the longest lag.
     tail = np.zeros((1, *shape))
     for piece in pieces(subject.engine, subject.ids, subject.warmup, subject.reading):
-        sums = tail[-1] + np.cumsum(log_memory(spec, piece.trace), axis=0)
+        sums = tail[-1] + np.cumsum(log_memory(spec, piece.trace), axis=0, dtype=np.float64)
         line = np.concatenate([tail, sums])
         for k, lag in enumerate(lags):
             first = max(len(tail), lag)
@@ -101,7 +101,7 @@ def view(subject: Subject, options: Options) -> Shown:
         "lags": list(memory.lags),
         "retention": memory.retention.tolist(),
     }
-    return Shown(document(subject, memory, options), data)
+    return Shown(lambda: document(subject, memory, options), lambda: data)
 
 
 def _finite(rows: NDArray[np.float64]) -> list[list[float | None]]:

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError
-from charlstm.views import Options, Shown, Subject
 from charlstm.views.blocks import Bar, Cell, Column, Document, Lines, Table, number
 from charlstm.views.cell import state_name
 from charlstm.views.features import Feature, features_of
 from charlstm.views.find import LONGEST, RARE, read_units
+from charlstm.views.subject import Options, Shown, Subject
 from charlstm.vocab import Ids
 
 RIDGE = 1e-3
@@ -142,7 +142,7 @@ def view(subject: Subject, options: Options) -> Shown:
     }
     where = "all layers" if options.layer is None else f"layer {options.layer + 1}"
     what = f"What a linear probe reads off {state_name(state)} of {where}"
-    return Shown(document(subject.title(what), probes), data)
+    return Shown(lambda: document(subject.title(what), probes), lambda: data)
 
 
 def document(title: str, probes: tuple[Probe, ...]) -> Document:

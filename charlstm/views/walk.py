@@ -12,7 +12,6 @@ from charlstm.engine import log_softmax
 from charlstm.errors import CharlstmError
 from charlstm.sampling import Place, read
 from charlstm.spec import LEFT_SATURATED, RIGHT_SATURATED, CellSpec, layer_prefix
-from charlstm.views import Options, Shown, Subject
 from charlstm.views.blocks import (
     Block,
     Cell,
@@ -25,6 +24,7 @@ from charlstm.views.blocks import (
     named,
     number,
 )
+from charlstm.views.subject import Options, Shown, Subject
 from charlstm.vocab import Ids
 
 Row = NDArray[np.float64]
@@ -242,7 +242,7 @@ def view(subject: Subject, options: Options) -> Shown:
         ],
         "guesses": [{"character": c, "p": p} for c, p in walk.guesses],
     }
-    return Shown(document(walk, unit, subject), data)
+    return Shown(lambda: document(walk, unit, subject), lambda: data)
 
 
 def document(walk: Walk, unit: int, subject: Subject) -> Document:

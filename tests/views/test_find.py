@@ -6,7 +6,6 @@ import pytest
 from numpy.testing import assert_allclose
 
 from charlstm.engine import Engine
-from charlstm.views import Options
 from charlstm.views.features import Feature, features_of
 from charlstm.views.find import (
     RATE,
@@ -19,6 +18,7 @@ from charlstm.views.find import (
     smooth_length,
     view,
 )
+from charlstm.views.subject import Options
 
 TRACKED = {
     "inside quotes": planted.QUOTES,
