@@ -22,6 +22,8 @@ EXAMPLES = example(
     "charlstm inspect",
     'charlstm inspect "To be, or not to be"',
     "charlstm inspect --file scene.txt --gate forget",
+    "charlstm inspect --view find",
+    "charlstm inspect --view cell --unit 17 --guesses --html cell.html",
     'charlstm inspect "(a (b) c)" --layer 1 --unit 17 --json',
 )
 
@@ -41,7 +43,10 @@ def inspect(
     checkpoint: Checkpoint = None,
     view: Annotated[
         str,
-        typer.Option(help=f"What to show: {', '.join(VIEWS)}.", autocompletion=one_of(*VIEWS)),
+        typer.Option(
+            help="; ".join(f"{name}: {listed.shows}" for name, listed in VIEWS.items()) + ".",
+            autocompletion=one_of(*VIEWS),
+        ),
     ] = "gates",
     layer: Annotated[int | None, typer.Option(help="Show only this layer, from 1.")] = None,
     gate: Annotated[

@@ -6,7 +6,7 @@ from charlstm.show.colors import css, tint
 from charlstm.show.picture import plot_picture
 from charlstm.show.svg import to_svg
 from charlstm.show.terminal import broken
-from charlstm.show.text import printable, symbol
+from charlstm.show.text import in_text, printable, symbol
 from charlstm.views.blocks import (
     Bar,
     Block,
@@ -115,7 +115,7 @@ def _tinted(block: Tinted) -> str:
     legend = f'<p class="text quiet">{low} {steps} {high}</p>'
     if not block.under:
         text = "".join(
-            _colored(_shown(c), value, f"{t}: {value:.3f}") + ("\n" if c == "\n" else "")
+            _colored(in_text(c), value, f"{t}: {value:.3f}") + ("\n" if c == "\n" else "")
             for t, (c, value) in enumerate(zip(block.text.symbols, block.text.values, strict=True))
         )
         return f'{legend}\n<div class="text">{text}</div>'
@@ -132,16 +132,12 @@ def _tinted(block: Tinted) -> str:
 
 
 def _one(strip: Strip, t: int) -> str:
-    return _colored(_shown(strip.symbols[t]), strip.values[t], f"{t}: {strip.values[t]:.3f}")
+    return _colored(in_text(strip.symbols[t]), strip.values[t], f"{t}: {strip.values[t]:.3f}")
 
 
 def _colored(text: str, value: float, title: str) -> str:
     hint = f' title="{title}"' if title else ""
     return f'<span style="background:{css(tint(value))}"{hint}>{escape(text)}</span>'
-
-
-def _shown(character: str) -> str:
-    return " " if character == " " else symbol(character)
 
 
 def _plots(block: Plots) -> str:

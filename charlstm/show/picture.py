@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from charlstm.show.charts import round_ticks
 from charlstm.show.colors import NEGATIVE, POSITIVE, RGB, SERIES, tint
 from charlstm.show.terminal import broken
-from charlstm.show.text import printable, symbol
+from charlstm.show.text import in_text, printable, symbol
 from charlstm.views.blocks import (
     Bar,
     Cell,
@@ -200,14 +200,10 @@ def _tinted(picture: Picture, block: Tinted) -> None:
                     top = picture.height - LEADING + 2
                     color = tint(strip.values[t])
                     picture.shapes.append(Rectangle(x, top, letter, LEADING, color))
-                line += _shown(strip.symbols[t])
+                line += in_text(strip.symbols[t])
             picture.shapes.append(Label(MARGIN, picture.height - 4, line))
         if block.under:
             picture.height += LEADING / 2
-
-
-def _shown(character: str) -> str:
-    return " " if character == " " else symbol(character)
 
 
 # -- plots -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from charlstm.show.bars import saturation_bar
 from charlstm.show.charts import chart, round_ticks
 from charlstm.show.colors import css, tint
 from charlstm.show.console import OPEN, SHUT
-from charlstm.show.text import printable, symbol
+from charlstm.show.text import in_text, printable, symbol
 from charlstm.views.blocks import (
     Bar,
     Block,
@@ -169,13 +169,8 @@ def broken(symbols: tuple[str, ...], width: int) -> Iterator[range]:
         yield range(start, len(symbols))
 
 
-def _shown(character: str) -> str:
-    """As in a text: a space is a space."""
-    return " " if character == " " else symbol(character)
-
-
 def _cells(character: str) -> int:
-    return max(1, cell_len(_shown(character)))
+    return max(1, cell_len(in_text(character)))
 
 
 def _tinted(block: Tinted, width: int, color: bool) -> Iterator[Text]:
@@ -204,7 +199,7 @@ def _tinted(block: Tinted, width: int, color: bool) -> Iterator[Text]:
 def _strip(strip: Strip, places: range, block: Tinted, color: bool) -> Text:
     line = Text()
     for t in places:
-        shown = _shown(strip.symbols[t]) if strip is block.text else symbol(strip.symbols[t])
+        shown = in_text(strip.symbols[t]) if strip is block.text else symbol(strip.symbols[t])
         shown += " " * (_cells(block.text.symbols[t]) - cell_len(shown))
         line.append(shown, style=_style(strip.values[t]) if color else "")
     return line

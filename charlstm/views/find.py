@@ -8,6 +8,7 @@ each series as it is and breaks only the tie between them. The p-values of all u
 together go through the procedure of Benjamini & Hochberg (1995).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,7 +129,9 @@ def smooth_length(longest: int) -> int:
 
 
 def shifted_p(
-    values: NDArray[np.floating], features: NDArray[np.float64]
+    values: NDArray[np.floating],
+    features: NDArray[np.float64],
+    progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rank correlations (N, F) of units (N, T) and features (F, T), and their p-values.
 
@@ -151,6 +154,7 @@ def shifted_p(
             null = np.abs(shifted[:, least : steps - least + 1])
             reached = (null >= np.abs(rho[some, f, None]) - 1e-12).sum(axis=1)
             p[some, f] = (1 + reached) / (1 + null.shape[1])
+        progress(min(count, start + UNITS_AT_ONCE))
     return rho, p
 
 
@@ -162,7 +166,10 @@ def discoveries(p: NDArray[np.float64], rate: float = RATE) -> NDArray[np.bool_]
 
 
 def find(
-    values: NDArray[np.floating], features: tuple[Feature, ...], rate: float = RATE
+    values: NDArray[np.floating],
+    features: tuple[Feature, ...],
+    rate: float = RATE,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[Found, ...]:
     """Which of the units track which features.
 
@@ -170,6 +177,7 @@ def find(
         values: (N, T) of N units at T characters.
         features: of the same text.
         rate: the share of false discoveries that is accepted.
+        progress: is told how many units are done.
 
     Returns:
         One ``Found`` for each feature: chosen on the first half of the text, told on the second.
@@ -181,7 +189,8 @@ def find(
     counted: dict[str, int] = {}
     if there:
         first = halves[0]
-        rho, p = shifted_p(values[:, first], np.array([f.values[first] for f in there]))
+        known = np.array([f.values[first] for f in there])
+        rho, p = shifted_p(values[:, first], known, progress)
         passed = discoveries(p, rate)
         for n, feature in enumerate(there):
             order = [int(u) for u in np.argsort(-np.abs(rho[:, n]), kind="stable") if passed[u, n]]
@@ -236,7 +245,12 @@ def view(subject: Subject, options: Options) -> Shown:
             f"the text has {len(text)} characters, and find needs {2 * RARE} at least",
             "give some thousands: --file",
         )
-    found = find(read_units(subject, state), features)
+    values = read_units(subject, state)
+
+    def comparing(done: int) -> None:
+        subject.progress("comparing units", done, len(values))
+
+    found = find(values, features, progress=comparing)
     size = subject.engine.config.hidden_size
     data = {
         **subject.facts("find"),
