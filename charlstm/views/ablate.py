@@ -107,7 +107,7 @@ def ablate(
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Ablation:
     """Hold each of ``units`` at its mean (L, H) and at zero, and read the text again."""
-    changes = {"mean": [], "zero": []}  # type: dict[str, list[NDArray[np.float64]]]
+    changes: dict[str, list[NDArray[np.float64]]] = {"mean": [], "zero": []}
     asked = [(layer, unit, value) for layer, unit in units for value in (means[layer, unit], 0.0)]
     each = AT_ONCE - 1
     total = -(-len(asked) // each) * (len(ids) - 1)

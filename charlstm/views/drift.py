@@ -68,16 +68,17 @@ def half_way(told: Sequence[Moment], layer: int, gate: str, end: int) -> int | N
 
 def view(subject: Subject, options: Options) -> Shown:
     """All evaluations of the run that the checkpoint belongs to."""
-    folder = subject.model.path.parent
-    told = moments(read_lines(folder / METRICS_FILE))
-    if not told:
-        raise CharlstmError(
-            f"{folder / METRICS_FILE} has no evaluations", "drift needs the folder of a run"
-        )
     config = subject.engine.config
     layers = range(config.layers) if options.layer is None else [options.layer]
     gates = subject.spec.reported if options.gate is None else (options.gate,)
-    told = tuple(m for m in told if all((la, g) in m.gates for la in layers for g in gates))
+    metrics = subject.model.path.parent / METRICS_FILE
+    told = tuple(
+        moment
+        for moment in moments(read_lines(metrics))
+        if all((layer, gate) in moment.gates for layer in layers for gate in gates)
+    )
+    if not told:
+        raise CharlstmError(f"{metrics} has no evaluations", "drift needs the folder of a run")
     data = {
         **{key: value for key, value in subject.facts("drift").items() if key != "characters"},
         "moments": [
