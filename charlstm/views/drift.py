@@ -53,17 +53,13 @@ def moments(lines: Sequence[dict[str, Any]]) -> tuple[Moment, ...]:
     return tuple(found[step] for step in sorted(found))
 
 
-def half_way(told: Sequence[Moment], layer: int, gate: str, end: int) -> int | None:
-    """The step by which a share had gone half of its way from the first moment to the last.
+def furthest(told: Sequence[Moment], layer: int, gate: str, end: int) -> Moment:
+    """The moment at which a share was furthest from where it began.
 
-    ``end`` is 0 for the share that is shut, 1 for the share that is open. None where it hardly
-    moved.
+    ``end`` is 0 for the share that is shut, 1 for the share that is open.
     """
-    shares = [moment.gates[layer, gate][end] for moment in told]
-    way = shares[-1] - shares[0]
-    if abs(way) < 0.01:
-        return None
-    return next(m.step for m, s in zip(told, shares, strict=True) if (s - shares[0]) / way >= 0.5)
+    first = told[0].gates[layer, gate][end]
+    return max(told, key=lambda moment: abs(moment.gates[layer, gate][end] - first))
 
 
 def view(subject: Subject, options: Options) -> Shown:
@@ -131,13 +127,10 @@ def document(
             top = max(0.05, *(y for one in shares for y in one.y))
             plots.append(Plot(label(gate), tuple(shares), limits, (0, 1.05 * top), "step", "share"))
             for end in (0, 1):
-                first, last = (m.gates[layer, gate][end] for m in (told[0], told[-1]))
-                step = half_way(told, layer, gate, end)
-                when = "" if step is None else f", half of the way by step {step:,}"
-                said.append(
-                    f"Layer {layer + 1}, {label(gate)}: {ends[end]} {first:.0%} of the time at "
-                    f"step {told[0].step:,}, {last:.0%} at step {told[-1].step:,}{when}."
-                )
+                shown = (told[0], furthest(told, layer, gate, end), told[-1])
+                by_step = {m.step: f"{m.gates[layer, gate][end]:.0%}" for m in shown}
+                shares_then = ", ".join(f"{s} at step {step:,}" for step, s in by_step.items())
+                said.append(f"Layer {layer + 1}, {label(gate)}, {ends[end]}: {shares_then}.")
         rows: list[tuple[Cell, ...]] = [
             (f"{m.step:,}", f"{m.val_loss:.4f}", *(Share(*m.gates[layer, g][:2]) for g in gates))
             for m in told

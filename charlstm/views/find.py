@@ -6,14 +6,18 @@ text is no independent sample: both series go on and on alike. So the null distr
 shifting the feature circularly against the unit, by every amount but the smallest, which leaves
 each series as it is and breaks only the tie between them. The p-values of all units and features
 together go through the procedure of Benjamini & Hochberg (1995).
+
+That a unit tracks a feature does not say that it was learnt: among hundreds of random units one
+responds to capitals too. So the best unit of an untrained net of the same shape stands beside.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.engine import Engine
 from charlstm.errors import CharlstmError
 from charlstm.reading import pieces
 from charlstm.views.blocks import (
@@ -26,24 +30,28 @@ from charlstm.views.blocks import (
     Lines,
     Loud,
     Table,
-    number,
 )
 from charlstm.views.cell import state_name, unit_values
 from charlstm.views.features import Feature, features_of
+from charlstm.views.statistics import (
+    RATE,
+    UNITS_AT_ONCE,
+    auc,
+    discoveries,
+    ranks,
+    shifted_p,
+    smooth_length,
+)
 from charlstm.views.subject import Options, Shown, Subject
+from charlstm.views.untrained import untrained_engine
 
 LONGEST = 100_000
 """Characters read at most: all units' values at all of them are kept."""
-RATE = 0.05
-"""Share of false discoveries that is accepted."""
-LEAST_SHIFT = 0.02
-"""The smallest shift of the null distribution, as a share of the text."""
 RARE = 20
 """A feature that holds, or fails, at fewer characters of a half is left out."""
 STRONG_AUC, STRONG_RHO = 0.9, 0.8
 BEST = 3
 """Units listed for each feature."""
-UNITS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -71,98 +79,24 @@ class Found:
     """Units that pass the procedure."""
     best: tuple[Association, ...]
     """Those of them with the greatest statistic on the first half."""
+    untrained: float | None = None
+    """AUC or rho on the second half of an untrained net's unit that was chosen alike."""
 
     @property
     def strong(self) -> tuple[Association, ...]:
-        """Those of the best that hold on the second half."""
+        """Those of the best that hold on the second half, and that no untrained net has.
+
+        What is missing to a perfect score is at most half of what is missing to the untrained one.
+        """
         limit = STRONG_RHO if self.is_count else STRONG_AUC
+        if self.untrained is not None:
+            limit = max(limit, (1 + strength(self.untrained, self.is_count)) / 2)
         return tuple(a for a in self.best if strength(a.held_out, self.is_count) >= limit)
 
 
 def strength(score: float, is_count: bool) -> float:
     """How strong an association is, whatever its direction."""
     return abs(score) if is_count else max(score, 1 - score)
-
-
-def ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Ranks (N, T) of the rows, ties sharing their mean, centred and of length 1.
-
-    A row that is constant becomes zeros.
-    """
-    order = np.argsort(values, axis=1, kind="stable")
-    ordered = np.take_along_axis(values, order, axis=1)
-    rows, steps = values.shape
-    new = np.ones((rows, steps), dtype=bool)
-    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    places = np.broadcast_to(np.arange(steps), (rows, steps))
-    first = np.maximum.accumulate(np.where(new, places, 0), axis=1)
-    ends = np.ones_like(new)
-    ends[:, :-1] = new[:, 1:]
-    last = np.minimum.accumulate(np.where(ends, places, steps)[:, ::-1], axis=1)[:, ::-1]
-    result = np.empty((rows, steps))
-    np.put_along_axis(result, order, (first + last) / 2, axis=1)
-    result -= result.mean(axis=1, keepdims=True)
-    length = np.sqrt((result**2).sum(axis=1, keepdims=True))
-    return result / np.where(length > 0, length, 1)
-
-
-def auc(values: NDArray[np.floating], labels: NDArray[np.float64]) -> float:
-    """How often a value (T,) is higher where the label is 1 than where it is 0; ties are half."""
-    ones = labels > 0
-    ordered = np.sort(values[~ones])
-    below = np.searchsorted(ordered, values[ones], "left")
-    up_to = np.searchsorted(ordered, values[ones], "right")
-    return float((below + up_to).mean() / 2 / len(ordered))
-
-
-def smooth_length(longest: int) -> int:
-    """The greatest number up to ``longest`` that is a product of 2, 3 and 5: quick to transform."""
-    best = 1
-    five = 1
-    while five <= longest:
-        three = five
-        while three <= longest:
-            best = max(best, three << (longest // three).bit_length() - 1)
-            three *= 3
-        five *= 5
-    return best
-
-
-def shifted_p(
-    values: NDArray[np.floating],
-    features: NDArray[np.float64],
-    progress: Callable[[int], None] = lambda _: None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rank correlations (N, F) of units (N, T) and features (F, T), and their p-values.
-
-    p is the share of circular shifts, the unshifted one among them, with as great a correlation
-    in size. All shifts at once are a product of Fourier transforms.
-    """
-    count, steps = values.shape
-    least = max(1, int(LEAST_SHIFT * steps))
-    known = ranks(features)
-    transformed = np.conj(np.fft.rfft(known, axis=1))
-    rho = np.empty((count, len(features)))
-    p = np.empty_like(rho)
-    for start in range(0, count, UNITS_AT_ONCE):
-        some = slice(start, start + UNITS_AT_ONCE)
-        units = ranks(values[some])
-        rho[some] = units @ known.T
-        spectra = np.fft.rfft(units, axis=1)
-        for f in range(len(features)):
-            shifted = np.fft.irfft(spectra * transformed[f], n=steps, axis=1)
-            null = np.abs(shifted[:, least : steps - least + 1])
-            reached = (null >= np.abs(rho[some, f, None]) - 1e-12).sum(axis=1)
-            p[some, f] = (1 + reached) / (1 + null.shape[1])
-        progress(min(count, start + UNITS_AT_ONCE))
-    return rho, p
-
-
-def discoveries(p: NDArray[np.float64], rate: float = RATE) -> NDArray[np.bool_]:
-    """Which of all p-values together pass the step-up procedure of Benjamini & Hochberg."""
-    flat = np.sort(p, axis=None)
-    passed = np.flatnonzero(flat <= rate * np.arange(1, flat.size + 1) / flat.size)
-    return p <= flat[passed[-1]] if len(passed) else np.zeros(p.shape, dtype=bool)
 
 
 def find(
@@ -182,9 +116,7 @@ def find(
     Returns:
         One ``Found`` for each feature: chosen on the first half of the text, told on the second.
     """
-    half = smooth_length(values.shape[1] // 2) if values.shape[1] >= 2 * RARE else 0
-    halves = (slice(0, half), slice(values.shape[1] - half, values.shape[1]))
-    there = [f for f in features if half and all(_enough(f.values[part]) for part in halves)]
+    halves, there = _testable(values.shape[1], features)
     tested: dict[str, tuple[Association, ...]] = {}
     counted: dict[str, int] = {}
     if there:
@@ -211,6 +143,36 @@ def find(
     )
 
 
+def best_untrained(values: NDArray[np.floating], features: tuple[Feature, ...]) -> dict[str, float]:
+    """AUC or rho on the second half of the unit that is best on the first, by feature.
+
+    Args:
+        values: (N, T) of an untrained net's units.
+        features: of the same text.
+    """
+    halves, there = _testable(values.shape[1], features)
+    if not there:
+        return {}
+    known = ranks(np.array([f.values[halves[0]] for f in there]))
+    rho = np.concatenate(
+        [
+            ranks(values[start : start + UNITS_AT_ONCE, halves[0]]) @ known.T
+            for start in range(0, len(values), UNITS_AT_ONCE)
+        ]
+    )
+    best = np.abs(rho).argmax(axis=0)
+    return {f.name: _score(values[u], f, halves[1]) for f, u in zip(there, best, strict=True)}
+
+
+def _testable(
+    steps: int, features: tuple[Feature, ...]
+) -> tuple[tuple[slice, slice], list[Feature]]:
+    """The two halves of a text, and the features that both have enough of."""
+    half = smooth_length(steps // 2) if steps >= 2 * RARE else 0
+    halves = (slice(0, half), slice(steps - half, steps))
+    return halves, [f for f in features if half and all(_enough(f.values[p]) for p in halves)]
+
+
 def _score(values: NDArray[np.floating], feature: Feature, part: slice) -> float:
     """AUC, or rho of a count, of one unit (T,) and a feature over a part of the text."""
     if not feature.is_count:
@@ -224,12 +186,17 @@ def _enough(values: NDArray[np.float64]) -> bool:
     return len(values) - int(np.unique(values, return_counts=True)[1].max()) >= RARE
 
 
-def read_units(subject: Subject, state: str, longest: int = LONGEST) -> NDArray[np.float32]:
-    """(L*H, T) the values of all units at the first ``longest`` characters of the text."""
+def read_units(
+    subject: Subject, state: str, longest: int = LONGEST, engine: Engine | None = None
+) -> NDArray[np.float32]:
+    """(L*H, T) the values of all units at the first ``longest`` characters of the text.
+
+    Of the model's own units, or of those of another ``engine`` of its shape.
+    """
     ids = subject.ids[:longest]
     config = subject.engine.config
     values = np.empty((config.layers * config.hidden_size, len(ids)), np.float32)
-    for piece in pieces(subject.engine, ids, subject.warmup, subject.reading):
+    for piece in pieces(engine or subject.engine, ids, subject.warmup, subject.reading):
         some = unit_values(subject.spec, piece.trace, state)
         values[:, piece.places] = some.reshape(len(some), -1).T
     return values
@@ -245,12 +212,17 @@ def view(subject: Subject, options: Options) -> Shown:
             f"the text has {len(text)} characters, and find needs {2 * RARE} at least",
             "give some thousands: --file",
         )
+    other = untrained_engine(subject.engine.config)
+    untrained = best_untrained(read_units(subject, state, engine=other), features)
     values = read_units(subject, state)
 
     def comparing(done: int) -> None:
         subject.progress("comparing units", done, len(values))
 
-    found = find(values, features, progress=comparing)
+    found = tuple(
+        replace(one, untrained=untrained.get(one.feature))
+        for one in find(values, features, progress=comparing)
+    )
     size = subject.engine.config.hidden_size
     data = {
         **subject.facts("find"),
@@ -263,6 +235,7 @@ def view(subject: Subject, options: Options) -> Shown:
                 "measure": "rho" if one.is_count else "auc",
                 "too_rare": one.rare,
                 "discoveries": one.discoveries,
+                "untrained": one.untrained,
                 "best": [
                     {
                         "layer": a.unit // size,
@@ -270,6 +243,7 @@ def view(subject: Subject, options: Options) -> Shown:
                         "p": a.p,
                         "chosen": a.chosen,
                         "held_out": a.held_out,
+                        "strong": a in one.strong,
                     }
                     for a in one.best
                 ],
@@ -291,6 +265,7 @@ def document(subject: Subject, found: tuple[Found, ...], state: str, characters:
         Column("measure"),
         Column("chosen", right=True),
         Column("held out", right=True),
+        Column("untrained", right=True),
         Column(""),
     )
     rows: list[tuple[Cell, ...]] = []
@@ -298,10 +273,11 @@ def document(subject: Subject, found: tuple[Found, ...], state: str, characters:
         measure = "rho" if one.is_count else "AUC"
         if one.rare or not one.best:
             said = "too rare" if one.rare else "0"
-            rows.append((one.feature, said, "", "", "", "", "", ""))
+            rows.append((one.feature, said, "", "", "", "", "", "", ""))
         for n, a in enumerate(one.best):
-            told = f"{a.held_out:+.3f}" if one.is_count else f"{a.held_out:.3f}"
-            chosen = f"{a.chosen:+.3f}" if one.is_count else f"{a.chosen:.3f}"
+            form = "+.3f" if one.is_count else ".3f"
+            told = format(a.held_out, form)
+            other = "" if n or one.untrained is None else format(one.untrained, form)
             rows.append(
                 (
                     "" if n else one.feature,
@@ -309,15 +285,16 @@ def document(subject: Subject, found: tuple[Found, ...], state: str, characters:
                     str(a.unit // size + 1),
                     str(a.unit % size),
                     measure,
-                    chosen,
+                    format(a.chosen, form),
                     Loud(told) if a in one.strong else told,
+                    other,
                     Bar(a.held_out if one.is_count else 2 * a.held_out - 1),
                 )
             )
     strong = [(one, one.strong[0]) for one in found if one.strong]
     named = [
         f"Layer {a.unit // size + 1} unit {a.unit % size} tracks ‘{one.feature}’: "
-        + (f"rho {number(a.held_out)[:6]}" if one.is_count else f"AUC {a.held_out:.3f}")
+        + (f"rho {a.held_out:+.3f}" if one.is_count else f"AUC {a.held_out:.3f}")
         + " on text that it was not chosen on."
         for one, a in strong
     ] or ["No unit by itself tracks one of these closely on text that it was not chosen on."]
@@ -327,7 +304,9 @@ def document(subject: Subject, found: tuple[Found, ...], state: str, characters:
         "AUC: 1 the unit is higher wherever the feature holds, 0 lower, 0.5 no relation; rho: "
         "Spearman's rank correlation, for counts",
         f"chosen on the first half of {characters:,} characters, held out on the second; "
-        f"bold from AUC {STRONG_AUC:g} (or {1 - STRONG_AUC:.1g}) and rho ±{STRONG_RHO:g} on",
+        "untrained: the best unit of a net of this shape that has learnt nothing, held out alike",
+        f"bold from AUC {STRONG_AUC:g} (or {1 - STRONG_AUC:.1g}) and rho ±{STRONG_RHO:g} on, where "
+        "at most half as much is missing as to the untrained net",
     )
     blocks: list[Block] = [
         Lines(notes, quiet=True),

@@ -12,7 +12,7 @@ from charlstm.metrics import MetricsLog
 from charlstm.runs import METRICS_FILE, read_pointers
 from charlstm.train.session import begin
 from charlstm.train.trainer import GATE_CHARACTERS
-from charlstm.views.drift import Moment, half_way, moments, view
+from charlstm.views.drift import Moment, furthest, moments, view
 from charlstm.views.subject import Options, Subject
 
 
@@ -62,14 +62,14 @@ def test_moments_are_in_order_and_a_step_taken_again_counts_once() -> None:
     assert [(m.step, m.val_loss) for m in moments(lines)] == [(0, 4.0), (10, 2.5)]
 
 
-def test_half_way_is_the_step_by_which_half_was_gone() -> None:
+def test_furthest_is_where_a_share_was_furthest_from_its_start() -> None:
     told = [
         Moment(step, 1.0, {(0, "forget"): (shut, 0.5, 0.5)})
-        for step, shut in ((0, 0.9), (10, 0.7), (20, 0.52), (30, 0.1))
+        for step, shut in ((0, 0.3), (10, 0.7), (20, 0.1), (30, 0.4))
     ]
-    assert half_way(told, 0, "forget", 0) == 30
-    assert half_way(told[:3], 0, "forget", 0) == 10
-    assert half_way(told, 0, "forget", 1) is None
+    assert furthest(told, 0, "forget", 0).step == 10
+    assert furthest(told[:1] + told[2:], 0, "forget", 0).step == 20
+    assert furthest(told, 0, "forget", 1).step == 0
 
 
 def test_layer_and_gate_narrow_what_is_told(recorded_run: Path) -> None:

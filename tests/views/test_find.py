@@ -7,18 +7,10 @@ from numpy.testing import assert_allclose
 
 from charlstm.engine import Engine
 from charlstm.views.features import Feature, features_of
-from charlstm.views.find import (
-    RATE,
-    auc,
-    discoveries,
-    find,
-    ranks,
-    read_units,
-    shifted_p,
-    smooth_length,
-    view,
-)
+from charlstm.views.find import Association, Found, best_untrained, find, read_units, view
+from charlstm.views.statistics import RATE, auc, discoveries, ranks, shifted_p, smooth_length
 from charlstm.views.subject import Options
+from charlstm.views.untrained import untrained_engine
 
 TRACKED = {
     "inside quotes": planted.QUOTES,
@@ -30,7 +22,7 @@ TRACKED = {
 @pytest.fixture(scope="module")
 def found() -> dict[str, dict]:
     shown = view(planted.subject(planted.tracker(), planted.prose(6000)), Options(state="c"))
-    return {one["feature"]: one for one in shown.data["features"]}
+    return {one["feature"]: one for one in shown.data()["features"]}
 
 
 @pytest.mark.parametrize("name", TRACKED)
@@ -41,6 +33,62 @@ def test_planted_unit_comes_first_and_holds_on_the_other_half(
     assert (best["layer"], best["unit"]) == (0, TRACKED[name])
     score = best["held_out"]
     assert (abs(score) if found[name]["measure"] == "rho" else score) > 0.97
+
+
+def test_untrained_net_stands_beside_and_has_no_planted_unit(found: dict[str, dict]) -> None:
+    for name in TRACKED:
+        other = found[name]["untrained"]
+        assert (abs(other) if found[name]["measure"] == "rho" else max(other, 1 - other)) < 0.8
+        assert found[name]["best"][0]["strong"]
+
+
+def test_untrained_model_has_no_unit_that_is_strong() -> None:
+    config = planted.tracker(hidden=48).file.config
+    other = untrained_engine(config, seed=1)
+    model = planted.tracker(hidden=48)
+    model.__dict__["engine"] = other
+    data = view(planted.subject(model, planted.prose(4000)), Options()).data()
+    tested = [one for one in data["features"] if one["best"]]
+    assert tested
+    assert not any(a["strong"] for one in tested for a in one["best"])
+
+
+@pytest.mark.parametrize(
+    ("held_out", "is_count", "untrained", "strong"),
+    [
+        (0.91, False, None, True),
+        (0.89, False, None, False),
+        (0.09, False, 0.5, True),
+        (0.95, False, 0.08, False),
+        (0.97, False, 0.08, True),
+        (0.85, True, 0.3, True),
+        (-0.85, True, 0.8, False),
+        (0.79, True, 0.3, False),
+    ],
+)
+def test_strong_is_beyond_the_limit_and_half_way_beyond_the_untrained_net(
+    held_out: float, is_count: bool, untrained: float | None, strong: bool
+) -> None:
+    best = (Association(0, 0.001, held_out, held_out),)
+    assert bool(Found("x", is_count, False, 1, best, untrained).strong) == strong
+
+
+def test_best_untrained_unit_is_chosen_on_one_half_and_told_on_the_other() -> None:
+    random = np.random.default_rng(2)
+    labels = (random.random(2000) < 0.5) * 1.0
+    values = random.normal(size=(40, 2000))
+    values[7, :1000] += 3 * labels[:1000]
+    values[9, 1000:] += 3 * labels[1000:]
+    told = best_untrained(values, (Feature("x", labels),))
+    assert told["x"] == pytest.approx(auc(values[7, 1000:], labels[1000:]), abs=1e-12)
+
+
+def test_untrained_net_has_the_weights_that_training_starts_from() -> None:
+    config = planted.tracker().file.config
+    engine = untrained_engine(config)
+    trace, logits, _ = engine.trace(np.arange(9), engine.initial_state())
+    assert not logits.any()
+    assert trace.gates[:, 0, 1].mean() == pytest.approx(1 / (1 + np.exp(-1)), abs=0.05)
 
 
 def test_feature_that_the_text_lacks_is_called_too_rare(found: dict[str, dict]) -> None:

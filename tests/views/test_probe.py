@@ -45,6 +45,11 @@ def test_control_labels_are_one_for_each_three_characters_and_as_frequent() -> N
     for t in range(TYPE - 1, len(ids)):
         key = tuple(ids[t - TYPE + 1 : t + 1])
         assert seen.setdefault(key, labels[t]) == labels[t]
+    for place in range(TYPE):  # what differs in one character only has labels of its own
+        rest: dict[tuple[int, ...], set[float]] = {}
+        for key, label in seen.items():
+            rest.setdefault(key[:place] + key[place + 1 :], set()).add(label)
+        assert np.mean([len(labels) for labels in rest.values()]) > 1.5
     assert np.mean(list(seen.values())) == pytest.approx(0.2, abs=0.04)
 
 
