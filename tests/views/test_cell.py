@@ -85,9 +85,11 @@ def test_guesses_are_the_oracles() -> None:
         assert_allclose([g["p"] for g in guesses], p[t, best], atol=1e-5)
 
 
-def test_hidden_state_is_shown_where_it_is_asked_for() -> None:
+@pytest.mark.parametrize(("state", "name"), [(None, "tanh(c)"), ("c", "tanh(c)"), ("h", "h")])
+def test_values_are_the_oracles(state: str | None, name: str) -> None:
     model = planted.tracker()
-    data = view(planted.subject(model, TEXT), Options(units=(2,), state="h")).data()
-    h = read_text(model.file.weights, model.file.vocab.encode(TEXT)).states[:, 0, 0, 2]
-    assert data["state"] == "h"
-    assert_allclose(data["values"], h, atol=1e-5)
+    data = view(planted.subject(model, TEXT), Options(units=(2,), state=state)).data()
+    h, c = read_text(model.file.weights, model.file.vocab.encode(TEXT)).states[:, 0, :, 2].T
+    assert data["state"] == name
+    assert_allclose(data["values"], h if name == "h" else np.tanh(c), atol=1e-5)
+    assert np.abs(np.tanh(c) - c).max() > 0.05
