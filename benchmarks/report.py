@@ -24,6 +24,7 @@ TITLES = {
     "panel": "The live panel",
     "spin": "How long torch's threads spin",
     "memory": "Memory",
+    "inspect": "Looking inside a long text",
 }
 
 

@@ -26,6 +26,8 @@ Wherever a gate sees weights or biases, the engine has halved them: sigma(z) is 
 and a factor of 2 costs no rounding. So in a step ``z_half`` of a gate is z/2 of its equation, and
 ``gate`` makes sigma(z) of it. A step may overwrite its z.
 """
+Hold = Callable[[int, Array], None]
+"""Is given each layer's number and new state (S, B, H), and may change the latter in place."""
 
 
 def gate(z_half: Array) -> Array:
@@ -225,17 +227,18 @@ class Engine:
         shape = (self.config.layers, len(self.spec.states), batch, self.config.hidden_size)
         return np.zeros(shape, dtype=self.dtype)
 
-    def step(self, ids: Array, state: Array) -> tuple[Array, Array]:
+    def step(self, ids: Array, state: Array, hold: Hold | None = None) -> tuple[Array, Array]:
         """Read one character of each text.
 
         Args:
             ids: (B,) integers.
             state: (L, S, B, H).
+            hold: changes what each layer has just computed, before anything reads it.
 
         Returns:
             Logits of the next character (B, V), and the new state (L, S, B, H).
         """
-        new, _ = self._advance(ids, state)
+        new, _ = self._advance(ids, state, hold)
         return self.logits(new), new
 
     def logits(self, state: Array) -> Array:
@@ -244,7 +247,9 @@ class Engine:
         logits += self._output_bias
         return logits
 
-    def _advance(self, ids: Array, state: Array) -> tuple[Array, list[Gates]]:
+    def _advance(
+        self, ids: Array, state: Array, hold: Hold | None = None
+    ) -> tuple[Array, list[Gates]]:
         new = np.empty_like(state)
         gates: list[Gates] = []
         for layer in range(self.config.layers):
@@ -256,6 +261,8 @@ class Engine:
                 z = _rows_times(joined, self._joined[layer - 1])
                 z += self._biases[layer]
             new[layer], layer_gates = self._step(self.spec, z, state[layer], self._weights[layer])
+            if hold is not None:
+                hold(layer, new[layer])
             gates.append(layer_gates)
         return new, gates
 

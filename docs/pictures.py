@@ -1,10 +1,15 @@
 """Make the pictures of the docs from a real run on the bundled text: ``make pictures``.
 
-Trains for two minutes, keeps the live panel as it stood after 60% of the steps, and inspects
-the trained model. The SVGs name no font to download, so they look the same without a network.
+    python docs/pictures.py          train, keep the live panel at 60% of the steps, then the views
+    python docs/pictures.py RUN      only the views of ``charlstm inspect``, of a run that is there
+
+The run is that of the worked case in docs/inspect.md. Views with coloured text or tables are kept
+as a terminal shows them, the others as ``--svg`` writes them. The SVGs name no font to download,
+so they look the same without a network.
 """
 
 import re
+import sys
 import tempfile
 from io import StringIO
 from pathlib import Path
@@ -15,16 +20,24 @@ from charlstm.corpus import open_corpus
 from charlstm.defaults import default_settings
 from charlstm.events import StepDone
 from charlstm.growing import GrowingSample
+from charlstm.metrics import MetricsLog
 from charlstm.model import load
-from charlstm.show.gates import print_report
+from charlstm.runs import METRICS_FILE
 from charlstm.show.live import LivePanel
+from charlstm.show.picture import document_picture
+from charlstm.show.svg import to_svg
+from charlstm.show.terminal import print_document
 from charlstm.texts import bundled_corpus
 from charlstm.train.session import begin
+from charlstm.views import VIEWS
+from charlstm.views.blocks import Document
+from charlstm.views.subject import Options, Subject, find_view, held_out
 
 PICTURES = Path(__file__).parent / "pictures"
 TEXT = 'ODILE: "Is it the bell?" (She listens.)'
-MINUTES = 2.0
+STEPS = 4000
 SHARE = 0.6
+TERMINAL = 80
 
 
 def console(width: int, height: int) -> Console:
@@ -49,37 +62,91 @@ def save(recorded: Console, name: str, title: str) -> None:
     print(PICTURES / name)
 
 
+def train(folder: Path) -> Path:
+    """The run; keeps the live panel on the way."""
+    corpus = open_corpus([bundled_corpus()])
+    model_config, train_config = default_settings(
+        len(corpus), len(corpus.vocab), train={"steps": STEPS}
+    )
+    trainer = begin(corpus, model_config, train_config, root=folder)
+    sample = GrowingSample(trainer.model_file, train_config.seed)
+    small, large = (
+        LivePanel(console(width, height), lambda: (sample.text, sample.step))
+        for width, height in ((80, 25), (120, 37))
+    )
+    log = MetricsLog(trainer.path / METRICS_FILE)
+    taken = False
+    for event in trainer.run():
+        log.write(event)
+        small.view.update(event)
+        large.view.update(event)
+        if isinstance(event, StepDone):
+            sample.grow(event.step)
+            written = len(sample.text) > 300
+            if not taken and written and event.step > SHARE * STEPS:
+                taken = True
+                for panel, name in ((small, "train.svg"), (large, "train-large.svg")):
+                    panel.console.print(panel.render(), end="")
+                    save(panel.console, name, "charlstm train")
+    log.close()
+    return trainer.path
+
+
+def views(run: Path) -> None:
+    """A picture of each view; what find finds decides which units are shown."""
+    model = load(run)
+
+    def see(view: str, text: str | None = None, options: Options = Options()) -> Document:
+        ids, warmup = model.inspected(text, None)
+        longer = held_out(model, VIEWS[view].reads) if text is None else None
+        if longer is not None:
+            ids = longer[len(warmup) :]
+        return find_view(view)(Subject(model, ids, warmup), options).document()
+
+    subject = Subject(model, *model.inspected(None, None))
+    longer = held_out(model, VIEWS["find"].reads)
+    if longer is not None:
+        subject = Subject(model, longer[len(subject.warmup) :], subject.warmup)
+    found = find_view("find")(subject, Options()).data()["features"]
+    first = {one["feature"]: one["best"][0]["unit"] for one in found if one["best"]}
+    line, quotes = Options(units=(first["position in line"],)), first["inside quotes"]
+    passage = model.file.excerpt[300:700]
+    shown = {
+        "gates": (see("gates", TEXT), f"charlstm inspect '{TEXT}'"),
+        "walk": (see("walk", TEXT, Options(at=7, units=(quotes,))), "--view walk --at 7"),
+        "cell": (see("cell", passage, line), f"--view cell --unit {line.units[0]}"),
+        "guesses": (
+            see("cell", TEXT, Options(units=(quotes,), guesses=5)),
+            f"--view cell --unit {quotes} --guesses",
+        ),
+        "find": (see("find"), "--view find"),
+        "ablate": (see("ablate"), "--view ablate"),
+        "probe": (see("probe"), "--view probe"),
+        "match": (
+            see("match", None, Options(units=line.units, threshold=0.5, rows=10)),
+            f"--view match --unit {line.units[0]} --rows 10",
+        ),
+        "errors": (see("errors"), "--view errors"),
+    }
+    for name, (document, command) in shown.items():
+        recorded = console(TERMINAL, 60)
+        print_document(recorded, document)
+        title = command if name == "gates" else f"charlstm inspect {command}"
+        save(recorded, "inspect.svg" if name == "gates" else f"inspect-{name}.svg", title)
+    for name in ("memory", "context", "drift"):
+        path = PICTURES / f"inspect-{name}.svg"
+        path.write_text(to_svg(document_picture(see(name))), encoding="utf-8")
+        print(path)
+
+
 def main() -> None:
     """Train, and take the pictures."""
     PICTURES.mkdir(exist_ok=True)
-    corpus = open_corpus([bundled_corpus()])
-    model_config, train_config = default_settings(
-        len(corpus), len(corpus.vocab), train={"minutes": MINUTES}
-    )
+    if len(sys.argv) > 1:
+        views(Path(sys.argv[1]))
+        return
     with tempfile.TemporaryDirectory() as folder:
-        trainer = begin(corpus, model_config, train_config, root=Path(folder))
-        sample = GrowingSample(trainer.model_file, train_config.seed)
-        small, large = (
-            LivePanel(console(width, height), lambda: (sample.text, sample.step))
-            for width, height in ((80, 25), (120, 37))
-        )
-        taken = False
-        for event in trainer.run():
-            small.view.update(event)
-            large.view.update(event)
-            if isinstance(event, StepDone):
-                sample.grow(event.step)
-                total = event.total_steps
-                written = len(sample.text) > 300
-                if not taken and written and total and event.step > SHARE * total:
-                    taken = True
-                    for panel, name in ((small, "train.svg"), (large, "train-large.svg")):
-                        panel.console.print(panel.render(), end="")
-                        save(panel.console, name, "charlstm train")
-        report = load(trainer.path).inspect(TEXT)
-        shown = console(80, 60)
-        print_report(shown, report, layers=range(report.layers), gates=report.gates)
-        save(shown, "inspect.svg", f"charlstm inspect '{TEXT}'")
+        views(train(Path(folder)))
 
 
 if __name__ == "__main__":

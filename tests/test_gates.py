@@ -8,7 +8,7 @@ from conftest import model_config, random_weights
 from numpy.testing import assert_allclose, assert_array_equal
 from reference import Reading, read_text
 
-from charlstm import gates
+from charlstm import reading
 from charlstm.engine import Engine
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.gates import GateReport, Thresholds, findings, longest_memory, measure_gates
@@ -240,7 +240,7 @@ def test_chunked_report_equals_the_whole_one(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     whole = measure(engine, warmup=IDS[:9])
-    monkeypatch.setattr(gates, "TRACE_CHUNK", size)
+    monkeypatch.setattr(reading, "TRACE_CHUNK", size)
     chunked = measure(engine, warmup=IDS[:9])
     for field in dataclasses.fields(GateReport):
         value, other = getattr(whole, field.name), getattr(chunked, field.name)
@@ -251,7 +251,7 @@ def test_chunked_report_equals_the_whole_one(
 
 
 def test_progress_is_told_after_each_chunk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gates, "TRACE_CHUNK", 25)
+    monkeypatch.setattr(reading, "TRACE_CHUNK", 25)
     seen: list[int] = []
     measure(engine, progress=seen.append)
     assert seen == [25, 50, 60]

@@ -35,7 +35,7 @@ def byte_model() -> Model:
 
 
 def test_a_text_goes_on_from_its_state_as_if_it_had_never_stopped(model: Model) -> None:
-    how = {"repeat_penalty": 1.3, "repeat_window": 100, "temperature": 0}
+    how = {"repeat_penalty": 3.0, "repeat_window": 100, "temperature": 0}
     whole = "".join(model.generate("NED: Row", length=120, **how))  # type: ignore[arg-type]
     first = model.generate("NED: Row", length=50, **how)  # type: ignore[arg-type]
     begun = "".join(first)

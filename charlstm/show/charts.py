@@ -2,23 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import plotext
 from rich.text import Text
 
-
-@dataclass(frozen=True)
-class Series:
-    """Points that belong together; ``line`` joins them."""
-
-    label: str
-    x: Sequence[float]
-    y: Sequence[float]
-    color: str
-    marker: str = "braille"
-    line: bool = True
-
+from charlstm.views.blocks import Series
 
 # plotext names the 16 terminal colours its own way.
 _COLORS = {"blue": "blue+", "dark_orange": "orange", "green": "green+", "magenta": "magenta+"}
@@ -34,9 +22,13 @@ def chart(
     x_ticks: Sequence[float],
     y_ticks: Sequence[float],
     tick_formats: tuple[str, str] = ("{:g}", "{:.2f}"),
+    tick_labels: tuple[Sequence[str], Sequence[str]] = ((), ()),
     color: bool = True,
 ) -> Text:
-    """A chart of ``width`` by ``height`` cells, with axes left and below."""
+    """A chart of ``width`` by ``height`` cells, with axes left and below.
+
+    Ticks are labelled by ``tick_formats``, or by ``tick_labels`` where there are any.
+    """
     figure = plotext.figure
     figure.clear()
     figure.theme("colorless")
@@ -50,13 +42,13 @@ def chart(
         marker = plotext.marker(one.marker, _COLORS.get(one.color, one.color))
         points = figure.signal(list(one.x), list(one.y), marker=marker)
         figure.draw(points.lines() if one.line and len(one.x) > 1 else points)
-    for axis, limits, ticks, form in (
-        ("x", x_limits, x_ticks, tick_formats[0]),
-        ("y", y_limits, y_ticks, tick_formats[1]),
+    for axis, limits, ticks, form, labels in (
+        ("x", x_limits, x_ticks, tick_formats[0], tick_labels[0]),
+        ("y", y_limits, y_ticks, tick_formats[1], tick_labels[1]),
     ):
         ruler = figure.ruler(axis)
         ruler.lim(*limits)
-        ruler.ticks(list(ticks), [form.format(tick) for tick in ticks])
+        ruler.ticks(list(ticks), list(labels) or [form.format(tick) for tick in ticks])
     drawn = figure.build().string(colorless=not color)
     return Text.from_ansi(drawn.rstrip("\n"), no_wrap=True, end="")
 

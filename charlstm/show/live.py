@@ -23,9 +23,10 @@ from charlstm.events import (
 )
 from charlstm.show.background import BackgroundWriter
 from charlstm.show.bars import saturation_bar
-from charlstm.show.charts import Series, chart, round_ticks
+from charlstm.show.charts import chart, round_ticks
 from charlstm.show.console import OPEN, SHUT, TRAIN, VAL
 from charlstm.show.text import count, duration, printable
+from charlstm.views.blocks import Series
 
 MOST_DRAWINGS_PER_SECOND = 4
 MOST_POINTS = 400

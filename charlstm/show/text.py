@@ -29,6 +29,11 @@ def symbol(character: str) -> str:
     return _NAMED.get(character) or printable(character, keep="")
 
 
+def in_text(character: str) -> str:
+    """One character of a text that is shown character by character: a space is a space."""
+    return " " if character == " " else symbol(character)
+
+
 def duration(seconds: float) -> str:
     """``42 s``, ``3:07``, ``2:03:07``."""
     whole = max(0, round(seconds))

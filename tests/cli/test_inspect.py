@@ -66,7 +66,7 @@ def test_model_without_gates_is_shown_by_its_hidden_state(
     path = write_checkpoint(tmp_path, model, TrainState({}, {}))
     assert run(["inspect", "-c", str(path), "--gate", "hidden", "It was"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("Hidden state of rnn 1×24")
+    assert shown.startswith("Hidden state h of rnn 1×24")
     assert "█ low, below -0.9" in shown
     assert "▒ high, above 0.9" in shown
     assert "Layer 1, hidden state: " in shown

@@ -1,0 +1,117 @@
+"""How long the views take to read a book, without torch.
+
+    python benchmarks/reading.py --rounds 3
+    python benchmarks/reading.py --characters 2000 --hidden 64 --rounds 1 --views gates
+
+A model of random weights (1x512) reads 100,000 characters in a process of its own, as the command
+does: seconds from start to end, what importing Python and charlstm takes among them, and the most
+memory the process held. ``find`` is measured at 1x768 over 50,000 characters as well, without the
+reading: the statistics of all units and features alone.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from measure import interleave, record, spread_of
+
+from charlstm.checkpoint import ModelFile, TrainState, write_checkpoint
+from charlstm.config import ModelConfig
+from charlstm.texts import bundled_corpus
+from charlstm.views.features import features_of
+from charlstm.views.find import find
+from charlstm.vocab import Vocabulary
+
+ROOT = Path(__file__).parent.parent
+VIEWS = ("gates", "memory", "cell", "find")
+CODE = """
+import json, sys
+from charlstm.cli import run
+sys.path.insert(0, sys.argv[1])
+from measure import peak_memory
+code = run(sys.argv[2:])
+print(json.dumps({"code": code, "memory": peak_memory(), "torch": "torch" in sys.modules}),
+      file=sys.stderr)
+"""
+
+
+def one(view: str, checkpoint: Path, text: Path) -> tuple[float, float]:
+    """Seconds and megabytes of one command."""
+    arguments = ["inspect", "-c", str(checkpoint), "--file", str(text), "--view", view]
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, str(Path(__file__).parent), *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seconds = time.perf_counter() - start
+    told = json.loads(done.stderr.splitlines()[-1])
+    if told["code"] or told["torch"]:
+        sys.exit(f"{view}: {done.stderr}")
+    return seconds, told["memory"] / 1e6
+
+
+def statistics_of_find(units: int, text: str) -> float:
+    """Seconds for the statistics of so many units, which are noise."""
+    values = np.random.default_rng(0).normal(size=(units, len(text))).astype(np.float32)
+    features = features_of(text)
+    start = time.perf_counter()
+    find(values, features)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--characters", type=int, default=100_000)
+    parser.add_argument("--hidden", type=int, default=512)
+    parser.add_argument("--units", type=int, default=768)
+    parser.add_argument("--views", nargs="*", default=list(VIEWS), choices=list(VIEWS))
+    arguments = parser.parse_args()
+    words = bundled_corpus().read_text(encoding="utf-8")
+    text = (words * (arguments.characters // len(words) + 1))[: arguments.characters]
+    vocab = Vocabulary("".join(sorted(set(words))))
+    config = ModelConfig("lstm", len(vocab), 64, arguments.hidden, 1)
+    random = np.random.default_rng(0)
+    weights = {
+        name: random.normal(0, arguments.hidden**-0.5, shape).astype(np.float32)
+        for name, shape in config.shapes().items()
+    }
+    memory: dict[str, list[float]] = {view: [] for view in arguments.views}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "book.txt"
+        file.write_text(text, encoding="utf-8")
+        model = ModelFile(config, vocab, weights, words[:1500], {"run": "noise", "step": 0})
+        checkpoint = write_checkpoint(Path(folder), model, TrainState({}, {}))
+
+        def measure(view: str) -> float:
+            seconds, megabytes = one(view, checkpoint, file)
+            memory[view].append(megabytes)
+            return seconds
+
+        candidates = {view: (lambda view=view: measure(view)) for view in arguments.views}
+        seconds = interleave(candidates, arguments.rounds)
+    half = text[: arguments.characters // 2]
+    statistics = [statistics_of_find(arguments.units, half) for _ in range(arguments.rounds)]
+    size = f"{config.describe()}, {arguments.characters:,} characters"
+    results = {
+        f"{size}, seconds": {view: spread_of(values) for view, values in seconds.items()},
+        f"{size}, peak MB": {view: spread_of(values) for view, values in memory.items()},
+        f"find alone, {arguments.units} units, {len(half):,} characters, seconds": spread_of(
+            statistics
+        ),
+    }
+    record("inspect", results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""A view's document on a terminal: any width, with and without colour."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from charlstm.show.bars import saturation_bar
+from charlstm.show.charts import chart, round_ticks
+from charlstm.show.colors import css, tint
+from charlstm.show.console import OPEN, SHUT
+from charlstm.show.text import in_text, printable, symbol
+from charlstm.views.blocks import (
+    Bar,
+    Block,
+    Cell,
+    Document,
+    Heading,
+    Lines,
+    Loud,
+    Plot,
+    Plots,
+    Share,
+    Strip,
+    Table,
+    Tinted,
+)
+
+NUMBERS = 10
+"""Cells of ``  12%  34%``: the two numbers beside a bar."""
+MARKERS = "ox+*"
+"""What series are drawn with where there is no colour."""
+LEVELS = "▁▂▃▄▅▆▇█"
+"""What -1 to 1 look like under a text without colour."""
+
+
+def print_document(console: Console, document: Document) -> None:
+    """Everything the view shows, fitted to the console's width."""
+    console.print(Text(printable(document.title, keep=""), style="bold"))
+    for block in document.blocks:
+        _print(console, block)
+
+
+def _print(console: Console, block: Block) -> None:
+    if isinstance(block, Heading):
+        console.print()
+        console.print(Text(printable(block.text, keep=""), style="bold"))
+    elif isinstance(block, Lines):
+        for line in block.lines:
+            console.print(Text(printable(line, keep=""), style="dim" if block.quiet else ""))
+    elif isinstance(block, Table):
+        for row in _table(block, console.width):
+            console.print(row, no_wrap=True, crop=True)
+        if block.more:
+            console.print(Text(block.more, style="dim"))
+    elif isinstance(block, Tinted):
+        for row in _tinted(block, console.width, console.color_system is not None):
+            console.print(row, no_wrap=True, crop=True)
+    else:
+        console.print(_plots(console, block))
+
+
+# -- tables ------------------------------------------------------------------------------------
+
+
+def _words(cell: Cell) -> Text:
+    if isinstance(cell, Loud):
+        return Text(printable(cell.text, keep=""), style="bold red")
+    assert isinstance(cell, str)
+    return Text(symbol(cell) if len(cell) == 1 else printable(cell, keep=""))
+
+
+def _table(table: Table, width: int) -> Iterator[Text]:
+    """Columns of words as wide as they need; those of bars share what is left."""
+    bars = [n for n in range(len(table.columns)) if _is_bar(table, n)]
+    words = {
+        n: [_words(row[n]) for row in table.rows]
+        for n in range(len(table.columns))
+        if n not in bars
+    }
+    widths = {
+        n: max([cell_len(table.columns[n].title), *(said.cell_len for said in texts)])
+        for n, texts in words.items()
+    }
+    room = (width - sum(widths.values()) - len(widths)) // len(bars) - 2 if bars else 0
+    numbers = room - NUMBERS >= 6
+    header = Text(style="dim")
+    for n, column in enumerate(table.columns):
+        if n in widths:
+            pad = " " * (widths[n] - cell_len(column.title))
+            header.append(f"{pad}{column.title} " if column.right else f"{column.title}{pad} ")
+            continue
+        ends = numbers and any(column.ends)
+        title = column.title if room >= len(column.title) else column.title[: max(room, 1)]
+        bar_width = max(1, room - NUMBERS if ends else room)
+        told = f"{column.ends[0]:>5}{column.ends[1]:>5}" if ends else ""
+        header.append(f" {title:<{bar_width}}{told} ")
+    if header.plain.strip():
+        yield header
+    for number, row in enumerate(table.rows):
+        line = Text()
+        for n, cell in enumerate(row):
+            if isinstance(cell, Share):
+                line.append(" ")
+                line.append_text(_share(cell, room, numbers))
+            elif isinstance(cell, Bar):
+                line.append(" ")
+                line.append_text(_bar(cell, max(1, room)))
+            elif n in bars:
+                line.append(" " * (max(1, room) + 1))
+            else:
+                said = words[n][number]
+                pad = " " * (widths[n] - said.cell_len)
+                line.append(pad if table.columns[n].right else "")
+                line.append_text(said)
+                line.append("" if table.columns[n].right else pad)
+            line.append(" ")
+        yield line
+
+
+def _is_bar(table: Table, column: int) -> bool:
+    return any(isinstance(row[column], Share | Bar) for row in table.rows)
+
+
+def _share(cell: Share, room: int, numbers: bool) -> Text:
+    text = saturation_bar(cell.left, cell.right, max(1, room - NUMBERS if numbers else room))
+    if numbers:
+        text.append(f"{100 * cell.left:>4.0f}%", style=SHUT)
+        text.append(f"{100 * cell.right:>4.0f}%", style=OPEN)
+    return text
+
+
+def _bar(cell: Bar, width: int) -> Text:
+    half = max(1, width // 2)
+    filled = min(half, round(abs(cell.value) * half))
+    if cell.value and not filled:
+        filled = 1
+    text = Text()
+    if cell.value < 0:
+        text.append("·" * (half - filled), style="dim")
+        text.append("█" * filled, style=SHUT)
+        text.append("·" * (width - half), style="dim")
+    else:
+        text.append("·" * (width - half), style="dim")
+        text.append("▒" * filled, style=OPEN)
+        text.append("·" * (half - filled), style="dim")
+    return text
+
+
+# -- coloured text -----------------------------------------------------------------------------
+
+
+def broken(symbols: tuple[str, ...], width: int) -> Iterator[range]:
+    """The places of each line of a text: it ends after a newline, or where it is full."""
+    start, used = 0, 0
+    for t, character in enumerate(symbols):
+        cells = _cells(character)
+        if t > start and used + cells > width:
+            yield range(start, t)
+            start, used = t, 0
+        used += cells
+        if character == "\n":
+            yield range(start, t + 1)
+            start, used = t + 1, 0
+    if start < len(symbols):
+        yield range(start, len(symbols))
+
+
+def _cells(character: str) -> int:
+    return max(1, cell_len(in_text(character)))
+
+
+def _tinted(block: Tinted, width: int, color: bool) -> Iterator[Text]:
+    low, high = block.ends
+    if color:
+        legend = Text()
+        for step in range(-4, 5):
+            legend.append("  ", style=_style(step / 4))
+        yield Text(f"{low} ") + legend + Text(f" {high}")
+    else:
+        yield Text(f"under each line: {LEVELS[0]} {low} to {LEVELS[-1]} {high}")
+    for places in broken(block.text.symbols, max(2, width)):
+        yield _strip(block.text, places, block, color)
+        if not color:
+            levels = Text()
+            for t in places:
+                level = LEVELS[min(7, int((block.text.values[t] + 1) * 4))]
+                levels.append(level * _cells(block.text.symbols[t]))
+            yield levels
+        for strip in block.under:
+            yield _strip(strip, places, block, color)
+        if block.under:
+            yield Text()
+
+
+def _strip(strip: Strip, places: range, block: Tinted, color: bool) -> Text:
+    line = Text()
+    for t in places:
+        shown = in_text(strip.symbols[t]) if strip is block.text else symbol(strip.symbols[t])
+        shown += " " * (_cells(block.text.symbols[t]) - cell_len(shown))
+        line.append(shown, style=_style(strip.values[t]) if color else "")
+    return line
+
+
+def _style(value: float) -> str:
+    return f"black on {css(tint(value))}"
+
+
+# -- plots -------------------------------------------------------------------------------------
+
+
+def _plots(console: Console, block: Plots) -> Grid:
+    count = len(block.plots)
+    color = console.color_system is not None
+    widest = 44 if count > 1 else 76
+    width = max(16, min(widest, console.width // count - 1))
+    height = max(8, min(18, width // 2 + 1))
+    grid = Grid.grid(padding=(0, 1, 0, 0))
+    shown = block.plots if color else tuple(_by_marker(plot) for plot in block.plots)
+    panels = [_plot(plot, width, height, color) for plot in shown]
+    columns = max(1, console.width // (width + 1))
+    for start in range(0, count, columns):
+        grid.add_row(*panels[start : start + columns])
+    labels = {one.label: one for plot in shown for one in plot.series}
+    if len(labels) > 1:
+        legend = Text()
+        for name, one in labels.items():
+            legend.append(f"{'●' if color else one.marker} {name}  ", style=one.color)
+        grid.add_row(legend)
+    return grid
+
+
+def _by_marker(plot: Plot) -> Plot:
+    """Several series tell themselves apart by what they are drawn with, not by colour."""
+    if len(plot.series) < 2:
+        return plot
+    marked = zip(plot.series, MARKERS * len(plot.series), strict=False)
+    return replace(plot, series=tuple(replace(one, marker=marker) for one, marker in marked))
+
+
+def _plot(plot: Plot, width: int, height: int, color: bool) -> Text:
+    x_ticks = plot.x_ticks or _round(plot.x_limits, width // 10)
+    y_ticks = plot.y_ticks or _round(plot.y_limits, height // 3)
+    text = Text(f"{printable(plot.title, keep='')}\n", style="dim")
+    if plot.y_label:
+        text.append(f"up: {plot.y_label}\n")
+    text.append_text(
+        chart(
+            plot.series,
+            width,
+            height,
+            x_limits=plot.x_limits,
+            y_limits=plot.y_limits,
+            x_ticks=[place for place, _ in x_ticks],
+            y_ticks=[place for place, _ in y_ticks],
+            tick_labels=([name for _, name in x_ticks], [name for _, name in y_ticks]),
+            color=color,
+        )
+    )
+    if plot.x_label:
+        text.append(f"\nacross: {plot.x_label}", style="dim")
+    return text
+
+
+def _round(limits: tuple[float, float], most: int) -> tuple[tuple[float, str], ...]:
+    return tuple((tick, f"{tick:.6g}") for tick in round_ticks(*limits, max(2, most)))

@@ -1,0 +1,134 @@
+"""What a unit may track: features of a text, a value for each of its characters.
+
+Every value is what is known once the character is read: an opening quotation mark is inside the
+quotation, the closing one outside. Only ``newline soon`` looks ahead.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.errors import UsageError
+
+Values = NDArray[np.float64]
+SOON = 5
+"""Characters ahead that count as soon."""
+_OPENING, _CLOSING = "([{", ")]}"
+_QUOTES = {"“": "”", "«": "»", "„": "“", '"': '"'}
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature of a text of T characters."""
+
+    name: str
+    values: Values
+    """(T,) 0 and 1, or counts."""
+    is_count: bool = False
+
+
+def features_of(text: str, own: Iterable[str] = ()) -> tuple[Feature, ...]:
+    """The features that are looked for, and the user's ``own``, NAME=REGEX.
+
+    Raises:
+        UsageError: an own feature is no NAME=REGEX.
+    """
+    lines = text.split("\n")
+    characters = np.array(list(text)) if text else np.array([], dtype="<U1")
+    return (
+        Feature("inside quotes", _inside_quotes(text)),
+        Feature("bracket depth", _depth(text), is_count=True),
+        Feature("position in line", _since(characters == "\n"), is_count=True),
+        Feature("indentation", _indentation(lines), is_count=True),
+        Feature("position in word", _since(~_each(text, str.isalnum)), is_count=True),
+        Feature("capital", _each(text, str.isupper).astype(float)),
+        Feature("newline soon", _soon(characters == "\n")),
+        Feature("after punctuation", _after_punctuation(text)),
+        Feature("digit", _each(text, str.isdigit).astype(float)),
+        *(_own(text, definition) for definition in own),
+    )
+
+
+def _each(text: str, holds: Callable[[str], bool]) -> NDArray[np.bool_]:
+    return np.fromiter((holds(c) for c in text), dtype=np.bool_, count=len(text))
+
+
+def _inside_quotes(text: str) -> Values:
+    """1 from an opening quotation mark up to the closing one; an empty line closes as well."""
+    values = np.zeros(len(text))
+    closing = ""
+    for t, character in enumerate(text):
+        if closing and (character == closing or text[t - 1 : t + 1] == "\n\n"):
+            closing = ""
+        elif not closing:
+            closing = _QUOTES.get(character, "")
+        values[t] = bool(closing)
+    return values
+
+
+def _depth(text: str) -> Values:
+    """How many brackets are open; a closing one too many is passed over, an empty line closes."""
+    values = np.zeros(len(text))
+    depth = 0
+    for t, character in enumerate(text):
+        if character in _OPENING:
+            depth += 1
+        elif character in _CLOSING:
+            depth = max(0, depth - 1)
+        elif text[t - 1 : t + 1] == "\n\n":
+            depth = 0
+        values[t] = depth
+    return values
+
+
+def _since(starts: NDArray[np.bool_]) -> Values:
+    """Characters since the last start, which itself has 0; a text begins as if after one."""
+    places = np.arange(len(starts))
+    last = np.maximum.accumulate(np.where(starts, places, -1)) if len(starts) else places
+    return (places - last).astype(float)
+
+
+def _indentation(lines: list[str]) -> Values:
+    """Blanks at the start of the line so far; a newline, which ends a line, has that line's."""
+    values: list[float] = []
+    for line in lines:
+        width = len(line) - len(line.lstrip(" \t"))
+        values += [min(place, width) for place in range(1, len(line) + 1)] + [width]
+    return np.array(values[:-1], dtype=float)
+
+
+def _soon(there: NDArray[np.bool_]) -> Values:
+    """1 where one of the next ``SOON`` characters is there; the one just read does not count."""
+    values = np.zeros(len(there))
+    for ahead in range(1, SOON + 1):
+        values[:-ahead] = np.maximum(values[:-ahead], there[ahead:])
+    return values
+
+
+def _after_punctuation(text: str) -> Values:
+    """1 where the last character that is no blank ends a phrase or a sentence."""
+    values = np.zeros(len(text))
+    marked = False
+    for t, character in enumerate(text):
+        if not character.isspace():
+            marked = character in ".,;:!?"
+        values[t] = marked
+    return values
+
+
+def _own(text: str, definition: str) -> Feature:
+    name, equals, expression = definition.partition("=")
+    hint = "give it as NAME=REGEX, for example --feature 'vowel=[aeiou]'"
+    if not (name and equals and expression):
+        raise UsageError(f"--feature is {definition!r}", hint)
+    try:
+        pattern = re.compile(expression, re.MULTILINE)
+    except re.error as error:
+        raise UsageError(f"--feature {name} is no regular expression: {error}", hint) from None
+    values = np.zeros(len(text))
+    for match in pattern.finditer(text):
+        values[match.start() : match.end()] = 1
+    return Feature(name, values)

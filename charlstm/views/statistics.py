@@ -1,0 +1,93 @@
+"""Rank statistics of autocorrelated series: AUC, p-values by circular shifts, discoveries."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+RATE = 0.05
+"""Share of false discoveries that is accepted."""
+LEAST_SHIFT = 0.02
+"""The smallest shift of the null distribution, as a share of the text."""
+UNITS_AT_ONCE = 32
+
+
+def ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Ranks (N, T) of the rows, ties sharing their mean, centred and of length 1.
+
+    A row that is constant becomes zeros.
+    """
+    order = np.argsort(values, axis=1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=1)
+    rows, steps = values.shape
+    new = np.ones((rows, steps), dtype=bool)
+    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    places = np.broadcast_to(np.arange(steps), (rows, steps))
+    first = np.maximum.accumulate(np.where(new, places, 0), axis=1)
+    ends = np.ones_like(new)
+    ends[:, :-1] = new[:, 1:]
+    last = np.minimum.accumulate(np.where(ends, places, steps)[:, ::-1], axis=1)[:, ::-1]
+    result = np.empty((rows, steps))
+    np.put_along_axis(result, order, (first + last) / 2, axis=1)
+    result -= result.mean(axis=1, keepdims=True)
+    length = np.sqrt((result**2).sum(axis=1, keepdims=True))
+    return result / np.where(length > 0, length, 1)
+
+
+def auc(values: NDArray[np.floating], labels: NDArray[np.float64]) -> float:
+    """How often a value (T,) is higher where the label is 1 than where it is 0; ties are half."""
+    ones = labels > 0
+    ordered = np.sort(values[~ones])
+    below = np.searchsorted(ordered, values[ones], "left")
+    up_to = np.searchsorted(ordered, values[ones], "right")
+    return float((below + up_to).mean() / 2 / len(ordered))
+
+
+def smooth_length(longest: int) -> int:
+    """The greatest number up to ``longest`` that is a product of 2, 3 and 5: quick to transform."""
+    best = 1
+    five = 1
+    while five <= longest:
+        three = five
+        while three <= longest:
+            best = max(best, three << (longest // three).bit_length() - 1)
+            three *= 3
+        five *= 5
+    return best
+
+
+def shifted_p(
+    values: NDArray[np.floating],
+    features: NDArray[np.float64],
+    progress: Callable[[int], None] = lambda _: None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rank correlations (N, F) of units (N, T) and features (F, T), and their p-values.
+
+    p is the share of circular shifts, the unshifted one among them, with as great a correlation
+    in size. All shifts at once are a product of Fourier transforms.
+    """
+    count, steps = values.shape
+    least = max(1, int(LEAST_SHIFT * steps))
+    known = ranks(features)
+    transformed = np.conj(np.fft.rfft(known, axis=1))
+    rho = np.empty((count, len(features)))
+    p = np.empty_like(rho)
+    for start in range(0, count, UNITS_AT_ONCE):
+        some = slice(start, start + UNITS_AT_ONCE)
+        units = ranks(values[some])
+        rho[some] = units @ known.T
+        spectra = np.fft.rfft(units, axis=1)
+        for f in range(len(features)):
+            shifted = np.fft.irfft(spectra * transformed[f], n=steps, axis=1)
+            null = np.abs(shifted[:, least : steps - least + 1])
+            reached = (null >= np.abs(rho[some, f, None]) - 1e-12).sum(axis=1)
+            p[some, f] = (1 + reached) / (1 + null.shape[1])
+        progress(min(count, start + UNITS_AT_ONCE))
+    return rho, p
+
+
+def discoveries(p: NDArray[np.float64], rate: float = RATE) -> NDArray[np.bool_]:
+    """Which of all p-values together pass the step-up procedure of Benjamini & Hochberg."""
+    flat = np.sort(p, axis=None)
+    passed = np.flatnonzero(flat <= rate * np.arange(1, flat.size + 1) / flat.size)
+    return p <= flat[passed[-1]] if len(passed) else np.zeros(p.shape, dtype=bool)

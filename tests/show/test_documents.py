@@ -1,0 +1,269 @@
+"""One document on every medium: a terminal of any width, HTML, SVG and PNG."""
+
+import re
+import struct
+import xml.etree.ElementTree
+import zlib
+from html.parser import HTMLParser
+from io import StringIO
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from charlstm.show.colors import NEGATIVE, POSITIVE, SERIES
+from charlstm.show.html import to_html
+from charlstm.show.picture import (
+    MARGIN,
+    WIDTH,
+    Label,
+    Path,
+    Picture,
+    Rectangle,
+    document_picture,
+    plot_picture,
+)
+from charlstm.show.png import SCALE, draw, to_png
+from charlstm.show.progress import progress_bar
+from charlstm.show.svg import to_svg
+from charlstm.show.terminal import print_document
+from charlstm.views.blocks import (
+    Bar,
+    Column,
+    Document,
+    Heading,
+    Lines,
+    Loud,
+    Plot,
+    Plots,
+    Series,
+    Share,
+    Strip,
+    Table,
+    Tinted,
+)
+
+EVIL = "<b>&\x1b[31m\u202e"
+TEXT = tuple('a "b"\n漢 c\x1b')
+PLOT = Plot(
+    f"plot {EVIL}",
+    (
+        Series("rising", [0, 1, 2], [0, 5, 10], "blue"),
+        Series("falling", [0, 1, 2], [10, 5, 0], "dark_orange"),
+    ),
+    (0, 2),
+    (0, 10),
+    "steps",
+    "size",
+)
+DOCUMENT = Document(
+    f"All blocks {EVIL}",
+    (
+        Lines((f"Words that are long enough to need more than a line of forty cells {EVIL}",)),
+        Heading(f"A heading {EVIL}"),
+        Table(
+            (
+                Column("name"),
+                Column("n", right=True),
+                Column("bar"),
+                Column("gate", ends=("l", "h")),
+            ),
+            (
+                (EVIL, "1", Bar(0.5), Share(0.25, 0.5)),
+                (" ", Loud("2.5"), Bar(-1.0), Share(1.0, 0.0)),
+                ("x", "", "", ""),
+            ),
+            "… 3 more",
+        ),
+        Tinted(
+            Strip(TEXT, tuple(np.linspace(-1, 1, len(TEXT)).tolist())),
+            (Strip(tuple("<abcdefghi"), (0.5,) * len(TEXT)),),
+            ("low", "high"),
+        ),
+        Plots((PLOT,)),
+        Plots((PLOT, PLOT, PLOT)),
+    ),
+)
+
+
+def printed(width: int, color: str | None = None) -> str:
+    written = StringIO()
+    console = Console(
+        file=written, width=width, force_terminal=color is not None, color_system=color,  # type: ignore[arg-type]
+        highlight=False,
+    )  # fmt: skip
+    print_document(console, DOCUMENT)
+    return written.getvalue()
+
+
+# -- terminal ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [10, 20, 40, 80, 200])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    assert max(map(cell_len, printed(width).splitlines())) <= width
+
+
+def test_without_colour_there_are_no_codes_and_with_it_only_colours() -> None:
+    assert "\x1b" not in printed(80)
+    colored = printed(80, "truecolor")
+    assert not re.sub(r"\x1b\[[\d;]*m", "", colored).count("\x1b")
+    assert "\u202e" not in colored
+    assert re.sub(r"\x1b\[[\d;]*m", "", colored) != colored
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    lines = printed(80).splitlines()
+    row = next(line for line in lines if "25%" in line)
+    half, share = re.findall(r"[█·▒]+", row)
+    assert half.count("▒") == pytest.approx(len(half) / 4, abs=0.6)
+    assert half.rstrip("·").endswith("▒")
+    assert half.index("▒") == pytest.approx(len(half) / 2, abs=0.6)
+    assert (share.count("█"), share.count("▒")) == pytest.approx(
+        (len(share) / 4, len(share) / 2), abs=0.6
+    )
+
+
+def test_series_are_told_apart_without_colour() -> None:
+    shown = printed(80)
+    assert "o rising" in shown
+    assert "x falling" in shown
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """What a page consists of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.words = ""
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+@pytest.fixture(scope="module")
+def page() -> Page:
+    parsed = Page()
+    parsed.feed(to_html(DOCUMENT))
+    return parsed
+
+
+def test_page_needs_nothing_from_outside_and_runs_nothing(page: Page) -> None:
+    assert page.open == []
+    assert not {"script", "link", "img", "iframe", "object", "b"} & set(page.tags)
+    assert not {name for name, _ in page.attributes if name.startswith("on")}
+    addresses = {value for name, value in page.attributes if value and "://" in value}
+    assert addresses <= {"http://www.w3.org/2000/svg"}
+    assert "@import" not in to_html(DOCUMENT)
+    assert "url(" not in to_html(DOCUMENT)
+
+
+def test_page_says_what_the_terminal_says(page: Page) -> None:
+    for words in ("All blocks <b>&␛[31m", "A heading", "Words that are long", "… 3 more", "2.5"):
+        assert words in page.words
+    assert page.words.count("rising") == 4
+    assert not set(page.words) & set("\x1b\u202e")
+
+
+def test_svg_is_well_formed_and_holds_the_points() -> None:
+    picture = plot_picture(PLOT, 400, 300)
+    root = xml.etree.ElementTree.fromstring(to_svg(picture))
+    lines = [
+        [tuple(map(float, point.split(","))) for point in line.get("points", "").split()]
+        for line in root.iter("{http://www.w3.org/2000/svg}polyline")
+        if line.get("stroke-width") == "1.8"
+    ]
+    assert len(lines) == 2
+    for line, ys in zip(lines, ([0, 5, 10], [10, 5, 0]), strict=True):
+        x, y = np.array(line).T
+        assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.02)
+        slope = (y[2] - y[0]) / (ys[2] - ys[0])
+        assert slope < 0  # up on the page is less
+        assert y[1] - y[0] == pytest.approx(slope * (ys[1] - ys[0]), abs=0.02)
+    whole = xml.etree.ElementTree.fromstring(to_svg(document_picture(DOCUMENT)))
+    assert "".join(whole.itertext()).count("rising") == 4
+
+
+def read_png(data: bytes) -> np.ndarray:
+    """A PNG of unfiltered rows as pixels, with every checksum verified."""
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    place, parts = 8, {}
+    while place < len(data):
+        (length,) = struct.unpack(">I", data[place : place + 4])
+        kind = data[place + 4 : place + 8]
+        body = data[place + 8 : place + 8 + length]
+        (check,) = struct.unpack(">I", data[place + 8 + length : place + 12 + length])
+        assert check == zlib.crc32(kind + body)
+        parts[kind] = body
+        place += 12 + length
+    assert list(parts) == [b"IHDR", b"IDAT", b"IEND"]
+    width, height, depth, kind_of_color, *_ = struct.unpack(">IIBBBBB", parts[b"IHDR"])
+    assert (depth, kind_of_color) == (8, 2)
+    rows = np.frombuffer(zlib.decompress(parts[b"IDAT"]), np.uint8).reshape(height, 1 + 3 * width)
+    assert not rows[:, 0].any()
+    return rows[:, 1:].reshape(height, width, 3)
+
+
+def test_png_has_the_pixels_of_the_picture() -> None:
+    picture = Picture(60, 40)
+    picture.shapes = [
+        Rectangle(10, 5, 20, 10, NEGATIVE),
+        Path(((0, 30), (60, 30)), POSITIVE, 2),
+        Label(40, 20, "I", (0, 0, 0)),
+    ]
+    pixels = read_png(to_png(picture))
+    assert pixels.shape == (40 * SCALE, 60 * SCALE, 3)
+    assert (pixels[10 * SCALE, 20 * SCALE] == NEGATIVE).all()
+    assert (pixels[30 * SCALE, 50 * SCALE] == POSITIVE).all()
+    assert (pixels[25 * SCALE, 5 * SCALE] == 255).all()
+    area = (pixels == np.array(NEGATIVE)).all(axis=-1).sum()
+    assert area == 20 * 10 * SCALE**2
+    assert pixels[8 * SCALE : 22 * SCALE, 38 * SCALE : 50 * SCALE].min() < 60
+
+
+def test_png_of_a_whole_document_has_its_colours() -> None:
+    picture = document_picture(DOCUMENT)
+    pixels = draw(picture)
+    assert pixels.shape == (round(SCALE * picture.height), SCALE * WIDTH, 3)
+    for color in (NEGATIVE, POSITIVE, SERIES["blue"]):
+        assert (pixels == np.array(color)).all(axis=-1).any()
+    assert (pixels[: SCALE * MARGIN // 2] == 255).all()
+
+
+# -- progress ----------------------------------------------------------------------------------
+
+
+def progress_seen(*, terminal: bool, seconds: float) -> str:
+    times = iter([0.0, seconds, seconds + 1, seconds + 2])
+    written = StringIO()
+    console = Console(file=written, force_terminal=terminal, width=60, color_system=None)
+    with progress_bar(console, clock=lambda: next(times)) as tell:
+        tell("reading", 10, 100)
+        tell("reading", 50, 100)
+    return written.getvalue()
+
+
+def test_progress_is_shown_after_two_seconds_on_a_terminal_only() -> None:
+    assert "reading" in progress_seen(terminal=True, seconds=2.1)
+    assert progress_seen(terminal=True, seconds=0.5) == ""
+    assert progress_seen(terminal=False, seconds=5) == ""

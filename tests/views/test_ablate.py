@@ -1,0 +1,118 @@
+"""``ablate``: a unit that nothing reads is not missed, and a rerun with other weights agrees."""
+
+import numpy as np
+import planted
+import pytest
+from conftest import model_config, random_weights
+from numpy.testing import assert_allclose
+
+from charlstm.errors import CharlstmError
+from charlstm.model import Model
+from charlstm.views.ablate import AT_ONCE, ablate, view
+from charlstm.views.subject import Options
+
+ALPHABET = '"abcdefgh'
+TEXT = 'bad"cafe"dag"beach"abacdafegbahcbedfa'
+WARMUP = "decafbad"
+HIDDEN, LAYERS = 12, 2
+
+
+def made(silent: tuple[int, int] | None = None) -> Model:
+    """A random model; the unit (layer, unit) that is silent has no outgoing weights."""
+    weights = random_weights(model_config(len(ALPHABET), HIDDEN, LAYERS), scale=0.6)
+    if silent is not None:
+        layer, unit = silent
+        above = "output_weight" if layer == LAYERS - 1 else f"layers.{layer + 1}.weight_input"
+        weights[f"layers.{layer}.weight_hidden"][:, unit] = 0
+        weights[above][:, unit] = 0
+    return planted.model(weights, ALPHABET, layers=LAYERS)
+
+
+def brute_force(layer: int, unit: int, value: float) -> float:
+    """The loss, by ``score``, of a model whose biases have what the held unit would send."""
+    model = made()
+    weights = {name: array.copy() for name, array in model.file.weights.items()}
+    above = ("output_weight", "output_bias")
+    if layer < LAYERS - 1:
+        above = (f"layers.{layer + 1}.weight_input", f"layers.{layer + 1}.bias")
+    own = (f"layers.{layer}.weight_hidden", f"layers.{layer}.bias")
+    first_step = weights[own[0]][:, unit] * value
+    for matrix, bias in (above, own):
+        weights[bias] += weights[matrix][:, unit] * np.float32(value)
+        weights[matrix][:, unit] = 0
+    changed = planted.model(dict(weights), ALPHABET, layers=LAYERS)
+    # Before the first character h is zero, not held: its state takes back what the bias adds.
+    state = changed.engine.initial_state()
+    bits = []
+    text = changed.file.vocab.encode(WARMUP + TEXT)
+    weights[own[1]] = weights[own[1]] - first_step
+    unheld = planted.model(weights, ALPHABET, layers=LAYERS)
+    logits, state = unheld.engine.step(text[:1], state)
+    for symbol in text[1:]:
+        p = np.exp(logits[0] - logits[0].max())
+        bits.append(-np.log(p[symbol] / p.sum()))
+        logits, state = changed.engine.step(np.array([symbol]), state)
+    return float(np.mean(bits[len(WARMUP) :]))
+
+
+def shown(model: Model, *units: int, layer: int) -> dict:
+    subject = planted.subject(model, TEXT, WARMUP)
+    data: dict = view(subject, Options(units=units, layer=layer)).data()
+    return data
+
+
+@pytest.mark.parametrize("silent", [(0, 3), (1, 7)])
+def test_unit_without_outgoing_weights_changes_nothing(silent: tuple[int, int]) -> None:
+    layer, unit = silent
+    data = shown(made(silent), *range(HIDDEN), layer=layer)
+    assert [(u["mean"], u["zero"]) for u in data["units"] if u["unit"] == unit] == [(0.0, 0.0)]
+    assert all(u["zero"] != 0 for u in data["units"] if u["unit"] != unit)
+
+
+@pytest.mark.parametrize(("layer", "unit"), [(0, 0), (0, 5), (1, 2), (1, 11)])
+def test_rerun_with_the_weights_changed_agrees(layer: int, unit: int) -> None:
+    data = shown(made(), unit, layer=layer)
+    mean = planted.subject(made(), TEXT, WARMUP)
+    trace, _, _ = mean.engine.trace(
+        np.concatenate([mean.warmup, mean.ids]), mean.engine.initial_state()
+    )
+    held = float(trace.states[len(WARMUP) :, layer, 0, unit].mean())
+    base = made().score(WARMUP + TEXT).surprise_bits[len(WARMUP) + 1 :].mean() * np.log(2)
+    assert data["loss"] == pytest.approx(base, abs=1e-6)
+    (entry,) = data["units"]
+    assert entry["zero"] == pytest.approx(brute_force(layer, unit, 0.0) - base, abs=2e-6)
+    assert entry["mean"] == pytest.approx(brute_force(layer, unit, held) - base, abs=2e-6)
+
+
+def test_change_where_a_feature_holds_is_over_its_characters() -> None:
+    subject = planted.subject(made(), TEXT)
+    inside = np.array([c in "ab" for c in TEXT], dtype=float)
+    means = np.full((LAYERS, HIDDEN), 0.3)
+    everywhere = np.ones(len(TEXT))
+    result = ablate(
+        subject.engine, subject.ids, subject.warmup, ((1, 2),), means,
+        {"ab": inside, "rest": 1 - inside, "all": everywhere},
+    )  # fmt: skip
+    count = inside[:-1].sum()
+    parts = result.where["ab"] * count + result.where["rest"] * (len(TEXT) - 1 - count)
+    assert_allclose(parts / (len(TEXT) - 1), result.mean, atol=1e-12)
+    assert_allclose(result.where["all"], result.mean, atol=1e-12)
+    assert abs(result.where["ab"] - result.where["rest"]) > 1e-4
+
+
+def test_more_units_than_fit_at_once_are_all_held() -> None:
+    hidden = AT_ONCE
+    weights = random_weights(model_config(len(ALPHABET), hidden), scale=0.3)
+    model = planted.model(weights, ALPHABET)
+    subject = planted.subject(model, TEXT[:9])
+    every = view(subject, Options(units=tuple(range(hidden)))).data()["units"]
+    some = view(subject, Options(units=(40, 63))).data()["units"]
+    assert [u["unit"] for u in every] == list(range(hidden))
+    for one in some:
+        assert_allclose(one["mean"], every[one["unit"]]["mean"], atol=1e-6)
+        assert_allclose(one["zero"], every[one["unit"]]["zero"], atol=1e-6)
+
+
+def test_text_of_one_character_is_refused() -> None:
+    with pytest.raises(CharlstmError, match="2 characters"):
+        view(planted.subject(made(), "a"), Options())

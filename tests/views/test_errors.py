@@ -1,0 +1,102 @@
+"""``errors``: categories by hand, n-grams by exact counting, and a whole that is its parts."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import planted
+import pytest
+from numpy.testing import assert_allclose
+
+import charlstm
+from charlstm.errors import CharlstmError
+from charlstm.views.errors import CATEGORIES, categorise, view
+from charlstm.views.ngrams import counts, keys, probabilities
+from charlstm.views.subject import Options, Subject, held_out
+
+
+def test_string_labelled_by_hand() -> None:
+    text = "the cat. The cat, rare!  "
+    errors = np.array([c != "e" for c in text])
+    expected = np.zeros(len(text), dtype=bool)
+    expected[2] = True
+    words = Counter({"the": 50, "The": 50, "cat": 50, "rare": 5})
+    by_hand = {
+        0: "word start", 1: "other", 2: "", 3: "other", 4: "word start", 5: "other", 6: "other",
+        7: "other", 8: "after punctuation", 9: "word start", 10: "other", 11: "", 12: "other",
+        13: "word start", 14: "recent word", 15: "recent word", 16: "other",
+        17: "after punctuation", 18: "word start", 19: "rare word", 20: "rare word", 21: "",
+        22: "other", 23: "after punctuation", 24: "other",
+    }  # fmt: skip
+    categories = categorise(text, errors, expected, words)
+    assert dict(enumerate(categories)) == by_hand
+    expected[:] = True
+    of_all = categorise(text, errors, expected, words)
+    assert set(of_all) == {"n-gram", ""}
+    # A word is recent only within a thousand characters.
+    far = "cat" + " " * 998 + "cat cat"
+    told = categorise(far, np.ones(len(far), bool), np.zeros(len(far), bool), words)
+    assert [told[1002], told[1006]] == ["other", "recent word"]
+
+
+def witten_bell(train: str, text: str, at: int, order: int, size: int) -> float:
+    """The probability of ``text[at]``, by counting in a string again and again."""
+    p = 1 / size
+    for n in range(1, order + 1):
+        if at < n - 1:
+            break
+        context = text[at - n + 1 : at]
+        follows = [
+            train[i + n - 1] for i in range(len(train) - n + 1) if train[i : i + n - 1] == context
+        ]
+        if follows:
+            kinds = len(set(follows))
+            p = (follows.count(text[at]) + kinds * p) / (len(follows) + kinds)
+    return p
+
+
+def test_ngram_probabilities_are_those_of_exact_counts() -> None:
+    random = np.random.default_rng(0)
+    train = "".join(random.choice(list("aabbcd"), 300))
+    text = "".join(random.choice(list("abcde"), 40))
+    ids = [np.array(["abcde".index(c) for c in s]) for s in (train, text)]
+    for order, p in enumerate(probabilities(*ids, 5, 4), 1):
+        exact = [witten_bell(train, text, t, order, 5) for t in range(len(text))]
+        assert_allclose(p, exact, rtol=1e-12)
+    assert order == 4
+
+
+def test_ngram_probabilities_of_all_characters_sum_to_one() -> None:
+    random = np.random.default_rng(1)
+    train, context = random.integers(0, 4, 200), random.integers(0, 4, 6)
+    ends = [np.append(context, c) for c in range(5)]
+    last = [list(probabilities(train, ids, 5, 3))[-1][-1] for ids in ends]
+    assert sum(last) == pytest.approx(1, abs=1e-12)
+
+
+def test_counts_are_exact() -> None:
+    ids = np.random.default_rng(2).integers(0, 3, 500)
+    asked = keys(ids, 4)
+    exact = Counter(tuple(ids[i : i + 4]) for i in range(497))
+    found = counts(asked, asked)
+    assert [exact[tuple(ids[i : i + 4])] for i in range(497)] == found.tolist()
+    assert counts(asked[:0], asked[:3]).tolist() == [0, 0, 0]
+
+
+def test_categories_add_up_to_all_errors(trained_run: Path) -> None:
+    model = charlstm.load(trained_run)
+    ids = held_out(model, 2000)
+    assert ids is not None
+    data = view(Subject(model, ids[50:], ids[:50]), Options()).data()
+    assert [c["category"] for c in data["categories"]] == [name for name, _ in CATEGORIES]
+    text = model.file.vocab.decode(ids.tolist())
+    bits = model.score(text).surprise_bits[50:]
+    assert sum(c["count"] for c in data["categories"]) == data["errors"] == (bits > 1).sum() > 0
+    share = bits[bits > 1].sum() / bits.sum()
+    assert sum(c["share_of_loss"] for c in data["categories"]) == pytest.approx(share, abs=1e-4)
+    assert data["nats"] == pytest.approx(bits.mean() * np.log(2), abs=1e-4)
+
+
+def test_model_whose_text_is_gone_is_told_so() -> None:
+    with pytest.raises(CharlstmError, match="not in the cache"):
+        view(planted.subject(planted.tracker(), "abc"), Options())
