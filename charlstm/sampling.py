@@ -137,7 +137,7 @@ def _weights(
         ranked[before >= config.top_p * ranked.sum(axis=-1, keepdims=True)] = 0
         np.put_along_axis(weights, order, ranked, axis=-1)
     if config.min_p > 0:
-        weights[weights < config.min_p * weights.max(axis=-1, keepdims=True)] = 0
+        weights[weights < config.min_p] = 0  # the most likely has 1
     return weights
 
 
