@@ -44,16 +44,13 @@ class Ablation:
 
 def influence(engine: Engine, weights: dict[str, Array], spread: Array) -> NDArray[np.float64]:
     """(L, H) how far each unit's h moves what reads it: its deviation times its weights' norm."""
-    layers = engine.config.layers
     result = np.zeros(spread.shape)
-    for layer in range(layers):
-        above = (
-            weights["output_weight"]
-            if layer == layers - 1
-            else weights[layer_prefix(layer + 1) + "weight_input"]
-        )
-        own = weights[layer_prefix(layer) + "weight_hidden"]
-        result[layer] = spread[layer] * np.sqrt((above**2).sum(axis=0) + (own**2).sum(axis=0))
+    for layer in range(engine.config.layers):
+        readers = [weights["output_weight"], weights[layer_prefix(layer) + "weight_hidden"]]
+        if layer + 1 < engine.config.layers:
+            readers.append(weights[layer_prefix(layer + 1) + "weight_input"])
+        squares = sum((reader**2).sum(axis=0) for reader in readers)
+        result[layer] = spread[layer] * np.sqrt(squares)
     return result
 
 
