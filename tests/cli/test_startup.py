@@ -20,6 +20,7 @@ from charlstm.cli.app import app
 WATCHED = """
 import sys
 from charlstm.cli import run
+from charlstm.views import VIEWS
 code = run(sys.argv[1:])
 sys.exit(code or ("torch" in sys.modules and "torch was imported") or 0)
 """
@@ -152,7 +153,7 @@ def test_wrong_usage_is_one_line(arguments: list[str], capsys: pytest.CaptureFix
         (["train", "--cell", "ls"], {"lstm", "lstm-1997"}),
         (["train", "--precision", "b"], {"bfloat16"}),
         (["inspect", "--gate", "f"], {"forget"}),
-        (["inspect", "--view", ""], {"gates"}),
+        (["inspect", "--view", ""], set(VIEWS)),
         (["score", "--unknown", ""], {"error", "skip", "replace"}),
     ],
     ids=" ".join,
