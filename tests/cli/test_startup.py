@@ -15,12 +15,12 @@ from typer.main import get_command
 import charlstm
 from charlstm.cli import run
 from charlstm.cli.app import app
+from charlstm.views import VIEWS
 
 # Exits with the command's own code, or with a message (and 1) if the command imported torch.
 WATCHED = """
 import sys
 from charlstm.cli import run
-from charlstm.views import VIEWS
 code = run(sys.argv[1:])
 sys.exit(code or ("torch" in sys.modules and "torch was imported") or 0)
 """
