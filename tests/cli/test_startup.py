@@ -15,6 +15,7 @@ from typer.main import get_command
 import charlstm
 from charlstm.cli import run
 from charlstm.cli.app import app
+from charlstm.views import VIEWS
 
 # Exits with the command's own code, or with a message (and 1) if the command imported torch.
 WATCHED = """
@@ -155,7 +156,7 @@ def test_wrong_usage_is_one_line(arguments: list[str], capsys: pytest.CaptureFix
         (["train", "--cell", "ls"], {"lstm", "lstm-1997"}),
         (["train", "--precision", "b"], {"bfloat16"}),
         (["inspect", "--gate", "f"], {"forget"}),
-        (["inspect", "--view", ""], {"gates"}),
+        (["inspect", "--view", ""], set(VIEWS)),
         (["score", "--unknown", ""], {"error", "skip", "replace"}),
     ],
     ids=" ".join,
