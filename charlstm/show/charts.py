@@ -34,9 +34,13 @@ def chart(
     x_ticks: Sequence[float],
     y_ticks: Sequence[float],
     tick_formats: tuple[str, str] = ("{:g}", "{:.2f}"),
+    x_labels: Sequence[str] | None = None,
     color: bool = True,
 ) -> Text:
-    """A chart of ``width`` by ``height`` cells, with axes left and below."""
+    """A chart of ``width`` by ``height`` cells, with axes left and below.
+
+    ``x_labels`` are written at ``x_ticks`` where these are not what is to be read there.
+    """
     figure = plotext.figure
     figure.clear()
     figure.theme("colorless")
@@ -56,7 +60,8 @@ def chart(
     ):
         ruler = figure.ruler(axis)
         ruler.lim(*limits)
-        ruler.ticks(list(ticks), [form.format(tick) for tick in ticks])
+        labels = [form.format(tick) for tick in ticks]
+        ruler.ticks(list(ticks), list(x_labels) if axis == "x" and x_labels else labels)
     drawn = figure.build().string(colorless=not color)
     return Text.from_ansi(drawn.rstrip("\n"), no_wrap=True, end="")
 
