@@ -202,7 +202,9 @@ def test_a_seed_gives_a_text_and_another_seed_another(task: Task, lag: int) -> N
 
 
 def test_a_text_is_the_same_on_every_machine() -> None:
-    assert training_text(TASKS["continual-reber"], 8, 1, 30) == "BTBPVVETEBPBTXXTTVPXVPSEPEBTBPVPSETE"
+    assert (
+        training_text(TASKS["continual-reber"], 8, 1, 30) == "BTBPVVETEBPBTXXTTVPXVPSEPEBTBPVPSETE"
+    )
 
 
 @by_lag

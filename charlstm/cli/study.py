@@ -63,6 +63,10 @@ class Stop:
     """Whether to stop: asked by a signal, or because the time is up."""
 
     def __init__(self, minutes: float | None) -> None:
+        from charlstm.config import check_number
+
+        if minutes is not None:
+            check_number("--minutes", minutes, 0, low_allowed=False)
         self.asked = False
         self._end = math.inf if minutes is None else time.monotonic() + 60 * minutes
 
@@ -102,7 +106,9 @@ def lag(
     hidden: Annotated[int, _option("--hidden", help="Units of each network.")] = 32,
     forget_bias: Annotated[
         float | None,
-        _option("--forget-bias", help="Of the gate that keeps the memory; 2 ln(lag) if left out."),
+        _option(
+            "--forget-bias", help="Of the gate that keeps the memory; left out, it suits the lag."
+        ),
     ] = None,
     name: Name = None,
     as_json: Json = False,

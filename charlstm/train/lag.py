@@ -27,6 +27,8 @@ ROWS, STREAMS, STREAM_CHARACTERS = 256, 10, 2_000
 """What a model is judged by: so many rows, or streams of so many characters."""
 CHECK_EVERY = 50
 """Steps between two looks at whether the task is solved."""
+RATE, STREAM_RATE = 0.01, 0.02
+"""Peak rates of Muon, for tasks with rows and for streams."""
 REACH = 20
 """Where strings have a number, in the end those up to so many times the lag are tried."""
 
@@ -40,7 +42,7 @@ class LagSettings:
     characters: int
     """The budget of a trial."""
     forget_bias: float | None
-    """Of the gate that keeps the memory, at the start; None: 2 ln(lag)."""
+    """Of the gate that keeps the memory, at the start; None: see ``memory_bias``."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def make_trainer(settings: LagSettings, cell: str, lag: int, trial: int) -> Trai
         epochs=None,
         steps=math.ceil(settings.characters / (BATCH * bptt)),
         minutes=None,
-        learning_rate=0.01,
+        learning_rate=STREAM_RATE if task.width is None else RATE,
         adam_rate=0.01,
         warmup_steps=20,
         final_rate=0.01,
@@ -132,18 +134,24 @@ def make_trainer(settings: LagSettings, cell: str, lag: int, trial: int) -> Trai
         precision="float32",
     )
     model = ModelConfig(cell, len(vocab), EMBEDDING, settings.hidden_size, 1)
-    bias = 2 * math.log(lag) if settings.forget_bias is None else settings.forget_bias
+    bias = memory_bias(task, lag) if settings.forget_bias is None else settings.forget_bias
     return unsaved(corpus, model, config, lambda untrained: remember(untrained, bias))
+
+
+def memory_bias(task: Task, lag: int) -> float:
+    """Where the gate that keeps the memory begins, before the sigmoid.
+
+    ln(lag) for streams: lag / (lag + 1), so that a state fades with the time constant of the lag.
+    2 ln(lag) where the state is reset anyway: only 1/lag of it fades over a lag; on a stream such
+    a gate does not learn to forget. The usual 1 gives 0.73, and of that 50 steps leave 0.0000002.
+    docs/study.md has the measurements. Tallec & Ollivier 2018 draw ln(1 … lag) for each unit.
+    """
+    return (1 if task.width is None else 2) * math.log(lag)
 
 
 @torch.no_grad()
 def remember(model: LanguageModel, bias: float) -> None:
-    """Let the gate that keeps the memory begin at sigma(``bias``), in cells that have one.
-
-    With 2 ln(lag) that is about 1 - 1/lag^2, so that over a lag only 1/lag of the state fades. The
-    usual bias of 1 gives 0.73, and of that 50 steps leave 0.0000002. Tallec & Ollivier 2018 draw
-    ln(1 … lag) for each unit instead, and shut the input gates as far; docs/study.md compares.
-    """
+    """Let the gate that keeps the memory begin at sigma(``bias``), in cells that have one."""
     for layer in model.layers:
         assert isinstance(layer, CellLayer)
         if layer.spec.memory is not None:

@@ -64,7 +64,7 @@ def test_without_a_forget_gate_the_cell_state_grows_on_a_continual_stream() -> N
 
 
 def test_lstm_counts_beyond_what_it_was_trained_on() -> None:
-    trial = result(settings("anbn", 160_000), "lstm", 10)
+    trial = result(settings("anbn", 160_000, hidden=8), "lstm", 10)
     assert trial.solved
     assert trial.reach is not None
     assert trial.reach >= 20
@@ -132,8 +132,12 @@ def test_rows_are_read_from_zero_state_and_streams_are_not() -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_memory_gate_begins_open_enough_for_the_lag(cell: str) -> None:
-    for forget_bias, expected in ((None, 2 * math.log(8)), (1.5, 1.5)):
-        trainer = make_trainer(settings("reber", 1000, 4, forget_bias), cell, 8, 1)
+    for task, forget_bias, expected in (
+        ("reber", None, 2 * math.log(8)),
+        ("continual-reber", None, math.log(8)),
+        ("reber", 1.5, 1.5),
+    ):
+        trainer = make_trainer(settings(task, 1000, 4, forget_bias), cell, 8, 1)
         for model in (trainer._model, trainer.average):
             bias = model.layers[0].bias.detach().numpy()
             spec = CELLS[cell]
