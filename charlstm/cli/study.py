@@ -19,8 +19,6 @@ from charlstm.errors import ExitCode, UsageError
 from charlstm.spec import CELLS
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
     from charlstm.studies import Results
 
 TASK_NAMES = ("reber", "continual-reber", "long-lag", "temporal-order", "anbn", "brackets")
@@ -49,7 +47,8 @@ Minutes = Annotated[
 ]
 
 
-View = Callable[["Console"], "RenderableType"]
+View = Callable[[Any], Any]
+"""From a console to what it shall show: a renderable for it."""
 
 
 class Told(NamedTuple):
@@ -163,7 +162,7 @@ def lag(
                     if stop:
                         return
 
-        def view(console: "Console") -> "RenderableType":
+        def view(console: Any) -> Any:
             from charlstm.show.studies import lag_view
 
             return lag_view(console, results.among(wanted), names, sizes)
@@ -254,7 +253,7 @@ def cells(
                 if stop:
                     return
 
-        def view(console: "Console") -> "RenderableType":
+        def view(console: Any) -> Any:
             from charlstm.show.studies import cells_view
 
             return cells_view(console, results.among(wanted))

@@ -67,10 +67,14 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     return table
 
 
+def _titled(title: str, drawn: Text) -> Text:
+    return Text.assemble((f"{title}\n", "dim"), drawn)
+
+
 def _beside(panels: Sequence[tuple[str, Text]]) -> Table:
     """Charts with their titles, next to each other."""
     grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_row(*(Text(f"{title}\n", "dim").append_text(drawn) for title, drawn in panels))
+    grid.add_row(*(_titled(title, drawn) for title, drawn in panels))
     return grid
 
 
@@ -218,7 +222,7 @@ def _loss_chart(
         x_labels=order,
         color=color,
     )
-    return Text("validation, nats per character; an x for each seed\n", "dim").append_text(drawn)
+    return _titled("validation, nats per character; an x for each seed", drawn)
 
 
 # -- gradient ----------------------------------------------------------------------------------
