@@ -2,11 +2,13 @@
 
     python benchmarks/speed.py --rounds 5
     python benchmarks/speed.py --threads 1 --shapes 1x512x64x64
+    python benchmarks/speed.py --shapes 1x512x64x64 --cells peephole gru --record cells
 
 A whole step is everything: reading the batch, both passes, clipping, the optimiser, the average.
 Beside ours run the plain loop (nn.LSTM in float32, torch.optim.Adam, clipping), with ``--char-rnn``
 the step-by-step loop over the model of a clone of char-rnn.pytorch, and a square matrix product
-in bfloat16, which is what the processor can do at best. Shapes are layers x hidden x B x T.
+in bfloat16, which is what the processor can do at best; with ``--cells`` our other cells too.
+Shapes are layers x hidden x B x T.
 """
 
 import argparse
@@ -45,12 +47,14 @@ def timed(step: Callable[[], Any], characters: int) -> Callable[[], float]:
     return measure
 
 
-def ours(corpus: Corpus, layers: int, hidden: int, batch: int, bptt: int, root: Path) -> Any:
+def ours(
+    corpus: Corpus, layers: int, hidden: int, batch: int, bptt: int, root: Path, cell: str = "lstm"
+) -> Any:
     """The step of ``charlstm train`` with its default optimiser, and the model's parameters."""
     model, train = default_settings(
         len(corpus),
         len(corpus.vocab),
-        model={"layers": layers, "hidden_size": hidden, "embedding_size": EMBEDDING},
+        model={"cell": cell, "layers": layers, "hidden_size": hidden, "embedding_size": EMBEDDING},
         train={"batch": batch, "bptt": bptt, "steps": 10**6},
     )
     trainer = begin(corpus, model, train, root=root)
@@ -136,6 +140,7 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="*")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--char-rnn", type=Path, help="a clone of char-rnn.pytorch")
+    parser.add_argument("--cells", nargs="*", default=[], help="cells to set beside lstm")
     parser.add_argument("--record", help="name of the record in benchmarks/results")
     arguments = parser.parse_args()
     if arguments.threads:
@@ -153,6 +158,9 @@ def main() -> None:
                 "ours": timed(step, characters),
                 "plain": timed(plain(corpus, layers, hidden, batch, bptt), characters),
             }
+            for cell in arguments.cells:
+                other, _ = ours(corpus, layers, hidden, batch, bptt, Path(folder), cell)
+                candidates[cell] = timed(other, characters)
             if arguments.char_rnn:
                 clone = arguments.char_rnn
                 peer = char_rnn(clone, corpus, layers, hidden, batch, bptt)
@@ -167,6 +175,8 @@ def main() -> None:
             "times_plain": ratio(values["ours"], values["plain"]),
             "share_of_product": ratio(work, values["product"]),
         }
+        for cell in arguments.cells:
+            results[shape].setdefault("times_lstm", {})[cell] = ratio(values[cell], values["ours"])
         if arguments.char_rnn:
             results[shape]["times_char_rnn"] = ratio(values["ours"], values["char-rnn.pytorch"])
     record(arguments.record or "speed", results)

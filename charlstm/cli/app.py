@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from charlstm import __version__
-from charlstm.cli import inspect, runs, sample, score, train
+from charlstm.cli import inspect, runs, sample, score, study, train
 
 app = typer.Typer(
     name="charlstm",
@@ -42,4 +42,5 @@ for _command, _epilog in (
     (score.score, score.EXAMPLES),
 ):
     app.command(epilog=_epilog)(_command)
+app.add_typer(study.group, name="study", epilog=study.EXAMPLES)
 app.add_typer(runs.group, name="runs", epilog=runs.EXAMPLES)

@@ -1,15 +1,10 @@
 """Run a trainer before the user's eyes, and stop it when asked."""
 
-import os
-import select
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
-from charlstm.errors import ExitCode
+from charlstm.cli.stopping import stop_signals
 
 if TYPE_CHECKING:
     from charlstm.events import RunFinished
@@ -29,7 +24,8 @@ def watch(trainer: "Trainer", *, plain: bool, quiet: bool) -> "RunFinished":
     with ExitStack() as stack:
         log = MetricsLog(trainer.path / runs.METRICS_FILE)
         stack.callback(log.close)
-        stack.enter_context(_stop_signals(trainer))
+        go_on = f"charlstm train --resume -c {trainer.path}"
+        stack.enter_context(stop_signals(trainer.request_stop, go_on))
         if quiet:
             for event in trainer.run():
                 log.write(event)
@@ -66,41 +62,3 @@ def _try(write: Any, event: Any) -> None:
         write(event)
     except (OSError, ValueError):
         pass
-
-
-@contextmanager
-def _stop_signals(trainer: "Trainer") -> Iterator[None]:
-    """The first Ctrl-C, SIGTERM or SIGHUP finishes the step and saves; a second one exits."""
-    asked = 0
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked += 1
-        trainer.request_stop()
-        if asked > 1:
-            _leave(f"stopped at once; go on with: charlstm train --resume -c {trainer.path}")
-
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _leave(message: str) -> NoReturn:
-    """Exit at once, even if the terminal takes nothing more: unwinding would wait for it.
-
-    What a save left half-written is removed by the next one.
-    """
-    from charlstm.show.text import printable
-
-    try:
-        if os.name == "nt" or select.select([], [2], [], 0)[1]:
-            show_cursor = "\x1b[?25h" if os.isatty(2) else ""
-            os.write(2, f"{show_cursor}\n{printable(message, keep='')}\n".encode())
-    except OSError:
-        pass
-    os._exit(ExitCode.INTERRUPTED)

@@ -1,7 +1,7 @@
 """Begin a run, or go on with one: everything that comes before the training loop."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -71,6 +71,30 @@ def begin(
     trainer = _trainer(path, run, corpus, source)
     trainer.guessed_step_seconds = pass_seconds * STEP_OVER_PASS
     return trainer
+
+
+def unsaved(
+    corpus: Corpus,
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    adjust: Callable[[LanguageModel], None] = lambda _: None,
+) -> Trainer:
+    """A trainer without a folder, for whoever takes its steps one by one and saves nothing.
+
+    B and T are used as they are, and device and precision must be named. ``adjust`` may change
+    the untrained weights.
+    """
+    train_ids, _ = corpus.split(train_config.val_fraction)
+    run = RunFile(
+        model=model_config,
+        train=train_config,
+        reading=corpus.reading,
+        digest=corpus.digest,
+        characters=len(corpus),
+        created=runs.now(),
+        budget=_budget(train_config, len(train_ids)),
+    )
+    return _trainer(Path(corpus.name), run, corpus, None, adjust)
 
 
 def resume(
@@ -150,13 +174,20 @@ def _budget(config: TrainConfig, characters: int) -> Budget:
     return Budget()
 
 
-def _trainer(path: Path, run: RunFile, corpus: Corpus, source: ModelFile | None) -> Trainer:
+def _trainer(
+    path: Path,
+    run: RunFile,
+    corpus: Corpus,
+    source: ModelFile | None,
+    adjust: Callable[[LanguageModel], None] = lambda _: None,
+) -> Trainer:
     device = choose_device(run.train.device)
     generator = torch.Generator().manual_seed(run.train.seed)
     model = LanguageModel(run.model)
     model.initialise(generator)
     if source is not None:
         load_arrays(model, transplant(source, corpus.vocab, to_arrays(model)))
+    adjust(model)
     average = LanguageModel(run.model)
     average.load_state_dict(model.state_dict())
     return Trainer(

@@ -219,6 +219,10 @@ class Trainer:
         self._pending_steps += 1
         return norm
 
+    def reset_state(self) -> None:
+        """Let the next step begin from zero state, as if nothing had been read."""
+        self._state = torch.zeros_like(self._state)
+
     # -- budget ----------------------------------------------------------------------------
 
     def _known_total(self) -> int | None:

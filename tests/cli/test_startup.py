@@ -57,6 +57,8 @@ def start(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     [
         "--help",
         "train --help",
+        "study --help",
+        "study lag --help",
         "sample -c small --length 5 --seed 1",
         "inspect -c small --rows 3",
         "sample -c small --count 2 --length 5 --seed 1 --temp 0.5",
@@ -88,7 +90,10 @@ def test_shells_complete_commands_and_options(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("_CHARLSTM_COMPLETE", "complete_bash")
-    for words, completed in (("charlstm s", {"sample", "score"}), ("charlstm runs p", {"prune"})):
+    for words, completed in (
+        ("charlstm s", {"sample", "score", "study"}),
+        ("charlstm runs p", {"prune"}),
+    ):
         monkeypatch.setenv("COMP_WORDS", words)
         monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
         done = start("-c", "from charlstm.cli import main; main()", folder=tmp_path)
@@ -155,6 +160,7 @@ def test_wrong_usage_is_one_line(arguments: list[str], capsys: pytest.CaptureFix
         (["train", "--preset", ""], {"tiny", "small", "medium", "large", "huge"}),
         (["train", "--cell", "ls"], {"lstm", "lstm-1997"}),
         (["train", "--precision", "b"], {"bfloat16"}),
+        (["study", "lag", "--task", "re"], {"reber"}),
         (["inspect", "--gate", "f"], {"forget"}),
         (["inspect", "--view", ""], set(VIEWS)),
         (["score", "--unknown", ""], {"error", "skip", "replace"}),
@@ -196,7 +202,7 @@ def test_a_command_that_does_not_exist_names_the_one_meant(
 
 def test_a_command_like_no_other_gets_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["xyzzy"]) == 2
-    assert "There are train, sample, inspect, score, runs." in capsys.readouterr().err
+    assert "There are train, sample, inspect, score, study, runs." in capsys.readouterr().err
 
 
 # In training, numpy's threads would take cores from torch's; see charlstm/train/__init__.py.

@@ -1,0 +1,399 @@
+"""`charlstm study`."""
+
+import json
+import math
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from charlstm.cli.options import Json, example, note, one_of, run_names
+from charlstm.cli.stopping import stop_signals
+from charlstm.errors import ExitCode, UsageError
+from charlstm.spec import CELLS
+
+if TYPE_CHECKING:
+    from charlstm.studies import Results
+
+TASK_NAMES = ("reber", "continual-reber", "long-lag", "temporal-order", "anbn", "brackets")
+group = typer.Typer(
+    help="Experiments on what an LSTM is for: long time lags, gradients, the cells compared.",
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+)
+EXAMPLES = example(
+    "charlstm study lag                          which cells remember, and for how long",
+    "charlstm study gradient                     how gradients vanish and explode",
+    "charlstm study cells book.txt               six cells of equal size on one text",
+)
+
+
+def _option(*names: str, help: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, **more)
+
+
+Name = Annotated[
+    str | None,
+    _option("--name", help="Name of the folder under studies/ that keeps the results."),
+]
+Minutes = Annotated[
+    float | None, _option("--minutes", help="Stop after so long; the same command goes on.")
+]
+
+
+View = Callable[[Any], Any]
+"""From a console to what it shall show: a renderable for it."""
+
+
+class Told(NamedTuple):
+    """A line about what a study does; a ``result`` is printed in any case."""
+
+    line: str
+    result: bool = False
+
+
+class Stop:
+    """Whether to stop: asked by a signal, or because the time is up."""
+
+    def __init__(self, minutes: float | None) -> None:
+        from charlstm.config import check_number
+
+        if minutes is not None:
+            check_number("--minutes", minutes, 0, low_allowed=False)
+        self.asked = False
+        self._end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+
+    def ask(self) -> None:
+        """Stop at the next occasion."""
+        self.asked = True
+
+    def __bool__(self) -> bool:
+        return self.asked or time.monotonic() >= self._end
+
+
+@group.command(
+    epilog=example(
+        "charlstm study lag",
+        "charlstm study lag --task continual-reber --cells lstm-1997,lstm",
+        "charlstm study lag --task long-lag --lags 50,100 --trials 3 --json",
+    )
+)
+def lag(
+    context: typer.Context,
+    task: Annotated[
+        str,
+        _option("--task", help=f"{', '.join(TASK_NAMES)}.", autocompletion=one_of(*TASK_NAMES)),
+    ] = "reber",
+    cells: Annotated[
+        str, _option("--cells", help=f"Some of {', '.join(CELLS)}, with commas between them.")
+    ] = "rnn,lstm-1997,lstm,gru",
+    lags: Annotated[
+        str | None,
+        _option("--lags", help="Numbers with commas between them; what they mean is the task's."),
+    ] = None,
+    trials: Annotated[int, _option("--trials", help="Networks per cell and lag.")] = 5,
+    minutes: Minutes = None,
+    characters: Annotated[
+        int, _option("--characters", help="Characters that a network may read at most.")
+    ] = 1_000_000,
+    hidden: Annotated[int, _option("--hidden", help="Units of each network.")] = 32,
+    forget_bias: Annotated[
+        float | None,
+        _option(
+            "--forget-bias", help="Of the gate that keeps the memory; left out, it suits the lag."
+        ),
+    ] = None,
+    name: Name = None,
+    as_json: Json = False,
+) -> int:
+    """Which cells bridge how long a lag: train them on tasks that need a memory."""
+    import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
+    from charlstm.config import check_number
+    from charlstm.studies import ROOT, LagTrial, open_results
+    from charlstm.tasks import TASKS
+
+    if task not in TASKS:
+        raise UsageError(f"--task is {task!r}", f"choose one of {', '.join(TASKS)}")
+    chosen = TASKS[task]
+    names = _cells(cells)
+    sizes = sorted(set(_numbers("--lags", lags))) if lags else list(chosen.lags)
+    for size in sizes:
+        chosen.check_lag(size)
+    check_number("--trials", trials, 1, 10_000)
+    check_number("--characters", characters, 1)
+    check_number("--hidden", hidden, 1, 4096)
+    if forget_bias is not None:
+        check_number("--forget-bias", forget_bias, -30, 30)
+    stop = Stop(minutes)
+    settings = {
+        "study": "lag",
+        "task": task,
+        "characters": characters,
+        "hidden": hidden,
+        "forget_bias": forget_bias,
+    }
+    wanted = [(c, s, t + 1) for t in range(trials) for s in sizes for c in names]
+
+    note(f"{task}: {chosen.paper}; the lag is {chosen.lag_is}")
+    note(f"solved is: {chosen.criterion}")
+    with open_results(ROOT, name or f"lag-{task}", LagTrial, settings) as results:
+
+        def work() -> Iterator[Told]:
+            from charlstm.train.lag import LagProgress, LagSettings, run_trial
+
+            common = LagSettings(chosen, hidden, characters, forget_bias)
+            for cell, size, trial in results.missing(wanted):
+                where = f"{cell}, lag {size}, trial {trial}"
+                yield Told(where)
+                for step in run_trial(common, cell, size, trial):
+                    if isinstance(step, LagProgress):
+                        share = f"{100 * step.right:.2f}% right"
+                        yield Told(f"{where}: {share} after {step.characters:,} characters")
+                    else:
+                        results.add(step)
+                        outcome = "solved" if step.solved else "not solved"
+                        yield Told(f"{where}: {outcome}, {step.characters:,} characters", True)
+                    if stop:
+                        return
+
+        def view(console: Any) -> Any:
+            from charlstm.show.studies import lag_view
+
+            return lag_view(console, results.among(wanted), names, sizes)
+
+        _follow(work(), view, stop, _go_on(context))
+        return _conclude(results, wanted, view, stop, context, as_json=as_json)
+
+
+@group.command(
+    epilog=example(
+        "charlstm study cells",
+        "charlstm study cells book.txt --parameters 500000 --characters 5000000",
+        "charlstm study cells --cells lstm,gru --seeds 5 --json",
+    )
+)
+def cells(
+    context: typer.Context,
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Files, folders, or - for stdin, as for train; left out, the bundled text.",
+            show_default=False,
+        ),
+    ] = None,
+    cells: Annotated[
+        str, _option("--cells", help="Some of the six, with commas between them.")
+    ] = ",".join(CELLS),
+    parameters: Annotated[
+        int, _option("--parameters", help="Parameters of each model, as nearly as can be.")
+    ] = 100_000,
+    characters: Annotated[
+        int, _option("--characters", help="Characters that each model reads in all.")
+    ] = 1_000_000,
+    seeds: Annotated[int, _option("--seeds", help="Models per cell.")] = 3,
+    minutes: Minutes = None,
+    name: Name = None,
+    as_json: Json = False,
+) -> int:
+    """The cells at equal parameters and equal characters on one text."""
+    import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
+    from charlstm import runs
+    from charlstm.config import check_number
+    from charlstm.corpus import open_corpus
+    from charlstm.studies import ROOT, CellRun, matched_model, open_results
+    from charlstm.texts import bundled_corpus
+
+    names = _cells(cells)
+    check_number("--parameters", parameters, 1_000, 1_000_000_000)
+    check_number("--characters", characters, 1)
+    check_number("--seeds", seeds, 1, 10_000)
+    stop = Stop(minutes)
+    sources: list[str | Path] = list(text) if text else [bundled_corpus()]
+    corpus = open_corpus(sources)
+    for notice in corpus.notices:
+        note(notice)
+    settings = {
+        "study": "cells",
+        "corpus": corpus.digest,
+        "parameters": parameters,
+        "characters": characters,
+    }
+    wanted = [(cell, seed + 1) for seed in range(seeds) for cell in names]
+    with open_results(ROOT, name or f"cells-{corpus.name}", CellRun, settings) as results:
+
+        def work() -> Iterator[Told]:
+            from charlstm.events import Evaluated, RunFinished, StepDone
+            from charlstm.metrics import MetricsLog
+            from charlstm.train.compare import EMBEDDING, open_run, result
+
+            for cell, seed in results.missing(wanted):
+                model = matched_model(cell, parameters, len(corpus.vocab), EMBEDDING)
+                where = f"{model.describe()}, seed {seed}"
+                yield Told(f"{where}: starting")
+                trainer = open_run(results.folder, corpus, model, seed, characters)
+                with closing(MetricsLog(trainer.path / runs.METRICS_FILE)) as log:
+                    for event in trainer.run():
+                        log.write(event)
+                        if isinstance(event, StepDone):
+                            yield Told(f"{where}: step {event.step:,}, loss {event.loss:.4f}")
+                        elif isinstance(event, Evaluated):
+                            loss = f"validation {event.val_loss:.4f}"
+                            yield Told(f"{where}: step {event.step:,}, {loss}")
+                        elif isinstance(event, RunFinished) and event.reason != "stopped":
+                            results.add(result(trainer, event))
+                            yield Told(f"{where}: validation {event.val_loss:.4f}", True)
+                        if stop:
+                            trainer.request_stop()
+                if stop:
+                    return
+
+        def view(console: Any) -> Any:
+            from charlstm.show.studies import cells_view
+
+            return cells_view(console, results.among(wanted))
+
+        _follow(work(), view, stop, _go_on(context))
+        return _conclude(results, wanted, view, stop, context, as_json=as_json)
+
+
+@group.command(
+    epilog=example(
+        "charlstm study gradient",
+        "charlstm study gradient -c shakespeare --reach 200",
+        "charlstm study gradient --cells lstm-1997,coupled,peephole --json",
+    )
+)
+def gradient(
+    checkpoint: Annotated[
+        str | None,
+        _option(
+            "-c",
+            "--checkpoint",
+            metavar="RUN",
+            help="Measure this run's model, instead of models that are trained for a moment.",
+            autocompletion=run_names,
+        ),
+    ] = None,
+    cells: Annotated[
+        str, _option("--cells", help=f"Some of {', '.join(CELLS)}, with commas between them.")
+    ] = "rnn,lstm,gru",
+    reach: Annotated[int, _option("--reach", help="Steps back, K.")] = 100,
+    steps: Annotated[int, _option("--steps", help="Of each short training.")] = 200,
+    hidden: Annotated[int, _option("--hidden", help="Units of each model.")] = 64,
+    as_json: Json = False,
+) -> int:
+    """How the gradient of a loss fades or grows on its way back through time."""
+    import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
+    from charlstm.config import check_number
+    from charlstm.corpus import open_corpus
+    from charlstm.texts import bundled_corpus
+
+    names = _cells(cells)
+    check_number("--reach", reach, 2, 1000)
+    check_number("--steps", steps, 1)
+    check_number("--hidden", hidden, 1, 4096)
+    if checkpoint is None:
+        corpus = open_corpus([bundled_corpus()])
+        from charlstm.train.gradient import study_gradients
+
+        report = study_gradients(
+            corpus, names, hidden_size=hidden, reach=reach, steps=steps, tell=note
+        )
+    else:
+        from charlstm.cli.common import open_model
+        from charlstm.train.gradient import study_model
+
+        report = study_model(open_model(checkpoint).file, reach)
+    if as_json:
+        print(json.dumps(report.to_dict()))
+        return 0
+    from charlstm.show.console import stdout_console
+    from charlstm.show.studies import gradient_view
+
+    console = stdout_console()
+    console.print(gradient_view(console, report))
+    return 0
+
+
+# -- what the studies share --------------------------------------------------------------------
+
+
+def _cells(value: str) -> list[str]:
+    names = list(dict.fromkeys(name.strip() for name in value.split(",")))
+    for name in names:
+        if name not in CELLS:
+            raise UsageError(f"--cells names {name!r}", f"choose among {', '.join(CELLS)}")
+    return names
+
+
+def _numbers(option: str, value: str) -> list[int]:
+    try:
+        return [int(number) for number in value.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"{option} is {value!r}", "give whole numbers with commas between them"
+        ) from None
+
+
+def _go_on(context: typer.Context) -> str:
+    """The command that was given, without what is at its default."""
+    words = context.command_path.split()
+    for parameter in context.command.params:
+        value: Any = context.params.get(str(parameter.name))
+        if value in (None, False) or value == parameter.default:
+            continue
+        if parameter.param_type_name == "argument":
+            words += map(str, value)
+        else:
+            words.append(parameter.opts[0])
+            words += [] if value is True else [str(value)]
+    return shlex.join(words)
+
+
+def _follow(work: Iterator[Told], view: View, stop: Stop, go_on: str) -> None:
+    """Do the work; show it live on a terminal, else a line for what matters."""
+    from charlstm.show.console import can_animate, stderr_console
+    from charlstm.show.studies import StudyLines, StudyPanel
+
+    console = stderr_console()
+    with ExitStack() as stack:
+        stack.enter_context(stop_signals(stop.ask, go_on))
+        shown: StudyPanel | StudyLines
+        if can_animate(console):
+            shown = stack.enter_context(StudyPanel(console, lambda: view(console)))
+        else:
+            shown = StudyLines(sys.stderr)
+        for told in work:
+            try:
+                shown.show(told.line, result=told.result)
+            except (OSError, ValueError):
+                pass  # the terminal is gone; the study goes on
+
+
+def _conclude(
+    results: "Results[Any]",
+    wanted: list[Any],
+    view: View,
+    stop: Stop,
+    context: typer.Context,
+    *,
+    as_json: bool,
+) -> int:
+    found = results.among(wanted)
+    if as_json:
+        print(json.dumps({**results.to_dict(), "results": [asdict(one) for one in found]}))
+    else:
+        from charlstm.show.console import stdout_console
+
+        console = stdout_console()
+        console.print(view(console))
+    note(f"results: {results.path}")
+    if len(found) < len(wanted):
+        note(f"{len(found)} of {len(wanted)} are done; go on with: {_go_on(context)}")
+    return int(ExitCode.INTERRUPTED if stop.asked else ExitCode.DONE)
