@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from charlstm.show.charts import Series, chart, round_ticks
+from charlstm.show.charts import chart, round_ticks
 from charlstm.show.live import MOST_DRAWINGS_PER_SECOND
 from charlstm.show.plain import LINE_SECONDS
 from charlstm.show.text import printable
@@ -28,6 +28,7 @@ from charlstm.studies import (
     growth,
     summarise_lags,
 )
+from charlstm.views.blocks import Series
 
 COLORS = ("red", "blue", "dark_orange", "green", "magenta", "cyan")
 LETTERS = "abcdef"
@@ -165,7 +166,8 @@ def _half(console: Console) -> int:
 def _series(name: str, points: Sequence[tuple[float, float]], style: str, marker: str) -> Series:
     """A line; without colours, letters that are not joined."""
     line = marker == "braille"
-    return Series(name, [x for x, _ in points], [y for _, y in points], style, marker, line)
+    x, y = [x for x, _ in points], [y for _, y in points]
+    return Series(name, x, y, color=style, line=line, marker=marker)
 
 
 # -- cells -------------------------------------------------------------------------------------
@@ -210,7 +212,14 @@ def _loss_chart(
     limits = min(losses) - margin, max(losses) + margin
     drawn = chart(
         [
-            Series(cell, [i] * len(by_cell[cell]), [r.val_loss for r in by_cell[cell]], style, "x")
+            Series(
+                cell,
+                [i] * len(by_cell[cell]),
+                [r.val_loss for r in by_cell[cell]],
+                color=style,
+                line=False,
+                marker="x",
+            )
             for i, (cell, (style, _)) in enumerate(marks(order, color).items())
         ],
         min(console.width, 80),
