@@ -42,7 +42,7 @@ class Score:
     @property
     def perplexity(self) -> float:
         """exp(nats): as many equally likely characters would be as hard to guess."""
-        return math.exp(self.nats)
+        return perplexity(self.nats)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON of ``charlstm score --json``."""
@@ -54,6 +54,11 @@ class Score:
             "protocol": self.protocol,
             "window": self.window,
         }
+
+
+def perplexity(nats: float) -> float:
+    """exp(nats), at most e^700: what is larger is no number any more."""
+    return math.exp(min(nats, 700.0))
 
 
 def score(

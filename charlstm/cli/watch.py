@@ -4,16 +4,20 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from charlstm.cli.options import note
 from charlstm.errors import ExitCode
 
 if TYPE_CHECKING:
     from charlstm.events import RunFinished
+    from charlstm.show.live import LivePanel
     from charlstm.train.trainer import Trainer
+
+SHOW_CURSOR = "\x1b[?25h"
 
 
 def watch(trainer: "Trainer", *, plain: bool, quiet: bool) -> "RunFinished":
@@ -47,6 +51,7 @@ def watch(trainer: "Trainer", *, plain: bool, quiet: bool) -> "RunFinished":
 
             sample = GrowingSample(trainer.model_file, trainer.run_file.train.seed)
             panel = stack.enter_context(LivePanel(console, lambda: (sample.text, sample.step)))
+            stack.enter_context(_suspension(panel))
             replay(panel.view, read_lines(trainer.path / runs.METRICS_FILE))
             for event in trainer.run():
                 log.write(event)
@@ -61,16 +66,20 @@ def watch(trainer: "Trainer", *, plain: bool, quiet: bool) -> "RunFinished":
 
 
 def _try(write: Any, event: Any) -> None:
-    """Show an event; a terminal that went away must not end the training."""
+    """Show an event; neither a terminal that went away nor a drawing that fails ends the run."""
     try:
         write(event)
-    except (OSError, ValueError):
-        pass
+    except Exception as error:
+        if not isinstance(error, OSError | ValueError):
+            note(f"what is shown is not complete: {error!r}")
 
 
 @contextmanager
 def _stop_signals(trainer: "Trainer") -> Iterator[None]:
-    """The first Ctrl-C, SIGTERM or SIGHUP finishes the step and saves; a second one exits."""
+    """The first Ctrl-C, SIGTERM or SIGHUP finishes the step and saves; a second one exits.
+
+    A signal that was ignored before, as by nohup, stays ignored.
+    """
     asked = 0
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -80,9 +89,29 @@ def _stop_signals(trainer: "Trainer") -> Iterator[None]:
         if asked > 1:
             _leave(f"stopped at once; go on with: charlstm train --resume -c {trainer.path}")
 
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    with _handlers(handle, "SIGINT", "SIGTERM", "SIGHUP"):
+        yield
+
+
+@contextmanager
+def _suspension(panel: "LivePanel") -> Iterator[None]:
+    """Ctrl-Z gives the cursor back to the shell; when the run goes on, so does the panel."""
+
+    def suspend(number: int, frame: FrameType | None) -> None:
+        _write_if_there_is_room(SHOW_CURSOR)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)  # stands still here until SIGCONT
+        signal.signal(number, suspend)
+
+    with _handlers(suspend, "SIGTSTP"), _handlers(lambda *_: panel.draw_below(), "SIGCONT"):
+        yield
+
+
+@contextmanager
+def _handlers(handle: Callable[[int, FrameType | None], None], *names: str) -> Iterator[None]:
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {number: signal.signal(number, handle) for number in numbers}
+    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heard}
     try:
         yield
     finally:
@@ -97,10 +126,14 @@ def _leave(message: str) -> NoReturn:
     """
     from charlstm.show.text import printable
 
+    show_cursor = SHOW_CURSOR if os.isatty(2) else ""
+    _write_if_there_is_room(f"{show_cursor}\n{printable(message, keep='')}\n")
+    os._exit(ExitCode.INTERRUPTED)
+
+
+def _write_if_there_is_room(text: str) -> None:
     try:
         if os.name == "nt" or select.select([], [2], [], 0)[1]:
-            show_cursor = "\x1b[?25h" if os.isatty(2) else ""
-            os.write(2, f"{show_cursor}\n{printable(message, keep='')}\n".encode())
+            os.write(2, text.encode())
     except OSError:
         pass
-    os._exit(ExitCode.INTERRUPTED)
