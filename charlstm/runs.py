@@ -273,7 +273,7 @@ def find_run(name: str | None, root: Path = ROOT, *, inside: bool = False) -> Pa
             )
         return runs[0]
     for path in (Path(name), root / name):
-        if _has_file(path, RUN_FILE):
+        if _has_file(path, RUN_FILE) or _has_file(path, POINTER_FILE):
             return path
         if inside and _has_file(path, checkpoint.MANIFEST) and _has_file(path.parent, RUN_FILE):
             return path.parent

@@ -64,7 +64,7 @@ def summarise(run: Path) -> RunSummary:
 
 
 def _number(value: object, kind: type[Number]) -> Number | None:
-    return value if isinstance(value, kind) else None
+    return value if type(value) is kind and 0 <= value < 1 << 63 else None
 
 
 def disk_bytes(folder: Path) -> int:

@@ -53,6 +53,8 @@ def _obey(order: dict[str, Any]) -> None:
     from charlstm.train import trainer
 
     os.chdir(order["folder"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also below a shell's "&"
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # Every step is validated and saved: most of the time goes into saving. Weights do not depend
     # on it. What was handed to the system outlives a kill; only power cuts need the disk itself.
     trainer.EVALUATIONS, trainer.EVALUATION_SHARE = 10**6, 10.0**6
@@ -63,7 +65,9 @@ def _obey(order: dict[str, Any]) -> None:
         if (where := order[name]) is not None:
             flags = os.O_RDONLY if name == "in" else os.O_RDWR | os.O_CREAT | os.O_NOCTTY
             opened = os.open(where, flags, 0o666)
-            assert opened == number
+            if opened != number:  # a lower one is closed
+                os.dup2(opened, number)
+                os.close(opened)
     sys.stdin, sys.stdout, sys.stderr = (
         None if order[name] is None else os.fdopen(number, mode, closefd=False)
         for number, name, mode in ((0, "in", "r"), (1, "out", "w"), (2, "err", "w"))

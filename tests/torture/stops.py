@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,8 +116,6 @@ def interrupt(bench: Bench, trials: int, seed: int) -> Figures:
 
 def interrupt_anywhere(bench: Bench, trials: int, seed: int) -> Figures:
     """7: Ctrl-C from the first instruction of the interpreter to its last, in real processes."""
-    import sys
-
     figures: collections.Counter[str] = collections.Counter()
     environment = {
         **os.environ,
@@ -136,6 +135,7 @@ def interrupt_anywhere(bench: Bench, trials: int, seed: int) -> Figures:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
             if trial >= 0:
                 # Python itself is not asked to stop before it has read its own start-up files.
