@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from charlstm import texts
 from charlstm.config import MAX_VOCABULARY
 from charlstm.errors import CharlstmError, UsageError, reason_of
-from charlstm.files import make_work_folder
+from charlstm.files import file_size, make_work_folder, read_json
 from charlstm.texts import READ_ERRORS, STDIN, Reading, check_encoding, corpus_name
 from charlstm.vocab import BYTE_SYMBOLS, Vocabulary
 
@@ -303,7 +303,8 @@ def _digest(symbols: str, ids_digest: str) -> str:
 
 def _load(folder: Path, reading: Reading, notices: list[str]) -> Corpus:
     try:
-        meta = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        meta = read_json(folder / "corpus.json", "")
+        file_size(folder / "ids.bin")  # refuses a pipe, which would be waited for
         symbols = "".join(map(chr, meta["vocabulary"]))
         kind = "bytes" if reading.as_bytes else "characters"
         vocab = Vocabulary(symbols, kind)  # type: ignore[arg-type]

@@ -83,6 +83,7 @@ def _is_until(value: object, step: int) -> bool:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The events of a metrics file; lines that are no JSON object are passed over."""
     try:
+        files.file_size(path)  # refuses a pipe, which would be waited for
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
