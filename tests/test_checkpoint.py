@@ -285,6 +285,26 @@ def test_json_that_is_nested_deep_is_refused(saved: Path, name: str, depth: int)
     assert str(saved / name) in caught.value.message
 
 
+def test_a_file_of_a_terabyte_that_the_manifest_vouches_for_is_not_read(saved: Path) -> None:
+    with (saved / TRAIN_TENSORS).open("wb") as file:
+        file.truncate(1 << 40)  # takes no room on the disk
+    manifest = json.loads((saved / MANIFEST).read_text())
+    manifest["files"][TRAIN_TENSORS] = {"bytes": 1 << 40, "sha256": "0" * 64}
+    body = {"format": 1, "files": manifest["files"]}
+    digest = hashlib.sha256((json.dumps(body, indent=1) + "\n").encode()).hexdigest()
+    (saved / MANIFEST).write_text(json.dumps({**body, "sha256": digest}))
+    with pytest.raises(CharlstmError, match=r"train\.safetensors has 1,099,511,627,776 bytes"):
+        read_train_state(saved)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(saved: Path, name: str) -> None:
+    (saved / name).unlink()
+    os.mkfifo(saved / name)
+    with pytest.raises(CharlstmError, match=f"{name} cannot be read: .* no ordinary file"):
+        read_all(saved)
+
+
 def test_json_larger_than_allowed_is_not_read(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("charlstm.files.MAX_JSON_BYTES", 100)
     with pytest.raises(CharlstmError, match=r"manifest\.json is damaged: .* 100 at most"):

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from charlstm.errors import CharlstmError, ExitCode, reason_of
 
@@ -39,7 +39,8 @@ def main() -> NoReturn:
     _open_closed_streams()
     code = run(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is nothing left to stop
-    _flush()
+    for stream in (sys.stdout, sys.stderr):
+        _flush(stream)
     sys.exit(code)
 
 
@@ -57,12 +58,12 @@ def _open_closed_streams() -> None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
-def _flush() -> bool:
-    """Whether all of stdout could be written; if not, the rest is dropped: no error at exit."""
+def _flush(stream: TextIO) -> bool:
+    """Whether all of a stream could be written; if not, the rest is dropped: no error at exit."""
     try:
-        sys.stdout.flush()
+        stream.flush()
     except (OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return False
     return True
 
@@ -84,13 +85,13 @@ def run(arguments: list[str]) -> int:
             raise  # shell completion ends so
         # The reader has seen enough; click turns the first into the second. Nothing can be
         # written any more, also not at exit.
-        _flush()
+        _flush(sys.stdout)
         return int(ExitCode.DONE)
     except (KeyboardInterrupt, typer.Abort):
         return int(ExitCode.INTERRUPTED)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        where = where if _flush() else "standard output cannot be written: "
+        where = where if _flush(sys.stdout) else "standard output cannot be written: "
         _complain(f"{where}{reason_of(error)}")
         return int(ExitCode.FAILED)
     except MemoryError:

@@ -336,6 +336,9 @@ def hostile(victim: Victim, trials: int, seed: int) -> Figures:
             with _named("hostile", seed, trial):
                 random = generator(seed, trial)
                 path = victim.restore()
+                settings = json.loads((path / runs.RUN_FILE).read_text())
+                settings["created"] = settings["corpus"]["sources"][0] = ESCAPES
+                (path / runs.RUN_FILE).write_text(json.dumps(settings))
                 last = path / victim.names[-1]
                 names = [last / name for name in CHECKPOINT_FILES[1:]]
                 names += [path / name for name in (runs.RUN_FILE, runs.POINTER_FILE)]

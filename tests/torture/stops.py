@@ -165,7 +165,7 @@ def doubled(bench: Bench, trials: int, seed: int) -> Figures:
             name = f"one-{seed}-{trial}"
             child = bench.start(bench.train(name), pace=0.02)
             path = bench.folder / "checkpoints" / name
-            texts += _sample_while(path, child, seconds=random.uniform(0.5, 1.0) * bench.seconds)
+            texts += _sample_while(path, seconds=random.uniform(0.5, 1.0) * bench.seconds)
             child.signal(signal.SIGKILL)
             child.wait()
             arguments = bench.train(name)
@@ -178,12 +178,12 @@ def doubled(bench: Bench, trials: int, seed: int) -> Figures:
     return {"pairs": 2 * trials, "texts sampled while saving": texts}
 
 
-def _sample_while(path: Path, child: Child, seconds: float) -> int:
+def _sample_while(path: Path, seconds: float) -> int:
     """Load and sample over and over while the run saves; each checkpoint is a whole one."""
+    while not runs.read_pointers(path).kept:
+        time.sleep(0.002)
     end, texts = time.monotonic() + seconds, 0
     while time.monotonic() < end:
-        if not runs.read_pointers(path).kept:
-            continue  # there is nothing to sample from yet
         model = charlstm.load(path)
         assert len("".join(model.generate(length=3, seed=1))) == 3
         texts += 1
@@ -202,7 +202,7 @@ def full_disk(bench: Bench, trials: int, seed: int) -> Figures:
             while not runs.read_pointers(path).kept:
                 time.sleep(0.002)
             time.sleep(random.uniform(0.0, bench.seconds / 2))
-            bench.limit_files(child, random.choice((0, 100, 1500, 3000)))
+            bench.limit_files(child, random.choice((4096, 8192, 12288)))
             for_ever = random.random() < 0.5
             if not for_ever:
                 time.sleep(random.uniform(0.0, bench.seconds / 2))
