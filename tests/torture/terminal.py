@@ -129,8 +129,8 @@ def closed(bench: Bench, trials: int, seed: int) -> Figures:
                 assert re.match(r"checkpoints/\S+  12 steps in .*\nvalidation ", file.read_text())
             figures[f"stdout {out}, exit {ended}"] += 1
             assert bench.last_bits(name) == bench.bits
-            for line in (bench.folder / "checkpoints" / name / runs.METRICS_FILE).open():
-                assert line.startswith("{")
+            metrics = bench.folder / "checkpoints" / name / runs.METRICS_FILE
+            assert all(line.startswith("{") for line in metrics.read_text().splitlines())
             sampled = ["sample", "-c", name, "--length", "40", "--seed", "1"]
             child = bench.start(sampled, out=file if out == "file" else out, err=None)
             assert child.wait() == (1 if out == "/dev/full" else 0)
