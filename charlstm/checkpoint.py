@@ -19,10 +19,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from charlstm.config import ModelConfig
+from charlstm.defaults import memory_present
 from charlstm.errors import CharlstmError, reason_of
 from charlstm.files import (
     MAX_JSON_BYTES,
     check_format,
+    file_size,
     make_work_folder,
     parse_json,
     read_json,
@@ -126,8 +128,8 @@ def _manifest(files: dict[str, bytes]) -> dict[str, Any]:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
-    manifest = read_json(file)
-    check_format(manifest.get("format"), FORMAT, file)
+    manifest = read_json(file, REMEDY)
+    check_format(manifest.get("format"), FORMAT, file, REMEDY)
     entries = manifest.get("files")
     try:
         body = to_json({"format": manifest["format"], "files": entries})
@@ -155,11 +157,14 @@ def _read_checked(path: Path, manifest: dict[str, Any], name: str) -> bytes:
         raise CharlstmError(f"{file} is not named in {MANIFEST}", REMEDY)
     try:
         # The size is checked first: no more memory is taken than the manifest vouches for.
-        size = file.stat().st_size
+        size = file_size(file)
         if size != expected["bytes"]:
             raise CharlstmError(
                 f"{file} is damaged: it has {size:,} bytes, not {expected['bytes']:,}", REMEDY
             )
+        most = memory_present() if name.endswith(".safetensors") else MAX_JSON_BYTES
+        if most is not None and size > most:
+            raise CharlstmError(f"{file} has {size:,} bytes, {most:,} at most", REMEDY)
         data = file.read_bytes()
     except OSError as error:
         reason = reason_of(error)
@@ -184,7 +189,7 @@ def read_model(path: Path) -> ModelFile:
     """
     manifest = _read_manifest(path)
     source = path / MODEL_JSON
-    content = parse_json(_read_checked(path, manifest, MODEL_JSON), source)
+    content = parse_json(_read_checked(path, manifest, MODEL_JSON), source, REMEDY)
     config = ModelConfig.from_dict(content.get("model"), str(source))
     vocab = _vocabulary(content.get("vocabulary"), source)
     if len(vocab) != config.vocab_size:
@@ -222,10 +227,21 @@ def fingerprint(model: ModelFile) -> str:
     return digest.hexdigest()
 
 
+def read_training(path: Path) -> dict[str, Any]:
+    """What ``model.json`` tells of the training, unchecked and without the model; {} if nothing."""
+    try:
+        found = read_json(path / MODEL_JSON, REMEDY).get("training")
+    except CharlstmError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _vocabulary(value: object, source: Path) -> Vocabulary:
     if isinstance(value, dict):
         symbols, kind = value.get("symbols"), value.get("kind")
         if isinstance(symbols, str) and kind in ("characters", "bytes"):
+            if any("\ud800" <= symbol <= "\udfff" for symbol in symbols):  # cannot be written
+                raise CharlstmError(f"{source} is damaged: half a character is a symbol", REMEDY)
             try:
                 return Vocabulary(symbols, kind)
             except CharlstmError as error:
@@ -236,6 +252,6 @@ def _vocabulary(value: object, source: Path) -> Vocabulary:
 def read_train_state(path: Path) -> TrainState:
     """Read what resuming needs from the checkpoint at ``path``; raises as ``read_model``."""
     manifest = _read_manifest(path)
-    values = parse_json(_read_checked(path, manifest, TRAIN_JSON), path / TRAIN_JSON)
+    values = parse_json(_read_checked(path, manifest, TRAIN_JSON), path / TRAIN_JSON, REMEDY)
     tensors = _tensors(_read_checked(path, manifest, TRAIN_TENSORS), path / TRAIN_TENSORS)
     return TrainState(tensors, values)

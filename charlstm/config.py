@@ -11,6 +11,7 @@ from charlstm.spec import CELLS, parameter_shapes
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 MAX_VOCABULARY = 0x110000
+MOST_OF_A_BUDGET = 10**12
 
 
 def check_number(
@@ -169,7 +170,7 @@ class TrainConfig(_Settings):
             "give one of --epochs, --steps and --minutes",
         )
         for name, value in given.items():
-            check_number(name, value, 0, low_allowed=False)
+            check_number(name, value, 0, MOST_OF_A_BUDGET, low_allowed=False)
         check_number("--lr", self.learning_rate, 0, 10, low_allowed=False)
         check_number("--adam-lr", self.adam_rate, 0, 10, low_allowed=False)
         check_number("--warmup", self.warmup_steps, 0)

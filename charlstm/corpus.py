@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from charlstm import texts
 from charlstm.config import MAX_VOCABULARY
 from charlstm.errors import CharlstmError, UsageError, reason_of
-from charlstm.files import make_work_folder
+from charlstm.files import file_size, make_work_folder, read_json
 from charlstm.texts import READ_ERRORS, STDIN, Reading, check_encoding, corpus_name
 from charlstm.vocab import BYTE_SYMBOLS, Vocabulary
 
@@ -298,24 +298,32 @@ def _write_ids(
         ids_digest = writer.finish(order)
     finally:
         writer.close()
-    whole = hashlib.sha256(symbols.encode("utf-8", "surrogatepass") + ids_digest.encode())
     return {
         "vocabulary": [ord(s) for s in symbols],
         "counts": counts[order].tolist(),
         "length": writer.length,
-        "digest": whole.hexdigest(),
+        "digest": _digest(symbols, ids_digest),
     }
+
+
+def _digest(symbols: str, ids_digest: str) -> str:
+    whole = symbols.encode("utf-8", "surrogatepass") + ids_digest.encode()
+    return hashlib.sha256(whole).hexdigest()
 
 
 def _load(folder: Path, reading: Reading, notices: list[str]) -> Corpus:
     try:
-        meta = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        meta = read_json(folder / "corpus.json", "")
+        file_size(folder / "ids.bin")  # refuses a pipe, which would be waited for
         symbols = "".join(map(chr, meta["vocabulary"]))
         kind = "bytes" if reading.as_bytes else "characters"
         vocab = Vocabulary(symbols, kind)  # type: ignore[arg-type]
         ids = np.memmap(folder / "ids.bin", dtype=_id_type(len(vocab)), mode="r")
-        if len(ids) != meta["length"]:
-            raise ValueError("length")
+        # A second a gigabyte, for never learning from a text that a failing disk has changed.
+        with (folder / "ids.bin").open("rb") as file:
+            ids_digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if len(ids) != meta["length"] or _digest(symbols, ids_digest) != meta["digest"]:
+            raise ValueError("its checksum does not match")
         return Corpus(
             name=corpus_name(reading),
             reading=reading,
@@ -325,7 +333,7 @@ def _load(folder: Path, reading: Reading, notices: list[str]) -> Corpus:
             digest=meta["digest"],
             notices=(*notices, *meta.get("notices", ())),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, CharlstmError) as error:
         raise CharlstmError(
             f"the cached corpus {folder} is damaged: {reason_of(error)}",
             "delete that folder; it is made again from the text",

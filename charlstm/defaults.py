@@ -91,7 +91,7 @@ def default_settings(
         "averaging": 0.99,
         "val_fraction": 0.1,
         "patience": 8,
-        "keep": 1,
+        "keep": 2,
         "seed": 1,
         "device": "auto",
         "precision": "auto",

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def to_json(value: object) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode("ascii")
 
 
-def parse_json(data: bytes, source: Path) -> dict[str, Any]:
+def parse_json(data: bytes, source: Path, remedy: str) -> dict[str, Any]:
     """The JSON object in ``data``.
 
     Raises:
@@ -65,27 +66,41 @@ def parse_json(data: bytes, source: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise CharlstmError(f"{source} is damaged: it does not hold a JSON object")
+        raise CharlstmError(f"{source} is damaged: it does not hold a JSON object", remedy)
     return value
 
 
-def check_format(found: object, newest: int, source: Path) -> None:
+def check_format(found: object, newest: int, source: Path, remedy: str) -> None:
     """Raise ``CharlstmError`` unless ``found`` is the number of a format that can be read."""
     if type(found) is not int or found < 1:
-        raise CharlstmError(f"{source} is damaged: its format is {found!r}")
+        raise CharlstmError(f"{source} is damaged: its format is {found!r:.40}", remedy)
     if found > newest:
         raise CharlstmError(
             f"{source} has format {found}; this charlstm reads up to {newest}", "update charlstm"
         )
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """The JSON object in a file of at most 64 MiB."""
     try:
-        size = path.stat().st_size
+        size = file_size(path)
         if size > MAX_JSON_BYTES:
-            raise CharlstmError(f"{path} is damaged: {size:,} bytes, {MAX_JSON_BYTES:,} at most")
-        return parse_json(path.read_bytes(), path)
+            raise CharlstmError(
+                f"{path} is damaged: {size:,} bytes, {MAX_JSON_BYTES:,} at most", remedy
+            )
+        return parse_json(path.read_bytes(), path, remedy)
     except OSError as error:
         reason = reason_of(error)
-        raise CharlstmError(f"{path} cannot be read: {reason}") from None
+        raise CharlstmError(f"{path} cannot be read: {reason}", remedy) from None
+
+
+def file_size(path: Path) -> int:
+    """The bytes of an ordinary file, asked before it is read.
+
+    Raises:
+        OSError: it is not there, or a pipe or a device, which might never end.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{path.name} is no ordinary file")
+    return status.st_size

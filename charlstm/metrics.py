@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from charlstm import files
-from charlstm.events import Event, RunFinished, StepDone
+from charlstm.events import Event, StepDone
 
 STEP_SECONDS = 0.5
 STEP_SHARE = 1 / 2000
@@ -38,21 +38,22 @@ class MetricsLog:
     """Appends events to a run's file, thinning the steps out."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="ascii")
+        self._file = path.open("ab", buffering=0)
         self._next_step_at = 0.0
 
     def write(self, event: Event) -> None:
-        """Log one event; a full disk loses the line, not the run."""
+        """Log one event; a full disk loses the line, not the run, and leaves no half of it."""
         if isinstance(event, StepDone):
             if event.seconds < self._next_step_at:
                 return
             self._next_step_at = event.seconds * (1 + STEP_SHARE) + STEP_SECONDS
+        line = (json.dumps(event_to_dict(event), allow_nan=False) + "\n").encode("ascii")
+        begun = self._file.tell()
         try:
-            self._file.write(json.dumps(event_to_dict(event), allow_nan=False) + "\n")
-            self._file.flush()
+            if self._file.write(line) != len(line):
+                self._file.truncate(begun)
         except OSError:
-            if isinstance(event, RunFinished):
-                raise
+            pass
 
     def close(self) -> None:
         """Close the file."""
@@ -65,8 +66,14 @@ def cut_metrics(path: Path, step: int) -> None:
     A resumed run takes those steps again.
     """
     kept = [line for line in read_lines(path) if _is_until(line.get("step", 0), step)]
-    text = "".join(json.dumps(line) + "\n" for line in kept)
-    files.replace_file(path, text.encode("ascii"))
+    files.replace_file(path, "".join(map(_encoded, kept)).encode("ascii"))
+
+
+def _encoded(line: dict[str, Any]) -> str:
+    try:
+        return json.dumps(line, allow_nan=False) + "\n"
+    except (ValueError, RecursionError):
+        return ""
 
 
 def _is_until(value: object, step: int) -> bool:
@@ -76,6 +83,7 @@ def _is_until(value: object, step: int) -> bool:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The events of a metrics file; lines that are no JSON object are passed over."""
     try:
+        files.file_size(path)  # refuses a pipe, which would be waited for
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []

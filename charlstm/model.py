@@ -10,6 +10,7 @@ import numpy as np
 from charlstm.checkpoint import ModelFile, read_model
 from charlstm.config import check_number
 from charlstm.engine import Engine
+from charlstm.errors import CharlstmError
 from charlstm.gates import GateReport, Thresholds, measure_gates
 from charlstm.runs import find_checkpoint
 from charlstm.sampling import SamplingConfig, opening, read
@@ -202,8 +203,16 @@ def load(path: str | Path | None = None) -> Model:
 
     None is the newest run. Raises ``CharlstmError`` if there is none, or it is damaged.
     """
-    found = find_checkpoint(None if path is None else str(path))
-    return Model(read_model(found), found)
+    name = None if path is None else str(path)
+    found = find_checkpoint(name)
+    while True:
+        try:
+            return Model(read_model(found), found)
+        except CharlstmError:
+            # A run that trains meanwhile may have replaced the checkpoint by a better one.
+            before, found = found, find_checkpoint(name)
+            if found == before:
+                raise
 
 
 def new_seed() -> int:

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from charlstm import checkpoint, files
 from charlstm.config import ModelConfig, TrainConfig
@@ -74,7 +73,9 @@ def safe_name(name: str) -> str:
 
 def create_run(root: Path, name: str, run: RunFile) -> Path:
     """Make the folder of a new run, ``name`` or ``name-2`` …; nothing is ever overwritten."""
-    root.mkdir(parents=True, exist_ok=True)
+    if not root.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
+        files.sync_folder(root.parent)
     name = safe_name(name)
     work = files.make_work_folder(root, ".new-")
     try:
@@ -128,8 +129,9 @@ def read_run_file(run: Path) -> RunFile:
         CharlstmError: it is missing, damaged, or from a later version.
     """
     path = run / RUN_FILE
-    value = files.read_json(path)
-    files.check_format(value.get("format"), RUN_FORMAT, path)
+    remedy = f"start a new run from its weights: --init-from {run}"
+    value = files.read_json(path, remedy)
+    files.check_format(value.get("format"), RUN_FORMAT, path, remedy)
     try:
         corpus, budget = value["corpus"], value["budget"]
         sources, init_from = corpus["sources"], value["init_from"]
@@ -143,20 +145,22 @@ def read_run_file(run: Path) -> RunFile:
             train=TrainConfig.from_dict(value["train"], str(path)),
             reading=Reading(tuple(sources), corpus["encoding"], bool(corpus["bytes"])),
             digest=corpus["digest"],
-            characters=int(corpus["characters"]),
+            characters=_count(corpus["characters"]),
             created=value["created"],
             budget=Budget(
-                _optional_int(budget["total_steps"]),
-                int(budget["known_at"]),
+                None if budget["total_steps"] is None else _count(budget["total_steps"]),
+                _count(budget["known_at"]),
             ),
             init_from=init_from,
         )
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise CharlstmError(f"{path} is damaged", "start a new run") from None
+    except (KeyError, TypeError, ValueError):
+        raise CharlstmError(f"{path} is damaged", remedy) from None
 
 
-def _optional_int(value: Any) -> int | None:
-    return None if value is None else int(value)
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ValueError
+    return value
 
 
 def now() -> str:
@@ -170,20 +174,34 @@ def now() -> str:
 def read_pointers(run: Path) -> Pointers:
     """The run's checkpoints; found by looking if ``checkpoints.json`` cannot be read."""
     try:
-        value = files.read_json(run / POINTER_FILE)
+        value = files.read_json(run / POINTER_FILE, "")
         kept = tuple(name for name in value["kept"] if _is_checkpoint_name(name))
         best, last = value["best"], value["last"]
         if (best in kept or best is None) and (last in kept or last is None):
             return Pointers(best, last, kept)
     except (CharlstmError, KeyError, TypeError):
         pass
-    kept = tuple(sorted(p.parent.name for p in run.glob(f"step-*/{checkpoint.MANIFEST}")))
-    last = kept[-1] if kept else None
-    return Pointers(last, last, kept)
+    found = [p.parent.name for p in run.glob(f"step-*/{checkpoint.MANIFEST}")]
+    kept = tuple(sorted(filter(_is_checkpoint_name, found), key=_place))
+    if not kept:
+        return Pointers()
+    best_step = checkpoint.read_training(run / kept[-1]).get("best_step")
+    best = [name for name in kept if _place(name)[0] == best_step]
+    return Pointers((best or kept)[-1], kept[-1], kept)
 
 
 def _is_checkpoint_name(name: object) -> bool:
-    return isinstance(name, str) and re.fullmatch(r"step-\d+(-\d+)?", name) is not None
+    return isinstance(name, str) and _CHECKPOINT_NAME.fullmatch(name) is not None
+
+
+_CHECKPOINT_NAME = re.compile(r"step-([0-9]{1,18})(?:-([0-9]{1,18}))?")
+
+
+def _place(name: str) -> tuple[int, int]:
+    """Step and number of a checkpoint's name, in the order in which they were written."""
+    match = _CHECKPOINT_NAME.fullmatch(name)
+    assert match is not None
+    return int(match[1]), int(match[2] or 1)
 
 
 def _without(pointers: Pointers, name: str) -> Pointers:
@@ -205,10 +223,20 @@ def add_checkpoint(run: Path, saved: Path, *, best: bool, keep: int) -> Pointers
     pointers = replace(pointers, kept=tuple(kept))
     value = {"best": pointers.best, "last": pointers.last, "kept": list(pointers.kept)}
     files.replace_file(run / POINTER_FILE, files.to_json(value))
-    for path in [*run.glob("step-*"), *run.glob(".writing-*")]:
+    for path in run.glob("step-*"):
         if path.name not in pointers.kept:
             shutil.rmtree(path, ignore_errors=True)
+    sweep(run)
     return pointers
+
+
+def sweep(run: Path) -> None:
+    """Delete what a killed process left half-written; for whoever holds the run's lock."""
+    for path in run.glob(".writing-*"):
+        shutil.rmtree(path, ignore_errors=True)
+    for name in (RUN_FILE, METRICS_FILE, POINTER_FILE):
+        for path in run.glob(f".{name}-*"):
+            path.unlink(missing_ok=True)
 
 
 # -- finding runs ------------------------------------------------------------------------------
@@ -245,7 +273,7 @@ def find_run(name: str | None, root: Path = ROOT, *, inside: bool = False) -> Pa
             )
         return runs[0]
     for path in (Path(name), root / name):
-        if _has_file(path, RUN_FILE):
+        if _has_file(path, RUN_FILE) or _has_file(path, POINTER_FILE):
             return path
         if inside and _has_file(path, checkpoint.MANIFEST) and _has_file(path.parent, RUN_FILE):
             return path.parent
@@ -309,7 +337,8 @@ def lock(run: Path) -> Iterator[None]:
     Raises:
         UsageError: another process trains into the run.
     """
-    with (run / "lock").open("a+b") as file:
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    with open(os.open(run / "lock", flags, 0o666), "r+b", buffering=0) as file:
         try:
             if os.name == "nt":
                 import msvcrt

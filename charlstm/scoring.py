@@ -57,7 +57,7 @@ class Score:
     @property
     def perplexity(self) -> float:
         """exp(nats): as many equally likely characters would be as hard to guess."""
-        return math.exp(self.nats)
+        return perplexity(self.nats)
 
     @property
     def label(self) -> str:
@@ -87,6 +87,11 @@ class Score:
             "segments": self.segments,
             "adaptive": self.adaptive,
         }
+
+
+def perplexity(nats: float) -> float:
+    """exp(nats), at most e^700: what is larger is no number any more."""
+    return math.exp(min(nats, 700.0))
 
 
 def score(

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from charlstm import files, runs
-from charlstm.checkpoint import MODEL_JSON
+from charlstm import runs
+from charlstm.checkpoint import read_training
 from charlstm.errors import CharlstmError
 from charlstm.texts import corpus_name
 
@@ -45,14 +45,8 @@ def summarise(run: Path) -> RunSummary:
         content = runs.read_run_file(run)
     except CharlstmError as error:
         return RunSummary(run.name, str(run), disk_bytes=disk, problem=error.message)
-    training: dict[str, Any] = {}
     last = runs.read_pointers(run).last
-    if last is not None:
-        try:
-            found = files.read_json(run / last / MODEL_JSON).get("training")
-        except CharlstmError:
-            found = None
-        training = found if isinstance(found, dict) else {}
+    training = {} if last is None else read_training(run / last)
     return RunSummary(
         name=run.name,
         path=str(run),
@@ -70,7 +64,7 @@ def summarise(run: Path) -> RunSummary:
 
 
 def _number(value: object, kind: type[Number]) -> Number | None:
-    return value if isinstance(value, kind) else None
+    return value if type(value) is kind and 0 <= value < 1 << 63 else None
 
 
 def disk_bytes(folder: Path) -> int:

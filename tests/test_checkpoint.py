@@ -132,8 +132,7 @@ def test_a_single_number_keeps_its_shape(tmp_path: Path) -> None:
     "vocab",
     [
         Vocabulary("".join(map(chr, range(32))) + '"\\\x7f\x85\u2028\u2029\ufeff\ufffe'),
-        Vocabulary("\0é€\ud83d\U0001f600\U0010ffff"),
-        Vocabulary("a\udc80\udcff"),
+        Vocabulary("\0é€\U0001f600\U0010ffff"),
         Vocabulary(BYTE_SYMBOLS, "bytes"),
     ],
 )
@@ -286,6 +285,26 @@ def test_json_that_is_nested_deep_is_refused(saved: Path, name: str, depth: int)
     assert str(saved / name) in caught.value.message
 
 
+def test_a_file_of_a_terabyte_that_the_manifest_vouches_for_is_not_read(saved: Path) -> None:
+    with (saved / TRAIN_TENSORS).open("wb") as file:
+        file.truncate(1 << 40)  # takes no room on the disk
+    manifest = json.loads((saved / MANIFEST).read_text())
+    manifest["files"][TRAIN_TENSORS] = {"bytes": 1 << 40, "sha256": "0" * 64}
+    body = {"format": 1, "files": manifest["files"]}
+    digest = hashlib.sha256((json.dumps(body, indent=1) + "\n").encode()).hexdigest()
+    (saved / MANIFEST).write_text(json.dumps({**body, "sha256": digest}))
+    with pytest.raises(CharlstmError, match=r"train\.safetensors has 1,099,511,627,776 bytes"):
+        read_train_state(saved)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(saved: Path, name: str) -> None:
+    (saved / name).unlink()
+    os.mkfifo(saved / name)
+    with pytest.raises(CharlstmError, match=f"{name} cannot be read: .* no ordinary file"):
+        read_all(saved)
+
+
 def test_json_larger_than_allowed_is_not_read(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("charlstm.files.MAX_JSON_BYTES", 100)
     with pytest.raises(CharlstmError, match=r"manifest\.json is damaged: .* 100 at most"):
@@ -400,7 +419,7 @@ def test_a_description_with_something_amiss_is_refused_by_name(
     assert str(saved / MODEL_JSON) in caught.value.message
 
 
-@pytest.mark.parametrize("symbols", ["", "aabc", "abcd"])
+@pytest.mark.parametrize("symbols", ["", "aabc", "abcd", "a\ud800c"])
 def test_a_vocabulary_that_cannot_be_is_refused_by_name(saved: Path, symbols: str) -> None:
     kind = "bytes" if symbols == "abcd" else "characters"
     forge_model(saved, {"vocabulary": {"kind": kind, "symbols": symbols}})

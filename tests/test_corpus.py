@@ -431,7 +431,10 @@ def test_another_manner_of_reading_is_another_entry(tmp_path: Path, cache: Path)
     assert len(list(cache.iterdir())) == 3
 
 
-@pytest.mark.parametrize("damage", ["cut ids", "no ids", "empty ids", "bad json", "empty json"])
+DAMAGES = ["cut ids", "no ids", "empty ids", "zeros", "a pipe", "bad json", "empty json"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_cache_is_made_again(tmp_path: Path, cache: Path, damage: str) -> None:
     path = write(tmp_path / "a.txt", MIXED)
     digest = open_corpus([path]).digest
@@ -445,6 +448,11 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, cache: Path, damage: str)
             ids.unlink()
         case "empty ids":
             ids.write_bytes(b"")
+        case "zeros":  # as a power cut leaves what was not synced
+            ids.write_bytes(bytes(len(content)))
+        case "a pipe":
+            ids.unlink()
+            os.mkfifo(ids)
         case "bad json":
             meta.write_text('{"vocabulary": [97, 97]}')
         case "empty json":

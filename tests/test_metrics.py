@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -170,6 +171,29 @@ def test_a_line_that_makes_no_sense_does_not_stop_a_resume(path: Path, line: str
     cut_metrics(path, 20)
     assert {"step": 10} in read_lines(path)
     assert {"step": 30} not in read_lines(path)
+
+
+def test_a_line_that_finds_no_room_leaves_nothing_of_itself(path: Path, log: MetricsLog) -> None:
+    class Full:
+        """A file on a disk that takes ten bytes more."""
+
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+        def write(self, data: bytes) -> int:
+            return int(self.file.write(data[:10]))
+
+    log.write(EVENTS[0])
+    before = path.read_bytes()
+    log._file = Full(log._file)
+    log.write(EVENTS[0])
+    assert path.read_bytes() == before
+    log._file = log._file.file
+    log.write(EVENTS[0])
+    assert len(read_lines(path)) == 2
 
 
 def test_a_missing_file_has_no_lines(path: Path) -> None:

@@ -1,6 +1,7 @@
 """A trained model in Python: load, generate, score, inspect."""
 
 import math
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import charlstm
-from charlstm import CharlstmError, Model
+from charlstm import CharlstmError, Model, checkpoint, runs
 from charlstm.errors import UsageError
 from charlstm.runs import read_pointers
 from charlstm.sampling import surprise_bits
@@ -248,3 +249,21 @@ def test_a_model_that_was_changed_by_hand_is_told_apart_from_none(tmp_path: Path
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(CharlstmError, match="is damaged"):
         charlstm.load(tmp_path)
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_looked_for_again(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(trained_run, path)
+    name = runs.read_pointers(path).best
+    assert name is not None
+
+    def read(found: Path) -> checkpoint.ModelFile:
+        if found.name == name:  # as the training that goes on does
+            (path / name).rename(path / "step-00000999")
+            runs.add_checkpoint(path, path / "step-00000999", best=True, keep=1)
+        return checkpoint.read_model(found)
+
+    monkeypatch.setattr("charlstm.model.read_model", read)
+    assert charlstm.load(path).path.name == "step-00000999"

@@ -353,6 +353,32 @@ def test_after_damage_a_checkpoint_that_is_not_the_best_does_not_become_it(run: 
     assert steps(save(run, 30, best=False)) == (20, 30, [20, 30])
 
 
+def test_the_best_checkpoint_is_found_when_the_pointers_are_lost(run: Path) -> None:
+    save(run, 10, best=True, keep=5)
+    for step, best_step in ((99999999, 99999999), (100000000, 99999999)):
+        save(run, step, best=best_step == step, keep=5)
+        model = run / f"step-{step:08d}" / "model.json"
+        model.write_text(json.dumps({"training": {"best_step": best_step}}))
+    (run / POINTER_FILE).unlink()
+    assert steps(read_pointers(run)) == (99999999, 100000000, [10, 99999999, 100000000])
+
+
+def test_what_a_killed_process_left_is_deleted_by_the_next_save(run: Path) -> None:
+    (run / ".writing-1").mkdir()
+    (run / ".writing-1" / "model.json").touch()
+    for name in (RUN_FILE, POINTER_FILE, METRICS_FILE):
+        (run / f".{name}-12345678").touch()
+    save(run, 10, best=True)
+    assert not list(run.glob(".*"))
+
+
+def test_a_lock_that_leads_out_of_the_run_is_not_followed(run: Path, tmp_path: Path) -> None:
+    (run / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"), lock(run):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
 @pytest.mark.parametrize(
     "name", ["../x", "/etc", "step-1/../../x", "step-", "step-1\n", "", ".", None, 3, ["step-1"]]
 )

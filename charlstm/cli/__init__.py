@@ -6,13 +6,18 @@
 import difflib
 import os
 import re
+import signal
 import sys
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
-import typer
-
-from charlstm.cli.app import app
 from charlstm.errors import CharlstmError, ExitCode, reason_of
+
+try:
+    import typer
+
+    from charlstm.cli.app import app
+except KeyboardInterrupt:  # Ctrl-C before the command began
+    sys.exit(ExitCode.INTERRUPTED)
 
 # Typer's usage errors and their base, reached through the one of them that is public in all
 # versions: newer ones no longer depend on click.
@@ -31,7 +36,36 @@ _SYNONYMS = {
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    sys.exit(run(sys.argv[1:]))
+    _open_closed_streams()
+    code = run(sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is nothing left to stop
+    for stream in (sys.stdout, sys.stderr):
+        _flush(stream)
+    sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Where stdout or stderr is closed, the next file opened would take its number, and its text.
+
+    Python has None for such a stream.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def _flush(stream: TextIO) -> bool:
+    """Whether all of a stream could be written; if not, the rest is dropped: no error at exit."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return False
+    return True
 
 
 def run(arguments: list[str]) -> int:
@@ -54,12 +88,13 @@ def run(arguments: list[str]) -> int:
             raise  # shell completion ends so
         # The reader has seen enough; click turns the first into the second. Nothing can be
         # written any more, also not at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _flush(sys.stdout)
         return int(ExitCode.DONE)
     except (KeyboardInterrupt, typer.Abort):
         return int(ExitCode.INTERRUPTED)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
+        where = where if _flush(sys.stdout) else "standard output cannot be written: "
         _complain(f"{where}{reason_of(error)}")
         return int(ExitCode.FAILED)
     except MemoryError:

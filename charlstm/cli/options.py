@@ -17,8 +17,10 @@ def one_of(*values: str) -> Callable[[str], list[str]]:
 def run_names(incomplete: str) -> list[str]:
     """What the shell offers where a run is wanted: the names under checkpoints/."""
     from charlstm.runs import list_runs
+    from charlstm.show.text import printable
 
-    return [run.name for run in list_runs() if run.name.startswith(incomplete)]
+    names = [run.name for run in list_runs()]
+    return [n for n in names if n.startswith(incomplete) and n == printable(n, keep="")]
 
 
 Checkpoint = Annotated[

@@ -86,7 +86,7 @@ def show(
         "steps": f"{summary.step:,}"
         + (f" of {summary.total_steps:,}" if summary.total_steps else ""),
         "best": "–"
-        if summary.best_loss is None
+        if summary.best_loss is None or summary.best_step is None
         else f"{summary.best_loss:.4f} nats at step {summary.best_step:,}",
         "last save": f"{duration(summary.age_seconds)} ago",
         "disk": size(summary.disk_bytes),

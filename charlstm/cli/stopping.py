@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first one asks to stop and save, a second one exits."""
+"""Ctrl-C, SIGTERM and SIGHUP stop and save, and a second one exits; Ctrl-Z and fg are survived."""
 
 import os
 import select
@@ -10,10 +10,15 @@ from typing import NoReturn
 
 from charlstm.errors import ExitCode
 
+SHOW_CURSOR = "\x1b[?25h"
+
 
 @contextmanager
 def stop_signals(ask: Callable[[], None], go_on: str) -> Iterator[None]:
-    """Call ``ask`` at the first signal; exit at once at the second, saying how to ``go_on``."""
+    """Call ``ask`` at the first signal; exit at once at the second, saying how to ``go_on``.
+
+    A signal that was ignored before, as by nohup, stays ignored.
+    """
     asked = 0
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -23,9 +28,29 @@ def stop_signals(ask: Callable[[], None], go_on: str) -> Iterator[None]:
         if asked > 1:
             _leave(f"stopped at once; go on with: {go_on}")
 
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    with _handlers(handle, "SIGINT", "SIGTERM", "SIGHUP"):
+        yield
+
+
+@contextmanager
+def suspension(draw_anew: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-Z gives the cursor back to the shell; ``draw_anew`` is called when the run goes on."""
+
+    def suspend(number: int, frame: FrameType | None) -> None:
+        _write_if_there_is_room(SHOW_CURSOR)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)  # stands still here until SIGCONT
+        signal.signal(number, suspend)
+
+    with _handlers(suspend, "SIGTSTP"), _handlers(lambda *_: draw_anew(), "SIGCONT"):
+        yield
+
+
+@contextmanager
+def _handlers(handle: Callable[[int, FrameType | None], None], *names: str) -> Iterator[None]:
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {number: signal.signal(number, handle) for number in numbers}
+    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heard}
     try:
         yield
     finally:
@@ -40,10 +65,14 @@ def _leave(message: str) -> NoReturn:
     """
     from charlstm.show.text import printable
 
+    show_cursor = SHOW_CURSOR if os.isatty(2) else ""
+    _write_if_there_is_room(f"{show_cursor}\n{printable(message, keep='')}\n")
+    os._exit(ExitCode.INTERRUPTED)
+
+
+def _write_if_there_is_room(text: str) -> None:
     try:
         if os.name == "nt" or select.select([], [2], [], 0)[1]:
-            show_cursor = "\x1b[?25h" if os.isatty(2) else ""
-            os.write(2, f"{show_cursor}\n{printable(message, keep='')}\n".encode())
+            os.write(2, text.encode())
     except OSError:
         pass
-    os._exit(ExitCode.INTERRUPTED)

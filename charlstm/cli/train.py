@@ -175,7 +175,7 @@ def train(
     ] = None,
     keep: Annotated[
         int | None,
-        _option("--keep", help="Latest checkpoints to keep, beside the best. (1)", panel=TEXT),
+        _option("--keep", help="Latest checkpoints to keep, beside the best. (2)", panel=TEXT),
     ] = None,
     plain: Annotated[
         bool, _option("--plain", help="Lines instead of the live panel.", panel=SHOW)
@@ -357,17 +357,19 @@ def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
     import math
 
     from charlstm.metrics import event_to_dict
-    from charlstm.show.text import duration
+    from charlstm.scoring import perplexity
+    from charlstm.show.text import duration, printable
 
     if as_json:
         print(json.dumps(event_to_dict(finished)))
     else:
-        print(f"{finished.path}  {finished.step:,} steps in {duration(finished.seconds)}")
+        path = printable(str(finished.path), keep="")
+        print(f"{path}  {finished.step:,} steps in {duration(finished.seconds)}")
         if finished.val_loss is not None:
             loss = finished.val_loss
             print(
                 f"validation {loss:.4f} nats per character, {loss / math.log(2):.3f} bits, "
-                f"perplexity {math.exp(loss):.2f} (state carried)"
+                f"perplexity {perplexity(loss):.2f} (state carried)"
             )
     if not finished.saved:
         note("the last checkpoint could not be saved; free some space and resume")

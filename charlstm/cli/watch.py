@@ -4,7 +4,8 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from charlstm.cli.stopping import stop_signals
+from charlstm.cli.options import note
+from charlstm.cli.stopping import stop_signals, suspension
 
 if TYPE_CHECKING:
     from charlstm.events import RunFinished
@@ -43,6 +44,7 @@ def watch(trainer: "Trainer", *, plain: bool, quiet: bool) -> "RunFinished":
 
             sample = GrowingSample(trainer.model_file, trainer.run_file.train.seed)
             panel = stack.enter_context(LivePanel(console, lambda: (sample.text, sample.step)))
+            stack.enter_context(suspension(panel.draw_below))
             replay(panel.view, read_lines(trainer.path / runs.METRICS_FILE))
             for event in trainer.run():
                 log.write(event)
@@ -57,8 +59,9 @@ def watch(trainer: "Trainer", *, plain: bool, quiet: bool) -> "RunFinished":
 
 
 def _try(write: Any, event: Any) -> None:
-    """Show an event; a terminal that went away must not end the training."""
+    """Show an event; neither a terminal that went away nor a drawing that fails ends the run."""
     try:
         write(event)
-    except (OSError, ValueError):
-        pass
+    except Exception as error:
+        if not isinstance(error, OSError | ValueError):
+            note(f"what is shown is not complete: {error!r}")

@@ -1,5 +1,6 @@
 """The live panel: a view of the events so far, drawn in place between training steps."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from charlstm.events import (
     SaveFailed,
     StepDone,
 )
+from charlstm.scoring import perplexity
 from charlstm.show.background import BackgroundWriter
 from charlstm.show.bars import saturation_bar
 from charlstm.show.charts import chart, round_ticks
@@ -36,6 +38,7 @@ RESULT_LINES = 5
 """The last state leaves room for what is printed after it, and for the shell's prompt."""
 LAST_WORDS_SECONDS = 1.0
 """So long the terminal may take for the last state."""
+HIDE_CURSOR = "\x1b[?25l"
 BITS_PER_NAT = 1.4426950408889634
 
 
@@ -136,6 +139,8 @@ def replay(view: View, lines: Iterable[Mapping[str, object]]) -> None:
         loss = line.get("loss" if name == "step_done" else "val_loss")
         if not isinstance(step, int) or not isinstance(loss, float):
             continue
+        if not 0 <= step < 1 << 63 or not math.isfinite(loss):
+            continue
         if name == "step_done":
             view.train.add(step, loss)
         elif name == "evaluated":
@@ -160,6 +165,7 @@ class LivePanel:
         self._chart: tuple[object, Text] | None = None
         self._clock = clock
         self._drawn_at = clock()
+        self._below = False
         self._writer: BackgroundWriter | None = None
         self._live = Live(
             console=console,
@@ -177,10 +183,17 @@ class LivePanel:
         thread: while the terminal takes nothing, nothing is drawn, and training goes on.
         """
         self.view.update(event)
-        due = self._clock() - self._drawn_at >= 1 / MOST_DRAWINGS_PER_SECOND
+        due = self._below or self._clock() - self._drawn_at >= 1 / MOST_DRAWINGS_PER_SECOND
         if due and self._writer is not None and self._writer.idle:
+            if self._below:
+                self._below = False
+                self._writer.write(HIDE_CURSOR + "\n" * self.console.height)
             self._live.refresh()
             self._drawn_at = self._clock()
+
+    def draw_below(self) -> None:
+        """Leave what is on the screen, and go on below it; may be called by a signal's handler."""
+        self._below = True
 
     def __enter__(self) -> Self:
         self._writer = BackgroundWriter(self.console.file)
@@ -282,7 +295,7 @@ class LivePanel:
             best = evaluated.best_loss
             rows.append(("best", f"{best:.4f} nats", "bold"))
             rows.append(("", f"{best * BITS_PER_NAT:.3f} bits/char", ""))
-            rows.append(("", f"perplexity {2.718281828459045**best:.2f}", ""))
+            rows.append(("", f"perplexity {perplexity(best):.2f}", ""))
         total = view.total_steps
         if latest:
             of = f"/{total:,}" if total else ""
@@ -394,7 +407,7 @@ class LivePanel:
     def _footer(self, width: int) -> Text:
         finished = self.view.finished
         if self.view.notice:
-            line = Text(self.view.notice, style="bold")
+            line = Text(printable(self.view.notice, keep=""), style="bold")
         elif finished is not None:
             line = Text("", style="dim")
         else:

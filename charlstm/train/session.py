@@ -129,6 +129,7 @@ def resume(
     if run.init_from is not None and not runs.read_pointers(path).kept:
         source = read_model(Path(run.init_from))
     trainer = _trainer(path, run, corpus, source)
+    runs.sweep(path)
     failures: list[str] = []
     for candidate in runs.resume_order(path):
         try:

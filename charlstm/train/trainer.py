@@ -53,6 +53,8 @@ MEASURED_STEPS, MEASURED_SECONDS, MEASURED_SHARE = 5, 3.0, 0.08
 """After so many steps, seconds, and this share of a budget in minutes, the speed is known. The
 first half is not counted: a machine that has just begun, or that reads the text for the first
 time, is slow."""
+EXPLODED_NATS = 10.0
+"""So much more than blind guessing costs, and the loss has exploded."""
 MAX_ROLLBACKS = 3
 ROLLBACK_RATE = 0.5
 
@@ -70,6 +72,17 @@ class Progress:
     rate_scale: float = 1.0
     rollbacks: int = 0
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            kinds = (float, int) if name in _MEASURED else (int,)
+            if name == "best_loss" and value is None:
+                continue
+            if type(value) not in kinds or not 0 <= value < 1 << 63:
+                raise ValueError(f"{name} is {value!r:.40}")
+
+
+_MEASURED = ("best_loss", "rate_scale", "seconds")
 
 
 class SpeedTrial:
@@ -154,8 +167,9 @@ class Trainer:
         while self._steps_left():
             if self._stop:
                 reason = "stopped"
-                if not math.isfinite(self._nats.item() + gradient_norm.item()):
-                    self._roll_back(good)
+                last_numbers = self._nats.item() + gradient_norm.item()
+                if not (math.isfinite(last_numbers) and self._is_finite()):
+                    self._roll_back(good, "")
                 break
             gradient_norm = self.take_step()
             now = self._clock()
@@ -167,9 +181,9 @@ class Trainer:
                 continue
             report = self._report(gradient_norm, now - last_report)
             last_report = now
-            # A gradient that is not finite spoils the weights, and only the next loss shows it.
-            if not math.isfinite(report.loss + report.gradient_norm):
-                rolled_back = self._roll_back(good)
+            due = evaluate or now - begun - self._saved_seconds >= SAVE_SECONDS
+            if trouble := self._trouble(report, thorough=due):
+                rolled_back = self._roll_back(good, trouble)
                 if rolled_back is None:
                     reason = "diverged"
                     break
@@ -184,9 +198,25 @@ class Trainer:
                 if self._out_of_patience():
                     reason = "patience"
                     break
-            elif now - begun - self._saved_seconds >= SAVE_SECONDS:
+            elif due:
                 yield self._save(best=False)
         yield from self._finish(reason, begun)
+
+    def _trouble(self, report: StepDone, *, thorough: bool) -> str:
+        """What is wrong with the numbers, or the empty string.
+
+        A gradient that is not finite spoils the weights, and only the next loss shows it; the
+        weights themselves are looked at before they are saved.
+        """
+        if not math.isfinite(report.loss + report.gradient_norm):
+            return "the loss is not finite"
+        if report.loss > math.log(len(self._vocab)) + EXPLODED_NATS:
+            return f"the loss has exploded to {report.loss:.3g}"
+        return "the weights are not finite" if thorough and not self._is_finite() else ""
+
+    def _is_finite(self) -> bool:
+        tensors = [*self._tensors().values(), *self.average.parameters()]
+        return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
     def _speed_trial(self) -> SpeedTrial:
         share = MEASURED_SHARE * 60 * (self._config.minutes or 0.0)
@@ -301,6 +331,11 @@ class Trainer:
         if len(self._val_ids) > 1:
             held_out = self._val_ids[:VAL_CHARACTERS]
             loss = quick_stateful_loss(self.average, held_out, self._precision)
+            if not math.isfinite(loss):
+                raise CharlstmError(
+                    f"the validation loss at step {progress.step:,} is not finite",
+                    "begin from other weights, or with a lower --lr",
+                )
             improved = progress.best_loss is None or loss < progress.best_loss
             if improved:
                 progress.best_loss, progress.best_step = loss, progress.step
@@ -423,15 +458,17 @@ class Trainer:
 
     def _capture(self) -> tuple[ModelFile, TrainState]:
         """Everything the run is, copied: what a checkpoint holds and a rollback needs."""
-        tensors: dict[str, Tensor] = {f"weights/{n}": p for n, p in self._model.named_parameters()}
-        tensors |= {f"optimiser/{n}": t for n, t in self._optimiser.state().items()}
-        tensors |= {"state": self._state, "dropout": self._dropout.get_state()}
-        arrays = {n: t.detach().cpu().numpy().copy() for n, t in tensors.items()}
+        arrays = {n: t.detach().cpu().numpy().copy() for n, t in self._tensors().items()}
         values: dict[str, Any] = {
             "progress": dict(vars(self.progress)),
             "threads": torch.get_num_threads(),
         }
         return self.model_file(), TrainState(arrays, values)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = {f"weights/{n}": p for n, p in self._model.named_parameters()}
+        tensors |= {f"optimiser/{n}": t for n, t in self._optimiser.state().items()}
+        return tensors | {"state": self._state, "dropout": self._dropout.get_state()}
 
     def restore(self, model: ModelFile, state: TrainState) -> None:
         """Go on from what ``_capture`` gave.
@@ -441,6 +478,14 @@ class Trainer:
         """
         try:
             tensors = {n: torch.from_numpy(a.copy()) for n, a in state.tensors.items()}
+            progress = Progress(**state.values["progress"])
+            if _kinds(tensors) != _kinds(self._tensors()):
+                raise ValueError("other arrays")
+            if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+                raise ValueError("numbers that are not finite")
+            counted = progress.step == int(tensors["optimiser/steps"])
+            if not counted or progress.position != progress.step * self._config.bptt:
+                raise ValueError("steps that were counted otherwise")
             load_arrays(self.average, dict(model.weights))
             with torch.no_grad():
                 for name, parameter in self._model.named_parameters():
@@ -449,11 +494,9 @@ class Trainer:
             self._optimiser.load_state(
                 {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
             )
-            if tensors["state"].shape != self._state.shape:
-                raise ValueError("state")
             self._state = tensors["state"].to(self._state.device)
             self._dropout.set_state(tensors["dropout"])
-            self.progress = Progress(**state.values["progress"])
+            self.progress = progress
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CharlstmError(
                 f"the checkpoint's training state does not fit the run: {error}",
@@ -470,7 +513,7 @@ class Trainer:
         self._nats.zero_()
         self._pending_steps = 0
 
-    def _roll_back(self, good: tuple[ModelFile, TrainState]) -> RolledBack | None:
+    def _roll_back(self, good: tuple[ModelFile, TrainState], reason: str) -> RolledBack | None:
         """Go back to the last good state with a lower rate; None if that was tried enough."""
         failed_at, rollbacks = self.progress.step, self.progress.rollbacks
         scale, seconds = self.progress.rate_scale * ROLLBACK_RATE, self.progress.seconds
@@ -484,7 +527,7 @@ class Trainer:
             step=failed_at,
             to_step=self.progress.step,
             rate_scale=scale,
-            reason="the loss is not finite",
+            reason=reason,
         )
 
     def _save(self, *, best: bool) -> Event:
@@ -500,3 +543,7 @@ class Trainer:
             return SaveFailed(step, reason_of(error))
         self._saved_step = step
         return Saved(step, saved, best)
+
+
+def _kinds(tensors: dict[str, Tensor]) -> dict[str, tuple[object, object]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}

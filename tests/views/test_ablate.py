@@ -17,14 +17,23 @@ WARMUP = "decafbad"
 HIDDEN, LAYERS = 12, 2
 
 
+def readers(layer: int) -> list[tuple[str, str]]:
+    """The matrices that read h of a layer, each with the bias beside it."""
+    above = [(f"layers.{layer + 1}.weight_input", f"layers.{layer + 1}.bias")]
+    return [
+        ("output_weight", "output_bias"),
+        (f"layers.{layer}.weight_hidden", f"layers.{layer}.bias"),
+        *(above if layer < LAYERS - 1 else []),
+    ]
+
+
 def made(silent: tuple[int, int] | None = None) -> Model:
     """A random model; the unit (layer, unit) that is silent has no outgoing weights."""
     weights = random_weights(model_config(len(ALPHABET), HIDDEN, LAYERS), scale=0.6)
     if silent is not None:
         layer, unit = silent
-        above = "output_weight" if layer == LAYERS - 1 else f"layers.{layer + 1}.weight_input"
-        weights[f"layers.{layer}.weight_hidden"][:, unit] = 0
-        weights[above][:, unit] = 0
+        for matrix, _ in readers(layer):
+            weights[matrix][:, unit] = 0
     return planted.model(weights, ALPHABET, layers=LAYERS)
 
 
@@ -32,12 +41,9 @@ def brute_force(layer: int, unit: int, value: float) -> float:
     """The loss, by ``score``, of a model whose biases have what the held unit would send."""
     model = made()
     weights = {name: array.copy() for name, array in model.file.weights.items()}
-    above = ("output_weight", "output_bias")
-    if layer < LAYERS - 1:
-        above = (f"layers.{layer + 1}.weight_input", f"layers.{layer + 1}.bias")
     own = (f"layers.{layer}.weight_hidden", f"layers.{layer}.bias")
     first_step = weights[own[0]][:, unit] * value
-    for matrix, bias in (above, own):
+    for matrix, bias in readers(layer):
         weights[bias] += weights[matrix][:, unit] * np.float32(value)
         weights[matrix][:, unit] = 0
     changed = planted.model(dict(weights), ALPHABET, layers=LAYERS)

@@ -1,0 +1,86 @@
+"""The short forms of ``make torture``: each promise of docs/reliability.md, broken a few times.
+
+A failure's notes name the seed and the trial; the long form of the same code makes it again.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+if os.name == "nt" or not Path("/proc/self/fd").is_dir():
+    pytest.skip("signals, limits and /proc as Linux has them", allow_module_level=True)
+
+import damage
+import power
+import stops
+import terminal
+from forks import Bench
+
+SEED = 1
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    bench = Bench(tmp_path_factory.mktemp("bench"))
+    yield bench
+    bench.close()
+
+
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory: pytest.TempPathFactory) -> damage.Victim:
+    return damage.Victim(tmp_path_factory.mktemp("victim"))
+
+
+def test_killed_runs_end_with_the_bits_of_the_undisturbed_run(bench: Bench) -> None:
+    assert stops.kill(bench, 8, SEED)["kills"] >= 8
+
+
+def test_every_prefix_of_the_changes_on_disk_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
+    assert power.power_cut(tmp_path, 1, SEED)["goes on from a checkpoint"] > 100
+
+
+def test_damaged_checkpoints_are_named_and_passed_over(victim: damage.Victim) -> None:
+    assert damage.damage(victim, 40, SEED)["checkpoints passed over"] >= 40
+
+
+def test_damage_beside_the_checkpoints_costs_no_weights(victim: damage.Victim) -> None:
+    damage.damage_beside(victim, 10, SEED)
+
+
+def test_hostile_checkpoints_with_right_checksums_do_nothing(victim: damage.Victim) -> None:
+    damage.hostile(victim, 12, SEED)
+
+
+def test_full_disk_costs_a_save_and_not_the_run(bench: Bench) -> None:
+    assert stops.full_disk(bench, 3, SEED)["saves that failed"]
+
+
+def test_small_file_system_that_fills_costs_a_save_and_not_the_run(bench: Bench) -> None:
+    if not stops.small_disk(bench, 1, SEED)["runs"]:
+        pytest.skip("mounting is not permitted")
+
+
+def test_two_at_once_lose_nothing(bench: Bench) -> None:
+    assert stops.doubled(bench, 1, SEED)["texts sampled while saving"]
+
+
+def test_numbers_that_go_wrong_are_rolled_back(bench: Bench) -> None:
+    stops.poison(bench, 6, SEED)
+
+
+def test_interrupted_runs_save_and_end_with_the_same_bits(bench: Bench) -> None:
+    stops.interrupt(bench, 6, SEED)
+
+
+def test_ctrl_c_at_any_time_of_a_real_process_ends_quietly(bench: Bench) -> None:
+    stops.interrupt_anywhere(bench, 3, SEED)
+
+
+def test_panel_survives_small_terminals_resizing_and_suspension(bench: Bench) -> None:
+    terminal.panel(bench, 4, SEED)
+
+
+def test_closed_and_full_streams_cost_no_run(bench: Bench) -> None:
+    terminal.closed(bench, 6, SEED)
