@@ -119,14 +119,15 @@ def open_results(
 
 
 def _read(path: Path, kind: type[R], settings: Mapping[str, Any]) -> list[R]:
-    content = files.read_json(path)
-    files.check_format(content.get("format"), FORMAT, path)
+    remedy = "delete it, and the study begins anew"
+    content = files.read_json(path, remedy)
+    files.check_format(content.get("format"), FORMAT, path, remedy)
     theirs = content.get("settings")
     try:
         assert isinstance(theirs, dict)
         found = [kind(**result) for result in content["results"]]
     except (AssertionError, KeyError, TypeError):
-        raise CharlstmError(f"{path} is damaged", "delete it, and the study begins anew") from None
+        raise CharlstmError(f"{path} is damaged", remedy) from None
     for name, ours in settings.items():
         if theirs.get(name) != ours:
             raise UsageError(

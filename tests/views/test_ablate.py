@@ -38,26 +38,32 @@ def made(silent: tuple[int, int] | None = None) -> Model:
 
 
 def brute_force(layer: int, unit: int, value: float) -> float:
-    """The loss, by ``score``, of a model whose biases have what the held unit would send."""
+    """The loss of a model whose biases have what the held unit would send.
+
+    The output layer reads the unit's place in every layer alike, so its part is added by hand.
+    """
     model = made()
     weights = {name: array.copy() for name, array in model.file.weights.items()}
+    output_weight, output_bias = weights["output_weight"], weights["output_bias"]
     own = (f"layers.{layer}.weight_hidden", f"layers.{layer}.bias")
     first_step = weights[own[0]][:, unit] * value
-    for matrix, bias in readers(layer):
+    for matrix, bias in readers(layer)[1:]:
         weights[bias] += weights[matrix][:, unit] * np.float32(value)
         weights[matrix][:, unit] = 0
     changed = planted.model(dict(weights), ALPHABET, layers=LAYERS)
     # Before the first character h is zero, not held: its state takes back what the bias adds.
-    state = changed.engine.initial_state()
-    bits = []
-    text = changed.file.vocab.encode(WARMUP + TEXT)
     weights[own[1]] = weights[own[1]] - first_step
     unheld = planted.model(weights, ALPHABET, layers=LAYERS)
-    logits, state = unheld.engine.step(text[:1], state)
+    bits = []
+    text = changed.file.vocab.encode(WARMUP + TEXT)
+    _, state = unheld.engine.step(text[:1], changed.engine.initial_state())
     for symbol in text[1:]:
-        p = np.exp(logits[0] - logits[0].max())
+        h = state[:, 0, 0].sum(axis=0)
+        h[unit] += value - state[layer, 0, 0, unit]
+        logits = output_weight @ h + output_bias
+        p = np.exp(logits - logits.max())
         bits.append(-np.log(p[symbol] / p.sum()))
-        logits, state = changed.engine.step(np.array([symbol]), state)
+        _, state = changed.engine.step(np.array([symbol]), state)
     return float(np.mean(bits[len(WARMUP) :]))
 
 
