@@ -70,9 +70,6 @@ def _flush(stream: TextIO) -> bool:
 
 def run(arguments: list[str]) -> int:
     """Run one command; return its exit code. Every failure is one line on stderr."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed by whoever started this
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows "?"
             stream.reconfigure(errors="replace")
