@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from charlstm.cli.options import note
 from charlstm.errors import CharlstmError, UsageError, reason_of
@@ -95,13 +95,26 @@ def training_text(model: "Model") -> "tuple[NDArray[np.unsignedinteger], Vocabul
 @contextmanager
 def interruptible() -> Iterator[None]:
     """A closed terminal and SIGTERM end what is inside as Ctrl-C does."""
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in (getattr(signal, n) for n in names)}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # nohup has asked for it
-            signal.signal(number, signal.default_int_handler)
+    with _handlers(signal.default_int_handler, "SIGTERM", "SIGHUP"):
+        yield
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """What is inside is short, and is done whatever signal comes."""
+    with _handlers(signal.SIG_IGN, "SIGINT", "SIGTERM", "SIGHUP"):
+        yield
+
+
+@contextmanager
+def _handlers(handler: Any, *names: str) -> Iterator[None]:
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        if before[number] is not signal.SIG_IGN:  # nohup has asked for it
+            signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in numbers:
+            signal.signal(number, before[number])

@@ -10,7 +10,7 @@ from charlstm.errors import CharlstmError
 
 if TYPE_CHECKING:
     from charlstm.model import Model
-    from charlstm.writing import TextState
+    from charlstm.writing import Text, TextState
 
 HELP = """Type the beginning of something; the model goes on from it. Ctrl-C stops it, Ctrl-D ends.
 An empty line lets it go on where it stopped. A line that begins with / is typed with //.
@@ -22,7 +22,7 @@ An empty line lets it go on where it stopped. A line that begins with / is typed
 
 
 class Conversation:
-    """Turns of one text: ``state`` is where it stands after the last one."""
+    """Turns of one text."""
 
     def __init__(
         self,
@@ -34,11 +34,18 @@ class Conversation:
         how: dict[str, Any],
     ) -> None:
         """``how`` are further arguments of ``Model.generate``."""
-        self.state = state
+        self._start = state
+        self._text: Text | None = None
+        """What was written from there so far."""
         self._model, self._output, self._how = model, output, how
         self._seed, self._length = seed, length
         self._before: TextState | None = None
         """The state before the last turn was written."""
+
+    @property
+    def state(self) -> "TextState | None":
+        """Where the text stands now, also while a turn is being written."""
+        return self._start if self._text is None else self._text.state
 
     def run(self, read_line: Callable[[], str], echo: bool) -> None:
         """Take turns until ``read_line`` raises EOFError. ``echo`` writes what was read, too."""
@@ -72,7 +79,7 @@ class Conversation:
     def _write(self, shown: str) -> None:
         """Go on from ``_before``; Ctrl-C ends the turn."""
         how = {**self._how, "length": self._length or None}
-        text = self._model.generate(state=self._before, seed=self._seed, **how)
+        text = self._text = self._model.generate(state=self._before, seed=self._seed, **how)
         self._seed += 1
         try:
             self._output.write(shown)
@@ -81,8 +88,6 @@ class Conversation:
                 self._output.write(piece, bits)
         except KeyboardInterrupt:
             pass
-        finally:
-            self.state = text.state
         self._output.write("\n")
         sys.stdout.flush()
 
@@ -106,7 +111,7 @@ class Conversation:
         self._write("")
 
     def _forget(self, _: str) -> None:
-        self.state = self._before = None
+        self._start = self._text = self._before = None
 
 
 def _help(_: str) -> None:

@@ -14,6 +14,7 @@ from charlstm.cli.common import (
     progress_of,
     read_text,
     training_text,
+    uninterrupted,
     unknown_policy,
 )
 from charlstm.cli.interactive import Conversation, line_reader
@@ -234,8 +235,9 @@ def _keeping(
         try:
             yield
         finally:
-            if path is not None and (last := state()) is not None:
-                model.save_state(path, last)
+            with uninterrupted():
+                if path is not None and (last := state()) is not None:
+                    model.save_state(path, last)
 
 
 def _written(stream: "Text", output: Output, shown: str, *, collect: bool) -> list[str]:

@@ -248,7 +248,7 @@ def test_a_terminal_that_goes_away_leaves_a_whole_state(
     there = terminal("--seed", "1", "--length", "0", "--save-state", str(path))
     there.wait_for(b"> ")
     there.type(b"NED: \r")
-    there.wait_for(b"\r\n.{40}")
+    there.wait_for(b"\r\n(?s:.{300})")
     os.close(there.end)
     assert there.child.wait(60) in (1, 130)
     assert len(model.load_state(path).recent) > 40

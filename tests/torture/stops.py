@@ -144,7 +144,7 @@ def interrupt_anywhere(bench: Bench, trials: int, seed: int) -> Figures:
             told = process.communicate()[1]
             longest = longest or time.monotonic() - begun
             figures[f"exit {process.returncode}"] += 1
-            # Killed by the signal itself, which may happen while torch is loaded, is 130 to a shell.
+            # Killed by the signal itself, as while torch is loaded: that is 130 to a shell, too.
             assert process.returncode in (0, 130, -signal.SIGINT), (process.returncode, told)
             assert "Traceback" not in told, told
             _finish(bench, name)
