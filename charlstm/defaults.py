@@ -24,13 +24,13 @@ class Preset:
 
 
 PRESETS = {
-    "tiny": Preset(128, 1, 32, 16, 64, 0.1, 1_500_000),
+    "tiny": Preset(256, 1, 32, 8, 64, 0.5, 240_000),
     "small": Preset(256, 1, 64, 16, 64, 0.3, 3_000_000),
-    "medium": Preset(512, 1, 64, 32, 64, 0.15, 3_000_000),
-    "large": Preset(768, 1, 64, 32, 64, 0.25, 4_000_000),
-    "huge": Preset(1024, 1, 64, 32, 64, 0.5, 20_000_000),
+    "medium": Preset(256, 3, 64, 32, 64, 0.15, 3_000_000),
+    "large": Preset(384, 3, 64, 32, 64, 0.35, 5_000_000),
+    "huge": Preset(512, 3, 64, 32, 64, 0.45, 20_000_000),
 }
-MAX_EPOCHS = 40.0
+MAX_EPOCHS = 15.0
 MOST_CHARACTERS = 20_000_000
 """A longer text is not read to its end by default: that would take hours."""
 
@@ -107,7 +107,7 @@ def default_settings(
 def default_epochs(preset: Preset, characters: int) -> float:
     """Enough to read the preset's number of characters, or the whole text where it is longer.
 
-    A small text is read at most 40 times, of a very long one 20 million characters.
+    A small text is read at most 15 times, of a very long one 20 million characters.
     """
     wanted = max(preset.characters, min(characters, MOST_CHARACTERS)) / max(1, characters)
     return min(MAX_EPOCHS, float(f"{wanted:.2g}"))
