@@ -19,6 +19,11 @@ import terminal
 from forks import Bench
 
 SEED = 1
+against_the_clock = pytest.mark.skipif(
+    "TORTURE" not in os.environ,
+    reason="its moments are the clock's, so it is no test that always tells the same: "
+    "TORTURE=1, or make torture",
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +75,12 @@ def test_numbers_that_go_wrong_are_rolled_back(bench: Bench) -> None:
     stops.poison(bench, 6, SEED)
 
 
+@against_the_clock
 def test_interrupted_runs_save_and_end_with_the_same_bits(bench: Bench) -> None:
     stops.interrupt(bench, 6, SEED)
 
 
+@against_the_clock
 def test_ctrl_c_at_any_time_of_a_real_process_ends_quietly(bench: Bench) -> None:
     stops.interrupt_anywhere(bench, 3, SEED)
 
