@@ -9,65 +9,96 @@ Beside ours run the plain loop (nn.LSTM in float32, torch.optim.Adam, clipping),
 the step-by-step loop over the model of a clone of char-rnn.pytorch, and a square matrix product
 in bfloat16, which is what the processor can do at best; with ``--cells`` our other cells too.
 Shapes are layers x hidden x B x T.
+
+Every measurement is a process of its own: charlstm sets how threads wait and where memory comes
+from, and the others shall run as their users run them.
 """
 
 import argparse
 import importlib.util
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
 from measure import interleave, ratio, record, spread_of
-from torch import nn
 
-import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
-from charlstm.corpus import Corpus, open_corpus
-from charlstm.defaults import default_settings
-from charlstm.train.session import begin
+if TYPE_CHECKING:
+    import torch
 
 EMBEDDING = 64
-STEPS = 20
+STEPS = 25
+ROOT = Path(__file__).parent.parent
+CORPUS = ROOT / "data" / "nettle-quay.txt"
+
+Step = Callable[[], Any]
 
 
-def timed(step: Callable[[], Any], characters: int) -> Callable[[], float]:
-    """Characters per second over some steps, after two that are not counted."""
+@dataclass(frozen=True)
+class Shape:
+    """What is trained: layers, hidden size, B streams, T characters a step."""
 
-    def measure() -> float:
-        for _ in range(2):
-            step()
-        start = time.perf_counter()
-        for _ in range(STEPS):
-            step()
-        return STEPS * characters / (time.perf_counter() - start)
+    layers: int
+    hidden: int
+    batch: int
+    bptt: int
 
-    return measure
+    @classmethod
+    def parse(cls, text: str) -> "Shape":
+        return cls(*map(int, text.split("x")))
 
 
-def ours(
-    corpus: Corpus, layers: int, hidden: int, batch: int, bptt: int, root: Path, cell: str = "lstm"
-) -> Any:
-    """The step of ``charlstm train`` with its default optimiser, and the model's parameters."""
+def ours(shape: Shape, cell: str, root: Path) -> Step:
+    """The step of ``charlstm train`` with its default optimiser."""
+    from charlstm.train.session import begin
+
+    corpus, model, train = settings(shape, cell)
+    return begin(corpus, model, train, root=root).take_step
+
+
+def settings(shape: Shape, cell: str) -> tuple[Any, Any, Any]:
+    """A corpus and the configurations of a model and of its training."""
+    from charlstm.corpus import open_corpus
+    from charlstm.defaults import default_settings
+
+    corpus = open_corpus([CORPUS])
     model, train = default_settings(
         len(corpus),
         len(corpus.vocab),
-        model={"cell": cell, "layers": layers, "hidden_size": hidden, "embedding_size": EMBEDDING},
-        train={"batch": batch, "bptt": bptt, "steps": 10**6},
+        model={
+            "cell": cell,
+            "layers": shape.layers,
+            "hidden_size": shape.hidden,
+            "embedding_size": EMBEDDING,
+        },
+        train={"batch": shape.batch, "bptt": shape.bptt, "steps": 10**6},
     )
-    trainer = begin(corpus, model, train, root=root)
-    return trainer.take_step, model.parameters
+    return corpus, model, train
 
 
-def plain(corpus: Corpus, layers: int, hidden: int, batch: int, bptt: int) -> Callable[[], None]:
+def read_ids() -> "tuple[torch.Tensor, int]":
+    """The corpus as a tensor, and the size of its vocabulary."""
+    import torch
+
+    text = CORPUS.read_text(encoding="utf-8")
+    places = {symbol: place for place, symbol in enumerate(sorted(set(text)))}
+    return torch.tensor([places[symbol] for symbol in text]), len(places)
+
+
+def plain(shape: Shape) -> Step:
     """The loop that most people write: nn.LSTM, Adam, float32."""
-    ids = torch.from_numpy(np.asarray(corpus.ids).astype(np.int64))
-    streams = ids[: len(ids) // batch * batch].view(batch, -1).T.contiguous()
-    embedding = nn.Embedding(len(corpus.vocab), EMBEDDING)
-    lstm = nn.LSTM(EMBEDDING, hidden, layers)
-    output = nn.Linear(hidden, len(corpus.vocab))
+    import torch
+    from torch import nn
+
+    ids, vocab = read_ids()
+    streams = ids[: len(ids) // shape.batch * shape.batch].view(shape.batch, -1).T.contiguous()
+    embedding = nn.Embedding(vocab, EMBEDDING)
+    lstm = nn.LSTM(EMBEDDING, shape.hidden, shape.layers)
+    output = nn.Linear(shape.hidden, vocab)
     parameters = [*embedding.parameters(), *lstm.parameters(), *output.parameters()]
     adam = torch.optim.Adam(parameters, lr=2e-3)
     state: Any = None
@@ -75,10 +106,11 @@ def plain(corpus: Corpus, layers: int, hidden: int, batch: int, bptt: int) -> Ca
 
     def step() -> None:
         nonlocal state, place
-        if place + bptt + 1 > len(streams):
-            place = 0
-        inputs, targets = streams[place : place + bptt], streams[place + 1 : place + bptt + 1]
-        place += bptt
+        end = place + shape.bptt
+        if end + 1 > len(streams):
+            place, end = 0, shape.bptt
+        inputs, targets = streams[place:end], streams[place + 1 : end + 1]
+        place = end
         outputs, state = lstm(embedding(inputs), state)
         state = tuple(tensor.detach() for tensor in state)
         loss = nn.functional.cross_entropy(output(outputs).flatten(0, 1), targets.flatten())
@@ -90,32 +122,32 @@ def plain(corpus: Corpus, layers: int, hidden: int, batch: int, bptt: int) -> Ca
     return step
 
 
-def char_rnn(
-    clone: Path, corpus: Corpus, layers: int, hidden: int, batch: int, bptt: int
-) -> Callable[[], None]:
+def char_rnn(shape: Shape, clone: Path) -> Step:
     """char-rnn.pytorch's model, stepped a character at a time as its train.py does.
 
     Its own train() reads ``loss.data[0]``, which today's torch refuses; the loop is the same.
     """
+    import torch
+    from torch import nn
+
     spec = importlib.util.spec_from_file_location("char_rnn_model", clone / "model.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    vocab = len(corpus.vocab)
-    model = module.CharRNN(vocab, hidden, vocab, model="lstm", n_layers=layers)
+    ids, vocab = read_ids()
+    model = module.CharRNN(vocab, shape.hidden, vocab, model="lstm", n_layers=shape.layers)
     adam = torch.optim.Adam(model.parameters(), lr=0.01)
-    ids = torch.from_numpy(np.asarray(corpus.ids).astype(np.int64))
 
     def step() -> None:
-        starts = torch.randint(len(ids) - bptt - 1, (batch, 1))
-        chunk = ids[starts + torch.arange(bptt + 1)]
-        hidden_state = model.init_hidden(batch)
+        starts = torch.randint(len(ids) - shape.bptt - 1, (shape.batch, 1))
+        chunk = ids[starts + torch.arange(shape.bptt + 1)]
+        hidden_state = model.init_hidden(shape.batch)
         model.zero_grad()
         loss: Any = 0
-        for t in range(bptt):
+        for t in range(shape.bptt):
             output, hidden_state = model(chunk[:, t], hidden_state)
-            loss += nn.functional.cross_entropy(output.view(batch, -1), chunk[:, t + 1])
+            loss += nn.functional.cross_entropy(output.view(shape.batch, -1), chunk[:, t + 1])
         loss.backward()
         adam.step()
 
@@ -124,13 +156,39 @@ def char_rnn(
 
 def product_rate(size: int = 2048) -> float:
     """FLOP/s of a square matrix product in bfloat16."""
+    import torch
+
     a = torch.randn(size, size, dtype=torch.bfloat16)
     for _ in range(3):
         a @ a
     start = time.perf_counter()
-    for _ in range(10):
+    for _ in range(20):
         a @ a
-    return 10 * 2 * size**3 / (time.perf_counter() - start)
+    return 20 * 2 * size**3 / (time.perf_counter() - start)
+
+
+def rate(name: str, shape: Shape, threads: int | None, clone: Path | None) -> float:
+    """Characters per second of a candidate, after a few steps that are not counted."""
+    with tempfile.TemporaryDirectory() as root:
+        if name == "plain":
+            step = plain(shape)
+        elif name == "char-rnn.pytorch":
+            assert clone is not None
+            step = char_rnn(shape, clone)
+        elif name != "product":
+            step = ours(shape, "lstm" if name == "ours" else name, Path(root))
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    if name == "product":
+        return product_rate()
+    for _ in range(5):
+        step()
+    start = time.perf_counter()
+    for _ in range(STEPS):
+        step()
+    return STEPS * shape.batch * shape.bptt / (time.perf_counter() - start)
 
 
 def main() -> None:
@@ -141,45 +199,43 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--char-rnn", type=Path, help="a clone of char-rnn.pytorch")
     parser.add_argument("--cells", nargs="*", default=[], help="cells to set beside lstm")
-    parser.add_argument("--record", help="name of the record in benchmarks/results")
+    parser.add_argument("--record", default="speed", help="name of the record")
+    parser.add_argument("--only", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
     shapes = arguments.shapes or ["1x512x64x64", "1x512x64x128", "2x512x64x64", "2x512x64x128"]
-    corpus = open_corpus([Path(__file__).parent.parent / "data" / "nettle-quay.txt"])
+    if arguments.only:
+        shape = Shape.parse(shapes[0])
+        print(rate(arguments.only, shape, arguments.threads, arguments.char_rnn))
+        return
+    peers = ["plain", "char-rnn.pytorch"] if arguments.char_rnn else ["plain"]
     results: dict[str, Any] = {}
-    for shape in shapes:
-        layers, hidden, batch, bptt = map(int, shape.split("x"))
-        characters = batch * bptt
-        with tempfile.TemporaryDirectory() as folder:
-            step, parameters = ours(corpus, layers, hidden, batch, bptt, Path(folder))
-            candidates = {
-                "product": product_rate,
-                "ours": timed(step, characters),
-                "plain": timed(plain(corpus, layers, hidden, batch, bptt), characters),
-            }
-            for cell in arguments.cells:
-                other, _ = ours(corpus, layers, hidden, batch, bptt, Path(folder), cell)
-                candidates[cell] = timed(other, characters)
-            if arguments.char_rnn:
-                clone = arguments.char_rnn
-                peer = char_rnn(clone, corpus, layers, hidden, batch, bptt)
-                candidates["char-rnn.pytorch"] = timed(peer, characters)
-            values = interleave(candidates, arguments.rounds)
-        work = [rate * 6 * parameters for rate in values["ours"]]
-        results[shape] = {
+    for text in shapes:
+        names = ["product", "ours", *peers, *arguments.cells]
+        values = interleave(
+            {name: in_process(name, text, arguments) for name in names}, arguments.rounds
+        )
+        parameters = settings(Shape.parse(text), "lstm")[1].parameters
+        rates = values["ours"]
+        results[text] = {
             "chars_per_second": {
-                name: spread_of(rates) for name, rates in values.items() if name != "product"
+                name: spread_of(values[name]) for name in names if name != "product"
             },
-            "product_gflops": spread_of([rate / 1e9 for rate in values["product"]]),
-            "times_plain": ratio(values["ours"], values["plain"]),
-            "share_of_product": ratio(work, values["product"]),
+            "product_gflops": spread_of([flops / 1e9 for flops in values["product"]]),
+            "share_of_product": ratio([6 * parameters * r for r in rates], values["product"]),
+            "times": {name: ratio(rates, values[name]) for name in peers},
+            "times_lstm": {name: ratio(values[name], rates) for name in arguments.cells},
         }
-        for cell in arguments.cells:
-            results[shape].setdefault("times_lstm", {})[cell] = ratio(values[cell], values["ours"])
-        if arguments.char_rnn:
-            results[shape]["times_char_rnn"] = ratio(values["ours"], values["char-rnn.pytorch"])
-    record(arguments.record or "speed", results)
+    record(arguments.record, results)
+
+
+def in_process(name: str, shape: str, arguments: argparse.Namespace) -> Callable[[], float]:
+    """Measures a candidate in a process of its own."""
+    command = [sys.executable, __file__, "--only", name, "--shapes", shape]
+    if arguments.threads:
+        command += ["--threads", str(arguments.threads)]
+    if arguments.char_rnn:
+        command += ["--char-rnn", str(arguments.char_rnn)]
+    return lambda: float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
 if __name__ == "__main__":
