@@ -1,11 +1,9 @@
 """Reading models and texts for the commands."""
 
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from charlstm.cli.options import note
 from charlstm.errors import CharlstmError, UsageError, reason_of
@@ -90,31 +88,3 @@ def training_text(model: "Model") -> "tuple[NDArray[np.unsignedinteger], Vocabul
         gone = "is no longer in the cache" if corpus is None else "has changed since"
         raise CharlstmError(f"the text that the model was trained on {gone}", "bring it back")
     return corpus.split(run.train.val_fraction)[0], corpus.vocab
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """A closed terminal and SIGTERM end what is inside as Ctrl-C does."""
-    with _handlers(signal.default_int_handler, "SIGTERM", "SIGHUP"):
-        yield
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """What is inside is short, and is done whatever signal comes."""
-    with _handlers(signal.SIG_IGN, "SIGINT", "SIGTERM", "SIGHUP"):
-        yield
-
-
-@contextmanager
-def _handlers(handler: Any, *names: str) -> Iterator[None]:
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        if before[number] is not signal.SIG_IGN:  # nohup has asked for it
-            signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, before[number])

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlstm.cli.common import (
-    interruptible,
     open_model,
     progress_of,
     read_text,
     training_text,
-    uninterrupted,
     unknown_policy,
 )
 from charlstm.cli.interactive import Conversation, line_reader
 from charlstm.cli.options import Checkpoint, Unknown, check_together, example, note, one_of
 from charlstm.cli.output import Output
+from charlstm.cli.stopping import interruptible, uninterrupted
 from charlstm.errors import require
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP stop and save, and a second one exits; Ctrl-Z and fg are survived."""
+"""What signals do: Ctrl-C, SIGTERM and SIGHUP stop and save, Ctrl-Z and fg are survived."""
 
 import os
 import select
@@ -47,7 +47,23 @@ def suspension(draw_anew: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def _handlers(handle: Callable[[int, FrameType | None], None], *names: str) -> Iterator[None]:
+def interruptible() -> Iterator[None]:
+    """A closed terminal and SIGTERM end what is inside as Ctrl-C does."""
+    with _handlers(signal.default_int_handler, "SIGTERM", "SIGHUP"):
+        yield
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """What is inside is short, and is done whatever signal comes."""
+    with _handlers(signal.SIG_IGN, "SIGINT", "SIGTERM", "SIGHUP"):
+        yield
+
+
+@contextmanager
+def _handlers(
+    handle: Callable[[int, FrameType | None], object] | signal.Handlers, *names: str
+) -> Iterator[None]:
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in heard}

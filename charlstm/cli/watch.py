@@ -40,7 +40,8 @@ def watch(trainer: "Trainer", *, plain: bool, quiet: bool) -> "RunFinished":
         else:
             from charlstm.growing import GrowingSample
             from charlstm.metrics import read_lines
-            from charlstm.show.live import LivePanel, replay
+            from charlstm.show.curves import replay
+            from charlstm.show.live import LivePanel
 
             sample = GrowingSample(trainer.model_file, trainer.run_file.train.seed)
             panel = stack.enter_context(LivePanel(console, lambda: (sample.text, sample.step)))

@@ -75,7 +75,7 @@ def run_trial(
         test = numbered_examples(task, lag, 2 * lag)
     for step in range(1, total + 1):
         if task.width is not None:
-            trainer.reset_state()
+            trainer.learner.reset_state()
         trainer.take_step()
         if step % CHECK_EVERY == 0 or step == total:
             right, state = judge(trainer.average, test, task.threshold)

@@ -1,4 +1,4 @@
-"""The training loop: truncated BPTT as a generator of events."""
+"""The training loop: steps, validations and checkpoints, as a generator of events."""
 
 import math
 import time
@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from charlstm import runs
-from charlstm.batches import Streams
 from charlstm.checkpoint import ModelFile, TrainState, read_model, write_checkpoint
 from charlstm.corpus import Corpus
 from charlstm.engine import Engine
@@ -30,18 +29,14 @@ from charlstm.events import (
     StepDone,
 )
 from charlstm.gates import measure_gates
-from charlstm.runs import Budget, RunFile
+from charlstm.runs import RunFile
 from charlstm.train.device import Precision
+from charlstm.train.learner import Learner
 from charlstm.train.network import LanguageModel, load_arrays, to_arrays
-from charlstm.train.optimiser import Optimiser, rate_share, update_average
+from charlstm.train.optimiser import rate_share
+from charlstm.train.plan import Plan
 from charlstm.train.validate import quick_stateful_loss
 
-EVALUATIONS = 30
-"""How often a run is validated at most, spread evenly over its budget."""
-EVALUATION_SHARE = 0.05
-"""Validations are so rare that they take about this share of the training time at most."""
-FORWARD_SHARE = 1 / 3
-"""Validating a character takes about this share of training on it: there is no way back."""
 VAL_CHARACTERS = 200_000
 """A validation reads at most this much, from the held-out part's start."""
 EXCERPT_CHARACTERS = 1_500
@@ -49,10 +44,6 @@ GATE_CHARACTERS = 500
 """Of the excerpt, for the gates that are measured with each validation."""
 REPORT_SECONDS = 0.2
 SAVE_SECONDS = 60.0
-MEASURED_STEPS, MEASURED_SECONDS, MEASURED_SHARE = 5, 3.0, 0.08
-"""After so many steps, seconds, and this share of a budget in minutes, the speed is known. The
-first half is not counted: a machine that has just begun, or that reads the text for the first
-time, is slow."""
 EXPLODED_NATS = 10.0
 """So much more than blind guessing costs, and the loss has exploded."""
 MAX_ROLLBACKS = 3
@@ -85,24 +76,6 @@ class Progress:
 _MEASURED = ("best_loss", "rate_scale", "seconds")
 
 
-class SpeedTrial:
-    """Finds out how long a step takes, once, from the marks of the first steps."""
-
-    def __init__(self, start: float, seconds: float) -> None:
-        self._marks = [start]
-        self._seconds = seconds
-
-    def step_done(self, now: float) -> float | None:
-        """The seconds of a step when enough is known, at this call alone; else None."""
-        self._marks.append(now)
-        steps = len(self._marks) - 1
-        if steps < MEASURED_STEPS or now - self._marks[0] < self._seconds:
-            return None
-        self._seconds = math.inf
-        half = steps // 2
-        return (now - self._marks[half]) / (steps - half)
-
-
 class Trainer:
     """One run, from wherever it stands to the end of its budget.
 
@@ -132,17 +105,15 @@ class Trainer:
         self._config = run.train
         self._vocab = corpus.vocab
         self._train_ids, self._val_ids = corpus.split(run.train.val_fraction)
-        self._streams = Streams(self._train_ids, run.train.batch, run.train.bptt)
-        self._model = model
+        self.learner = Learner(run.train, self._train_ids, model, average, precision)
         self._precision = precision
-        self._optimiser = Optimiser(model, run.train)
-        self._dropout = torch.Generator().manual_seed(run.train.seed)
-        self._state = model.initial_state(run.train.batch)
-        self._budget = run.budget
+        read = min(len(self._val_ids), VAL_CHARACTERS)
+        self._plan = Plan(run.train, run.budget, run.model.parameters, read)
         self._clock = clock
         self._stop = False
         self._nats = torch.zeros((), device=precision.device)
         self._pending_steps = 0
+        self._share = 0.0
         self._saved_step: int | None = None
         self._saved_seconds = 0.0
         self._budget_written = True
@@ -157,18 +128,18 @@ class Trainer:
         yield self._started()
         if self.progress.step == 0:
             yield from self._evaluate_and_save(begun)
-        if self.guessed_step_seconds is not None and self._budget.total_steps is not None:
-            yield self._estimate(self._budget.total_steps, self.guessed_step_seconds)
+        if self.guessed_step_seconds is not None and self._plan.budget.total_steps is not None:
+            yield self._estimate(self.guessed_step_seconds)
         good = self._capture()
-        speed = self._speed_trial()
+        speed = self._plan.speed_trial(self._clock())
         reason = "budget"
         last_report = self._clock()
         gradient_norm: Tensor = torch.zeros(())
-        while self._steps_left():
+        while self._plan.steps_left(self.progress.step):
             if self._stop:
                 reason = "stopped"
                 last_numbers = self._nats.item() + gradient_norm.item()
-                if not (math.isfinite(last_numbers) and self._is_finite()):
+                if not (math.isfinite(last_numbers) and self.learner.is_finite()):
                     self._roll_back(good, "")
                 break
             gradient_norm = self.take_step()
@@ -176,7 +147,7 @@ class Trainer:
             self.progress.seconds = now - begun
             if (step_seconds := speed.step_done(now)) is not None:
                 yield self._fix_budget(step_seconds)
-            evaluate = self._evaluation_due()
+            evaluate = self._plan.evaluation_due(self.progress.step)
             if not (evaluate or now - last_report >= REPORT_SECONDS):
                 continue
             report = self._report(gradient_norm, now - last_report)
@@ -188,7 +159,7 @@ class Trainer:
                     reason = "diverged"
                     break
                 yield rolled_back
-                speed = self._speed_trial()
+                speed = self._plan.speed_trial(self._clock())
                 continue
             yield report
             if evaluate:
@@ -212,15 +183,7 @@ class Trainer:
             return "the loss is not finite"
         if report.loss > math.log(len(self._vocab)) + EXPLODED_NATS:
             return f"the loss has exploded to {report.loss:.3g}"
-        return "the weights are not finite" if thorough and not self._is_finite() else ""
-
-    def _is_finite(self) -> bool:
-        tensors = [*self._tensors().values(), *self.average.parameters()]
-        return all(bool(tensor.isfinite().all()) for tensor in tensors)
-
-    def _speed_trial(self) -> SpeedTrial:
-        share = MEASURED_SHARE * 60 * (self._config.minutes or 0.0)
-        return SpeedTrial(self._clock(), max(MEASURED_SECONDS, share))
+        return "the weights are not finite" if thorough and not self.learner.is_finite() else ""
 
     def request_stop(self) -> None:
         """Finish the step, save, and end; safe to call from a signal handler."""
@@ -228,59 +191,28 @@ class Trainer:
 
     def take_step(self) -> Tensor:
         """One step of truncated BPTT; returns the norm of the gradient before clipping."""
-        config, progress = self._config, self.progress
-        batch = self._streams.read(progress.position)
-        device = self._precision.device
-        inputs = torch.from_numpy(batch.inputs).to(device)  # (T, B)
-        targets = torch.from_numpy(batch.targets).to(device)
-        mask = self._model.dropout_mask(config.batch, config.dropout, self._dropout)
-        with self._precision.autocast():
-            logits, state = self._model(inputs, self._state, mask)
-        loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._state = state.detach().float()  # h and c go on into the next batch
-        norm = nn.utils.clip_grad_norm_(self._model.parameters(), config.clip)
-        share = rate_share(progress.step, self._known_total(), config) * progress.rate_scale
-        self._optimiser.step(share)
-        update_average(self.average, self._model, config.averaging, progress.step)
+        progress = self.progress
+        share = rate_share(progress.step, self._plan.total_steps(progress.step), self._config)
+        self._share = share * progress.rate_scale
+        loss, norm = self.learner.step(progress.step, progress.position, self._share)
         progress.step += 1
-        progress.position += config.bptt
-        self._nats += loss.detach()  # read only when it is reported: reading waits for a GPU
+        progress.position += self._config.bptt
+        self._nats += loss  # read only when it is reported: reading waits for a GPU
         self._pending_steps += 1
         return norm
 
-    def reset_state(self) -> None:
-        """Let the next step begin from zero state, as if nothing had been read."""
-        self._state = torch.zeros_like(self._state)
-
     # -- budget ----------------------------------------------------------------------------
-
-    def _known_total(self) -> int | None:
-        """The budget as the schedule sees it.
-
-        A budget in steps or epochs is known from the start. One in minutes is known from the step
-        at which it was measured, also when the run is repeated from its beginning.
-        """
-        if self._config.minutes is not None and self.progress.step < self._budget.known_at:
-            return None
-        return self._budget.total_steps
-
-    def _steps_left(self) -> bool:
-        total = self._budget.total_steps
-        return total is None or self.progress.step < total
 
     def _fix_budget(self, step_seconds: float) -> BudgetFixed:
         """Turn minutes into steps, once; estimate how long the whole run takes."""
-        done, total = self.progress.step, self._budget.total_steps
-        if total is None:
-            assert self._config.minutes is not None
-            left = self._config.minutes * 60 - self.progress.seconds - self._final_seconds()
-            total = done + max(1, int(left / (step_seconds * (1 + EVALUATION_SHARE))))
-            self._budget = Budget(total, done)
-            self.run_file = replace(self.run_file, budget=self._budget)
+        if self._plan.budget.total_steps is None:
+            self._plan = self._plan.measured(
+                self.progress.step, self.progress.seconds, step_seconds
+            )
+            self.run_file = replace(self.run_file, budget=self._plan.budget)
             self._budget_written = False
             self._write_budget()
-        return self._estimate(total, step_seconds)
+        return self._estimate(step_seconds)
 
     def _write_budget(self) -> None:
         """Keep the budget for a resumed run; on a full disk, try again with the next save."""
@@ -290,40 +222,16 @@ class Trainer:
         except OSError:
             pass
 
-    def _estimate(self, total: int, step_seconds: float) -> BudgetFixed:
-        remaining = total - self.progress.step
-        evaluation_steps = remaining / self._evaluate_every(total) * self._steps_per_evaluation()
+    def _estimate(self, step_seconds: float) -> BudgetFixed:
+        total, progress = self._plan.budget.total_steps, self.progress
+        assert total is not None
         return BudgetFixed(
             total_steps=total,
-            epochs=self._streams.epoch(total * self._config.bptt),
-            seconds=self.progress.seconds
-            + (remaining + evaluation_steps) * step_seconds
-            + self._final_seconds(),
+            epochs=self.learner.streams.epoch(total * self._config.bptt),
+            seconds=self._plan.seconds(progress.step, progress.seconds, step_seconds),
         )
 
-    def _final_seconds(self) -> float:
-        """A guess of the time that the last validation takes."""
-        characters = min(len(self._val_ids), VAL_CHARACTERS)
-        work = 2 * self.run_file.model.parameters * characters
-        return work / 1e11
-
     # -- validation ------------------------------------------------------------------------
-
-    def _steps_per_evaluation(self) -> float:
-        """The time that a validation takes, in training steps."""
-        characters = min(len(self._val_ids), VAL_CHARACTERS)
-        return FORWARD_SHARE * characters / (self._config.batch * self._config.bptt)
-
-    def _evaluate_every(self, total: int) -> int:
-        """Steps between validations. Nothing measured goes in: a resumed run does the same."""
-        affordable = math.ceil(self._steps_per_evaluation() / EVALUATION_SHARE)
-        return max(1, round(total / EVALUATIONS), affordable)
-
-    def _evaluation_due(self) -> bool:
-        step, total = self.progress.step, self._known_total()
-        if total is None:
-            return False
-        return step == total or step % self._evaluate_every(total) == 0
 
     def _evaluate_and_save(self, begun: float) -> Iterator[Event]:
         progress = self.progress
@@ -347,7 +255,7 @@ class Trainer:
             assert progress.best_loss is not None
             yield Evaluated(
                 step=progress.step,
-                epoch=self._streams.epoch(progress.position),
+                epoch=self.learner.streams.epoch(progress.position),
                 val_loss=loss,
                 best_loss=progress.best_loss,
                 best_step=progress.best_step,
@@ -387,7 +295,7 @@ class Trainer:
             device=str(self._precision.device),
             threads=torch.get_num_threads(),
             step=self.progress.step,
-            total_steps=self._budget.total_steps,
+            total_steps=self._plan.budget.total_steps,
         )
 
     def _report(self, gradient_norm: Tensor, elapsed: float) -> StepDone:
@@ -395,13 +303,12 @@ class Trainer:
         steps, self._pending_steps = self._pending_steps, 0
         loss = self._nats.item() / steps
         self._nats.zero_()
-        share = rate_share(progress.step - 1, self._known_total(), config) * progress.rate_scale
         return StepDone(
             step=progress.step,
-            total_steps=self._budget.total_steps,
-            epoch=self._streams.epoch(progress.position),
+            total_steps=self._plan.budget.total_steps,
+            epoch=self.learner.streams.epoch(progress.position),
             loss=loss,
-            learning_rate=config.learning_rate * share,
+            learning_rate=config.learning_rate * self._share,
             gradient_norm=gradient_norm.item(),
             chars_per_second=steps * config.batch * config.bptt / max(elapsed, 1e-9),
             seconds=progress.seconds,
@@ -421,7 +328,7 @@ class Trainer:
         yield RunFinished(
             reason=reason,
             step=self.progress.step,
-            epoch=self._streams.epoch(self.progress.position),
+            epoch=self.learner.streams.epoch(self.progress.position),
             seconds=self.progress.seconds,
             val_loss=val_loss,
             best_step=self.progress.best_step,
@@ -449,7 +356,7 @@ class Trainer:
             training={
                 "run": self.path.name,
                 "step": progress.step,
-                "epoch": self._streams.epoch(progress.position),
+                "epoch": self.learner.streams.epoch(progress.position),
                 "seconds": progress.seconds,
                 "best_loss": progress.best_loss,
                 "best_step": progress.best_step,
@@ -458,17 +365,12 @@ class Trainer:
 
     def _capture(self) -> tuple[ModelFile, TrainState]:
         """Everything the run is, copied: what a checkpoint holds and a rollback needs."""
-        arrays = {n: t.detach().cpu().numpy().copy() for n, t in self._tensors().items()}
+        arrays = {n: t.detach().cpu().numpy().copy() for n, t in self.learner.tensors().items()}
         values: dict[str, Any] = {
             "progress": dict(vars(self.progress)),
             "threads": torch.get_num_threads(),
         }
         return self.model_file(), TrainState(arrays, values)
-
-    def _tensors(self) -> dict[str, Tensor]:
-        tensors: dict[str, Tensor] = {f"weights/{n}": p for n, p in self._model.named_parameters()}
-        tensors |= {f"optimiser/{n}": t for n, t in self._optimiser.state().items()}
-        return tensors | {"state": self._state, "dropout": self._dropout.get_state()}
 
     def restore(self, model: ModelFile, state: TrainState) -> None:
         """Go on from what ``_capture`` gave.
@@ -479,23 +381,9 @@ class Trainer:
         try:
             tensors = {n: torch.from_numpy(a.copy()) for n, a in state.tensors.items()}
             progress = Progress(**state.values["progress"])
-            if _kinds(tensors) != _kinds(self._tensors()):
-                raise ValueError("other arrays")
-            if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-                raise ValueError("numbers that are not finite")
-            counted = progress.step == int(tensors["optimiser/steps"])
-            if not counted or progress.position != progress.step * self._config.bptt:
+            if progress.position != progress.step * self._config.bptt:
                 raise ValueError("steps that were counted otherwise")
-            load_arrays(self.average, dict(model.weights))
-            with torch.no_grad():
-                for name, parameter in self._model.named_parameters():
-                    parameter.copy_(tensors[f"weights/{name}"])
-            prefix = "optimiser/"
-            self._optimiser.load_state(
-                {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-            )
-            self._state = tensors["state"].to(self._state.device)
-            self._dropout.set_state(tensors["dropout"])
+            self.learner.load(tensors, dict(model.weights), progress.step)
             self.progress = progress
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CharlstmError(
@@ -543,7 +431,3 @@ class Trainer:
             return SaveFailed(step, reason_of(error))
         self._saved_step = step
         return Saved(step, saved, best)
-
-
-def _kinds(tensors: dict[str, Tensor]) -> dict[str, tuple[object, object]]:
-    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}

@@ -26,7 +26,8 @@ from charlstm.events import (
     StepDone,
 )
 from charlstm.metrics import MetricsLog, read_lines
-from charlstm.show.live import MOST_POINTS, Curve, LivePanel, View, replay
+from charlstm.show.curves import MOST_POINTS, Curve, View, replay
+from charlstm.show.live import LivePanel
 
 SIZES = [(80, 24), (140, 40), (40, 20), (20, 10)]
 STARTED = RunStarted(
@@ -416,3 +417,15 @@ def test_replay_passes_over_what_is_no_loss() -> None:
 @pytest.mark.parametrize("width", [60, 64, 70])
 def test_title_of_the_chart_is_whole_beside_the_numbers(width: int) -> None:
     assert "● training  ● validation " in draw(*history(), width=width)
+
+
+def test_loss_of_the_untrained_model_is_told_but_not_drawn() -> None:
+    view = View()
+    for event in (STARTED, replace(EVALUATED, step=0)):
+        view.update(event)
+    assert view.evaluated is not None
+    assert view.val.x == []
+    replay(view, [{"event": "evaluated", "step": 0, "val_loss": 4.2}])
+    assert view.val.x == []
+    view.update(EVALUATED)
+    assert view.val.x == [EVALUATED.step]

@@ -50,14 +50,14 @@ def serve() -> None:
 
 def _obey(order: dict[str, Any]) -> None:
     import charlstm.cli
-    from charlstm.train import trainer
+    from charlstm.train import plan, trainer
 
     os.chdir(order["folder"])
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also below a shell's "&"
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # Every step is validated and saved: most of the time goes into saving. Weights do not depend
     # on it. What was handed to the system outlives a kill; only power cuts need the disk itself.
-    trainer.EVALUATIONS, trainer.EVALUATION_SHARE = 10**6, 10.0**6
+    plan.EVALUATIONS, plan.EVALUATION_SHARE = 10**6, 10.0**6
     trainer.REPORT_SECONDS = trainer.SAVE_SECONDS = 0.0
     os.fsync = lambda descriptor: None
     for number, name in ((0, "in"), (1, "out"), (2, "err")):
@@ -133,7 +133,7 @@ def _poison(trainer: Any, what: str, value: float, step: int, times: int) -> Non
         if self.progress.step + 1 != step or next(left, None) is None:
             return take_step(self)
         if what == "gradient":
-            hook = self._model.output_weight.register_hook(
+            hook = self.learner.model.output_weight.register_hook(
                 lambda gradient: gradient.index_put((torch.tensor(0),), torch.tensor(value))
             )
             norm = take_step(self)
@@ -143,7 +143,7 @@ def _poison(trainer: Any, what: str, value: float, step: int, times: int) -> Non
         if what == "loss":
             self._nats += value
         else:
-            self._model.layers[0].weight_hidden.data[0, 0] = value
+            self.learner.model.layers[0].weight_hidden.data[0, 0] = value
         return norm
 
     trainer.Trainer.take_step = spoilt

@@ -187,7 +187,7 @@ WAYS = ("all", "none", "until", "any")
 
 def power_cut(folder: Path, trials: int, seed: int) -> Figures:
     """1: the power is cut after every change of a run; ``trials`` losses of each kind are drawn."""
-    from charlstm.train import session, trainer
+    from charlstm.train import plan, session
 
     figures: Counter[str] = Counter()
     text = folder / "tales.txt"
@@ -219,8 +219,8 @@ def power_cut(folder: Path, trials: int, seed: int) -> Figures:
     disk.on_change = undisturbed
     settings = train_config(steps=4, batch=2, bptt=8, keep=1)
     model = model_config(len(corpus.vocab), hidden=4)
-    before = trainer.EVALUATIONS, trainer.EVALUATION_SHARE
-    trainer.EVALUATIONS, trainer.EVALUATION_SHARE = 10**6, 10.0**6
+    before = plan.EVALUATIONS, plan.EVALUATION_SHARE
+    plan.EVALUATIONS, plan.EVALUATION_SHARE = 10**6, 10.0**6
     try:
         with disk.recording():
             begun = session.begin(corpus, model, settings, root=root / "checkpoints", name="cut")
@@ -229,7 +229,7 @@ def power_cut(folder: Path, trials: int, seed: int) -> Figures:
                 if isinstance(event, Saved):
                     announced[0] = event.step + 1
     finally:
-        trainer.EVALUATIONS, trainer.EVALUATION_SHARE = before
+        plan.EVALUATIONS, plan.EVALUATION_SHARE = before
     # The model saw all that happened: it shows the folders as they are.
     shutil.rmtree(left)
     disk.leave(left, generator(seed, 0), "all")

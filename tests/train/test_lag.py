@@ -104,7 +104,7 @@ def test_each_step_reads_one_whole_row_of_every_stream(task: object) -> None:
     width = study.task.width(lag)
     starts = {"reber": "B", "long-lag": "xy", "temporal-order": "E", "anbn": "a"}[study.task.name]
     for step in (0, 1, 5, 100_000):  # the last one after the text began anew many times
-        batch = trainer._streams.read(step * width)
+        batch = trainer.learner.streams.read(step * width)
         assert batch.inputs.shape == (width, BATCH)
         assert {vocab.symbols[i] for i in batch.inputs[0]} <= set(starts)
         assert {vocab.symbols[i] for i in batch.inputs[-1]} == {"\n"}
@@ -115,13 +115,13 @@ def test_rows_are_read_from_zero_state_and_streams_are_not() -> None:
         states = []
         study = settings(task, 64 * BATCH * 4, hidden=4)
         trainer = make_trainer(study, "lstm", 8, 1)
-        original = trainer._model.forward
+        original = trainer.learner.model.forward
 
         def watch(ids: torch.Tensor, state: torch.Tensor, masks: object = None) -> object:
             states.append(state.abs().max().item())  # noqa: B023
             return original(ids, state, None)  # noqa: B023
 
-        trainer._model.forward = watch  # type: ignore[method-assign, assignment]
+        trainer.learner.model.forward = watch  # type: ignore[method-assign, assignment]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("charlstm.train.lag.make_trainer", lambda *_: trainer)  # noqa: B023
             list(run_trial(study, "lstm", 8, 1))
@@ -138,7 +138,7 @@ def test_the_memory_gate_begins_open_enough_for_the_lag(cell: str) -> None:
         ("reber", 1.5, 1.5),
     ):
         trainer = make_trainer(settings(task, 1000, 4, forget_bias), cell, 8, 1)
-        for model in (trainer._model, trainer.average):
+        for model in (trainer.learner.model, trainer.average):
             bias = model.layers[0].bias.detach().numpy()
             spec = CELLS[cell]
             for block in spec.blocks:

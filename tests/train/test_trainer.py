@@ -33,11 +33,12 @@ from charlstm.events import (
 )
 from charlstm.model import load
 from charlstm.scoring import score
-from charlstm.train import session
+from charlstm.train import learner, plan, session
 from charlstm.train import trainer as training
 from charlstm.train.device import Precision
 from charlstm.train.network import LanguageModel, load_arrays, to_arrays
-from charlstm.train.trainer import SpeedTrial, Trainer
+from charlstm.train.plan import SpeedTrial
+from charlstm.train.trainer import Trainer
 from charlstm.train.validate import quick_stateful_loss, stateful_loss, windowed_loss
 from charlstm.vocab import BYTE_SYMBOLS, Vocabulary
 
@@ -68,8 +69,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     before_steps(monkeypatch, lambda _: setattr(clock, "now", clock.now + clock.step_seconds))
     monkeypatch.setattr(session, "Trainer", functools.partial(Trainer, clock=clock))
-    monkeypatch.setattr(training, "EVALUATIONS", 5)
-    monkeypatch.setattr(training, "FORWARD_SHARE", 0.0)
+    monkeypatch.setattr(plan, "EVALUATIONS", 5)
+    monkeypatch.setattr(plan, "FORWARD_SHARE", 0.0)
     monkeypatch.setattr(os, "fsync", lambda _: None)
     return clock
 
@@ -228,7 +229,7 @@ def loss_of_second_batch(trainer: Trainer, *, reset: bool = False) -> float:
         if isinstance(event, StepDone):
             losses.append(event.loss)
             if reset:
-                trainer._state.zero_()
+                trainer.learner.state.zero_()
     return losses[1]
 
 
@@ -452,7 +453,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, step: int, *, times: int = 100) -> N
 
     def spoil(trainer: Trainer) -> None:
         if trainer.progress.step == step - 1 and next(left, None) is not None:
-            trainer._model.output_bias.data.fill_(math.nan)
+            trainer.learner.model.output_bias.data.fill_(math.nan)
 
     before_steps(monkeypatch, spoil)
 
@@ -523,7 +524,7 @@ def test_saving_is_tried_again_when_the_disk_has_room(
 def test_gradient_that_is_not_finite_under_a_finite_loss_is_never_saved(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clip = training.nn.utils.clip_grad_norm_
+    clip = learner.nn.utils.clip_grad_norm_
     trainer = begin(steps=12, val_fraction=0)
 
     def spoiled(parameters: Iterator[Tensor], most: float) -> Tensor:
@@ -532,7 +533,7 @@ def test_gradient_that_is_not_finite_under_a_finite_loss_is_never_saved(
             parameters[0].grad.fill_(math.nan)
         return clip(parameters, most)
 
-    monkeypatch.setattr(training.nn.utils, "clip_grad_norm_", spoiled)
+    monkeypatch.setattr(learner.nn.utils, "clip_grad_norm_", spoiled)
     assert finish(trainer).reason == "diverged"
     assert is_finite(trainer.path)
 

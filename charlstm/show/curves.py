@@ -1,0 +1,124 @@
+"""A run so far, as the panel shows it: its curves and latest numbers, folded from its events."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from charlstm.events import (
+    BudgetFixed,
+    Evaluated,
+    Event,
+    RolledBack,
+    RunFinished,
+    RunStarted,
+    SaveFailed,
+    StepDone,
+)
+
+MOST_POINTS = 400
+
+
+@dataclass
+class Curve:
+    """Points of a curve; when there are too many, neighbours are merged to their mean."""
+
+    x: list[float] = field(default_factory=list)
+    y: list[float] = field(default_factory=list)
+    _weight: int = 1
+    _pending: list[tuple[float, float]] = field(default_factory=list)
+
+    def add(self, x: float, y: float) -> None:
+        """Append a point."""
+        self._pending.append((x, y))
+        if len(self._pending) < self._weight:
+            return
+        self._append()
+        if len(self.x) >= MOST_POINTS:
+            pairs = range(0, len(self.x) - 1, 2)
+            self.x = [(self.x[i] + self.x[i + 1]) / 2 for i in pairs]
+            self.y = [(self.y[i] + self.y[i + 1]) / 2 for i in pairs]
+            self._weight *= 2
+
+    def _append(self) -> None:
+        size = len(self._pending)
+        self.x.append(sum(x for x, _ in self._pending) / size)
+        self.y.append(sum(y for _, y in self._pending) / size)
+        self._pending = []
+
+
+@dataclass
+class View:
+    """What the panel shows: the events, folded."""
+
+    started: RunStarted | None = None
+    budget: BudgetFixed | None = None
+    latest: StepDone | None = None
+    evaluated: Evaluated | None = None
+    finished: RunFinished | None = None
+    notice: str = ""
+    train: Curve = field(default_factory=Curve)
+    val: Curve = field(default_factory=Curve)
+
+    def update(self, event: Event) -> None:
+        """Fold one more event in."""
+        match event:
+            case RunStarted():
+                self.started = event
+            case BudgetFixed():
+                self.budget = event
+            case StepDone():
+                self.latest = event
+                self.train.add(event.step, event.loss)
+            case Evaluated():
+                self.evaluated = event
+                if event.step:  # of the untrained model, the chart would show hardly anything else
+                    self.val.add(event.step, event.val_loss)
+            case SaveFailed():
+                self.notice = f"could not save at step {event.step:,}: {event.reason}"
+            case RolledBack():
+                self.notice = (
+                    f"{event.reason} at step {event.step:,}: back to {event.to_step:,} with "
+                    f"{event.rate_scale:g} of the rate"
+                )
+            case RunFinished():
+                self.finished = event
+
+    @property
+    def step(self) -> int:
+        """The latest step that any event told."""
+        for event in (self.finished, self.latest, self.evaluated, self.started):
+            if event is not None:
+                return event.step
+        return 0
+
+    @property
+    def total_steps(self) -> int | None:
+        """The budget, once known."""
+        if self.budget is not None:
+            return self.budget.total_steps
+        return self.started.total_steps if self.started is not None else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The estimate, corrected by the time that the steps so far really took."""
+        if self.budget is None or self.latest is None or not self.latest.step:
+            return None
+        share = self.latest.step / self.budget.total_steps
+        guess = max(0.0, self.budget.seconds - self.latest.seconds)
+        measured = self.latest.seconds * (1 - share) / share
+        return (1 - share) * guess + share * measured
+
+
+def replay(view: View, lines: Iterable[Mapping[str, object]]) -> None:
+    """Fold in the losses of ``metrics.jsonl``, so that a resumed run shows its whole curve."""
+    for line in lines:
+        name, step = line.get("event"), line.get("step")
+        loss = line.get("loss" if name == "step_done" else "val_loss")
+        if not isinstance(step, int) or not isinstance(loss, float):
+            continue
+        if not 0 <= step < 1 << 63 or not math.isfinite(loss):
+            continue
+        if name == "step_done":
+            view.train.add(step, loss)
+        elif name == "evaluated" and step:
+            view.val.add(step, loss)

@@ -1,0 +1,103 @@
+"""One step of truncated BPTT, and everything that steps change."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from charlstm.batches import Streams
+from charlstm.config import TrainConfig
+from charlstm.train.device import Precision
+from charlstm.train.network import LanguageModel, load_arrays
+from charlstm.train.optimiser import Optimiser, update_average
+
+
+class Learner:
+    """The model, its average, its optimiser, its dropout, and the state that is carried along.
+
+    Which step it is, and at what rate, whoever calls says.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        train_ids: NDArray[np.unsignedinteger],
+        model: LanguageModel,
+        average: LanguageModel,
+        precision: Precision,
+    ) -> None:
+        self.model = model
+        self.average = average
+        """The moving average of the weights: what is validated, saved and sampled."""
+        self.precision = precision
+        self.streams = Streams(train_ids, config.batch, config.bptt)
+        self.state = model.initial_state(config.batch)
+        """h and c of every stream, (L, S, B, H), carried from one step to the next."""
+        self._config = config
+        self._optimiser = Optimiser(model, config)
+        self._dropout = torch.Generator().manual_seed(config.seed)
+
+    def step(self, step: int, position: int, share: float) -> tuple[Tensor, Tensor]:
+        """Take step number ``step`` at ``position`` of the streams, at ``share`` of the rates.
+
+        Returns:
+            The loss, and the norm of the gradient before clipping; still on the device.
+        """
+        config, device = self._config, self.precision.device
+        batch = self.streams.read(position)
+        inputs = torch.from_numpy(batch.inputs).to(device)  # (T, B)
+        targets = torch.from_numpy(batch.targets).to(device)
+        mask = self.model.dropout_mask(config.batch, config.dropout, self._dropout)
+        with self.precision.autocast():
+            logits, state = self.model(inputs, self.state, mask)
+        loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.state = state.detach().float()  # h and c go on into the next batch
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        self._optimiser.step(share)
+        update_average(self.average, self.model, config.averaging, step)
+        return loss.detach(), norm
+
+    def reset_state(self) -> None:
+        """Let the next step begin from zero state, as if nothing had been read."""
+        self.state = torch.zeros_like(self.state)
+
+    def is_finite(self) -> bool:
+        """Whether every number is one."""
+        tensors = [*self.tensors().values(), *self.average.parameters()]
+        return all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that steps change but the average, by the names of a checkpoint."""
+        tensors: dict[str, Tensor] = {f"weights/{n}": p for n, p in self.model.named_parameters()}
+        tensors |= {f"optimiser/{n}": t for n, t in self._optimiser.state().items()}
+        return tensors | {"state": self.state, "dropout": self._dropout.get_state()}
+
+    def load(
+        self, tensors: dict[str, Tensor], average: dict[str, NDArray[np.float32]], steps: int
+    ) -> None:
+        """Go on from what ``tensors`` gave after ``steps`` steps, and from the average's weights.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: the tensors are not those of this model.
+        """
+        if _kinds(tensors) != _kinds(self.tensors()):
+            raise ValueError("other arrays")
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+            raise ValueError("numbers that are not finite")
+        if steps != int(tensors["optimiser/steps"]):
+            raise ValueError("steps that were counted otherwise")
+        load_arrays(self.average, average)
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(tensors[f"weights/{name}"])
+        prefix = "optimiser/"
+        self._optimiser.load_state(
+            {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        )
+        self.state = tensors["state"].to(self.state.device)
+        self._dropout.set_state(tensors["dropout"])
+
+
+def _kinds(tensors: dict[str, Tensor]) -> dict[str, tuple[object, object]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}

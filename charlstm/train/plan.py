@@ -1,0 +1,103 @@
+"""How many steps a run takes, how long that is, and at which steps it is validated."""
+
+import math
+from dataclasses import dataclass, replace
+
+from charlstm.config import TrainConfig
+from charlstm.runs import Budget
+
+EVALUATIONS = 30
+"""How often a run is validated at most, spread evenly over its budget."""
+EVALUATION_SHARE = 0.05
+"""Validations are so rare that they take about this share of the training time at most."""
+FORWARD_SHARE = 1 / 3
+"""Validating a character takes about this share of training on it: there is no way back."""
+MEASURED_STEPS, MEASURED_SECONDS, MEASURED_SHARE = 5, 3.0, 0.08
+"""After so many steps, seconds, and this share of a budget in minutes, the speed is known. The
+first half is not counted: a machine that has just begun, or that reads the text for the first
+time, is slow."""
+GUESSED_FLOPS = 1e11
+"""Floating-point operations per second, for a time that was never measured."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The budget of a run as its settings have it, and what follows from it."""
+
+    config: TrainConfig
+    budget: Budget
+    parameters: int
+    val_characters: int
+    """What a validation reads."""
+
+    def total_steps(self, step: int) -> int | None:
+        """The budget as step ``step`` knows it.
+
+        One in steps or epochs is known from the start; one in minutes from the step at which it
+        was measured, also when the run is repeated from its beginning.
+        """
+        if self.config.minutes is not None and step < self.budget.known_at:
+            return None
+        return self.budget.total_steps
+
+    def steps_left(self, step: int) -> bool:
+        """Whether the run goes on after ``step`` steps."""
+        return self.budget.total_steps is None or step < self.budget.total_steps
+
+    def measured(self, step: int, seconds: float, step_seconds: float) -> "Plan":
+        """With minutes turned into steps, now that ``step`` steps took ``seconds`` seconds."""
+        assert self.config.minutes is not None
+        left = self.config.minutes * 60 - seconds - self._final_seconds()
+        total = step + max(1, int(left / (step_seconds * (1 + EVALUATION_SHARE))))
+        return replace(self, budget=Budget(total, step))
+
+    def seconds(self, step: int, seconds: float, step_seconds: float) -> float:
+        """The time that the whole run takes, as far as can be said at ``step``."""
+        total = self.budget.total_steps
+        assert total is not None
+        remaining = total - step
+        evaluation_steps = remaining / self._evaluate_every(total) * self._steps_per_evaluation()
+        return seconds + (remaining + evaluation_steps) * step_seconds + self._final_seconds()
+
+    def evaluation_due(self, step: int) -> bool:
+        """Whether the run is validated after ``step`` steps."""
+        total = self.total_steps(step)
+        if total is None:
+            return False
+        return step == total or step % self._evaluate_every(total) == 0
+
+    def speed_trial(self, start: float) -> "SpeedTrial":
+        """A trial long enough for this budget, from ``start`` on."""
+        share = MEASURED_SHARE * 60 * (self.config.minutes or 0.0)
+        return SpeedTrial(start, max(MEASURED_SECONDS, share))
+
+    def _evaluate_every(self, total: int) -> int:
+        """Steps between validations. Nothing measured goes in: a resumed run does the same."""
+        affordable = math.ceil(self._steps_per_evaluation() / EVALUATION_SHARE)
+        return max(1, round(total / EVALUATIONS), affordable)
+
+    def _steps_per_evaluation(self) -> float:
+        """The time that a validation takes, in training steps."""
+        return FORWARD_SHARE * self.val_characters / (self.config.batch * self.config.bptt)
+
+    def _final_seconds(self) -> float:
+        """A guess of the time that the last validation takes."""
+        return 2 * self.parameters * self.val_characters / GUESSED_FLOPS
+
+
+class SpeedTrial:
+    """Finds out how long a step takes, once, from the marks of the first steps."""
+
+    def __init__(self, start: float, seconds: float) -> None:
+        self._marks = [start]
+        self._seconds = seconds
+
+    def step_done(self, now: float) -> float | None:
+        """The seconds of a step when enough is known, at this call alone; else None."""
+        self._marks.append(now)
+        steps = len(self._marks) - 1
+        if steps < MEASURED_STEPS or now - self._marks[0] < self._seconds:
+            return None
+        self._seconds = math.inf
+        half = steps // 2
+        return (now - self._marks[half]) / (steps - half)
