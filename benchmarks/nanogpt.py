@@ -114,7 +114,7 @@ def race(text: Path, seconds: float, seed: int) -> dict[str, float]:
         start = time.perf_counter()
         # What comes before the minutes (imports, the trial of precisions), and how far the
         # plan that is made after 8% of them may miss.
-        minutes = (0.93 * seconds - 5) / 60
+        minutes = (0.97 * seconds - 3) / 60
         command = f"train {text.resolve()} --minutes {minutes} --seed {seed} --quiet --json"
         process = subprocess.run(
             [sys.executable, "-m", "charlstm", *command.split()],
