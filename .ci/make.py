@@ -59,11 +59,22 @@ def demo() -> None:
 
 
 def check() -> None:
-    """Format, lint, types, tests."""
+    """Format, lint, types, a minute of fuzzing, tests."""
     run("ruff", "format", "--check", ".")
     run("ruff", "check", ".")
     run("mypy")
+    fuzz()
     run("python", "-m", "pytest", "--durations=5")
+
+
+def fuzz() -> None:
+    """A minute of inputs made up to break what reads files, where the fuzzer can be had."""
+    if subprocess.run(
+        [BINARIES / "python", "-c", "import atheris"], capture_output=True
+    ).returncode:
+        print("atheris is not there: the readers are not fuzzed", flush=True)
+        return
+    run("python", "tests/torture/fuzz.py", "-max_total_time=60", "-verbosity=0")
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """Coverage-guided fuzzing of what reads checkpoints, settings, metrics, vocabularies and texts.
 
-    pip install atheris
     python tests/torture/fuzz.py -max_total_time=600 [CORPUS_FOLDER]
 
 The first byte of an input says who reads the rest. A reader may raise CharlstmError; anything
@@ -13,6 +12,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +25,12 @@ try:
 except ImportError:
     sys.exit("fuzzing needs atheris: pip install atheris")
 
+if "FUZZ_FOLDER" not in os.environ:  # libFuzzer never returns: this process cleans up after it
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory) as folder:
+        environment = {**os.environ, "FUZZ_FOLDER": folder}
+        sys.exit(subprocess.run([sys.executable, *sys.argv], env=environment).returncode)
+
 with atheris.instrument_imports(include=["charlstm", "safetensors", "json"]):
     from charlstm import checkpoint, metrics, runs, texts
     from charlstm.errors import CharlstmError
@@ -32,9 +38,7 @@ with atheris.instrument_imports(include=["charlstm", "safetensors", "json"]):
     from charlstm.vocab import UNKNOWN_POLICIES, Vocabulary
 
 INTACT = ROOT / "tests" / "data" / "format-1"
-FOLDER = Path(
-    tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
-)
+FOLDER = Path(os.environ["FUZZ_FOLDER"])
 RUN = FOLDER / "run"
 shutil.copytree(INTACT, RUN)
 STEP = next(RUN.glob("step-*"))
@@ -86,7 +90,7 @@ def read_beside(data: bytes, name: str) -> None:
 
 def read_vocabulary(data: bytes) -> None:
     """Symbols, then a text to encode by each policy and decode."""
-    whole = data.decode("utf-8", "surrogatepass" if data[:1] == b"s" else "replace")
+    whole = data.decode("utf-8", "surrogateescape" if data[:1] == b"s" else "replace")
     symbols, _, text = whole.partition("\n")
     vocab = Vocabulary("".join(sorted(set(symbols))))
     for policy in UNKNOWN_POLICIES[1:]:
