@@ -3,13 +3,17 @@
 import json
 import os
 import secrets
+import shutil
 import stat
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from charlstm.errors import CharlstmError, reason_of
 
 MAX_JSON_BYTES = 1 << 26
+ABANDONED_SECONDS = 24 * 3600.0
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -44,7 +48,14 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def make_work_folder(parent: Path, prefix: str) -> Path:
-    """A new folder to write in before it gets its name; ``tempfile`` would make it private."""
+    """A new folder to write in before it gets its name; ``tempfile`` would make it private.
+
+    Those that a killed process left there are removed once they are ``ABANDONED_SECONDS`` old.
+    """
+    for left in parent.glob(f"{prefix}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(left)
     work = parent / f"{prefix}{secrets.token_hex(4)}"
     work.mkdir()
     return work
