@@ -60,12 +60,13 @@ class _Settings:
         if not isinstance(values, dict):
             raise CharlstmError(damaged, hint)
         fields = {field.name: field for field in dataclasses.fields(cls)}
-        if values.keys() != fields.keys():
-            wrong = ", ".join(sorted(str(key) for key in values.keys() ^ fields.keys()))
+        needed = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
+        if not needed <= values.keys() <= fields.keys():
+            extra, missing = values.keys() - fields.keys(), needed - values.keys()
+            wrong = ", ".join(sorted(map(str, extra | missing)))
             raise CharlstmError(f"{damaged} ({wrong})", hint)
-        for name, field in fields.items():
-            kinds = _JSON_TYPES[str(field.type)]
-            if type(values[name]) not in kinds:
+        for name, value in values.items():
+            if type(value) not in _JSON_TYPES[str(fields[name].type)]:
                 raise CharlstmError(f"{damaged} ({name})", hint)
         try:
             return cls(**values)
@@ -158,6 +159,8 @@ class TrainConfig(_Settings):
     seed: int
     device: str
     precision: str
+    threads: int = 0
+    """Of the CPU; 0, which the first runs have, for as many as torch takes."""
 
     def __post_init__(self) -> None:
         check_number("--batch", self.batch, 1, 65536)
@@ -183,6 +186,7 @@ class TrainConfig(_Settings):
         check_number("--patience", self.patience, 0)
         check_number("--keep", self.keep, 1, 1_000_000)
         check_number("--seed", self.seed, 0, 2**63 - 1)
+        check_number("--threads", self.threads, 0, 1024)
         require(
             self.precision in PRECISIONS,
             f"--precision is {self.precision!r}",

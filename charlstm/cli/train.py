@@ -173,6 +173,12 @@ def train(
             autocompletion=one_of("auto", "float32", "bfloat16"),
         ),
     ] = None,
+    threads: Annotated[
+        int | None,
+        _option(
+            "--threads", help="Of the CPU; as many as a trial finds useful. (0)", panel=LEARNING
+        ),
+    ] = None,
     keep: Annotated[
         int | None,
         _option("--keep", help="Latest checkpoints to keep, beside the best. (2)", panel=TEXT),
@@ -203,6 +209,7 @@ def train(
         seed=seed,
         device=device,
         precision=precision,
+        threads=threads,
     )
     start = _given(name=name, preset=preset, init_from=init_from)
     reading = _given(encoding=encoding, as_bytes=as_bytes or None)

@@ -1,4 +1,4 @@
-"""Where and in which number format a model trains."""
+"""Where, in which number format, and with how many threads a model trains."""
 
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -61,9 +61,7 @@ def choose_precision(
 
     ``auto`` is bfloat16 if a trial of some passes is a tenth faster in it than in float32.
     """
-    model = LanguageModel(config).to(device)
-    model.initialise(torch.Generator())
-    ids = torch.zeros(bptt, batch, dtype=torch.int64, device=device)
+    model, ids = _trial(config, device, batch, bptt)
     if name != "auto":
         chosen = Precision(device, name)
         try:
@@ -81,6 +79,38 @@ def choose_precision(
     if reduced_seconds * WORTHWHILE < full_seconds:
         return reduced, reduced_seconds
     return full, full_seconds
+
+
+def choose_threads(
+    precision: Precision, config: ModelConfig, batch: int, bptt: int, seconds: float
+) -> tuple[int, float]:
+    """How many of torch's threads to train with, and the seconds of a pass then.
+
+    All of them, which take ``seconds``, or half, a quarter ... for as long as that makes a pass
+    a tenth faster: in small products many threads wait for each other more than they compute.
+    Never fewer than two, so that a core that is busy just now does not decide for hours.
+    """
+    chosen = torch.get_num_threads()
+    if precision.device.type != "cpu":
+        return chosen, seconds
+    model, ids = _trial(config, precision.device, batch, bptt)
+    while chosen >= 4:
+        torch.set_num_threads(chosen // 2)
+        taken = _seconds(model, ids, precision)
+        if taken * WORTHWHILE > seconds:
+            torch.set_num_threads(chosen)
+            break
+        chosen, seconds = chosen // 2, taken
+    return chosen, seconds
+
+
+def _trial(
+    config: ModelConfig, device: torch.device, batch: int, bptt: int
+) -> tuple[LanguageModel, torch.Tensor]:
+    """An untrained model and characters (T, B) to read with it."""
+    model = LanguageModel(config).to(device)
+    model.initialise(torch.Generator())
+    return model, torch.zeros(bptt, batch, dtype=torch.int64, device=device)
 
 
 def _seconds(model: LanguageModel, ids: torch.Tensor, precision: Precision) -> float:

@@ -1,6 +1,7 @@
 """Begin a run, or go on with one: everything that comes before the training loop."""
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,9 @@ from charlstm.batches import fit_streams
 from charlstm.checkpoint import ModelFile, read_model, read_train_state
 from charlstm.config import ModelConfig, TrainConfig
 from charlstm.corpus import Corpus
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.errors import CharlstmError, UsageError, require
 from charlstm.runs import Budget, RunFile
-from charlstm.train.device import Precision, choose_device, choose_precision
+from charlstm.train.device import Precision, choose_device, choose_precision, choose_threads
 from charlstm.train.network import LanguageModel, load_arrays, to_arrays
 from charlstm.train.trainer import Trainer
 from charlstm.vocab import Vocabulary
@@ -39,10 +40,12 @@ def begin(
     """Make a new run: its folder, its settings on disk, its untrained model.
 
     What the settings leave open is decided here and written down: B and T that fit the text,
-    the device and its precision. With ``init_from`` the model's shape is that checkpoint's.
+    the device, its precision, and the threads. With ``init_from`` the model's shape is that
+    checkpoint's.
 
     Raises:
         CharlstmError: the text is too short, or ``init_from`` cannot be read.
+        UsageError: there are not so many cores, or there is no such device.
     """
     train_ids, _ = corpus.split(train_config.val_fraction)
     batch, bptt = fit_streams(len(train_ids), train_config.batch, train_config.bptt)
@@ -50,12 +53,21 @@ def begin(
     if init_from is not None:
         source = read_model(init_from)
         model_config = replace(source.config, vocab_size=len(corpus.vocab))
+    threads, cores = train_config.threads, os.cpu_count() or 1
+    require(threads <= cores, f"--threads is {threads}; this machine has {cores}", "leave it out")
     device = choose_device(train_config.device)
     precision, pass_seconds = choose_precision(
         train_config.precision, device, model_config, batch, bptt
     )
+    if threads == 0:
+        threads, pass_seconds = choose_threads(precision, model_config, batch, bptt, pass_seconds)
     train_config = replace(
-        train_config, batch=batch, bptt=bptt, device=device.type, precision=precision.name
+        train_config,
+        batch=batch,
+        bptt=bptt,
+        device=device.type,
+        precision=precision.name,
+        threads=threads,
     )
     run = RunFile(
         model=model_config,
@@ -182,6 +194,8 @@ def _trainer(
     source: ModelFile | None,
     adjust: Callable[[LanguageModel], None] = lambda _: None,
 ) -> Trainer:
+    if run.train.threads:  # rounding depends on it; a smaller machine takes what it has
+        torch.set_num_threads(min(run.train.threads, os.cpu_count() or 1))
     device = choose_device(run.train.device)
     generator = torch.Generator().manual_seed(run.train.seed)
     model = LanguageModel(run.model)

@@ -10,7 +10,7 @@ from charlstm.errors import UsageError
 from charlstm.spec import CELLS
 from charlstm.train import device as device_module
 from charlstm.train import session
-from charlstm.train.device import Precision, choose_device, choose_precision
+from charlstm.train.device import Precision, choose_device, choose_precision, choose_threads
 from charlstm.train.network import LanguageModel
 from charlstm.train.trainer import Trainer
 
@@ -82,6 +82,33 @@ def test_wanted_precision_is_taken_or_refused(monkeypatch: pytest.MonkeyPatch) -
     assert precision.name == "float32"
     with pytest.raises(UsageError, match="cpu cannot train in bfloat16"):
         choose_precision("bfloat16", CPU, model_config(7, 4), 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ({16: 1.0, 8: 0.8, 4: 0.5, 2: 0.6}, (4, 0.5)),
+        ({16: 1.0, 8: 0.95, 4: 0.1}, (16, 1.0)),  # not worth it: no further is looked
+        ({16: 1.0, 8: 0.8, 4: 0.6, 2: 0.3, 1: 0.1}, (2, 0.3)),
+        ({2: 1.0, 1: 0.1}, (2, 1.0)),
+        ({1: 1.0}, (1, 1.0)),
+    ],
+)
+def test_threads_are_halved_while_that_is_faster_but_not_below_two(
+    seconds: dict[int, float], expected: tuple[int, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = max(seconds)
+
+    def set_threads(number: int) -> None:
+        nonlocal threads
+        threads = number
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(torch, "set_num_threads", set_threads)
+    monkeypatch.setattr(device_module, "_seconds", lambda *_: seconds[threads])
+    precision, most = Precision(CPU, "float32"), seconds[threads]
+    assert choose_threads(precision, model_config(7, 4), 2, 3, most) == expected
+    assert threads == expected[0]
 
 
 def test_matrix_products_are_in_the_precision_chosen() -> None:

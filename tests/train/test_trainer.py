@@ -335,6 +335,26 @@ def test_damaged_checkpoint_is_passed_over_for_the_one_before(begin: Begin) -> N
     assert "is damaged" in resumed.notices[0]
 
 
+def test_run_goes_on_with_the_threads_it_began_with(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        trainer = begin(steps=4)
+        run_and_stop(trainer, 2)
+        torch.set_num_threads(2)
+        assert resume(trainer.path).notices == ()
+        assert torch.get_num_threads() == 1
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(os, "cpu_count", lambda: 2)
+            begin(threads=2)
+            with pytest.raises(UsageError, match="--threads is 3; this machine has 2"):
+                begin(threads=3)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_finished_run_resumed_with_its_budget_ends_at_once(begin: Begin) -> None:
     first = finish(begin(steps=8))
     events = list(resume(first.path).run())
