@@ -13,7 +13,9 @@ b   characters per second of one stream over those of the loop that a user would
 c   characters per second of 64 texts side by side over one stream;
 d   seconds of ``charlstm sample --length 1``, a whole process, over ``python -c "import torch"``;
 e   seconds to score 1,000,000 characters, ``charlstm score``, a whole process;
-f   the most memory that ``charlstm sample`` holds, MB.
+f   the most memory that ``charlstm sample`` holds, MB;
+g   seconds of ``--novelty``'s search in a megabyte of the bundled text, over and over, for a text
+    of 1,000 characters with a run of 100 from it.
 
 Each part of a, b and c runs in a process of its own, because BLAS reads the number of its threads
 when it is loaded.
@@ -126,8 +128,22 @@ def torch_loop(checkpoint: str) -> float:
     return seconds / (COUNTED // 4)
 
 
+def novelty_search(_: str) -> float:
+    """Seconds to look for a text in a megabyte of corpus."""
+    from charlstm.corpus import open_corpus
+    from charlstm.novelty import novelty
+
+    corpus = open_corpus([ROOT / "data" / "nettle-quay.txt"])
+    ids = np.resize(corpus.ids, 1_000_000)
+    shuffled = np.random.default_rng(1).permutation(ids[:900])
+    text = corpus.vocab.decode([*shuffled, *ids[5_000:5_100]])
+    start = time.perf_counter()
+    novelty([text], ids, corpus.vocab)
+    return time.perf_counter() - start
+
+
 PARTS: dict[str, Callable[[str], float]] = {
-    part.__name__: part for part in (one_stream, bare_products, batch, torch_loop)
+    part.__name__: part for part in (one_stream, bare_products, batch, torch_loop, novelty_search)
 }
 
 
@@ -206,6 +222,7 @@ def main() -> None:
                 "score, 1 thread": whole_process(*charlstm, "score", *given, str(text), threads=1),
                 "score, all threads": whole_process(*charlstm, "score", *given, str(text)),
                 "memory": peak_memory(checkpoint),
+                "novelty": in_process("novelty_search", checkpoint, None),
             },
             arguments.rounds,
         )
@@ -224,6 +241,7 @@ def main() -> None:
         ),
         "e: score seconds": spread_of(values["score, all threads"]),
         "f: memory MB": spread_of(values["memory"]),
+        "g: novelty seconds": spread_of(values["novelty"]),
         "chars per second": {
             name: spread_of([1 / seconds for seconds in values[name]])
             for name in values
