@@ -22,8 +22,9 @@ def begin_run(
     """Begin a run on a corpus, with the options of the model, of its learning and of its start."""
     from charlstm import runs
     from charlstm.defaults import advice, default_settings
+    from charlstm.lookup import find_checkpoint
 
-    source = runs.find_checkpoint(start["init_from"]) if "init_from" in start else None
+    source = find_checkpoint(start["init_from"]) if "init_from" in start else None
     model_config, train_config = default_settings(
         len(corpus), len(corpus.vocab), preset=start.get("preset"), model=model, train=learning
     )
@@ -51,8 +52,9 @@ def resume_run(
     """Go on with a run; ``changes`` may be of its budget, patience and number of checkpoints."""
     from charlstm import metrics, runs
     from charlstm.corpus import open_corpus, reopen_corpus
+    from charlstm.lookup import find_run
 
-    path = runs.find_run(checkpoint, inside=True)
+    path = find_run(checkpoint, inside=True)
     if checkpoint is None and not quiet:
         note(f"resuming {path}")
     stack.enter_context(runs.lock(path))
