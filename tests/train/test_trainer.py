@@ -33,7 +33,7 @@ from charlstm.events import (
 )
 from charlstm.model import load
 from charlstm.scoring import score
-from charlstm.train import learner, plan, session
+from charlstm.train import held_out, learner, plan, session
 from charlstm.train import trainer as training
 from charlstm.train.device import Precision
 from charlstm.train.network import LanguageModel, load_arrays, to_arrays
@@ -237,7 +237,7 @@ def test_state_is_carried_into_the_next_batch(begin: Begin) -> None:
     still = {"steps": 2, "dropout": 0, "learning_rate": 1e-9, "adam_rate": 1e-9}
     trainer = begin(**still)
     engine = Engine(trainer.run_file.model, dict(to_arrays(trainer.average)), np.float64)
-    text = trainer._train_ids.astype(np.int64)
+    text = corpus_of(trainer.path).split(0.1)[0].astype(np.int64)
     starts = [b * len(text) // 4 for b in range(4)]
     # In each stream the second batch is characters 16 to 32, read after characters 0 to 16.
     bits = [score(engine, text[start : start + 33]).surprise_bits[17:] for start in starts]
@@ -418,7 +418,7 @@ def test_run_ends_after_so_many_validations_without_a_better_one(
     begin: Begin, monkeypatch: pytest.MonkeyPatch, patience: int
 ) -> None:
     losses = chain([3.0, 2.0, 2.5, 2.0, 2.2, 2.1], repeat(2.3))  # the last is the final figure
-    monkeypatch.setattr(training, "quick_stateful_loss", lambda *_: next(losses))
+    monkeypatch.setattr(held_out, "quick_stateful_loss", lambda *_: next(losses))
     finished = finish(begin(steps=30, patience=patience))
     assert (finished.reason, finished.best_step) == ("patience", 6)
     assert finished.step == 6 + 6 * patience
@@ -429,7 +429,7 @@ def test_patience_is_not_renewed_by_an_interruption(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = chain([3.0, 2.0, 2.5, 2.1], repeat(2.3))
-    monkeypatch.setattr(training, "quick_stateful_loss", lambda *_: next(losses))
+    monkeypatch.setattr(held_out, "quick_stateful_loss", lambda *_: next(losses))
     trainer = begin(steps=30, patience=2)
     run_and_stop(trainer, 14)
     finished = finish(resume(trainer.path))
