@@ -12,7 +12,7 @@ from charlstm.config import check_number
 from charlstm.engine import Engine
 from charlstm.errors import CharlstmError
 from charlstm.gates import GateReport, Thresholds, measure_gates
-from charlstm.runs import find_checkpoint
+from charlstm.lookup import find_checkpoint
 from charlstm.sampling import SamplingConfig, opening, read
 from charlstm.scoring import Score, score
 from charlstm.states import load_state, save_state

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from charlstm import runs
 from charlstm.checkpoint import read_training
 from charlstm.errors import CharlstmError
+from charlstm.lookup import last_written
 from charlstm.texts import corpus_name
 
 Number = TypeVar("Number", int, float)
@@ -58,7 +59,7 @@ def summarise(run: Path) -> RunSummary:
         total_steps=content.budget.total_steps,
         best_loss=_number(training.get("best_loss"), float),
         best_step=_number(training.get("best_step"), int),
-        age_seconds=time.time() - runs.last_written(run),
+        age_seconds=time.time() - last_written(run),
         disk_bytes=disk,
     )
 

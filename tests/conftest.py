@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from charlstm import texts
 from charlstm.config import ModelConfig, TrainConfig
 from charlstm.corpus import CACHE_VARIABLE, Corpus, open_corpus
 from charlstm.events import RunFinished
@@ -20,6 +21,9 @@ TEXT = (
     'NED: "Row," said the heron, (and sat down). It was a wet day.\n'
     "TAM: Which end do I hold? [He holds the wrong one.]\n\n"
 )
+PLAIN = "It was a wet day, and the heron sat down.\n"
+# Characters of 1, 2, 3 and 4 bytes; CRLF, NUL, combining and joined characters.
+MIXED = "a\r\nb\rc\0d e\u0301 é € 𐍈 👩\u200d👧 \u2028\x85 \ufeff end\n"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -55,6 +59,29 @@ def make_corpus(tmp_path: Path) -> Callable[..., Corpus]:
         return open_corpus([path], **reading)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of encoded corpora, empty."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache" / "corpora"
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of eight bytes, so that a few words have many borders."""
+    monkeypatch.setattr(texts, "CHUNK_BYTES", 8)
+
+
+def text_of(found: Corpus) -> str:
+    return found.vocab.decode(found.ids.tolist())
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
 
 
 def model_config(
@@ -107,6 +134,13 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finished = list(trainer.run())[-1]
     assert isinstance(finished, RunFinished)
     return finished.path
+
+
+@pytest.fixture
+def folder(trained_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, above ``checkpoints/small``."""
+    monkeypatch.chdir(trained_run.parents[1])
+    return trained_run.parents[1]
 
 
 def random_weights(config: ModelConfig, seed: int = 0, scale: float = 0.5) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from conftest import model_config, train_config
 
 from charlstm import files, runs
 from charlstm.errors import CharlstmError, UsageError
+from charlstm.lookup import find_checkpoint, find_run, list_runs
 from charlstm.runs import (
     METRICS_FILE,
     POINTER_FILE,
@@ -24,9 +25,6 @@ from charlstm.runs import (
     RunFile,
     add_checkpoint,
     create_run,
-    find_checkpoint,
-    find_run,
-    list_runs,
     lock,
     read_pointers,
     read_run_file,

@@ -7,17 +7,15 @@ import numpy as np
 import pytest
 
 from charlstm.errors import UsageError
+from charlstm.grammars import PADDING, String, reber_length
 from charlstm.tasks import (
-    PADDING,
     TASKS,
     WARMUP,
-    String,
     Task,
     encode,
     examples,
     is_right,
     numbered_examples,
-    reber_length,
     training_text,
 )
 

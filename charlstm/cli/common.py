@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from charlstm.cli.options import note
 from charlstm.errors import CharlstmError, UsageError, reason_of
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from charlstm.corpus import Corpus
     from charlstm.model import Model
     from charlstm.vocab import UnknownPolicy, Vocabulary
 
@@ -58,6 +59,29 @@ def read_text(source: str, *, as_bytes: bool) -> str:
             f"{name} is not valid utf-8: byte 0x{data[error.start]:02x} at offset {error.start:,}",
             "convert it to UTF-8 first",
         ) from None
+
+
+def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpus":
+    """The corpus of these files, folders or stdin (-), or the bundled one for none.
+
+    stderr says what is notable about them, and unless ``quiet`` how far into a long text it is.
+    """
+    from charlstm.corpus import open_corpus
+    from charlstm.texts import bundled_corpus
+
+    sources: list[str | Path] = list(text) if text else [bundled_corpus()]
+    shown = 0
+
+    def progress(characters: int) -> None:
+        nonlocal shown
+        if characters - shown >= 50_000_000 and not quiet:
+            shown = characters
+            note(f"read {characters:,} characters …")
+
+    corpus = open_corpus(sources, progress=progress, **reading)
+    for notice in corpus.notices:
+        note(notice)
+    return corpus
 
 
 def progress_of(total: int) -> Callable[[int], None]:

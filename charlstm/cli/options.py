@@ -16,7 +16,7 @@ def one_of(*values: str) -> Callable[[str], list[str]]:
 
 def run_names(incomplete: str) -> list[str]:
     """What the shell offers where a run is wanted: the names under checkpoints/."""
-    from charlstm.runs import list_runs
+    from charlstm.lookup import list_runs
     from charlstm.show.text import printable
 
     names = [run.name for run in list_runs()]

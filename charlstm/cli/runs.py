@@ -29,10 +29,10 @@ def runs(context: typer.Context, as_json: Json = False) -> int:
     """List the runs, the newest first."""
     if context.invoked_subcommand is not None:
         return 0
-    from charlstm import runs as store
+    from charlstm.lookup import list_runs
     from charlstm.summaries import summarise
 
-    summaries = [summarise(run) for run in store.list_runs()]
+    summaries = [summarise(run) for run in list_runs()]
     if as_json:
         print(json.dumps([summary.to_dict() for summary in summaries]))
         return 0
@@ -55,14 +55,15 @@ def show(
     as_json: Json = False,
 ) -> int:
     """All that is known of one run."""
-    from charlstm import runs as store
+    from charlstm.lookup import find_run
+    from charlstm.runs import read_pointers, read_run_file
     from charlstm.show.text import duration, printable, size
     from charlstm.summaries import summarise
 
-    run = store.find_run(name)
-    content = store.read_run_file(run)
+    run = find_run(name)
+    content = read_run_file(run)
     summary = summarise(run)
-    pointers = store.read_pointers(run)
+    pointers = read_pointers(run)
     if as_json:
         print(
             json.dumps(
@@ -125,8 +126,9 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
 ) -> int:
     """Delete checkpoints that are neither the best nor the last of their run."""
-    from charlstm import runs as store
     from charlstm.corpus import cached_corpora
+    from charlstm.lookup import find_run, list_runs
+    from charlstm.runs import lock
     from charlstm.show.text import size
     from charlstm.summaries import disk_bytes, superfluous
 
@@ -138,7 +140,7 @@ def prune(
     if cache:
         doomed += [(None, folder) for folder in cached_corpora()]
     else:
-        for run in [store.find_run(n) for n in names] if names else store.list_runs():
+        for run in [find_run(n) for n in names] if names else list_runs():
             doomed += [(run, run)] if whole else [(run, path) for path in superfluous(run)]
     if not doomed:
         note("nothing to prune")
@@ -152,7 +154,7 @@ def prune(
         if not typer.confirm(f"Delete these, {size(total)} in all?", err=True):
             return 0
     for owner, path in doomed:
-        with nullcontext() if owner is None else store.lock(owner):
+        with nullcontext() if owner is None else lock(owner):
             if path != owner:
                 shutil.rmtree(path)
         if path == owner:

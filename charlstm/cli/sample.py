@@ -33,6 +33,16 @@ FILTERS, PRIMING, STATES = "Choosing characters", "Beginning", "Going on later"
 LENGTH, TURN = 1000, 300
 BETWEEN = "\n%\n"
 """Between the texts of a batch, as in the files of fortune."""
+APART = (
+    ("--prime", "--prime-file"),
+    ("--interactive", "--count"),
+    ("--length 0", "--count"),
+    ("--interactive", "--novelty"),
+    ("--length 0", "--novelty"),
+    ("--save-state", "--count"),
+    ("--color", "--count"),
+)
+"""Options that cannot be given together."""
 
 EXAMPLES = example(
     "charlstm sample --temp 0.8",
@@ -137,55 +147,11 @@ def sample(
     # spins. Set before numpy is imported; a batch and a user's own choice are left alone.
     if count == 1:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from charlstm.config import check_number
     from charlstm.model import new_seed
     from charlstm.sampling import SamplingConfig
 
     # Told before anything else is said: what generate() would find out later.
     policy = unknown_policy(unknown)
-    SamplingConfig(temp, top_k, top_p, min_p, repeat_penalty, repeat_window)
-    if length is not None:
-        check_number("--length", length, 0)
-    if seed is not None:
-        check_number("--seed", seed, 0)
-    check_number("--count", count, 1)
-    require(color in (None, "surprise"), f"--color is {color!r}", "there is --color surprise")
-    check_together(
-        ("--prime", prime is not None),
-        ("--prime-file", prime_file is not None),
-    )
-    batch, endless, tell = (
-        ("--count", count > 1),
-        ("--length 0", length == 0),
-        ("--novelty", novelty),
-    )
-    for other in (batch, tell):
-        check_together(("--interactive", interactive), other)
-        check_together(endless, other)
-    check_together(("--save-state", save_state is not None), batch)
-    check_together(("--color", color is not None), batch)
-    if save_state is not None:
-        folder = Path(save_state).parent
-        good = folder.is_dir() and not Path(save_state).is_dir()
-        require(
-            good, f"--save-state {save_state} is no file in a folder that exists", "name another"
-        )
-    model = open_model(checkpoint)
-    vocab = model.file.vocab
-    as_bytes = vocab.kind == "bytes"
-    start = None if state is None else model.load_state(state)
-    training = training_text(model) if novelty else None
-    text = prime or ""
-    if prime_file is not None:
-        text = read_text(prime_file, as_bytes=as_bytes)
-    chosen = seed
-    if chosen is None:
-        chosen = new_seed()
-        note(f"seed {chosen}" if count == 1 else f"seeds {chosen} to {chosen + count - 1}")
-    output = Output(raw=as_bytes, color=color is not None)
-    if color is not None:
-        _explain_color(output)
-    shown = vocab.decode(vocab.encode(text, policy)) if echo else ""
     how: dict[str, Any] = {
         "temperature": temp,
         "top_k": top_k,
@@ -193,36 +159,81 @@ def sample(
         "min_p": min_p,
         "repeat_penalty": repeat_penalty,
         "repeat_window": repeat_window,
-        "stop": stop or (),
-        "unknown": policy,
     }
+    SamplingConfig(**how)
+    _check_alone(length, seed, count, color)
+    given = {
+        "--prime": prime is not None,
+        "--prime-file": prime_file is not None,
+        "--interactive": interactive,
+        "--length 0": length == 0,
+        "--count": count > 1,
+        "--novelty": novelty,
+        "--save-state": save_state is not None,
+        "--color": color is not None,
+    }
+    for pair in APART:
+        check_together(*((name, given[name]) for name in pair))
+    if save_state is not None:
+        _check_place(save_state)
+
+    model = open_model(checkpoint)
+    vocab = model.file.vocab
+    as_bytes = vocab.kind == "bytes"
+    start = None if state is None else model.load_state(state)
+    training = training_text(model) if novelty else None
+    text = prime or "" if prime_file is None else read_text(prime_file, as_bytes=as_bytes)
+    if seed is None:
+        seed = new_seed()
+        note(f"seed {seed}" if count == 1 else f"seeds {seed} to {seed + count - 1}")
+    output = Output(raw=as_bytes, color=color is not None)
+    if color is not None:
+        _explain_color(output)
+    shown = vocab.decode(vocab.encode(text, policy)) if echo else ""
+    how |= {"stop": stop or (), "unknown": policy}
     progress = progress_of(len(text))
     if interactive:
         if text:
             start = model.read(text, start, policy, progress)
         turn = TURN if length is None else length
-        how["surprise"] = output.tinted
-        talk = Conversation(model, start, chosen, turn, output, how)
+        talk = Conversation(model, start, seed, turn, output, {**how, "surprise": output.tinted})
         with _keeping(save_state, model, lambda: talk.state):
             output.write(shown)
             talk.run(line_reader(), echo=echo and not output.terminal)
             output.close()
         return 0
-    how |= {"state": start, "progress": progress}
+    how |= {"seed": seed, "state": start, "progress": progress}
     characters = LENGTH if length is None else length
     if count > 1:
-        texts = model.generate_batch(text, count=count, length=characters, seed=chosen, **how)
+        texts = model.generate_batch(text, count=count, length=characters, **how)
         output.write(BETWEEN.join(shown + one for one in texts))
         output.close()
     else:
-        stream = model.generate(
-            text, length=characters or None, seed=chosen, surprise=output.tinted, **how
-        )
+        stream = model.generate(text, length=characters or None, surprise=output.tinted, **how)
         with _keeping(save_state, model, lambda: stream.state):
             texts = ["".join(_written(stream, output, shown, collect=novelty))]
     if training is not None:
         _tell_novelty(texts, *training)
     return 0
+
+
+def _check_alone(length: int | None, seed: int | None, count: int, color: str | None) -> None:
+    """Raise ``UsageError`` for a value that no other option could make good."""
+    from charlstm.config import check_number
+
+    if length is not None:
+        check_number("--length", length, 0)
+    if seed is not None:
+        check_number("--seed", seed, 0)
+    check_number("--count", count, 1)
+    require(color in (None, "surprise"), f"--color is {color!r}", "there is --color surprise")
+
+
+def _check_place(save_state: str) -> None:
+    """Raise ``UsageError`` if a state cannot be kept there."""
+    path = Path(save_state)
+    good = path.parent.is_dir() and not path.is_dir()
+    require(good, f"--save-state {save_state} is no file in a folder that exists", "name another")
 
 
 @contextmanager

@@ -1,25 +1,17 @@
-"""`charlstm study`."""
+"""``charlstm study``."""
 
 import json
-import math
-import shlex
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Annotated, Any
 
 import typer
 
+from charlstm.cli.common import open_model, open_texts
+from charlstm.cli.following import Stop, Told, follow
 from charlstm.cli.options import Json, example, note, one_of, run_names
-from charlstm.cli.stopping import stop_signals
-from charlstm.errors import ExitCode, UsageError
+from charlstm.errors import UsageError
 from charlstm.spec import CELLS
-
-if TYPE_CHECKING:
-    from charlstm.studies import Results
 
 TASK_NAMES = ("reber", "continual-reber", "long-lag", "temporal-order", "anbn", "brackets")
 group = typer.Typer(
@@ -45,36 +37,6 @@ Name = Annotated[
 Minutes = Annotated[
     float | None, _option("--minutes", help="Stop after so long; the same command goes on.")
 ]
-
-
-View = Callable[[Any], Any]
-"""From a console to what it shall show: a renderable for it."""
-
-
-class Told(NamedTuple):
-    """A line about what a study does; a ``result`` is printed in any case."""
-
-    line: str
-    result: bool = False
-
-
-class Stop:
-    """Whether to stop: asked by a signal, or because the time is up."""
-
-    def __init__(self, minutes: float | None) -> None:
-        from charlstm.config import check_number
-
-        if minutes is not None:
-            check_number("--minutes", minutes, 0, low_allowed=False)
-        self.asked = False
-        self._end = math.inf if minutes is None else time.monotonic() + 60 * minutes
-
-    def ask(self) -> None:
-        """Stop at the next occasion."""
-        self.asked = True
-
-    def __bool__(self) -> bool:
-        return self.asked or time.monotonic() >= self._end
 
 
 @group.command(
@@ -162,13 +124,12 @@ def lag(
                     if stop:
                         return
 
-        def view(console: Any) -> Any:
+        def view(console: Any, found: Any) -> Any:
             from charlstm.show.studies import lag_view
 
-            return lag_view(console, results.among(wanted), names, sizes)
+            return lag_view(console, found, names, sizes)
 
-        _follow(work(), view, stop, _go_on(context))
-        return _conclude(results, wanted, view, stop, context, as_json=as_json)
+        return follow(context, results, wanted, work(), view, stop, as_json=as_json)
 
 
 @group.command(
@@ -205,19 +166,14 @@ def cells(
     import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm import runs
     from charlstm.config import check_number
-    from charlstm.corpus import open_corpus
     from charlstm.studies import ROOT, CellRun, matched_model, open_results
-    from charlstm.texts import bundled_corpus
 
     names = _cells(cells)
     check_number("--parameters", parameters, 1_000, 1_000_000_000)
     check_number("--characters", characters, 1)
     check_number("--seeds", seeds, 1, 10_000)
     stop = Stop(minutes)
-    sources: list[str | Path] = list(text) if text else [bundled_corpus()]
-    corpus = open_corpus(sources)
-    for notice in corpus.notices:
-        note(notice)
+    corpus = open_texts(text, quiet=True)
     settings = {
         "study": "cells",
         "corpus": corpus.digest,
@@ -253,13 +209,12 @@ def cells(
                 if stop:
                     return
 
-        def view(console: Any) -> Any:
+        def view(console: Any, found: Any) -> Any:
             from charlstm.show.studies import cells_view
 
-            return cells_view(console, results.among(wanted))
+            return cells_view(console, found)
 
-        _follow(work(), view, stop, _go_on(context))
-        return _conclude(results, wanted, view, stop, context, as_json=as_json)
+        return follow(context, results, wanted, work(), view, stop, as_json=as_json)
 
 
 @group.command(
@@ -291,22 +246,23 @@ def gradient(
     """How the gradient of a loss fades or grows on its way back through time."""
     import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm.config import check_number
-    from charlstm.corpus import open_corpus
-    from charlstm.texts import bundled_corpus
 
     names = _cells(cells)
     check_number("--reach", reach, 2, 1000)
     check_number("--steps", steps, 1)
     check_number("--hidden", hidden, 1, 4096)
     if checkpoint is None:
-        corpus = open_corpus([bundled_corpus()])
         from charlstm.train.gradient import study_gradients
 
         report = study_gradients(
-            corpus, names, hidden_size=hidden, reach=reach, steps=steps, tell=note
+            open_texts(None, quiet=True),
+            names,
+            hidden_size=hidden,
+            reach=reach,
+            steps=steps,
+            tell=note,
         )
     else:
-        from charlstm.cli.common import open_model
         from charlstm.train.gradient import study_model
 
         report = study_model(open_model(checkpoint).file, reach)
@@ -319,9 +275,6 @@ def gradient(
     console = stdout_console()
     console.print(gradient_view(console, report))
     return 0
-
-
-# -- what the studies share --------------------------------------------------------------------
 
 
 def _cells(value: str) -> list[str]:
@@ -339,61 +292,3 @@ def _numbers(option: str, value: str) -> list[int]:
         raise UsageError(
             f"{option} is {value!r}", "give whole numbers with commas between them"
         ) from None
-
-
-def _go_on(context: typer.Context) -> str:
-    """The command that was given, without what is at its default."""
-    words = context.command_path.split()
-    for parameter in context.command.params:
-        value: Any = context.params.get(str(parameter.name))
-        if value in (None, False) or value == parameter.default:
-            continue
-        if parameter.param_type_name == "argument":
-            words += map(str, value)
-        else:
-            words.append(parameter.opts[0])
-            words += [] if value is True else [str(value)]
-    return shlex.join(words)
-
-
-def _follow(work: Iterator[Told], view: View, stop: Stop, go_on: str) -> None:
-    """Do the work; show it live on a terminal, else a line for what matters."""
-    from charlstm.show.console import can_animate, stderr_console
-    from charlstm.show.studies import StudyLines, StudyPanel
-
-    console = stderr_console()
-    with ExitStack() as stack:
-        stack.enter_context(stop_signals(stop.ask, go_on))
-        shown: StudyPanel | StudyLines
-        if can_animate(console):
-            shown = stack.enter_context(StudyPanel(console, lambda: view(console)))
-        else:
-            shown = StudyLines(sys.stderr)
-        for told in work:
-            try:
-                shown.show(told.line, result=told.result)
-            except (OSError, ValueError):
-                pass  # the terminal is gone; the study goes on
-
-
-def _conclude(
-    results: "Results[Any]",
-    wanted: list[Any],
-    view: View,
-    stop: Stop,
-    context: typer.Context,
-    *,
-    as_json: bool,
-) -> int:
-    found = results.among(wanted)
-    if as_json:
-        print(json.dumps({**results.to_dict(), "results": [asdict(one) for one in found]}))
-    else:
-        from charlstm.show.console import stdout_console
-
-        console = stdout_console()
-        console.print(view(console))
-    note(f"results: {results.path}")
-    if len(found) < len(wanted):
-        note(f"{len(found)} of {len(wanted)} are done; go on with: {_go_on(context)}")
-    return int(ExitCode.INTERRUPTED if stop.asked else ExitCode.DONE)

@@ -2,21 +2,20 @@
 
 import json
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from charlstm.cli.common import open_texts
 from charlstm.cli.options import Json, example, note, one_of, run_names
+from charlstm.cli.starting import begin_run, resume_run
 from charlstm.cli.watch import watch
 from charlstm.defaults import PRESETS
-from charlstm.errors import CharlstmError, ExitCode, UsageError
+from charlstm.errors import ExitCode, UsageError
 from charlstm.spec import CELLS
 
 if TYPE_CHECKING:
-    from charlstm.corpus import Corpus
     from charlstm.events import RunFinished
-    from charlstm.train.trainer import Trainer
 
 BUDGET, MODEL, LEARNING, TEXT, SHOW = (
     "Budget",
@@ -220,7 +219,7 @@ def train(
                 "a resumed run keeps its settings",
                 "leave them out, or start a new run with --init-from",
             )
-            trainer = _resume(stack, checkpoint, text, budget, quiet)
+            trainer = resume_run(stack, checkpoint, text, budget, quiet)
         else:
             _refuse(
                 _given(checkpoint=checkpoint),
@@ -233,8 +232,8 @@ def train(
                     "with --init-from the model has the shape of that run's",
                     "leave them out, or train without --init-from",
                 )
-            corpus = _open_corpus(text, reading, quiet)
-            trainer = _begin(stack, corpus, model, {**budget, **learning}, start, quiet)
+            corpus = open_texts(text, quiet=quiet, **reading)
+            trainer = begin_run(stack, corpus, model, {**budget, **learning}, start, quiet)
         finished = watch(trainer, plain=plain, quiet=quiet)
     return _conclude(finished, as_json=as_json, quiet=quiet)
 
@@ -261,103 +260,6 @@ def _refuse(options: dict[str, Any], reason: str, remedy: str) -> None:
     if options:
         names = [_OPTION_NAMES.get(name, f"--{name.replace('_', '-')}") for name in options]
         raise UsageError(f"{', '.join(names)}: {reason}", remedy)
-
-
-# -- before the loop ---------------------------------------------------------------------------
-
-
-def _open_corpus(text: list[str] | None, reading: dict[str, Any], quiet: bool) -> "Corpus":
-    from charlstm.corpus import open_corpus
-    from charlstm.texts import bundled_corpus
-
-    sources: list[str | Path] = list(text) if text else [bundled_corpus()]
-    shown = 0
-
-    def progress(characters: int) -> None:
-        nonlocal shown
-        if characters - shown >= 50_000_000 and not quiet:
-            shown = characters
-            note(f"read {characters:,} characters …")
-
-    corpus = open_corpus(sources, progress=progress, **reading)
-    for notice in corpus.notices:
-        note(notice)
-    return corpus
-
-
-def _begin(
-    stack: ExitStack,
-    corpus: "Corpus",
-    model: dict[str, Any],
-    learning: dict[str, Any],
-    start: dict[str, Any],
-    quiet: bool,
-) -> "Trainer":
-    from charlstm import runs
-    from charlstm.defaults import advice, default_settings
-
-    source = runs.find_checkpoint(start["init_from"]) if "init_from" in start else None
-    model_config, train_config = default_settings(
-        len(corpus), len(corpus.vocab), preset=start.get("preset"), model=model, train=learning
-    )
-    if not quiet:
-        for sentence in advice(model_config, corpus.counts, train_config.batch, train_config.bptt):
-            note(f"note: {sentence}")
-        note("starting …")
-    from charlstm.train.session import begin
-
-    trainer = begin(corpus, model_config, train_config, name=start.get("name"), init_from=source)
-    stack.enter_context(runs.lock(trainer.path))
-    wanted = start.get("name")
-    if wanted is not None and trainer.path.name != wanted:
-        note(f"the run is called {trainer.path.name}")
-    return trainer
-
-
-def _resume(
-    stack: ExitStack,
-    checkpoint: str | None,
-    text: list[str] | None,
-    changes: dict[str, Any],
-    quiet: bool,
-) -> "Trainer":
-    """Go on with a run; ``changes`` may be of its budget, patience and number of checkpoints."""
-    from charlstm import metrics, runs
-    from charlstm.corpus import open_corpus, reopen_corpus
-
-    path = runs.find_run(checkpoint, inside=True)
-    if checkpoint is None and not quiet:
-        note(f"resuming {path}")
-    stack.enter_context(runs.lock(path))
-    run = runs.read_run_file(path)
-    reading = run.reading
-    if text:
-        corpus = open_corpus(text, encoding=reading.encoding, as_bytes=reading.as_bytes)
-    elif found := reopen_corpus(reading, run.digest):
-        corpus = found
-    else:
-        raise CharlstmError(
-            "the run's text came from stdin and is no longer in the cache",
-            "pipe it in again: charlstm train - --resume",
-        )
-    from charlstm.train.session import resume
-
-    trainer = resume(path, corpus, changes)
-    for notice in trainer.notices:
-        note(notice)
-    total = trainer.run_file.budget.total_steps
-    if total is not None and trainer.progress.step >= total:
-        used = run.train
-        name = "minutes" if used.minutes else "steps" if used.steps else "epochs"
-        note(
-            f"the run has done its {total:,} steps; to go on, give a larger budget than "
-            f"--{name} {getattr(used, name):g}"
-        )
-    metrics.cut_metrics(path / runs.METRICS_FILE, trainer.progress.step)
-    return trainer
-
-
-# -- after the loop ----------------------------------------------------------------------------
 
 
 def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:

@@ -1,5 +1,6 @@
 """The recurrent layers in torch, on its fused kernels; proven equal to ``charlstm.engine``."""
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
@@ -12,7 +13,7 @@ FORGET_NOTHING = 30.0
 """As a pre-activation: sigma(30) is 1.0 in float32."""
 
 
-class CellLayer(nn.Module):
+class CellLayer(nn.Module, ABC):
     """One layer of a cell; a subclass gives the cell's name and ``forward``.
 
     The parameters have the names, shapes and block order of the spec; the equations are there and
@@ -47,6 +48,7 @@ class CellLayer(nn.Module):
         for name in self.spec.extras:
             nn.init.zeros_(self.get_parameter(name))
 
+    @abstractmethod
     def forward(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """T steps at once.
 
@@ -57,7 +59,6 @@ class CellLayer(nn.Module):
         Returns:
             h of every step (T, B, H), and the state after the last (S, B, H).
         """
-        raise NotImplementedError
 
 
 class LSTMLayer(CellLayer):

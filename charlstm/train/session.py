@@ -69,16 +69,7 @@ def begin(
         precision=precision.name,
         threads=threads,
     )
-    run = RunFile(
-        model=model_config,
-        train=train_config,
-        reading=corpus.reading,
-        digest=corpus.digest,
-        characters=len(corpus),
-        created=runs.now(),
-        budget=_budget(train_config, len(train_ids)),
-        init_from=None if init_from is None else str(init_from.absolute()),
-    )
+    run = _run_file(corpus, model_config, train_config, init_from)
     path = runs.create_run(root, name or corpus.name, run)
     trainer = _trainer(path, run, corpus, source)
     trainer.guessed_step_seconds = pass_seconds * STEP_OVER_PASS
@@ -96,16 +87,7 @@ def unsaved(
     B and T are used as they are, and device and precision must be named. ``adjust`` may change
     the untrained weights.
     """
-    train_ids, _ = corpus.split(train_config.val_fraction)
-    run = RunFile(
-        model=model_config,
-        train=train_config,
-        reading=corpus.reading,
-        digest=corpus.digest,
-        characters=len(corpus),
-        created=runs.now(),
-        budget=_budget(train_config, len(train_ids)),
-    )
+    run = _run_file(corpus, model_config, train_config)
     return _trainer(Path(corpus.name), run, corpus, None, adjust)
 
 
@@ -135,8 +117,7 @@ def resume(
         changes = {**budgets, **changes}
     run = replace(run, train=replace(run.train, **changes))
     if extended:
-        train_ids, _ = corpus.split(run.train.val_fraction)
-        run = replace(run, budget=_budget(run.train, len(train_ids)))
+        run = replace(run, budget=_budget(run.train, corpus))
     source = None
     if run.init_from is not None and not runs.read_pointers(path).kept:
         source = read_model(Path(run.init_from))
@@ -178,11 +159,30 @@ def _check_extension(trainer: Trainer, run: RunFile) -> None:
         )
 
 
-def _budget(config: TrainConfig, characters: int) -> Budget:
+def _run_file(
+    corpus: Corpus,
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    init_from: Path | None = None,
+) -> RunFile:
+    return RunFile(
+        model=model_config,
+        train=train_config,
+        reading=corpus.reading,
+        digest=corpus.digest,
+        characters=len(corpus),
+        created=runs.now(),
+        budget=_budget(train_config, corpus),
+        init_from=None if init_from is None else str(init_from.absolute()),
+    )
+
+
+def _budget(config: TrainConfig, corpus: Corpus) -> Budget:
     if config.steps is not None:
         return Budget(total_steps=config.steps)
     if config.epochs is not None:
-        steps = config.epochs * characters / (config.batch * config.bptt)
+        train_ids, _ = corpus.split(config.val_fraction)
+        steps = config.epochs * len(train_ids) / (config.batch * config.bptt)
         return Budget(total_steps=max(1, math.ceil(steps)))
     return Budget()
 

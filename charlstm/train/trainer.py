@@ -3,24 +3,21 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from charlstm import runs
-from charlstm.checkpoint import ModelFile, TrainState, read_model, write_checkpoint
+from charlstm.checkpoint import ModelFile, TrainState, write_checkpoint
 from charlstm.corpus import Corpus
-from charlstm.engine import Engine
 from charlstm.errors import CharlstmError, reason_of
 from charlstm.events import (
     BudgetFixed,
     Evaluated,
     Event,
-    GateSaturation,
     RolledBack,
     RunFinished,
     RunStarted,
@@ -28,52 +25,21 @@ from charlstm.events import (
     SaveFailed,
     StepDone,
 )
-from charlstm.gates import measure_gates
 from charlstm.runs import RunFile
 from charlstm.train.device import Precision
+from charlstm.train.held_out import HeldOut
 from charlstm.train.learner import Learner
-from charlstm.train.network import LanguageModel, load_arrays, to_arrays
+from charlstm.train.network import LanguageModel, to_arrays
 from charlstm.train.optimiser import rate_share
 from charlstm.train.plan import Plan
-from charlstm.train.validate import quick_stateful_loss
+from charlstm.train.progress import Progress
 
-VAL_CHARACTERS = 200_000
-"""A validation reads at most this much, from the held-out part's start."""
-EXCERPT_CHARACTERS = 1_500
-GATE_CHARACTERS = 500
-"""Of the excerpt, for the gates that are measured with each validation."""
 REPORT_SECONDS = 0.2
 SAVE_SECONDS = 60.0
 EXPLODED_NATS = 10.0
 """So much more than blind guessing costs, and the loss has exploded."""
 MAX_ROLLBACKS = 3
 ROLLBACK_RATE = 0.5
-
-
-@dataclass
-class Progress:
-    """The scalars that change as a run goes on; all of them are in ``train.json``."""
-
-    step: int = 0
-    position: int = 0
-    """Characters that each stream has read; see ``batches``."""
-    best_loss: float | None = None
-    best_step: int = 0
-    evaluations_since_best: int = 0
-    rate_scale: float = 1.0
-    rollbacks: int = 0
-    seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            kinds = (float, int) if name in _MEASURED else (int,)
-            if name == "best_loss" and value is None:
-                continue
-            if type(value) not in kinds or not 0 <= value < 1 << 63:
-                raise ValueError(f"{name} is {value!r:.40}")
-
-
-_MEASURED = ("best_loss", "rate_scale", "seconds")
 
 
 class Trainer:
@@ -104,11 +70,12 @@ class Trainer:
         """For a first estimate of the time, before any step is measured."""
         self._config = run.train
         self._vocab = corpus.vocab
-        self._train_ids, self._val_ids = corpus.split(run.train.val_fraction)
-        self.learner = Learner(run.train, self._train_ids, model, average, precision)
+        train_ids, val_ids = corpus.split(run.train.val_fraction)
+        self._train_characters, self._val_characters = len(train_ids), len(val_ids)
+        self._held_out = HeldOut(train_ids, val_ids, corpus.vocab)
+        self.learner = Learner(run.train, train_ids, model, average, precision)
         self._precision = precision
-        read = min(len(self._val_ids), VAL_CHARACTERS)
-        self._plan = Plan(run.train, run.budget, run.model.parameters, read)
+        self._plan = Plan(run.train, run.budget, run.model.parameters, len(self._held_out.ids))
         self._clock = clock
         self._stop = False
         self._nats = torch.zeros((), device=precision.device)
@@ -117,8 +84,6 @@ class Trainer:
         self._saved_step: int | None = None
         self._saved_seconds = 0.0
         self._budget_written = True
-        held_out = self._val_ids if len(self._val_ids) > 1 else self._train_ids
-        self._excerpt = np.asarray(held_out[:EXCERPT_CHARACTERS]).astype(np.int64)
 
     # -- the loop --------------------------------------------------------------------------
 
@@ -236,21 +201,10 @@ class Trainer:
     def _evaluate_and_save(self, begun: float) -> Iterator[Event]:
         progress = self.progress
         improved = True
-        if len(self._val_ids) > 1:
-            held_out = self._val_ids[:VAL_CHARACTERS]
-            loss = quick_stateful_loss(self.average, held_out, self._precision)
-            if not math.isfinite(loss):
-                raise CharlstmError(
-                    f"the validation loss at step {progress.step:,} is not finite",
-                    "begin from other weights, or with a lower --lr",
-                )
-            improved = progress.best_loss is None or loss < progress.best_loss
-            if improved:
-                progress.best_loss, progress.best_step = loss, progress.step
-                progress.evaluations_since_best = 0
-            else:
-                progress.evaluations_since_best += 1
-            gates = self._gates()
+        if self._held_out:
+            loss = self._held_out.loss(self.average, self._precision)
+            improved = progress.judge(loss)
+            gates = self._held_out.gates(self.average)
             progress.seconds = self._clock() - begun
             assert progress.best_loss is not None
             yield Evaluated(
@@ -265,15 +219,6 @@ class Trainer:
             )
         yield self._save(best=improved)
 
-    def _gates(self) -> tuple[GateSaturation, ...]:
-        engine = Engine(self.run_file.model, dict(to_arrays(self.average)))
-        if not engine.spec.gates:
-            return ()
-        ids = self._excerpt[:GATE_CHARACTERS]
-        lead = len(ids) // 5
-        symbols = tuple(self._vocab.symbols[i] for i in ids[lead:])
-        return measure_gates(engine, ids[lead:], symbols, ids[:lead]).summary()
-
     def _out_of_patience(self) -> bool:
         patience = self._config.patience
         return 0 < patience <= self.progress.evaluations_since_best
@@ -286,8 +231,8 @@ class Trainer:
             name=self.path.name,
             model=self.run_file.model.describe(),
             parameters=self.run_file.model.parameters,
-            train_characters=len(self._train_ids),
-            val_characters=len(self._val_ids),
+            train_characters=self._train_characters,
+            val_characters=self._val_characters,
             vocab_size=len(self._vocab),
             batch=config.batch,
             bptt=config.bptt,
@@ -317,13 +262,13 @@ class Trainer:
     def _finish(self, reason: str, begun: float) -> Iterator[Event]:
         progress, saved = self.progress, True
         if self._saved_step != self.progress.step:
-            event = self._save(best=len(self._val_ids) < 2 or progress.best_step == progress.step)
+            event = self._save(best=not self._held_out or progress.best_step == progress.step)
             saved = isinstance(event, Saved)
             yield event
         val_loss = None
         best = runs.read_pointers(self.path).best
-        if reason != "stopped" and len(self._val_ids) > 1 and best is not None:
-            val_loss = self._final_loss(self.path / best)
+        if reason != "stopped" and self._held_out and best is not None:
+            val_loss = self._held_out.final_loss(self.path / best, self._precision.device)
         self.progress.seconds = self._clock() - begun
         yield RunFinished(
             reason=reason,
@@ -336,13 +281,6 @@ class Trainer:
             saved=saved,
         )
 
-    def _final_loss(self, best: Path) -> float:
-        """The best checkpoint's loss in float32, as it stands on disk."""
-        model = LanguageModel(self.run_file.model).to(self._precision.device)
-        load_arrays(model, dict(read_model(best).weights))
-        full = Precision(self._precision.device, "float32")
-        return quick_stateful_loss(model, self._val_ids[:VAL_CHARACTERS], full)
-
     # -- state -----------------------------------------------------------------------------
 
     def model_file(self) -> ModelFile:
@@ -352,7 +290,7 @@ class Trainer:
             config=self.run_file.model,
             vocab=self._vocab,
             weights=to_arrays(self.average),
-            excerpt=self._vocab.decode(self._excerpt.tolist()),
+            excerpt=self._held_out.excerpt,
             training={
                 "run": self.path.name,
                 "step": progress.step,

@@ -5,14 +5,8 @@ import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
-from charlstm.show.studies import (
-    StudyLines,
-    StudyPanel,
-    cells_view,
-    gradient_view,
-    lag_view,
-    legend,
-)
+from charlstm.show.following import StudyLines, StudyPanel
+from charlstm.show.studies import cells_view, gradient_view, lag_view, legend
 from charlstm.studies import CellRun, Clipping, GradientProfile, GradientReport, LagTrial
 
 TRIALS = [

@@ -27,6 +27,7 @@ from charlstm import checkpoint, runs
 from charlstm.corpus import open_corpus
 from charlstm.errors import CharlstmError
 from charlstm.events import Saved
+from charlstm.lookup import find_checkpoint
 
 Entries = dict[str, "Node"]
 
@@ -262,7 +263,7 @@ def _assert_goes_on(root: Path, announced: int) -> str:
         return "no run yet"
     assert runs.read_run_file(path).model.hidden_size == 4
     if announced > 0:
-        model = checkpoint.read_model(runs.find_checkpoint(str(path)))
+        model = checkpoint.read_model(find_checkpoint(str(path)))
         assert model.training["step"] >= 0
     for candidate in runs.resume_order(path):
         try:

@@ -80,9 +80,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tales.txt").write_text(TEXT * 4, encoding="utf-8")
     assert answered("train", "tales.txt", *SMALL)[0] == 0
-    from charlstm.train.trainer import Trainer
+    from charlstm.train.plan import Plan
 
-    monkeypatch.setattr(Trainer, "_steps_left", lambda self: False)
+    monkeypatch.setattr(Plan, "steps_left", lambda *_: False)
     monkeypatch.setattr("charlstm.cli.train.watch", _stop_at_once)
     monkeypatch.setattr("charlstm.model.DEFAULT_LENGTH", 3)
     return tmp_path

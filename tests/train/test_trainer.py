@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
-import torch
 from conftest import TEXT, model_config, random_weights, train_config
 from torch import Tensor
 
@@ -33,17 +32,11 @@ from charlstm.events import (
 )
 from charlstm.model import load
 from charlstm.scoring import score
-from charlstm.train import learner, plan, session
+from charlstm.train import held_out, learner, plan, session
 from charlstm.train import trainer as training
-from charlstm.train.device import Precision
-from charlstm.train.network import LanguageModel, load_arrays, to_arrays
-from charlstm.train.plan import SpeedTrial
+from charlstm.train.network import to_arrays
 from charlstm.train.trainer import Trainer
-from charlstm.train.validate import quick_stateful_loss, stateful_loss, windowed_loss
 from charlstm.vocab import BYTE_SYMBOLS, Vocabulary
-
-CPU = torch.device("cpu")
-FLOAT32, BFLOAT16 = Precision(CPU, "float32"), Precision(CPU, "bfloat16")
 
 Begin = Callable[..., Trainer]
 E = TypeVar("E")
@@ -237,7 +230,7 @@ def test_state_is_carried_into_the_next_batch(begin: Begin) -> None:
     still = {"steps": 2, "dropout": 0, "learning_rate": 1e-9, "adam_rate": 1e-9}
     trainer = begin(**still)
     engine = Engine(trainer.run_file.model, dict(to_arrays(trainer.average)), np.float64)
-    text = trainer._train_ids.astype(np.int64)
+    text = corpus_of(trainer.path).split(0.1)[0].astype(np.int64)
     starts = [b * len(text) // 4 for b in range(4)]
     # In each stream the second batch is characters 16 to 32, read after characters 0 to 16.
     bits = [score(engine, text[start : start + 33]).surprise_bits[17:] for start in starts]
@@ -438,7 +431,7 @@ def test_run_ends_after_so_many_validations_without_a_better_one(
     begin: Begin, monkeypatch: pytest.MonkeyPatch, patience: int
 ) -> None:
     losses = chain([3.0, 2.0, 2.5, 2.0, 2.2, 2.1], repeat(2.3))  # the last is the final figure
-    monkeypatch.setattr(training, "quick_stateful_loss", lambda *_: next(losses))
+    monkeypatch.setattr(held_out, "quick_stateful_loss", lambda *_: next(losses))
     finished = finish(begin(steps=30, patience=patience))
     assert (finished.reason, finished.best_step) == ("patience", 6)
     assert finished.step == 6 + 6 * patience
@@ -449,19 +442,11 @@ def test_patience_is_not_renewed_by_an_interruption(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = chain([3.0, 2.0, 2.5, 2.1], repeat(2.3))
-    monkeypatch.setattr(training, "quick_stateful_loss", lambda *_: next(losses))
+    monkeypatch.setattr(held_out, "quick_stateful_loss", lambda *_: next(losses))
     trainer = begin(steps=30, patience=2)
     run_and_stop(trainer, 14)
     finished = finish(resume(trainer.path))
     assert (finished.reason, finished.step) == ("patience", 18)
-
-
-@pytest.mark.parametrize(("seconds", "told_at"), [(0.0, 5), (6.0, 5), (6.1, 6), (9.5, 9)])
-def test_speed_is_told_once_and_from_the_later_half(seconds: float, told_at: int) -> None:
-    trial = SpeedTrial(0.0, seconds)
-    marks = [1.5, 3.0, *range(4, 30)]  # the first two steps are slow
-    told = {step: trial.step_done(now) for step, now in enumerate(marks, 1)}
-    assert {step: found for step, found in told.items() if found is not None} == {told_at: 1.0}
 
 
 # -- trouble -----------------------------------------------------------------------------------
@@ -596,52 +581,6 @@ def test_rolling_back_does_not_make_steps_look_slower(
     poison(monkeypatch, 4, times=1)
     finished = finish(begin(steps=None, minutes=0.5))
     assert 28 <= finished.seconds <= 30
-
-
-# -- validation --------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def judged(trained_run: Path) -> tuple[LanguageModel, Engine, np.ndarray]:
-    """A trained model in torch and in NumPy, and a text long enough for segments."""
-    model = load(trained_run)
-    network = LanguageModel(model.file.config)
-    load_arrays(network, dict(model.file.weights))
-    ids = model.file.vocab.encode(TEXT * 80)
-    lines = np.random.default_rng(7).integers(0, len(ids), 1500)  # some places are surprising
-    ids[lines] = np.roll(ids, 1)[lines]
-    assert len(ids) > 32 * 256
-    return network, model.engine, ids
-
-
-def test_segments_side_by_side_give_the_contiguous_loss(
-    judged: tuple[LanguageModel, Engine, np.ndarray],
-) -> None:
-    network, _, ids = judged
-    contiguous = stateful_loss(network, ids, FLOAT32)
-    assert quick_stateful_loss(network, ids, FLOAT32) == pytest.approx(contiguous, abs=1e-3)
-
-
-def test_validation_in_torch_equals_the_score(
-    judged: tuple[LanguageModel, Engine, np.ndarray],
-) -> None:
-    network, engine, ids = judged
-    ids = ids[:1500]
-    assert stateful_loss(network, ids, FLOAT32) == pytest.approx(score(engine, ids).nats, abs=1e-4)
-    for window in (10, 256, 2000):
-        expected = score(engine, ids, window).nats
-        assert windowed_loss(network, ids, FLOAT32, window) == pytest.approx(expected, abs=1e-4)
-
-
-def test_bfloat16_validates_as_float32_does(
-    judged: tuple[LanguageModel, Engine, np.ndarray],
-) -> None:
-    network, _, ids = judged
-    try:
-        reduced = quick_stateful_loss(network, ids, BFLOAT16)
-    except RuntimeError:
-        pytest.skip("bfloat16 is not supported here")
-    assert reduced == pytest.approx(quick_stateful_loss(network, ids, FLOAT32), abs=0.003)
 
 
 # -- another vocabulary ------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from charlstm.corpus import open_corpus
 from charlstm.errors import CharlstmError
 from charlstm.metrics import MetricsLog
 from charlstm.runs import METRICS_FILE, read_pointers
+from charlstm.train.held_out import GATE_CHARACTERS
 from charlstm.train.session import begin
-from charlstm.train.trainer import GATE_CHARACTERS
 from charlstm.views.drift import Moment, furthest, moments, view
 from charlstm.views.subject import Options, Subject
 

@@ -1,0 +1,86 @@
+"""From the options of `charlstm train` to a trainer that holds the lock of its run."""
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from charlstm.cli.options import note
+from charlstm.errors import CharlstmError
+
+if TYPE_CHECKING:
+    from charlstm.corpus import Corpus
+    from charlstm.train.trainer import Trainer
+
+
+def begin_run(
+    stack: ExitStack,
+    corpus: "Corpus",
+    model: dict[str, Any],
+    learning: dict[str, Any],
+    start: dict[str, Any],
+    quiet: bool,
+) -> "Trainer":
+    """Begin a run on a corpus, with the options of the model, of its learning and of its start."""
+    from charlstm import runs
+    from charlstm.defaults import advice, default_settings
+    from charlstm.lookup import find_checkpoint
+
+    source = find_checkpoint(start["init_from"]) if "init_from" in start else None
+    model_config, train_config = default_settings(
+        len(corpus), len(corpus.vocab), preset=start.get("preset"), model=model, train=learning
+    )
+    if not quiet:
+        for sentence in advice(model_config, corpus.counts, train_config.batch, train_config.bptt):
+            note(f"note: {sentence}")
+        note("starting …")
+    from charlstm.train.session import begin
+
+    trainer = begin(corpus, model_config, train_config, name=start.get("name"), init_from=source)
+    stack.enter_context(runs.lock(trainer.path))
+    wanted = start.get("name")
+    if wanted is not None and trainer.path.name != wanted:
+        note(f"the run is called {trainer.path.name}")
+    return trainer
+
+
+def resume_run(
+    stack: ExitStack,
+    checkpoint: str | None,
+    text: list[str] | None,
+    changes: dict[str, Any],
+    quiet: bool,
+) -> "Trainer":
+    """Go on with a run; ``changes`` may be of its budget, patience and number of checkpoints."""
+    from charlstm import metrics, runs
+    from charlstm.corpus import open_corpus, reopen_corpus
+    from charlstm.lookup import find_run
+
+    path = find_run(checkpoint, inside=True)
+    if checkpoint is None and not quiet:
+        note(f"resuming {path}")
+    stack.enter_context(runs.lock(path))
+    run = runs.read_run_file(path)
+    reading = run.reading
+    if text:
+        corpus = open_corpus(text, encoding=reading.encoding, as_bytes=reading.as_bytes)
+    elif found := reopen_corpus(reading, run.digest):
+        corpus = found
+    else:
+        raise CharlstmError(
+            "the run's text came from stdin and is no longer in the cache",
+            "pipe it in again: charlstm train - --resume",
+        )
+    from charlstm.train.session import resume
+
+    trainer = resume(path, corpus, changes)
+    for notice in trainer.notices:
+        note(notice)
+    total = trainer.run_file.budget.total_steps
+    if total is not None and trainer.progress.step >= total:
+        used = run.train
+        name = "minutes" if used.minutes else "steps" if used.steps else "epochs"
+        note(
+            f"the run has done its {total:,} steps; to go on, give a larger budget than "
+            f"--{name} {getattr(used, name):g}"
+        )
+    metrics.cut_metrics(path / runs.METRICS_FILE, trainer.progress.step)
+    return trainer

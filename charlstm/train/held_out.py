@@ -1,0 +1,70 @@
+"""The held-out part of a text: what it costs a model, and what the model's gates do there."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from charlstm.checkpoint import read_model
+from charlstm.engine import Engine
+from charlstm.events import GateSaturation
+from charlstm.gates import measure_gates
+from charlstm.train.device import Precision
+from charlstm.train.network import LanguageModel, load_arrays, to_arrays
+from charlstm.train.validate import quick_stateful_loss
+from charlstm.vocab import Vocabulary
+
+VAL_CHARACTERS = 200_000
+"""A validation reads at most this much, from the held-out part's start."""
+EXCERPT_CHARACTERS = 1_500
+GATE_CHARACTERS = 500
+"""Of the excerpt, for the gates that are measured with each validation."""
+
+
+class HeldOut:
+    """What a run is validated on; false where the text leaves nothing for it.
+
+    The excerpt is then from the beginning of what is trained on.
+    """
+
+    def __init__(
+        self,
+        train_ids: NDArray[np.unsignedinteger],
+        val_ids: NDArray[np.unsignedinteger],
+        vocab: Vocabulary,
+    ) -> None:
+        self.ids = val_ids[:VAL_CHARACTERS]
+        """What a validation reads."""
+        self._vocab = vocab
+        source = val_ids if self else train_ids
+        self._excerpt = np.asarray(source[:EXCERPT_CHARACTERS]).astype(np.int64)
+
+    def __bool__(self) -> bool:
+        return len(self.ids) > 1
+
+    @property
+    def excerpt(self) -> str:
+        """The text that a checkpoint keeps, for `charlstm inspect`."""
+        return self._vocab.decode(self._excerpt.tolist())
+
+    def loss(self, model: LanguageModel, precision: Precision) -> float:
+        """Nats per character."""
+        return quick_stateful_loss(model, self.ids, precision)
+
+    def final_loss(self, checkpoint: Path, device: torch.device) -> float:
+        """Nats per character of a checkpoint as it stands on disk, in float32."""
+        file = read_model(checkpoint)
+        model = LanguageModel(file.config).to(device)
+        load_arrays(model, dict(file.weights))
+        return self.loss(model, Precision(device, "float32"))
+
+    def gates(self, model: LanguageModel) -> tuple[GateSaturation, ...]:
+        """How often each layer's gates are saturated over the excerpt's beginning."""
+        engine = Engine(model.config, dict(to_arrays(model)))
+        if not engine.spec.gates:
+            return ()
+        ids = self._excerpt[:GATE_CHARACTERS]
+        lead = len(ids) // 5
+        symbols = tuple(self._vocab.symbols[i] for i in ids[lead:])
+        return measure_gates(engine, ids[lead:], symbols, ids[:lead]).summary()
