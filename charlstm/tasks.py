@@ -49,6 +49,9 @@ class Task:
     width: Callable[[int], int] | None = None
     """Characters of a row: each holds one string and is read from zero state. None: the strings
     follow each other, and the state is never reset."""
+    batch: int = 16
+    """Rows or streams that a step of training reads. 1, as in the papers, where a string is long
+    and one of its characters matters: docs/study.md has what that makes."""
     threshold: float | None = None
     """What the legal symbol's probability must exceed; None: every legal symbol must be more
     probable than every other."""
@@ -188,6 +191,7 @@ TASKS = {
             least_lag=6,
             lag_is="the mean length of the inner string, 8 in the original grammar",
             width=lambda lag: 3 * lag + 5,
+            batch=1,
             paper="Hochreiter & Schmidhuber 1997, experiment 1",
         ),
         Task(
@@ -207,6 +211,7 @@ TASKS = {
             least_lag=2,
             lag_is="the characters from the symbol to be remembered to where it is needed",
             width=lambda lag: lag + 2,
+            batch=1,
             threshold=0.75,
             criterion=f"{_FINAL} 0.75, and so has every other symbol after the first",
             paper="Hochreiter & Schmidhuber 1997, experiment 2a",
@@ -219,6 +224,7 @@ TASKS = {
             least_lag=10,
             lag_is="the least length of a string, 100 in the paper",
             width=lambda lag: lag + lag // 10 + 2,
+            batch=1,
             threshold=0.7,
             criterion=f"{_FINAL} 0.7",
             paper="Hochreiter & Schmidhuber 1997, experiment 6a",

@@ -20,15 +20,16 @@ from charlstm.train.network import LanguageModel
 from charlstm.train.session import unsaved
 from charlstm.train.trainer import Trainer
 
-EMBEDDING, BATCH, STREAM_STEPS = 16, 16, 64
+EMBEDDING, STREAM_STEPS = 16, 64
 TEXT_CHARACTERS = 300_000
 """The training text's length, roughly; it is read again when it ends."""
 ROWS, STREAMS, STREAM_CHARACTERS = 256, 10, 2_000
 """What a model is judged by: so many rows, or streams of so many characters."""
-CHECK_EVERY = 50
-"""Steps between two looks at whether the task is solved."""
-RATE, STREAM_RATE = 0.01, 0.02
-"""Peak rates of Muon, for tasks with rows and for streams."""
+CHECK_EVERY = 800
+"""Rows, or pieces of streams, between two looks at whether the task is solved."""
+RATE, STREAM_RATE = 0.0025, 0.02
+"""Peak rates: Adam's, times the square root of the batch, and Muon's where there are rows; Muon's
+for streams."""
 REACH = 20
 """Where strings have a number, in the end those up to so many times the lag are tried."""
 
@@ -67,6 +68,7 @@ def run_trial(
     trainer = make_trainer(settings, cell, lag, trial)
     total = trainer.run_file.budget.total_steps
     assert total is not None
+    check_every = CHECK_EVERY // task.batch
     if task.numbered is None:
         test = examples(
             task, lag, trial, STREAMS if task.width is None else ROWS, STREAM_CHARACTERS
@@ -77,10 +79,10 @@ def run_trial(
         if task.width is not None:
             trainer.learner.reset_state()
         trainer.take_step()
-        if step % CHECK_EVERY == 0 or step == total:
+        if step % check_every == 0 or step == total:
             right, state = judge(trainer.average, test, task.threshold)
             share = float(right[test.legal.any(axis=-1)].mean())
-            characters = trainer.progress.position * BATCH
+            characters = trainer.progress.position * task.batch
             yield LagProgress(characters, share)
             if share == 1:
                 break
@@ -109,17 +111,18 @@ def make_trainer(settings: LagSettings, cell: str, lag: int, trial: int) -> Trai
     task = settings.task
     vocab = task.vocabulary(lag)
     bptt = STREAM_STEPS if task.width is None else task.width(lag)
-    rows = max(2, TEXT_CHARACTERS // (BATCH * bptt))
-    ids = vocab.encode(training_text(task, lag, trial, rows * BATCH * bptt))
+    rows = max(2, TEXT_CHARACTERS // (task.batch * bptt)) * task.batch
+    ids = vocab.encode(training_text(task, lag, trial, rows * bptt))
+    rate = RATE * task.batch**0.5
     corpus = Corpus(task.name, Reading((task.name,)), vocab, ids.astype(np.uint32), (), "")
     config = TrainConfig(
-        batch=BATCH,
+        batch=task.batch,
         bptt=bptt,
         epochs=None,
-        steps=math.ceil(settings.characters / (BATCH * bptt)),
+        steps=math.ceil(settings.characters / (task.batch * bptt)),
         minutes=None,
-        learning_rate=STREAM_RATE if task.width is None else RATE,
-        adam_rate=0.01,
+        learning_rate=STREAM_RATE if task.width is None else rate,
+        adam_rate=rate,
         warmup_steps=20,
         final_rate=0.01,
         weight_decay=0.1,

@@ -10,7 +10,6 @@ from charlstm.spec import CELLS
 from charlstm.studies import LagTrial
 from charlstm.tasks import TASKS, WARMUP, examples, is_right
 from charlstm.train.lag import (
-    BATCH,
     CHECK_EVERY,
     LagProgress,
     LagSettings,
@@ -81,9 +80,7 @@ def test_a_trial_tells_how_it_goes_and_ends_when_the_task_is_solved() -> None:
     assert last.solved
     assert last.characters == steps[-1].characters < 50_000
     assert [step.right for step in steps[:-1]] < [1.0] * len(steps)
-    assert [s.characters for s in steps] == [
-        BATCH * 5 * CHECK_EVERY * (i + 1) for i in range(len(steps))
-    ]
+    assert [s.characters for s in steps] == [5 * CHECK_EVERY * (i + 1) for i in range(len(steps))]
     assert (last.cell_state, last.reach) == (None, None)
 
 
@@ -105,7 +102,7 @@ def test_each_step_reads_one_whole_row_of_every_stream(task: object) -> None:
     starts = {"reber": "B", "long-lag": "xy", "temporal-order": "E", "anbn": "a"}[study.task.name]
     for step in (0, 1, 5, 100_000):  # the last one after the text began anew many times
         batch = trainer.learner.streams.read(step * width)
-        assert batch.inputs.shape == (width, BATCH)
+        assert batch.inputs.shape == (width, study.task.batch)
         assert {vocab.symbols[i] for i in batch.inputs[0]} <= set(starts)
         assert {vocab.symbols[i] for i in batch.inputs[-1]} == {"\n"}
 
@@ -113,7 +110,7 @@ def test_each_step_reads_one_whole_row_of_every_stream(task: object) -> None:
 def test_rows_are_read_from_zero_state_and_streams_are_not() -> None:
     for task, carried in (("reber", False), ("continual-reber", True)):
         states = []
-        study = settings(task, 64 * BATCH * 4, hidden=4)
+        study = settings(task, 64 * 16 * 4, hidden=4)
         trainer = make_trainer(study, "lstm", 8, 1)
         original = trainer.learner.model.forward
 
