@@ -23,6 +23,7 @@ TITLES = {
     "one-thread": "Training speed on one thread",
     "cells": "Training speed of every cell",
     "panel": "Training speed with and without the live panel",
+    "spin": "How long torch's threads spin",
     "memory": "Memory of training on a gigabyte",
     "sampling": "Sampling and scoring without torch",
     "inspect": "`charlstm inspect` on a text as long as a book",
