@@ -19,12 +19,14 @@ sides.
 """
 TITLES = {
     "nanogpt": "Beside nanoGPT's CPU recipe",
-    "speed": "Training speed",
-    "sampling": "Sampling and scoring",
-    "panel": "The live panel",
+    "speed": "Training speed on two threads",
+    "one-thread": "Training speed on one thread",
+    "cells": "Training speed of every cell",
+    "panel": "Training speed with and without the live panel",
     "spin": "How long torch's threads spin",
-    "memory": "Memory",
-    "inspect": "Looking inside a long text",
+    "memory": "Memory of training on a gigabyte",
+    "sampling": "Sampling and scoring without torch",
+    "inspect": "`charlstm inspect` on a text as long as a book",
 }
 
 

@@ -11,9 +11,11 @@ so they look the same without a network.
 import re
 import sys
 import tempfile
+from html import escape, unescape
 from io import StringIO
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.console import Console
 
 from charlstm.corpus import open_corpus
@@ -38,6 +40,11 @@ TEXT = 'ODILE: "Is it the bell?" (She listens.)'
 STEPS = 4000
 SHARE = 0.6
 TERMINAL = 80
+SPANS = re.compile(
+    r'<text class="([^"]+)" x="([^"]+)" y="([^"]+)" textLength="([^"]+)"([^>]*)>(.*?)</text>',
+    re.DOTALL,
+)
+"""The pieces of a line that Rich writes: class, x, y, width, the rest, and what is said."""
 
 
 def console(width: int, height: int) -> Console:
@@ -58,8 +65,28 @@ def save(recorded: Console, name: str, title: str) -> None:
     """Write a recorded console as an SVG that needs nothing from outside."""
     svg = recorded.export_svg(title=title)
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
-    (PICTURES / name).write_text(svg, encoding="utf-8")
+    (PICTURES / name).write_text(SPANS.sub(by_words, svg), encoding="utf-8")
     print(PICTURES / name)
+
+
+def by_words(span: re.Match[str]) -> str:
+    """Each word of a span at a place of its own.
+
+    Rich pads with no-break spaces and tells the width of a span, a letter for each character;
+    librsvg, for one, leaves out the spaces that a span begins with, and knows no width.
+    """
+    kind, x, y, width, rest, said = span.groups()
+    plain = unescape(said)
+    letter = float(width) / len(plain)
+    words = []
+    for word in re.finditer(r"\S+", plain):
+        start = float(x) + letter * cell_len(plain[: word.start()])
+        length = letter * cell_len(word[0])
+        words.append(
+            f'<text class="{kind}" x="{start:.6g}" y="{y}" textLength="{length:.6g}"{rest}>'
+            f"{escape(word[0], quote=False)}</text>"
+        )
+    return "".join(words)
 
 
 def train(folder: Path) -> Path:

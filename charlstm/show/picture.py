@@ -193,15 +193,15 @@ def _tinted(picture: Picture, block: Tinted) -> None:
     for places in broken(block.text.symbols, room):
         for strip in (block.text, *block.under):
             picture.height += LEADING
-            line = ""
             for n, t in enumerate(places):
                 x = MARGIN + n * letter
                 if strip.values[t]:
                     top = picture.height - LEADING + 2
                     color = tint(strip.values[t])
                     picture.shapes.append(Rectangle(x, top, letter, LEADING, color))
-                line += in_text(strip.symbols[t])
-            picture.shapes.append(Label(MARGIN, picture.height - 4, line))
+                shown = (in_text if strip is block.text else symbol)(strip.symbols[t])
+                if shown.strip():
+                    picture.shapes.append(Label(x, picture.height - 4, shown))
         if block.under:
             picture.height += LEADING / 2
 

@@ -206,7 +206,7 @@ def _strip(strip: Strip, places: range, block: Tinted, color: bool) -> Text:
 
 
 def _style(value: float) -> str:
-    return f"black on {css(tint(value))}"
+    return f"#000000 on {css(tint(value))}"
 
 
 # -- plots -------------------------------------------------------------------------------------

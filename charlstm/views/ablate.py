@@ -12,6 +12,7 @@ from charlstm.reading import pieces
 from charlstm.spec import layer_prefix
 from charlstm.views.blocks import Bar, Cell, Column, Document, Heading, Lines, Loud, Table, number
 from charlstm.views.features import features_of
+from charlstm.views.statistics import ranks
 from charlstm.views.subject import Options, Shown, Subject
 from charlstm.vocab import Ids
 
@@ -19,7 +20,7 @@ LONGEST = 2000
 """Characters read at most: each unit that is held costs a reading of its own."""
 WARMUP = 200
 UNITS = 12
-"""How many units are held where none is named: those with the most influence."""
+"""How many units are held where none is named."""
 AT_ONCE = 64
 """Variants of the model that read side by side; all blocks have this size, so that the products
 of every variant are computed alike."""
@@ -52,6 +53,23 @@ def influence(engine: Engine, weights: dict[str, Array], spread: Array) -> NDArr
         squares = sum((reader**2).sum(axis=0) for reader in readers)
         result[layer] = spread[layer] * np.sqrt(squares)
     return result
+
+
+def chosen(
+    h: NDArray[np.floating], features: list[NDArray[np.float64]], influences: NDArray[np.float64]
+) -> list[tuple[int, int]]:
+    """All units (layer, unit): the one that goes with each feature most closely, then the others.
+
+    Args:
+        h: (T, L, H) the output of every unit.
+        features: (T,) each.
+        influences: (L, H), by which the others are in order.
+    """
+    units = ranks(h.reshape(len(h), -1).T)
+    trackers = [int(np.abs(units @ ranks(values[None])[0]).argmax()) for values in features]
+    others = np.argsort(-influences, axis=None, kind="stable").tolist()
+    size = influences.shape[1]
+    return [divmod(unit, size) for unit in dict.fromkeys(trackers + others)]
 
 
 def holding(variants: list[tuple[int, int, float]]) -> Hold:
@@ -134,32 +152,30 @@ def ablate(
 
 
 def view(subject: Subject, options: Options) -> Shown:
-    """Hold the units asked for, or those with the most influence."""
+    """Hold the units asked for, or the best tracker of each feature and the most influential."""
     ids, warmup = subject.ids[:LONGEST], subject.warmup[-WARMUP:]
     if len(ids) < 2:
         raise CharlstmError("ablate needs 2 characters at least", "give a longer text")
     config = subject.engine.config
-    total, squares = np.zeros((2, config.layers, config.hidden_size))
-    for piece in pieces(subject.engine, ids, subject.warmup, subject.reading):
-        h = piece.trace.states[:, :, 0].astype(np.float64)
-        total += h.sum(axis=0)
-        squares += (h**2).sum(axis=0)
-    means = total / len(ids)
-    spread = np.sqrt(np.maximum(0, squares / len(ids) - means**2))
-    shown = range(config.layers) if options.layer is None else [options.layer]
+    read = pieces(subject.engine, ids, subject.warmup, subject.reading)
+    h = np.concatenate([piece.trace.states[:, :, 0] for piece in read]).astype(np.float64)
+    means = h.mean(axis=0)
+    known = {
+        feature.name: feature.values
+        for feature in features_of(subject.text[: len(ids)], options.features)
+        if (feature.values[:-1] > 0).sum() >= RARE
+    }
+    shown = list(range(config.layers)) if options.layer is None else [options.layer]
     if options.units:
         units = tuple((layer, unit) for layer in shown for unit in options.units)
     else:
-        order = np.argsort(
-            -influence(subject.engine, subject.model.file.weights, spread), axis=None, kind="stable"
-        )
-        ranked = [(int(n) // config.hidden_size, int(n) % config.hidden_size) for n in order]
-        units = tuple([place for place in ranked if place[0] in shown][: options.lines(UNITS)])
+        moved = influence(subject.engine, subject.model.file.weights, h.std(axis=0))
+        order = chosen(h[:, shown], list(known.values()), moved[shown])[: options.lines(UNITS)]
+        units = tuple((shown[layer], unit) for layer, unit in order)
     features = {
-        feature.name: (feature.values > 0).astype(float)
-        for feature in features_of(subject.text[: len(ids)], options.features)
-        if feature.name not in ("position in line", "position in word")
-        and (feature.values[:-1] > 0).sum() >= RARE
+        name: (values > 0).astype(float)
+        for name, values in known.items()
+        if name not in ("position in line", "position in word")
     }
 
     def progress(done: int, of: int) -> None:

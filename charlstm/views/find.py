@@ -11,8 +11,10 @@ That a unit tracks a feature does not say that it was learnt: among hundreds of 
 responds to capitals too. So the best unit of an untrained net of the same shape stands beside.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +52,10 @@ LONGEST = 100_000
 RARE = 20
 """A feature that holds, or fails, at fewer characters of a half is left out."""
 STRONG_AUC, STRONG_RHO = 0.9, 0.8
+MARGIN = 1.4
+"""How many times as far from chance as the untrained net's best a unit must be. If the units of
+untrained nets are normal, the best of some hundred is 1.4 times its median once in a hundred nets.
+"""
 BEST = 3
 """Units listed for each feature."""
 
@@ -84,19 +90,28 @@ class Found:
 
     @property
     def strong(self) -> tuple[Association, ...]:
-        """Those of the best that hold on the second half, and that no untrained net has.
-
-        What is missing to a perfect score is at most half of what is missing to the untrained one.
-        """
+        """Those of the best that hold on the second half, and that no untrained net has."""
         limit = STRONG_RHO if self.is_count else STRONG_AUC
         if self.untrained is not None:
-            limit = max(limit, (1 + strength(self.untrained, self.is_count)) / 2)
-        return tuple(a for a in self.best if strength(a.held_out, self.is_count) >= limit)
+            limit = max(limit, beyond(self.untrained, self.is_count))
+        return tuple(a for a in self.best if strength(a.held_out, self.is_count) > limit)
 
 
 def strength(score: float, is_count: bool) -> float:
     """How strong an association is, whatever its direction."""
     return abs(score) if is_count else max(score, 1 - score)
+
+
+def beyond(untrained: float, is_count: bool) -> float:
+    """The strength ``MARGIN`` times as far from chance as an untrained net's score.
+
+    How far is told where chance is normal: as the probit of an AUC, and as Fisher's z of rho.
+    """
+    known = min(strength(untrained, is_count), 1 - 1e-9)
+    if is_count:
+        return math.tanh(MARGIN * math.atanh(known))
+    normal = NormalDist()
+    return normal.cdf(MARGIN * normal.inv_cdf(known))
 
 
 def find(
@@ -305,8 +320,8 @@ def document(subject: Subject, found: tuple[Found, ...], state: str, characters:
         "Spearman's rank correlation, for counts",
         f"chosen on the first half of {characters:,} characters, held out on the second; "
         "untrained: the best unit of a net of this shape that has learnt nothing, held out alike",
-        f"bold from AUC {STRONG_AUC:g} (or {1 - STRONG_AUC:.1g}) and rho ±{STRONG_RHO:g} on, where "
-        "at most half as much is missing as to the untrained net",
+        f"bold: AUC above {STRONG_AUC:g} or below {1 - STRONG_AUC:.1g}, rho beyond "
+        f"±{STRONG_RHO:g}, and {MARGIN:g} times as far from chance as the untrained net's",
     )
     blocks: list[Block] = [
         Lines(notes, quiet=True),

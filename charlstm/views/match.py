@@ -83,7 +83,7 @@ def view(subject: Subject, options: Options) -> Shown:
 
 def document(subject: Subject, what: str, spans: tuple[Span, ...], lines: int | None) -> Document:
     """The places, each with what stands around it."""
-    text = subject.text
+    text = subject.text.replace("\n", "↵")
     rows: list[tuple[Cell, ...]] = []
     for span in spans[:lines]:
         inside = text[span.start : span.stop]

@@ -17,19 +17,16 @@ def ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
 
     A row that is constant becomes zeros.
     """
-    order = np.argsort(values, axis=1, kind="stable")
+    order = np.argsort(values, axis=1)
     ordered = np.take_along_axis(values, order, axis=1)
     rows, steps = values.shape
-    new = np.ones((rows, steps), dtype=bool)
-    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    places = np.broadcast_to(np.arange(steps), (rows, steps))
-    first = np.maximum.accumulate(np.where(new, places, 0), axis=1)
-    ends = np.ones_like(new)
-    ends[:, :-1] = new[:, 1:]
-    last = np.minimum.accumulate(np.where(ends, places, steps)[:, ::-1], axis=1)[:, ::-1]
+    first = np.ones((rows, steps), dtype=bool)
+    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    starts = np.flatnonzero(first)
+    ties = np.diff(starts, append=first.size)
+    means = starts % steps + ties / 2 - steps / 2
     result = np.empty((rows, steps))
-    np.put_along_axis(result, order, (first + last) / 2, axis=1)
-    result -= result.mean(axis=1, keepdims=True)
+    np.put_along_axis(result, order, np.repeat(means, ties).reshape(rows, steps), axis=1)
     length = np.sqrt((result**2).sum(axis=1, keepdims=True))
     return result / np.where(length > 0, length, 1)
 

@@ -12,7 +12,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from charlstm.show.colors import NEGATIVE, POSITIVE, SERIES
+from charlstm.show.colors import NEGATIVE, POSITIVE, SERIES, tint
 from charlstm.show.html import to_html
 from charlstm.show.picture import (
     MARGIN,
@@ -202,6 +202,17 @@ def test_svg_is_well_formed_and_holds_the_points() -> None:
         assert y[1] - y[0] == pytest.approx(slope * (ys[1] - ys[0]), abs=0.02)
     whole = xml.etree.ElementTree.fromstring(to_svg(document_picture(DOCUMENT)))
     assert "".join(whole.itertext()).count("rising") == 4
+
+
+def test_letters_of_coloured_text_stand_on_their_colours() -> None:
+    symbols = ("a", " ", "\n", "b")
+    strips = Strip(symbols, (0.5, 0.1, 0.2, -0.5)), Strip((" ", "x", "y", "z"), (0.3,) * 4)
+    picture = document_picture(Document("title", (Tinted(strips[0], strips[1:]),)))
+    letters = [s for s in picture.shapes if isinstance(s, Label) and len(s.text) == 1][1:]
+    rectangles = [s for s in picture.shapes if isinstance(s, Rectangle) and s.width < 10]
+    assert "".join(s.text for s in letters) == "a↵␣xybz"
+    shown = [s for s in rectangles if s.color != tint(0.1)]
+    assert [s.x for s in shown] == [s.x for s in letters]
 
 
 def read_png(data: bytes) -> np.ndarray:

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 
 from charlstm.errors import CharlstmError
 from charlstm.model import Model
-from charlstm.views.ablate import AT_ONCE, ablate, view
+from charlstm.views.ablate import AT_ONCE, ablate, chosen, view
 from charlstm.views.subject import Options
 
 ALPHABET = '"abcdefgh'
@@ -123,6 +123,28 @@ def test_more_units_than_fit_at_once_are_all_held() -> None:
     for one in some:
         assert_allclose(one["mean"], every[one["unit"]]["mean"], atol=1e-6)
         assert_allclose(one["zero"], every[one["unit"]]["zero"], atol=1e-6)
+
+
+def test_units_that_track_a_feature_are_held_though_nothing_reads_them() -> None:
+    model = planted.tracker(hidden=48)
+    planted_units = [planted.QUOTES, planted.BRACKETS, planted.LINE]
+    model.file.weights["output_weight"][:, planted_units] = 0
+    subject = planted.subject(model, planted.prose(1500))
+    held = [(u["layer"], u["unit"]) for u in view(subject, Options(rows=12)).data()["units"]]
+    assert len(held) == len(set(held)) == 12
+    assert {(0, unit) for unit in planted_units} < set(held)
+
+
+def test_trackers_come_first_and_then_the_most_influential() -> None:
+    h = np.random.default_rng(0).normal(size=(300, 2, 4))
+    features = [(h[:, 1, 2] > 0) * 1.0, -h[:, 0, 3], (h[:, 1, 2] > 1) * 1.0]
+    influences = np.arange(8.0).reshape(2, 4)
+    others = [(1, 3), (1, 1), (1, 0), (0, 2), (0, 1), (0, 0)]
+    assert chosen(h, features, influences) == [(1, 2), (0, 3), *others]
+
+
+def test_only_units_of_the_layer_asked_for_are_held() -> None:
+    assert {u["layer"] for u in shown(made(), layer=1)["units"]} == {1}
 
 
 def test_text_of_one_character_is_refused() -> None:

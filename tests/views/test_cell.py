@@ -45,7 +45,9 @@ def test_colours_of_html_and_terminal_are_the_unit() -> None:
     written = StringIO()
     console = Console(file=written, width=40, force_terminal=True, color_system="truecolor")
     print_document(console, shown.document())
-    colors = re.findall(r"\x1b\[30;48;2;(\d+);(\d+);(\d+)m([^\x1b]*)", written.getvalue())[9:]
+    colors = re.findall(r"\x1b\[38;2;0;0;0;48;2;(\d+);(\d+);(\d+)m([^\x1b]*)", written.getvalue())[
+        9:
+    ]
     seen = [value_of((int(r), int(g), int(b))) for r, g, b, text in colors for _ in text]
     assert_allclose(seen, values, atol=0.004)
 

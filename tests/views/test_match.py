@@ -5,6 +5,7 @@ import planted
 import pytest
 
 from charlstm.errors import UsageError
+from charlstm.views.blocks import Table
 from charlstm.views.match import spans_of, view
 from charlstm.views.subject import Options
 
@@ -49,6 +50,13 @@ def test_planted_unit_returns_the_quotations() -> None:
     assert {(s["start"], s["stop"]) for s in data["spans"]} == expected
     for span in data["spans"]:
         assert span["text"] == TEXT[span["start"] : span["stop"]]
+
+
+def test_line_ends_around_a_place_have_their_sign() -> None:
+    subject = planted.subject(planted.tracker(), 'ab\n"cd"\nef')
+    table = view(subject, Options(units=(planted.QUOTES,))).document().blocks[1]
+    assert isinstance(table, Table)
+    assert table.rows[0][2] == "ab↵"
 
 
 def test_several_units_must_be_on_together() -> None:
