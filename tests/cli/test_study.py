@@ -54,7 +54,7 @@ def test_lag_prints_a_table_and_charts_and_tells_what_it_does(
     ]
     assert "trials solved, by lag" in shown.out
     assert "experiment 2a" in shown.err
-    assert "gru, lag 3, trial 1: not solved, 3,040 characters" in shown.err
+    assert "gru, lag 3, trial 1: not solved, 3,000 characters" in shown.err
     assert shown.err.endswith("results: studies/lag-long-lag/results.json\n")
 
 
