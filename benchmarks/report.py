@@ -29,11 +29,30 @@ TITLES = {
     "inspect": "`charlstm inspect` on a text as long as a book",
 }
 
+SHORT = (
+    ("nanoGPT's CPU recipe: seconds it takes", "nanogpt", "nanogpt_seconds"),
+    ("… its loss in the end, nats by the windowed protocol", "nanogpt", "nanogpt_val_loss"),
+    ("… charlstm's training gets there so many times faster", "nanogpt", "times_faster_to_goal"),
+    ("… charlstm's loss when the recipe ends", "nanogpt", "race_windowed"),
+    ("training steps over those of the plain loop, four shapes", "speed", "*", "times", "plain"),
+    ("share of the processor's bfloat16 rate", "speed", "*", "share_of_product"),
+    ("writing one text: times the bare products", "sampling", "a: over bare products, 1 thread"),
+    ("… times as fast as the plain loop", "sampling", "b: times torch"),
+    ("64 texts at once: times as fast as one", "sampling", "c: batch of 64 over one stream"),
+    (
+        "a first character: share of the time of import torch",
+        "sampling",
+        "d: first character over import torch",
+    ),
+    ("peak memory for a corpus of a gigabyte, MB", "memory", "encoding and 1 step", "peak_mb"),
+)
+"""What it is, the record, and where the figure lies in it."""
+
 
 def page() -> str:
     """The whole page."""
-    parts = [HEAD]
     paths = {path.stem: path for path in sorted(RESULTS.glob("*.json"))}
+    parts = [HEAD, in_short(paths)]
     order = [*(name for name in TITLES if name in paths), *(n for n in paths if n not in TITLES)]
     for name in order:
         document = json.loads(paths[name].read_text(encoding="utf-8"))
@@ -45,6 +64,26 @@ def page() -> str:
             f"{machine['date']}.\n\n" + "\n".join(table(document["results"])) + "\n"
         )
     return "\n".join(parts)
+
+
+def in_short(paths: dict[str, Path]) -> str:
+    """The figures that most readers look for, each from its record."""
+    rows = ["| | |", "|---|---|"]
+    for text, name, *keys in SHORT:
+        found: list[float] = []
+        _collect(json.loads(paths[name].read_text(encoding="utf-8"))["results"], keys, found)
+        low, high = _number(min(found)), _number(max(found))
+        rows.append(f"| {text} | {low if low == high else f'{low} to {high}'} |")
+    return "\n".join(rows) + "\n"
+
+
+def _collect(value: Any, keys: list[str], found: list[float]) -> None:
+    """Add what lies at the path of ``keys``, where ``*`` stands for any; of a figure the median."""
+    if keys:
+        for key in value if keys[0] == "*" else keys[:1]:
+            _collect(value[key], keys[1:], found)
+    else:
+        found.append(value["median"] if isinstance(value, dict) else value)
 
 
 def table(results: dict[str, Any]) -> list[str]:
