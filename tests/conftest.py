@@ -1,7 +1,10 @@
 """What the tests share: a private cache, small texts, a small trained run, independent cells."""
 
 import os
+import signal
 
+# What a shell starts with "&" ignores Ctrl-C, and so does all that it starts; the tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # torch's threads spin while they wait; on a busy machine that makes small tests many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
