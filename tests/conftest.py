@@ -3,8 +3,6 @@
 import os
 import signal
 
-# What a shell starts with "&" ignores Ctrl-C, and so does all that it starts; the tests send it.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 # torch's threads spin while they wait; on a busy machine that makes small tests many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -18,6 +16,9 @@ from charlstm import texts
 from charlstm.config import ModelConfig, TrainConfig
 from charlstm.corpus import CACHE_VARIABLE, Corpus, open_corpus
 from charlstm.events import RunFinished
+
+# What a shell starts with "&" ignores Ctrl-C, and so does all that it starts; the tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHAKESPEARE = Path(__file__).parents[2] / "shared" / "data" / "tinyshakespeare.txt"
 TEXT = (
