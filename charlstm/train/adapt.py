@@ -13,7 +13,9 @@ from charlstm.scoring import Score, summarise
 from charlstm.train.network import LanguageModel, load_arrays
 from charlstm.vocab import Ids
 
-EPSILON = 1e-8
+FLOOR = 0.1
+"""epsilon as a share of the mean RMS: what hardly ever had a gradient shall not leap at one."""
+TINY = 1e-30
 STREAMS = 16
 COLLECTED = 200
 """Pieces of the training text, of so many streams each, that the mean squares come from."""
@@ -25,8 +27,9 @@ class Adaptation:
 
     piece: int = 20
     """Characters that are scored, then learnt from; the gradient goes back through these."""
-    rate: float = 7e-5
-    """eta: how far a step goes where the gradient is as large as usual."""
+    rate: float = 0.05
+    """eta times the root of the number of parameters: how far a step goes in all, where gradients
+    are as large as usual."""
     decay: float = 0.01
     """lambda: the share of the way back to the trained weights, per step and on average."""
 
@@ -38,7 +41,7 @@ class _Weight:
     value: Tensor
     trained: Tensor
     scale: Tensor
-    """1 / (RMS + epsilon)"""
+    """eta / (RMS + epsilon)"""
     pull: Tensor
     """lambda * RMS / mean RMS, at most 1"""
 
@@ -53,7 +56,7 @@ def score_adaptive(
     """Score ``ids`` (N,) in one contiguous pass, with a step of learning after each piece.
 
         theta += pull * (theta_0 - theta) - eta * g / (RMS + epsilon)
-        pull = min(1, lambda * RMS / mean(RMS))
+        pull = min(1, lambda * RMS / mean(RMS)),  epsilon = 0.1 mean(RMS)
 
     (Krause, Kahembwe, Murray & Renals 2018, Dynamic Evaluation of Neural Sequence Models.) g is
     the gradient of a piece's mean -ln p, RMS the root of the mean square of each weight's gradients
@@ -64,13 +67,15 @@ def score_adaptive(
     load_arrays(network, dict(model.weights))
     squares = _mean_squares(network, training, adaptation.piece)
     roots = [square.sqrt() for square in squares]
-    mean_root = sum(float(root.sum()) for root in roots) / sum(root.numel() for root in roots)
+    mean_root = sum(float(root.sum()) for root in roots) / model.config.parameters
+    mean_root = max(mean_root, TINY)
+    rate = adaptation.rate / model.config.parameters**0.5
     weights = [
         _Weight(
             value,
             value.detach().clone(),
-            1 / (root + EPSILON),
-            (adaptation.decay * root / max(mean_root, EPSILON)).clamp(max=1),
+            rate / (root + FLOOR * mean_root),
+            (adaptation.decay * root / mean_root).clamp(max=1),
         )
         for value, root in zip(network.parameters(), roots, strict=True)
     ]
@@ -85,7 +90,7 @@ def score_adaptive(
             for weight in weights:
                 assert weight.value.grad is not None
                 step = weight.pull * (weight.trained - weight.value)
-                step.addcmul_(weight.value.grad, weight.scale, value=-adaptation.rate)
+                step.addcmul_(weight.value.grad, weight.scale, value=-1)
                 weight.value += step
         progress(start + len(piece) - 1)
     return summarise(bits, adaptive=True)

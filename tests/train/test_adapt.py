@@ -9,7 +9,7 @@ from conftest import TEXT
 
 import charlstm
 from charlstm import Model
-from charlstm.train.adapt import EPSILON, Adaptation, score_adaptive
+from charlstm.train.adapt import FLOOR, Adaptation, score_adaptive
 from charlstm.train.network import LanguageModel, load_arrays
 
 
@@ -43,7 +43,7 @@ def test_a_text_that_repeats_itself_gets_easier(
 ) -> None:
     plain = charlstm.scoring.score(model.engine, ids)
     before = {name: array.copy() for name, array in model.file.weights.items()}
-    found = score_adaptive(model.file, ids, training, Adaptation(rate=3e-3))
+    found = score_adaptive(model.file, ids, training, Adaptation(rate=0.3))
     assert found.nats < plain.nats - 0.1
     assert all(np.array_equal(before[name], model.file.weights[name]) for name in before)
 
@@ -51,9 +51,9 @@ def test_a_text_that_repeats_itself_gets_easier(
 def test_no_character_is_learnt_from_before_it_is_predicted(
     model: Model, ids: np.ndarray, training: np.ndarray
 ) -> None:
-    whole = score_adaptive(model.file, ids, training, Adaptation(rate=1e-3))
+    whole = score_adaptive(model.file, ids, training, Adaptation(rate=0.1))
     for end in (41, 50):  # at a piece's end, and inside of one
-        part = score_adaptive(model.file, ids[:end], training, Adaptation(rate=1e-3))
+        part = score_adaptive(model.file, ids[:end], training, Adaptation(rate=0.1))
         assert np.allclose(part.surprise_bits[1:], whole.surprise_bits[1:end], atol=1e-4)
 
 
@@ -61,7 +61,7 @@ def test_a_step_is_that_of_the_equation(
     model: Model, ids: np.ndarray, training: np.ndarray
 ) -> None:
     """The second piece is scored by weights that are computed here, one parameter at a time."""
-    rates = Adaptation(piece=20, rate=1e-3, decay=0.5)
+    rates = Adaptation(piece=20, rate=0.1, decay=0.5)
     network = LanguageModel(model.file.config)
     load_arrays(network, dict(model.file.weights))
     names = [name for name, _ in network.named_parameters()]
@@ -73,6 +73,7 @@ def test_a_step_is_that_of_the_equation(
         squares.append([gradient.numpy() ** 2 for gradient in gradients])
         state = state.detach()
     roots = [np.sqrt(np.mean(arrays, axis=0)) for arrays in zip(*squares, strict=True)]
+    eta = rates.rate / model.file.config.parameters**0.5
     mean = np.concatenate([root.ravel() for root in roots]).mean()
     text, state, trained = ids[:61], network.initial_state(1), dict(model.file.weights)
     expected = []
@@ -87,7 +88,7 @@ def test_a_step_is_that_of_the_equation(
         ):
             pull = np.minimum(1, rates.decay * root / mean)
             theta = value.detach().numpy()
-            step = rates.rate * gradient.numpy() / (root + EPSILON)
+            step = eta * gradient.numpy() / (root + FLOOR * mean)
             moved[name] = theta + pull * (trained[name] - theta) - step
         load_arrays(network, moved)
     found = score_adaptive(model.file, text, training, rates).surprise_bits[1:] * np.log(2)
