@@ -91,7 +91,7 @@ def choose_threads(
     Never fewer than two, so that a core that is busy just now does not decide for hours.
     """
     chosen = torch.get_num_threads()
-    if precision.device.type != "cpu":
+    if precision.device.type != "cpu" or chosen < 4:
         return chosen, seconds
     model, ids = _trial(config, precision.device, batch, bptt)
     while chosen >= 4:
