@@ -160,7 +160,9 @@ def _read_checked(path: Path, manifest: dict[str, Any], name: str) -> bytes:
         size = file_size(file)
         if size != expected["bytes"]:
             raise CharlstmError(
-                f"{file} is damaged: it has {size:,} bytes, not {expected['bytes']:,}", REMEDY
+                f"{file} is damaged: it has {size:,} bytes, "
+                f"not {expected['bytes']:,} as {MANIFEST} says",
+                REMEDY,
             )
         most = memory_present() if name.endswith(".safetensors") else MAX_JSON_BYTES
         if most is not None and size > most:
@@ -170,7 +172,7 @@ def _read_checked(path: Path, manifest: dict[str, Any], name: str) -> bytes:
         reason = reason_of(error)
         raise CharlstmError(f"{file} cannot be read: {reason}", REMEDY) from None
     if hashlib.sha256(data).hexdigest() != expected["sha256"]:
-        raise CharlstmError(f"{file} is damaged: its checksum does not match", REMEDY)
+        raise CharlstmError(f"{file} is damaged: its checksum is not {MANIFEST}'s", REMEDY)
     return data
 
 

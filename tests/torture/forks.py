@@ -179,7 +179,10 @@ class Child:
 
     def told(self) -> str:
         """What it wrote to stderr."""
-        return "" if self.err is None else self.err.read_text(errors="replace")
+        try:
+            return "" if self.err is None else self.err.read_text(errors="replace")
+        except FileNotFoundError:  # killed before it had opened it
+            return ""
 
 
 class Bench:
