@@ -117,8 +117,8 @@ class RunFinished:
     """Of the best checkpoint, in float32; None if the run was stopped or nothing is held out."""
     best_step: int
     path: Path
-    saved: bool = True
-    """False if the last checkpoint could not be written."""
+    unsaved: str | None = None
+    """Why the last checkpoint could not be written; None if it was."""
 
 
 Event = (

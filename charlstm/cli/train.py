@@ -280,8 +280,8 @@ def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
                 f"validation {loss:.4f} nats per character, {loss / math.log(2):.3f} bits, "
                 f"perplexity {perplexity(loss):.2f} (state carried)"
             )
-    if not finished.saved:
-        note("the last checkpoint could not be saved; free some space and resume")
+    if finished.unsaved is not None:
+        note(f"the last checkpoint could not be saved: {finished.unsaved}; mend that, then resume")
         return int(ExitCode.FAILED)
     match finished.reason:
         case "stopped":

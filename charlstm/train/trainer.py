@@ -260,10 +260,10 @@ class Trainer:
         )
 
     def _finish(self, reason: str, begun: float) -> Iterator[Event]:
-        progress, saved = self.progress, True
+        progress, unsaved = self.progress, None
         if self._saved_step != self.progress.step:
             event = self._save(best=not self._held_out or progress.best_step == progress.step)
-            saved = isinstance(event, Saved)
+            unsaved = event.reason if isinstance(event, SaveFailed) else None
             yield event
         val_loss = None
         best = runs.read_pointers(self.path).best
@@ -278,7 +278,7 @@ class Trainer:
             val_loss=val_loss,
             best_step=self.progress.best_step,
             path=self.path,
-            saved=saved,
+            unsaved=unsaved,
         )
 
     # -- state -----------------------------------------------------------------------------
@@ -366,6 +366,7 @@ class Trainer:
             saved = write_checkpoint(self.path, *self._capture())
             runs.add_checkpoint(self.path, saved, best=best, keep=self._config.keep)
         except OSError as error:
-            return SaveFailed(step, reason_of(error))
+            name = Path(error.filename2 or error.filename or "").name
+            return SaveFailed(step, f"{name}: {reason_of(error)}" if name else reason_of(error))
         self._saved_step = step
         return Saved(step, saved, best)

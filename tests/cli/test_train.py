@@ -147,19 +147,19 @@ def test_terminal_gets_the_panel(
 
 
 @pytest.mark.parametrize(
-    ("reason", "saved", "code", "told"),
+    ("reason", "unsaved", "code", "told"),
     [
-        ("budget", True, 0, "charlstm sample -c"),
-        ("patience", True, 0, "no better; the best is from step 4"),
-        ("stopped", True, 130, "charlstm train --resume -c checkpoints/tales"),
-        ("diverged", True, 1, "lower --lr"),
-        ("budget", False, 1, "free some space"),
-        ("stopped", False, 1, "free some space"),
+        ("budget", None, 0, "charlstm sample -c"),
+        ("patience", None, 0, "no better; the best is from step 4"),
+        ("stopped", None, 130, "charlstm train --resume -c checkpoints/tales"),
+        ("diverged", None, 1, "lower --lr"),
+        ("budget", "no space", 1, "could not be saved: no space; mend"),
+        ("stopped", "no space", 1, "could not be saved: no space; mend"),
     ],
 )
 def test_exit_code_and_advice_follow_how_the_run_ended(
     reason: str,
-    saved: bool,
+    unsaved: str | None,
     code: int,
     told: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -168,7 +168,7 @@ def test_exit_code_and_advice_follow_how_the_run_ended(
     from charlstm.train.trainer import Trainer
 
     def ended(self: Trainer) -> Iterator[Event]:
-        yield RunFinished(reason, 6, 1.0, 2.0, 1.5, 4, self.path, saved)
+        yield RunFinished(reason, 6, 1.0, 2.0, 1.5, 4, self.path, unsaved)
 
     monkeypatch.setattr(Trainer, "run", ended)
     assert train("tales.txt") == code

@@ -227,7 +227,10 @@ def damage_beside(victim: Victim, trials: int, seed: int) -> Figures:
                 "train", "--resume", "-c", str(path), "--steps", "31", "--quiet", "--plain"
             )
             figures[f"{file.name}: exit {code}"] += 1
-            if code:
+            if code and accident is _fold:  # no file can take a folder's place
+                assert code == 1, (accident, file, err)
+                assert file.name in err, (accident, file, err)
+            elif code:
                 assert code == 1, (accident, file, err)
                 assert file.name == runs.RUN_FILE, (accident, file, err)
                 assert_complaint(err, str(file))

@@ -97,14 +97,16 @@ def interrupt(bench: Bench, trials: int, seed: int) -> Figures:
             begun = (path / runs.METRICS_FILE).exists()
             child.signal(number)
             asked = time.monotonic()
-            if random.random() < 0.3:
+            twice = random.random() < 0.3
+            if twice:
                 time.sleep(random.uniform(0.0, 0.02))
                 child.signal(number)
             ended = child.wait()
             longest = max(longest, time.monotonic() - asked)
             told = child.told()
-            # Before the run has begun and after it is saved, the system may end the process.
-            at_work = begun and " steps in " not in told
+            # Before the run has begun and after it is saved, the system may end the process:
+            # the second of two signals may come when the first has been done.
+            at_work = begun and " steps in " not in told and not twice
             allowed = {130, 0} if number == signal.SIGINT or at_work else {130, 0, -number}
             assert ended in allowed, (ended, told)
             if "stopped and saved" in told:
@@ -216,7 +218,7 @@ def full_disk(bench: Bench, trials: int, seed: int) -> Figures:
             assert f"step {STEPS:,}" in told  # it went on to the end
             if ended == 1:
                 assert for_ever, told
-                assert "could not be saved; free some space and resume" in told, told
+                assert "could not be saved: " in told, told
             assert len("".join(charlstm.load(path).generate(length=3, seed=1))) == 3
             _finish(bench, name)
     return {"runs": trials, **figures}
@@ -245,7 +247,7 @@ def small_disk(bench: Bench, trials: int, seed: int) -> Figures:
             figures["saves that failed"] += told.count("could not save")
             assert ended in (0, 1), told
             if ended == 1:
-                assert "could not be saved; free some space and resume" in told, told
+                assert "could not be saved: " in told, told
             assert len("".join(charlstm.load(path).generate(length=3, seed=1))) == 3
             filler.unlink()
             resumed = bench.start(["train", "--resume", "-c", "full", "--plain"], folder=d)

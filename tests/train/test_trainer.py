@@ -176,7 +176,7 @@ def test_events_come_in_their_order(begin: Begin) -> None:
 def test_finished_run_reports_its_best_checkpoint_by_the_contiguous_pass(begin: Begin) -> None:
     trainer = begin(steps=30)
     finished = finish(trainer)
-    assert (finished.reason, finished.step, finished.saved) == ("budget", 30, True)
+    assert (finished.reason, finished.step, finished.unsaved) == ("budget", 30, None)
     model = load(finished.path)
     _, held_out = corpus_of(finished.path).split(0.1)
     assert model.file.training["step"] == finished.best_step
@@ -489,7 +489,7 @@ def test_run_that_diverges_again_and_again_ends_with_a_finite_checkpoint(
     scales = [event.rate_scale for event in of_type(events, RolledBack)]
     assert scales == [0.5, 0.25, 0.125]
     finished = of_type(events, RunFinished)[0]
-    assert (finished.reason, finished.saved) == ("diverged", True)
+    assert (finished.reason, finished.unsaved) == ("diverged", None)
     assert finished.val_loss is not None
     assert is_finite(finished.path)
     assert resume(finished.path).progress.step == finished.step
@@ -508,7 +508,15 @@ def test_full_disk_is_reported_and_training_goes_on(
     assert {event.reason for event in of_type(events, SaveFailed)} == {"no space left on device"}
     assert not of_type(events, Saved)
     finished = of_type(events, RunFinished)[0]
-    assert (finished.reason, finished.step, finished.saved) == ("budget", 12, False)
+    assert (finished.reason, finished.step) == ("budget", 12)
+    assert finished.unsaved == "no space left on device"
+
+
+def test_what_cannot_be_replaced_is_named(begin: Begin) -> None:
+    trainer = begin(steps=3)
+    (trainer.path / runs.POINTER_FILE).mkdir()
+    finished = of_type(list(trainer.run()), RunFinished)[0]
+    assert finished.unsaved == f"{runs.POINTER_FILE}: is a directory"
 
 
 def test_saving_is_tried_again_when_the_disk_has_room(
@@ -523,7 +531,7 @@ def test_saving_is_tried_again_when_the_disk_has_room(
             if isinstance(event, SaveFailed):
                 full.undo()
     assert [event.step for event in of_type(events, SaveFailed)] == [0]
-    assert of_type(events, RunFinished)[0].saved
+    assert of_type(events, RunFinished)[0].unsaved is None
     assert load(trainer.path).file.training["step"] == 12
 
 
