@@ -45,6 +45,8 @@ SPANS = re.compile(
     re.DOTALL,
 )
 """The pieces of a line that Rich writes: class, x, y, width, the rest, and what is said."""
+WORDS = re.compile(r"[\u2800-\u28ff]|[^\s\u2800-\u28ff]+")
+"""Words, and each Braille pattern by itself: fonts that lack them borrow wider ones."""
 
 
 def console(width: int, height: int) -> Console:
@@ -79,7 +81,7 @@ def by_words(span: re.Match[str]) -> str:
     plain = unescape(said)
     letter = float(width) / len(plain)
     words = []
-    for word in re.finditer(r"\S+", plain):
+    for word in WORDS.finditer(plain):
         start = float(x) + letter * cell_len(plain[: word.start()])
         length = letter * cell_len(word[0])
         words.append(
