@@ -53,6 +53,7 @@ def _obey(order: dict[str, Any]) -> None:
     from charlstm.train import plan, trainer
 
     os.chdir(order["folder"])
+    os.setpgid(0, 0)  # a group of its own has its parent outside, without which none is suspended
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also below a shell's "&"
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # Every step is validated and saved: most of the time goes into saving. Weights do not depend

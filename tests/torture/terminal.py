@@ -80,17 +80,18 @@ def panel(bench: Bench, trials: int, seed: int) -> Figures:
                 child.signal(signal.SIGWINCH)
                 time.sleep(random.uniform(0.0, 0.1))
             animated = HIDE in terminal.written
+            figures["animated" if animated else "too small to animate"] += 1
             if random.random() < 0.6:
                 child.signal(signal.SIGTSTP)
                 _wait_until(lambda child=child: _state(child) in ("T", ""))
-                animated = animated and _state(child) == "T"  # it may have been faster
-                if animated:
+                suspended = animated and _state(child) == "T"  # it may have been faster
+                if suspended:
                     _wait_until(lambda shown=terminal: shown.written.endswith(SHOW))
                 seen = len(terminal.written)
                 time.sleep(0.1)
                 assert len(terminal.written) == seen, "it draws while it is suspended"
                 child.signal(signal.SIGCONT)
-                if animated:
+                if suspended:
                     _wait_until(lambda shown=terminal, seen=seen: HIDE in shown.written[seen:])
                     figures["suspended, then drawn again"] += 1
             assert child.wait() == 0, terminal.written
@@ -98,7 +99,6 @@ def panel(bench: Bench, trials: int, seed: int) -> Figures:
             assert b"Traceback" not in terminal.written
             assert b"not complete" not in terminal.written, terminal.written
             assert terminal.written.rfind(HIDE) <= terminal.written.rfind(SHOW)
-            figures["animated" if animated else "too small to animate"] += 1
             assert bench.last_bits(name) == bench.bits
     return {"runs": trials, **dict(sorted(figures.items()))}
 

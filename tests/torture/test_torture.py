@@ -86,7 +86,7 @@ def test_ctrl_c_at_any_time_of_a_real_process_ends_quietly(bench: Bench) -> None
 
 
 def test_panel_survives_small_terminals_resizing_and_suspension(bench: Bench) -> None:
-    terminal.panel(bench, 4, SEED)
+    assert terminal.panel(bench, 4, SEED)["suspended, then drawn again"]
 
 
 def test_closed_and_full_streams_cost_no_run(bench: Bench) -> None:
