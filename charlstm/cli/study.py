@@ -62,7 +62,7 @@ def lag(
     trials: Annotated[int, _option("--trials", help="Networks per cell and lag.")] = 5,
     minutes: Minutes = None,
     characters: Annotated[
-        int, _option("--characters", help="Characters that a network may read at most.")
+        int, _option("--characters", help="Characters after which a network gives up.")
     ] = 1_000_000,
     hidden: Annotated[int, _option("--hidden", help="Units of each network.")] = 32,
     forget_bias: Annotated[
@@ -122,6 +122,8 @@ def lag(
                         outcome = "solved" if step.solved else "not solved"
                         yield Told(f"{where}: {outcome}, {step.characters:,} characters", True)
                     if stop:
+                        if isinstance(step, LagProgress):
+                            yield Told(f"{where}: stopped; it begins again when you go on", True)
                         return
 
         def view(console: Any, found: Any) -> Any:
@@ -225,6 +227,7 @@ def cells(
     )
 )
 def gradient(
+    context: typer.Context,
     checkpoint: Annotated[
         str | None,
         _option(
@@ -251,6 +254,11 @@ def gradient(
     check_number("--reach", reach, 2, 1000)
     check_number("--steps", steps, 1)
     check_number("--hidden", hidden, 1, 4096)
+    if checkpoint is not None:
+        for option in ("cells", "steps", "hidden"):
+            source = context.get_parameter_source(option)
+            if source is not None and source.name != "DEFAULT":
+                raise UsageError(f"--{option} does not go with -c", "a run is measured as it is")
     if checkpoint is None:
         from charlstm.train.gradient import study_gradients
 

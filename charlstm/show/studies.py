@@ -118,16 +118,22 @@ def lag_charts(
     color = console.color_system is not None
     width = _half(console)
     solved, needed = [], []
-    for cell, (style, marker) in marks(cells, color).items():
+    left, right = math.log(lags[0]) - 0.1, math.log(lags[-1]) + 0.1
+    for i, (cell, (style, marker)) in enumerate(marks(cells, color).items()):
+        # Equal shares would hide each other: lines lie a dot apart, letters a column.
+        place = i - (len(cells) - 1) / 2
+        up, aside = (
+            (4.0 * place, 0.0) if color else (0.0, 1.2 * place * (right - left) / (width - 8))
+        )
         mine = [(lag, summaries[cell, lag]) for lag in lags if (cell, lag) in summaries]
-        shares = [(math.log(lag), 100 * s.solved / s.trials) for lag, s in mine]
+        shares = [(math.log(lag) + aside, 100 * s.solved / s.trials + up) for lag, s in mine]
         chars = [(math.log(lag), math.log10(s.characters)) for lag, s in mine if s.characters]
         solved.append(_series(cell, shares, style, marker))
         needed.append(_series(cell, chars, style, marker))
     exponents = [y for one in needed for y in one.y] or [5.0]
     decades = math.floor(min(exponents)), math.floor(max(exponents)) + 1
     x_axis: dict[str, Any] = {
-        "x_limits": (math.log(lags[0]) - 0.1, math.log(lags[-1]) + 0.1),
+        "x_limits": (left, right),
         "x_ticks": [math.log(lag) for lag in lags],
         "tick_labels": ([str(lag) for lag in lags], ()),
         "color": color,
@@ -136,7 +142,7 @@ def lag_charts(
         solved,
         width,
         CHART_HEIGHT,
-        y_limits=(-5, 105),
+        y_limits=(-10, 110),
         y_ticks=(0, 50, 100),
         tick_formats=("", "{:.0f}%"),
         **x_axis,
@@ -252,7 +258,9 @@ def gradient_view(console: Console, report: GradientReport) -> RenderableType:
         for state, norms, factor in _states(profile, kind)
     ]
     columns = ["gradient of", *(f"k = {k}" for k in steps), "per step"]
-    parts += [_table(columns, rows), Text(), clipping_table(report.clippings)]
+    parts.append(_table(columns, rows))
+    if report.clippings:
+        parts += [Text(), clipping_table(report.clippings)]
     return Group(*parts)
 
 
@@ -298,7 +306,7 @@ def _profile_chart(
         tick_formats=("{:g}", LOG),
         color=color,
     )
-    return Group(Text(title, "bold"), drawn, legend(names, color))
+    return Group(_titled(title, drawn), legend(names, color))
 
 
 def clipping_table(clippings: Sequence[Clipping]) -> Table:

@@ -98,6 +98,7 @@ def test_lag_stops_when_its_minutes_are_up_and_says_how_to_go_on(
     shown = capsys.readouterr()
     assert "0 of 4 are done; go on with: charlstm study lag --task long-lag" in shown.err
     assert shown.out == "no trial is done yet\n"
+    assert "trial 1: stopped; it begins again when you go on" in shown.err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
@@ -240,6 +241,8 @@ def test_gradient_of_a_run(
         (["--reach", "1"], "--reach is 1, but must be at least 2"),
         (["--cells", "mlp"], "--cells names 'mlp'"),
         (["--steps", "0"], "--steps is 0"),
+        (["-c", "any", "--steps", "200"], "--steps does not go with -c"),
+        (["-c", "any", "--cells", "gru"], "--cells does not go with -c"),
     ],
 )
 def test_gradient_refuses_what_makes_no_sense(

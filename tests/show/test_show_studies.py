@@ -78,6 +78,26 @@ def test_lags_are_a_table_of_shares_characters_and_states() -> None:
     assert "reach" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
+def test_lines_of_equal_shares_do_not_hide_each_other() -> None:
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    same = [replace(TRIALS[0], cell=cell) for cell in ("rnn", "gru", "lstm")]
+    console.print(lag_view(console, same, ["rnn", "gru", "lstm"], [8]))
+    chart = console.file.getvalue().partition("trials solved")[2]  # type: ignore[attr-defined]
+    assert {"a", "b", "c"} <= set(chart.partition("a rnn")[0].split())
+
+
+def test_charts_of_gradients_say_on_a_line_of_its_own_which_is_which() -> None:
+    lines = [line.rstrip() for line in printed("gradient", 80).splitlines()]
+    assert "a rnn  b lstm  c rnn, W×2" in lines
+    assert "a lstm, untrained  b lstm, trained" in lines
+
+
+def test_gradients_of_a_run_have_no_empty_table_of_clipping() -> None:
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(gradient_view(console, replace(REPORT, clippings=())))
+    assert "clip" not in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_what_is_not_quite_right_is_not_rounded_up() -> None:
     console = Console(file=io.StringIO(), width=80, color_system=None)
     console.print(lag_view(console, [replace(TRIALS[0], right=0.99999)], ["rnn"], [8]))

@@ -110,6 +110,7 @@ def interrupt(bench: Bench, trials: int, seed: int) -> Figures:
             allowed = {130, 0} if number == signal.SIGINT or at_work else {130, 0, -number}
             assert ended in allowed, (ended, told)
             if "stopped and saved" in told:
+                assert ended != 0, told
                 assert runs.read_pointers(path).last is not None
             where = "finished before" if ended == 0 else "begun" if begun else "not begun"
             figures[where] += 1
