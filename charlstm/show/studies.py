@@ -122,9 +122,7 @@ def lag_charts(
     for i, (cell, (style, marker)) in enumerate(marks(cells, color).items()):
         # Equal shares would hide each other: lines lie a dot apart, letters a column.
         place = i - (len(cells) - 1) / 2
-        up, aside = (
-            (4.0 * place, 0.0) if color else (0.0, 1.2 * place * (right - left) / (width - 8))
-        )
+        up, aside = (4.0 * place, 0.0) if color else (0.0, place * (right - left) / (width - 8))
         mine = [(lag, summaries[cell, lag]) for lag in lags if (cell, lag) in summaries]
         shares = [(math.log(lag) + aside, 100 * s.solved / s.trials + up) for lag, s in mine]
         chars = [(math.log(lag), math.log10(s.characters)) for lag, s in mine if s.characters]
