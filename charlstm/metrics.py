@@ -5,11 +5,12 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from charlstm import files
-from charlstm.events import Event, StepDone
+from charlstm.events import BudgetFixed, Evaluated, Event, GateSaturation, StepDone
 
+_E = TypeVar("_E")
 STEP_SECONDS = 0.5
 STEP_SHARE = 1 / 2000
 """Steps are logged at this share of the time so far: a long run's file stays small."""
@@ -32,6 +33,44 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def event_from_dict(line: dict[str, Any]) -> BudgetFixed | StepDone | Evaluated | None:
+    """The event that a line of ``metrics.jsonl`` tells; None if it is of another kind or not whole.
+
+    These are the events from which a resumed run shows what was before.
+    """
+    try:
+        match line.get("event"):
+            case "budget_fixed":
+                return _made(BudgetFixed, line)
+            case "step_done":
+                return _made(StepDone, line)
+            case "evaluated":
+                gates = tuple(_made(GateSaturation, gate) for gate in line["gates"])
+                return _made(Evaluated, {**line, "gates": gates})
+    except (KeyError, TypeError, ValueError):
+        pass
+    return None
+
+
+def _made(kind: type[_E], values: dict[str, Any]) -> _E:
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    return kind(**{field.name: _checked(field.type, values[field.name]) for field in fields})
+
+
+def _checked(kind: Any, value: Any) -> Any:
+    if kind is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if kind in (int, int | None) and type(value) is int and 0 <= value < 1 << 63:
+        return value
+    if kind is str and isinstance(value, str) and value.isascii() and value.isprintable():
+        return value
+    if kind is bool and type(value) is bool:
+        return value
+    if (kind == int | None and value is None) or isinstance(value, tuple):
+        return value
+    raise ValueError(f"{value!r:.50} is no {kind}")
 
 
 class MetricsLog:

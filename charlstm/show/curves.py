@@ -1,8 +1,8 @@
 """A run so far, as the panel shows it: its curves and latest numbers, folded from its events."""
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from charlstm.events import (
     BudgetFixed,
@@ -14,6 +14,7 @@ from charlstm.events import (
     SaveFailed,
     StepDone,
 )
+from charlstm.metrics import event_from_dict
 
 MOST_POINTS = 400
 
@@ -64,6 +65,8 @@ class View:
         match event:
             case RunStarted():
                 self.started = event
+                if self.budget and event.total_steps not in (None, self.budget.total_steps):
+                    self.budget = None  # resumed with another one
             case BudgetFixed():
                 self.budget = event
             case StepDone():
@@ -109,16 +112,9 @@ class View:
         return (1 - share) * guess + share * measured
 
 
-def replay(view: View, lines: Iterable[Mapping[str, object]]) -> None:
-    """Fold in the losses of ``metrics.jsonl``, so that a resumed run shows its whole curve."""
+def replay(view: View, lines: Iterable[dict[str, Any]]) -> None:
+    """Fold in what ``metrics.jsonl`` tells, so that a resumed run shows all that was before."""
     for line in lines:
-        name, step = line.get("event"), line.get("step")
-        loss = line.get("loss" if name == "step_done" else "val_loss")
-        if not isinstance(step, int) or not isinstance(loss, float):
-            continue
-        if not 0 <= step < 1 << 63 or not math.isfinite(loss):
-            continue
-        if name == "step_done":
-            view.train.add(step, loss)
-        elif name == "evaluated" and step:
-            view.val.add(step, loss)
+        event = event_from_dict(line)
+        if event is not None:
+            view.update(event)

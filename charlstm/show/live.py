@@ -179,7 +179,8 @@ class LivePanel:
             best = evaluated.best_loss
             rows.append(("best", f"{best:.4f} nats", "bold"))
             rows.append(("", f"{best * BITS_PER_NAT:.3f} bits/char", ""))
-            rows.append(("", f"perplexity {perplexity(best):.2f}", ""))
+            digits = 2 if perplexity(best) < 100 else 0  # the column is narrow
+            rows.append(("", f"perplexity {perplexity(best):.{digits}f}", ""))
         total = view.total_steps
         if latest:
             of = f"/{total:,}" if total else ""
@@ -259,8 +260,7 @@ class LivePanel:
         title.append("▒ open, above 0.9", style=OPEN)
         title.truncate(width)
         lines = [title]
-        layers = max(gate.layer for gate in evaluated.gates) + 1
-        for layer in range(layers):
+        for layer in sorted({gate.layer for gate in evaluated.gates}):
             mine = [gate for gate in evaluated.gates if gate.layer == layer]
             names = max(len(gate.gate) for gate in mine) if width >= 60 else 1
             room = (width - 3) // len(mine) - names - 3

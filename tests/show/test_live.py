@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,7 @@ from charlstm.events import (
     SaveFailed,
     StepDone,
 )
-from charlstm.metrics import MetricsLog, read_lines
+from charlstm.metrics import MetricsLog, event_to_dict, read_lines
 from charlstm.show.curves import MOST_POINTS, Curve, View, replay
 from charlstm.show.live import LivePanel
 
@@ -399,19 +400,37 @@ def test_replayed_metrics_give_the_curves_of_the_events(tmp_path: Path) -> None:
     assert (replayed.val.x, replayed.val.y) == (followed.val.x, followed.val.y)
     assert replayed.train.x
     assert set(replayed.train.x) <= set(followed.train.x)
+    assert (replayed.evaluated, replayed.budget) == (followed.evaluated, followed.budget)
+    replayed.update(replace(STARTED, total_steps=BUDGET.total_steps))
+    assert replayed.budget == BUDGET
+    replayed.update(replace(STARTED, total_steps=BUDGET.total_steps + 1))
+    assert replayed.budget is None
 
 
-def test_replay_passes_over_what_is_no_loss() -> None:
+@pytest.mark.parametrize("nats", [1.5, 4.7, 7.0, 11.0])
+def test_perplexity_is_whole_beside_the_chart(nats: float) -> None:
+    shown = draw(STARTED, BUDGET, STEP, replace(EVALUATED, best_loss=nats))
+    perplexity = math.exp(nats)
+    assert f"perplexity {perplexity:.{2 if perplexity < 100 else 0}f}" in shown
+
+
+def test_replay_passes_over_what_is_no_event() -> None:
     view = View()
-    lines: list[dict[str, object]] = [
+    step, evaluated = event_to_dict(STEP), event_to_dict(EVALUATED)
+    gate = evaluated["gates"][0]
+    lines: list[dict[str, Any]] = [
+        *({**step, "step": wrong} for wrong in ("7", -1, 1 << 63, True, None)),
+        *({**step, "loss": wrong} for wrong in (None, math.inf, [1.0], "1.0")),
+        *({**evaluated, "gates": wrong} for wrong in (None, [1], [{**gate, "gate": "\x1b[2J"}])),
+        {**evaluated, "improved": 1},
+        {name: value for name, value in evaluated.items() if name != "best_loss"},
         {"event": "step_done", "step": "7", "loss": 1.0},
         {"event": "step_done", "step": 7, "loss": None},
         {"event": "saved", "step": 7, "loss": 1.0, "val_loss": 1.0},
         {"step": 7, "val_loss": [1.0]},
     ]
     replay(view, lines)
-    assert not view.train.x
-    assert not view.val.x
+    assert view == View()
 
 
 @pytest.mark.parametrize("width", [60, 64, 70])
