@@ -38,7 +38,7 @@ def check_number(
 
 
 def _written(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:g}"
+    return str(value) if isinstance(value, int) or float(f"{value:g}") != value else f"{value:g}"
 
 
 @dataclass(frozen=True)

@@ -280,9 +280,9 @@ def _write_ids(
                     raise CharlstmError(f"{name} cannot be read: {reason_of(error)}") from None
         if writer.length < MIN_CHARACTERS:
             what = sources[0][0] if len(sources) == 1 else "the corpus"
-            empty = "is empty" if not writer.length else f"has {writer.length} characters"
+            length = f"{writer.length} characters" if writer.length else "no characters"
             raise CharlstmError(
-                f"{what} {empty}, but must have at least {MIN_CHARACTERS}",
+                f"{what} has {length} and must have at least {MIN_CHARACTERS}",
                 "give a longer text; a few thousand characters make a start",
             )
         seen = np.array(writer.seen, dtype=np.int64)

@@ -113,11 +113,21 @@ def default_epochs(preset: Preset, characters: int) -> float:
     return min(MAX_EPOCHS, float(f"{wanted:.2g}"))
 
 
+LITTLE = 10_000
+"""Characters below which a text is not enough to learn a manner from."""
+
+
 def advice(model: ModelConfig, counts: Sequence[int], batch: int, bptt: int) -> list[str]:
     """What a user might want to know before the run starts, a sentence each."""
     notes: list[str] = []
     characters = sum(counts)
-    if model.parameters > 30 * characters:
+    if model.parameters > 30 * characters and characters < LITTLE:
+        notes.append(
+            f"{characters:,} characters are little to learn from: what it writes will be near "
+            "gibberish; give more text, or have it learn this one by heart with --val-fraction 0 "
+            "--steps 500"
+        )
+    elif model.parameters > 30 * characters:
         notes.append(
             f"{model.parameters:,} parameters for {characters:,} characters: the model will "
             "learn the text by heart; more text or a smaller --hidden would help"

@@ -7,6 +7,7 @@ import pytest
 from charlstm import defaults
 from charlstm.config import ModelConfig
 from charlstm.defaults import (
+    LITTLE,
     PRESETS,
     Preset,
     advice,
@@ -127,11 +128,19 @@ def test_nothing_is_said_when_all_is_well(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_model_much_larger_than_its_text_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(defaults, "memory_present", lambda: 1 << 40)
-    limit = MODEL.parameters // 30
-    assert advice(MODEL, [limit + 1], 4, 16) == []
-    (note,) = advice(MODEL, [limit - 1], 4, 16)
-    assert f"{MODEL.parameters:,} parameters for {limit - 1:,} characters" in note
+    large = replace(MODEL, hidden_size=512)
+    limit = large.parameters // 30
+    assert limit > LITTLE
+    assert advice(large, [limit + 1], 4, 16) == []
+    (note,) = advice(large, [limit - 1], 4, 16)
+    assert f"{large.parameters:,} parameters for {limit - 1:,} characters" in note
     assert "--hidden" in note
+
+
+def test_a_text_too_small_to_learn_from_is_noted_with_a_way_out() -> None:
+    (note,) = advice(replace(MODEL, hidden_size=256), [3000], 4, 16)
+    assert note.startswith("3,000 characters are little to learn from")
+    assert note.endswith("--val-fraction 0 --steps 500")
 
 
 def test_rare_characters_are_counted_but_not_absent_ones(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,9 @@ def read_text(source: str, *, as_bytes: bool) -> str:
     except UnicodeDecodeError as error:
         raise CharlstmError(
             f"{name} is not valid utf-8: byte 0x{data[error.start]:02x} at offset {error.start:,}",
-            "convert it to UTF-8 first",
+            "unpack it first, with gunzip -c FILE, and give -"
+            if data.startswith(b"\x1f\x8b")
+            else "convert it first, with iconv -f latin1 -t utf-8 FILE or the like, and give -",
         ) from None
 
 

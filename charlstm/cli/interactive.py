@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from charlstm.model import Model
     from charlstm.writing import Text, TextState
 
-HELP = """Type the beginning of something; the model goes on from it. Ctrl-C stops it, Ctrl-D ends.
-An empty line lets it go on where it stopped. A line that begins with / is typed with //.
-/temp X    how daring: 0 takes the most likely character, 1 the model's own chances
-/length N  characters a turn
+HELP = """Type the beginning of something; the model goes on from it.
+Ctrl-C stops it, Ctrl-D ends. An empty line lets it go on where it stopped.
+A line that begins with / is typed with //.
+/temp X    0 takes the most likely character, 1 the model's own chances
+/length N  characters a turn; 0 is without end
 /retry     write the last turn again, differently
 /forget    begin anew, with an empty memory
 /quit      end"""

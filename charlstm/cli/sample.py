@@ -161,6 +161,7 @@ def sample(
         "repeat_window": repeat_window,
     }
     SamplingConfig(**how)
+    require("" not in (stop or ()), "--stop is empty", "give the text to end before")
     _check_alone(length, seed, count, color)
     given = {
         "--prime": prime is not None,

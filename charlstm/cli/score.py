@@ -91,9 +91,10 @@ def score(
     console = stdout_console()
     if color:
         print_tinted(console, vocab.by_character(ids.tolist(), result.surprise_bits.tolist()))
+    unit = "byte" if vocab.kind == "bytes" else "character"
     print(
-        f"{result.bits_per_char:.4f} bits per character  {result.nats:.4f} nats  "
-        f"perplexity {result.perplexity:.3f}  {result.characters:,} characters  {result.label}"
+        f"{result.bits_per_char:.4f} bits per {unit}  {result.nats:.4f} nats  "
+        f"perplexity {result.perplexity:.3f}  {result.characters:,} {unit}s  {result.label}"
     )
     if places:
         print_places(

@@ -20,9 +20,9 @@ group = typer.Typer(
     no_args_is_help=True,
 )
 EXAMPLES = example(
-    "charlstm study lag                          which cells remember, and for how long",
-    "charlstm study gradient                     how gradients vanish and explode",
-    "charlstm study cells book.txt               six cells of equal size on one text",
+    "charlstm study lag               which cells remember, and for how long",
+    "charlstm study gradient          how gradients vanish and explode",
+    "charlstm study cells book.txt    six cells of equal size on one text",
 )
 
 

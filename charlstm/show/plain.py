@@ -39,7 +39,7 @@ class PlainLog:
                     f"{event.name}: {event.model}, {event.parameters:,} parameters, "
                     f"{event.train_characters:,} characters to train on and "
                     f"{event.val_characters:,} to validate, {event.vocab_size} symbols; "
-                    f"{event.batch} streams of {event.bptt} steps, {event.precision} on "
+                    f"B {event.batch}, T {event.bptt}, {event.precision} on "
                     f"{event.device}"
                 )
             case BudgetFixed():

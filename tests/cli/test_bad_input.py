@@ -39,7 +39,7 @@ def test_missing_file(capsys: pytest.CaptureFixture[str]) -> None:
 def test_empty_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "tales.txt").touch()
     told = refused(capsys, "tales.txt")
-    assert "tales.txt is empty" in told
+    assert "tales.txt has no characters" in told
     assert "longer text" in told
 
 
@@ -56,7 +56,7 @@ def test_too_few_characters(
 ) -> None:
     (folder / "tales.txt").write_text("a" * characters)
     told = refused(capsys, "tales.txt")
-    assert f"tales.txt has {characters} characters, but must have at least 20" in told
+    assert f"tales.txt has {characters} characters and must have at least 20" in told
 
 
 def test_binary_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +91,7 @@ def test_folder_without_text(folder: Path, capsys: pytest.CaptureFixture[str]) -
 def test_empty_stdin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     told = refused(capsys, "-")
-    assert "standard input is empty" in told
+    assert "standard input has no characters" in told
     assert "longer text" in told
 
 

@@ -358,6 +358,7 @@ def test_unknown_characters_are_left_out_or_replaced(
         *(("--repeat-penalty", value) for value in ("0", "-1", "nan", "inf", "some")),
         *(("--repeat-window", value) for value in ("0", "-1", "some")),
         *(("--seed", value) for value in ("-1", "1.5", "lucky")),
+        ("--stop", ""),
     ],
 )
 def test_number_out_of_range_is_refused_in_one_line(

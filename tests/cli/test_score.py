@@ -1,5 +1,6 @@
 """``charlstm score``: how well a model predicts a text."""
 
+import gzip
 import io
 import json
 import math
@@ -99,9 +100,10 @@ def test_newest_run_is_used_and_named(
         (b"", ["0 characters", "2"]),
         (b"N", ["1 character", "2"]),
         ("NED €".encode(), ["'€'", "--unknown skip"]),
-        (b"NED: \xff", ["text.txt", "0xff", "offset 5", "UTF-8"]),
+        (gzip.compress(b"NED:"), ["text.txt", "0x8b", "gunzip"]),
+        (b"NED: \xff", ["text.txt", "0xff", "offset 5", "iconv"]),
     ],
-    ids=["empty", "one character", "unknown character", "invalid UTF-8"],
+    ids=["empty", "one character", "unknown character", "packed", "invalid UTF-8"],
 )
 @pytest.mark.parametrize("option", [[], ["--window", "4"], ["--json"]], ids=str)
 def test_text_that_cannot_be_scored_is_one_line(
@@ -167,6 +169,8 @@ def test_byte_model_scores_any_file(folder: Path, capsys: pytest.CaptureFixture[
     (folder / "data.bin").write_bytes(b"\xff\x00\xc3\r\n\xef\xbb\xbf")
     assert run(["score", "-c", str(checkpoint), str(folder / "data.bin"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["characters"] == 7
+    assert run(["score", "-c", str(checkpoint), str(folder / "data.bin")]) == 0
+    assert re.search(r"bits per byte .* 7 bytes ", capsys.readouterr().out)
 
 
 # -- places, colour, segments, adaptation ------------------------------------------------------
