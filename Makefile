@@ -8,4 +8,4 @@ pictures: environment
 	.venv/bin/python docs/pictures.py
 
 torture: environment
-	.venv/bin/python tests/torture --json benchmarks/results/torture.json
+	.venv/bin/python tests/torture
