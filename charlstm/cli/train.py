@@ -167,7 +167,7 @@ def train(
         str | None,
         _option(
             "--precision",
-            help="auto, float32 or bfloat16. (auto)",
+            help="float32 or bfloat16; auto tries which is faster. (auto)",
             panel=LEARNING,
             autocompletion=one_of("auto", "float32", "bfloat16"),
         ),
