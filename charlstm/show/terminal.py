@@ -33,6 +33,8 @@ NUMBERS = 10
 """Cells of ``  12%  34%``: the two numbers beside a bar."""
 MARKERS = "ox+*"
 """What series are drawn with where there is no colour."""
+SHORTEST, LEAST_BAR = 8, 8
+"""Cells that are left of a name where there is little room, and those of a bar with its blanks."""
 LEVELS = "▁▂▃▄▅▆▇█"
 """What -1 to 1 look like under a text without colour."""
 
@@ -74,7 +76,10 @@ def _words(cell: Cell) -> Text:
 
 
 def _table(table: Table, width: int) -> Iterator[Text]:
-    """Columns of words as wide as they need; those of bars share what is left."""
+    """Columns of words as wide as they need; those of bars share what is left.
+
+    Where even the least of bars does not fit, the widest column of names is shortened.
+    """
     bars = [n for n in range(len(table.columns)) if _is_bar(table, n)]
     words = {
         n: [_words(row[n]) for row in table.rows]
@@ -85,6 +90,14 @@ def _table(table: Table, width: int) -> Iterator[Text]:
         n: max([cell_len(table.columns[n].title), *(said.cell_len for said in texts)])
         for n, texts in words.items()
     }
+    excess = sum(widths.values()) + len(widths) + LEAST_BAR * len(bars) - width
+    names = [n for n in widths if not table.columns[n].right]
+    if excess > 0 and names:
+        widest = max(names, key=lambda n: widths[n])
+        least = max(SHORTEST, cell_len(table.columns[widest].title))
+        widths[widest] = min(widths[widest], max(least, widths[widest] - excess))
+        for said in words[widest]:
+            said.truncate(widths[widest], overflow="ellipsis")
     room = (width - sum(widths.values()) - len(widths)) // len(bars) - 2 if bars else 0
     numbers = room - NUMBERS >= 6
     header = Text(style="dim")

@@ -12,7 +12,7 @@ from charlstm.reading import pieces
 from charlstm.spec import layer_prefix
 from charlstm.views.blocks import Bar, Cell, Column, Document, Heading, Lines, Loud, Table, number
 from charlstm.views.features import features_of
-from charlstm.views.statistics import ranks
+from charlstm.views.statistics import BLOCK, FEWEST, block_errors, ranks
 from charlstm.views.subject import Options, Shown, Subject
 from charlstm.vocab import Ids
 
@@ -37,6 +37,8 @@ class Ablation:
     """Of the model as it is."""
     mean: NDArray[np.float64]
     """(N,) change with h of the unit held at its mean over the text."""
+    error: NDArray[np.float64]
+    """(N,) standard error of ``mean``; NaN where the text is too short to tell."""
     zero: NDArray[np.float64]
     """(N,) change with h of the unit held at 0."""
     where: dict[str, NDArray[np.float64]]
@@ -146,6 +148,7 @@ def ablate(
         units=units,
         loss=float(base.mean()),
         mean=held.mean(axis=1),
+        error=block_errors(held),
         zero=np.array(changes["zero"]).mean(axis=1),
         where={name: held[:, values[:-1] > 0].mean(axis=1) for name, values in features.items()},
     )
@@ -193,6 +196,7 @@ def view(subject: Subject, options: Options) -> Shown:
                 "layer": layer,
                 "unit": unit,
                 "mean": float(result.mean[n]),
+                "mean_error": None if np.isnan(result.error[n]) else float(result.error[n]),
                 "zero": float(result.zero[n]),
                 "where": {name: float(change[n]) for name, change in result.where.items()},
             }
@@ -210,6 +214,7 @@ def document(subject: Subject, result: Ablation, characters: int) -> Document:
         Column("layer", right=True),
         Column("unit", right=True),
         Column("mean", right=True),
+        Column("error", right=True),
         Column("zero", right=True),
         Column("most where", right=False),
         Column("there", right=True),
@@ -225,6 +230,7 @@ def document(subject: Subject, result: Ablation, characters: int) -> Document:
                 str(layer + 1),
                 str(unit),
                 Loud(number(float(result.mean[n]))),
+                "" if np.isnan(result.error[n]) else f"{result.error[n]:.4f}",
                 number(float(result.zero[n])),
                 most,
                 there,
@@ -235,22 +241,35 @@ def document(subject: Subject, result: Ablation, characters: int) -> Document:
     layer, unit = result.units[first]
     notes = (
         f"change of the loss in nats per character, {result.loss:.4f} as it is, when h of one unit "
-        "is held at its mean over this text, and when it is held at zero",
+        "is held at its mean over this text, and when it is held at zero; error: the standard "
+        f"error of the former, from means over {BLOCK} characters each",
         "most where: the feature at whose characters the unit held at its mean is missed most; "
         "there: the change of the loss at those",
     )
-    told = (
-        f"Layer {layer + 1} unit {unit} is missed most: without it the loss is "
-        f"{result.loss + result.mean[first]:.4f} instead of {result.loss:.4f} nats.",
-    )
-    after = f"after {min(WARMUP, len(subject.warmup)):,} of warm-up"
+    change, error = float(result.mean[first]), float(result.error[first])
+    name = f"Of the units tried layer {layer + 1} unit {unit}"
+    if np.isnan(error):
+        least = BLOCK * FEWEST + 1
+        told = f"The text is too short to tell what is missed: give {least} characters at least."
+    elif change > 2 * error:
+        told = (
+            f"{name} is missed most: without it the loss is "
+            f"{result.loss + change:.4f} instead of {result.loss:.4f} nats."
+        )
+    else:
+        told = (
+            f"{name} has the greatest change, but {number(change)} is not beyond two standard "
+            "errors."
+        )
+    warmup = min(WARMUP, len(subject.warmup))
+    start = f"after {warmup:,} of warm-up" if warmup else "from zero state"
     return Document(
-        f"h of one unit held still in {subject.engine.config.describe()} over "
-        f"{characters:,} characters, {after}",
+        f"What {subject.net} loses with h of one unit held still "
+        f"({characters:,} characters {start})",
         (
             Lines(notes, quiet=True),
             Table(columns, tuple(rows)),
             Heading("What follows"),
-            Lines(told),
+            Lines((told,)),
         ),
     )

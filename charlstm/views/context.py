@@ -1,9 +1,10 @@
 """``context``: how far back the model uses the text, with its state h and c made from less of it.
 
-The loss at some hundred places, when only the last n characters before each were read, from zero
+The loss at many places, when only the last n characters before each were read, from zero
 state (cut), or after characters of the text in random order (shuffled); after Khandelwal et al.
-(2018), Sharp Nearby, Fuzzy Far Away. And the probability of a closing mark where it stands, by how
-long ago it was opened.
+(2018), Sharp Nearby, Fuzzy Far Away. What is measured are differences from the loss with the whole
+history at the same places, which vary far less from place to place than losses do. And the
+probability of a closing mark where it stands, by how long ago it was opened.
 """
 
 import math
@@ -27,17 +28,21 @@ from charlstm.views.blocks import (
     Table,
     colored,
     log_ticks,
+    number,
     span,
 )
 from charlstm.views.subject import Options, Shown, Subject
 from charlstm.vocab import Ids
 
-PLACES = 256
+PLACES, FEW = 1024, 256
+"""Where histories of up to ``NEARBY`` characters are cut, and where all else is tried: differences
+get smaller with n, and dearer."""
+NEARBY = 64
 LONGEST = 256
 SHUFFLED = 128
 """Characters in random order before the true ones."""
 NEAR = 0.01
-"""Nats above the loss of the whole history that count as all of it."""
+"""Nats from the loss of the whole history that count as all of it, with two standard errors."""
 BINS = (1, 4, 16, 64, 256)
 """Distances from which a bin begins."""
 PAIRS = {")": "(", "]": "[", "}": "{", '"': '"', "”": "“", "»": "«"}
@@ -45,25 +50,34 @@ PAIRS = {")": "(", "]": "[", "}": "{", '"': '"', "”": "“", "»": "«"}
 
 @dataclass(frozen=True)
 class Context:
-    """Losses in nats per character at the same places, by K lengths of history."""
+    """Losses in nats per character by K lengths of history.
+
+    Each is ``whole`` plus the mean difference from it at the same places.
+    """
 
     lengths: tuple[int, ...]
-    places: int
+    places: tuple[int, ...]
+    """(K,) at how many places each is cut."""
     cut: NDArray[np.float64]
     """(K,) with the last n characters alone."""
+    errors: NDArray[np.float64]
+    """(K,) standard errors of ``cut - whole``."""
     shuffled: NDArray[np.float64]
     """(K,) with others in random order before them."""
+    before: int
+    """How many others."""
     whole: float
-    """With all that came before."""
+    """With all that came before, at all places."""
     closings: tuple[tuple[str, int, int, float], ...]
     """(closing mark, least distance of the bin, how many, mean probability where it stands)."""
 
     @property
     def used(self) -> int | None:
-        """The length from which on the loss is almost that of the whole, if there is one."""
+        """The length from which on the loss is surely almost that of the whole, if there is one."""
         used = None
-        for length, loss in zip(reversed(self.lengths), self.cut[::-1], strict=True):
-            if loss >= self.whole + NEAR:
+        furthest = np.abs(self.cut - self.whole) + 2 * self.errors
+        for length, far in zip(reversed(self.lengths), furthest[::-1], strict=True):
+            if far > NEAR:
                 break
             used = length
         return used
@@ -99,35 +113,52 @@ def closings(text: str, bits: NDArray[np.float64]) -> tuple[tuple[str, int, int,
 
 
 def measure(subject: Subject, seed: int = 0) -> Context:
-    """Measure at up to ``PLACES`` places, spread evenly over the text."""
+    """Measure at up to ``PLACES`` places, spread evenly over the text, and at ``FEW`` of them."""
     engine, ids = subject.engine, subject.ids
     longest = min(LONGEST, 1 << max(0, (len(ids) // 4)).bit_length() - 1) if len(ids) >= 8 else 0
-    before = longest + min(SHUFFLED, longest)
+    others = min(SHUFFLED, longest)
+    before = longest + others
     if longest < 2:
         raise CharlstmError(
             f"the text has {len(ids)} characters, and context needs 8 at least",
             "give some thousands: --file",
         )
     lengths = tuple(2**n for n in range(longest.bit_length()))
-    count = min(PLACES, len(ids) - before)
-    places = np.linspace(before, len(ids) - 1, count).astype(np.int64)
+    places = np.linspace(before, len(ids) - 1, min(PLACES, len(ids) - before)).astype(np.int64)
+    few = places[:: max(1, len(places) // FEW)]
     bits = np.empty(len(ids))
     for piece in pieces(engine, ids, subject.warmup, subject.reading):
         bits[piece.places] = piece.bits
+    nats = bits * math.log(2)
+    whole = float(nats[places].mean())
     random = np.random.default_rng(seed)
-    disordered = engine.initial_state(count)
-    order = random.permuted(np.tile(np.arange(longest + 1, before + 1), (count, 1)), axis=1)
+    disordered = engine.initial_state(len(few))
+    order = random.permuted(np.tile(np.arange(longest + 1, before + 1), (len(few), 1)), axis=1)
     for back in order.T:
-        _, disordered = engine.step(ids[places - back], disordered)
-    cut, shuffled = np.empty((2, len(lengths)))
-    total = 2 * sum(lengths)
-    for k, length in enumerate(lengths):
-        subject.progress("reading with less before", 2 * sum(lengths[:k]), total)
-        cold = engine.initial_state(count)
-        cut[k] = losses_after(engine, ids, places, length, cold).mean()
-        shuffled[k] = losses_after(engine, ids, places, length, disordered).mean()
-    whole = float(bits[places].mean() * math.log(2))
-    return Context(lengths, count, cut, shuffled, whole, closings(subject.text, bits))
+        _, disordered = engine.step(ids[few - back], disordered)
+    cut, errors, shuffled = np.empty((3, len(lengths)))
+    at = [places if length <= NEARBY else few for length in lengths]
+    steps = np.cumsum(
+        [0, *(n * (len(some) + len(few)) for n, some in zip(lengths, at, strict=True))]
+    )
+    for k, (length, some) in enumerate(zip(lengths, at, strict=True)):
+        subject.progress("reading with less before", int(steps[k]), int(steps[-1]))
+        cold = engine.initial_state(len(some))
+        more = losses_after(engine, ids, some, length, cold) - nats[some]
+        cut[k] = whole + more.mean()
+        errors[k] = more.std(ddof=1) / math.sqrt(len(some))
+        mixed = losses_after(engine, ids, few, length, disordered) - nats[few]
+        shuffled[k] = whole + mixed.mean()
+    return Context(
+        lengths=lengths,
+        places=tuple(map(len, at)),
+        cut=cut,
+        errors=errors,
+        shuffled=shuffled,
+        before=others,
+        whole=whole,
+        closings=closings(subject.text, bits),
+    )
 
 
 def view(subject: Subject, options: Options) -> Shown:
@@ -137,10 +168,12 @@ def view(subject: Subject, options: Options) -> Shown:
     data = {
         **subject.facts("context"),
         "state": list(subject.spec.states),
-        "places": context.places,
         "lengths": list(context.lengths),
+        "places": list(context.places),
         "cut": context.cut.tolist(),
+        "cut_minus_whole_error": context.errors.tolist(),
         "shuffled": context.shuffled.tolist(),
+        "shuffled_before": context.before,
         "whole": context.whole,
         "closings": [
             {"mark": mark, "distance_from": least, "count": count, "p": p}
@@ -168,27 +201,35 @@ def document(subject: Subject, context: Context) -> Document:
         "nats per character",
         log_ticks(context.lengths),
     )
+    curves = zip(context.lengths, context.cut, context.errors, context.shuffled, strict=True)
     rows: list[tuple[Cell, ...]] = [
-        (f"{n}", f"{cut:.4f}", f"{mixed:.4f}")
-        for n, cut, mixed in zip(context.lengths, context.cut, context.shuffled, strict=True)
+        (f"{n}", f"{cut:.4f}", number(cut - context.whole), f"{error:.4f}", f"{mixed:.4f}")
+        for n, cut, error, mixed in curves
     ]
-    rows.append(("whole", f"{context.whole:.4f}", f"{context.whole:.4f}"))
-    columns = (Column("n", right=True), Column("cut", right=True), Column("shuffled", right=True))
-    far = f"{context.lengths[-1]} characters are not enough"
+    rows.append(("whole", f"{context.whole:.4f}", "", "", f"{context.whole:.4f}"))
+    titles = ("n", "cut", "cut − whole", "error", "shuffled")
+    columns = tuple(Column(title, right=True) for title in titles)
+    within = f"within {NEAR:g} nats of all of it, two standard errors included."
     used = (
-        f"{far}: more than {NEAR:g} nats are missing."
+        f"No history of up to {context.lengths[-1]} characters is {within}"
         if context.used is None
-        else f"{context.used} characters of history are within {NEAR:g} nats of all of it."
+        else f"{context.used} characters of history are {within}"
     )
     states = " and ".join(subject.spec.states)
+    need, are = ("need", "are") if len(subject.spec.states) > 1 else ("needs", "is")
+    most, few = context.places[0], context.places[-1]
+    places = f"{most:,} places spread over the text"
+    if few < most:
+        places += f", at {few:,} of them beyond n = {NEARBY} and shuffled"
     return Document(
-        subject.title(f"How much history {states} need"),
+        f"How much history {states} of {subject.net} {need} "
+        f"({len(subject.ids):,} characters {subject.start})",
         (
             Lines(
                 (
-                    f"at {context.places} places spread over the text; cut: {states} are zero "
-                    f"before the last n characters; shuffled: before them come {SHUFFLED} of the "
-                    "text's characters in random order",
+                    f"at {places}; cut: {states} {are} zero before the last n characters; error: "
+                    "the standard error of cut − whole; shuffled: before the last n come "
+                    f"{context.before} of the text's characters in random order",
                 ),
                 quiet=True,
             ),

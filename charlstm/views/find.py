@@ -1,8 +1,9 @@
 """``find``: which units track something, with error rates under control.
 
 The statistic of a unit and a feature is the correlation of their ranks (Spearman's rho); for a
-feature of zeros and ones the area under the ROC curve (AUC) is told, which orders units alike. A
-text is no independent sample: both series go on and on alike. So the null distribution comes from
+feature of zeros and ones the area under the ROC curve (AUC) is told, which orders units alike. By
+rank c is the same as tanh(c), and is taken itself: tanh of a large c is 1 whatever c is. A text is
+no independent sample: both series go on and on alike. So the null distribution comes from
 shifting the feature circularly against the unit, by every amount but the smallest, which leaves
 each series as it is and breaks only the tie between them. The p-values of all units and features
 together go through the procedure of Benjamini & Hochberg (1995).
@@ -19,9 +20,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.engine import Engine
 from charlstm.errors import CharlstmError
-from charlstm.reading import pieces
 from charlstm.views.blocks import (
     Bar,
     Block,
@@ -33,11 +32,9 @@ from charlstm.views.blocks import (
     Loud,
     Table,
 )
-from charlstm.views.cell import state_name, unit_values
 from charlstm.views.features import Feature, features_of
 from charlstm.views.statistics import (
     RATE,
-    UNITS_AT_ONCE,
     auc,
     discoveries,
     ranks,
@@ -45,10 +42,9 @@ from charlstm.views.statistics import (
     smooth_length,
 )
 from charlstm.views.subject import Options, Shown, Subject
+from charlstm.views.units import LONGEST, read_units, saturated, saturation_lines
 from charlstm.views.untrained import untrained_engine
 
-LONGEST = 100_000
-"""Characters read at most: all units' values at all of them are kept."""
 RARE = 20
 """A feature that holds, or fails, at fewer characters of a half is left out."""
 STRONG_AUC, STRONG_RHO = 0.9, 0.8
@@ -87,6 +83,8 @@ class Found:
     """Those of them with the greatest statistic on the first half."""
     untrained: float | None = None
     """AUC or rho on the second half of an untrained net's unit that was chosen alike."""
+    untrained_discoveries: int = 0
+    """Units of the untrained net that pass the procedure."""
 
     @property
     def strong(self) -> tuple[Association, ...]:
@@ -158,25 +156,26 @@ def find(
     )
 
 
-def best_untrained(values: NDArray[np.floating], features: tuple[Feature, ...]) -> dict[str, float]:
-    """AUC or rho on the second half of the unit that is best on the first, by feature.
+def find_untrained(
+    values: NDArray[np.floating],
+    features: tuple[Feature, ...],
+    progress: Callable[[int], None] = lambda _: None,
+) -> dict[str, tuple[float, int]]:
+    """What the units (N, T) of an untrained net seem to track, by feature.
 
-    Args:
-        values: (N, T) of an untrained net's units.
-        features: of the same text.
+    AUC or rho on the second half of the unit that is best on the first, and how many units pass
+    the procedure there.
     """
     halves, there = _testable(values.shape[1], features)
     if not there:
         return {}
-    known = ranks(np.array([f.values[halves[0]] for f in there]))
-    rho = np.concatenate(
-        [
-            ranks(values[start : start + UNITS_AT_ONCE, halves[0]]) @ known.T
-            for start in range(0, len(values), UNITS_AT_ONCE)
-        ]
-    )
-    best = np.abs(rho).argmax(axis=0)
-    return {f.name: _score(values[u], f, halves[1]) for f, u in zip(there, best, strict=True)}
+    known = np.array([f.values[halves[0]] for f in there])
+    rho, p = shifted_p(values[:, halves[0]], known, progress)
+    best, counts = np.abs(rho).argmax(axis=0), discoveries(p).sum(axis=0)
+    return {
+        f.name: (_score(values[u], f, halves[1]), int(count))
+        for f, u, count in zip(there, best, counts, strict=True)
+    }
 
 
 def _testable(
@@ -201,22 +200,6 @@ def _enough(values: NDArray[np.float64]) -> bool:
     return len(values) - int(np.unique(values, return_counts=True)[1].max()) >= RARE
 
 
-def read_units(
-    subject: Subject, state: str, longest: int = LONGEST, engine: Engine | None = None
-) -> NDArray[np.float32]:
-    """(L*H, T) the values of all units at the first ``longest`` characters of the text.
-
-    Of the model's own units, or of those of another ``engine`` of its shape.
-    """
-    ids = subject.ids[:longest]
-    config = subject.engine.config
-    values = np.empty((config.layers * config.hidden_size, len(ids)), np.float32)
-    for piece in pieces(engine or subject.engine, ids, subject.warmup, subject.reading):
-        some = unit_values(subject.spec, piece.trace, state)
-        values[:, piece.places] = some.reshape(len(some), -1).T
-    return values
-
-
 def view(subject: Subject, options: Options) -> Shown:
     """Look for every feature in every unit."""
     state = options.state_of(subject.spec)
@@ -227,21 +210,24 @@ def view(subject: Subject, options: Options) -> Shown:
             f"the text has {len(text)} characters, and find needs {2 * RARE} at least",
             "give some thousands: --file",
         )
-    other = untrained_engine(subject.engine.config)
-    untrained = best_untrained(read_units(subject, state, engine=other), features)
-    values = read_units(subject, state)
+    config = subject.engine.config
+    size, units = config.hidden_size, config.layers * config.hidden_size
 
     def comparing(done: int) -> None:
-        subject.progress("comparing units", done, len(values))
+        subject.progress("comparing units", done, units)
 
-    found = tuple(
-        replace(one, untrained=untrained.get(one.feature))
-        for one in find(values, features, progress=comparing)
-    )
-    size = subject.engine.config.hidden_size
+    values = read_units(subject, state, engine=untrained_engine(config))
+    untrained = find_untrained(values, features, comparing)
+    values = read_units(subject, state)
+    still = saturated(values)
+    found = []
+    for one in find(values, features, progress=comparing):
+        score, count = untrained.get(one.feature, (None, 0))
+        found.append(replace(one, untrained=score, untrained_discoveries=count))
     data = {
         **subject.facts("find"),
-        "state": state_name(state),
+        "state": state,
+        "saturated_units": still,
         "characters": len(text),
         "false_discovery_rate": RATE,
         "features": [
@@ -250,6 +236,7 @@ def view(subject: Subject, options: Options) -> Shown:
                 "measure": "rho" if one.is_count else "auc",
                 "too_rare": one.rare,
                 "discoveries": one.discoveries,
+                "untrained_discoveries": one.untrained_discoveries,
                 "untrained": one.untrained,
                 "best": [
                     {
@@ -266,10 +253,13 @@ def view(subject: Subject, options: Options) -> Shown:
             for one in found
         ],
     }
-    return Shown(lambda: document(subject, found, state_name(state), len(text)), lambda: data)
+    warned = saturation_lines(still, units)
+    return Shown(lambda: document(subject, found, state, len(text), warned), lambda: data)
 
 
-def document(subject: Subject, found: tuple[Found, ...], state: str, characters: int) -> Document:
+def document(
+    subject: Subject, found: list[Found], state: str, characters: int, warned: tuple[str, ...] = ()
+) -> Document:
     """A table of features and units, and how the numbers came about."""
     size = subject.engine.config.hidden_size
     columns = (
@@ -287,7 +277,7 @@ def document(subject: Subject, found: tuple[Found, ...], state: str, characters:
     for one in found:
         measure = "rho" if one.is_count else "AUC"
         if one.rare or not one.best:
-            said = "too rare" if one.rare else "0"
+            said = "too rare" if one.rare else f"0/{one.untrained_discoveries:,}"
             rows.append((one.feature, said, "", "", "", "", "", "", ""))
         for n, a in enumerate(one.best):
             form = "+.3f" if one.is_count else ".3f"
@@ -296,7 +286,7 @@ def document(subject: Subject, found: tuple[Found, ...], state: str, characters:
             rows.append(
                 (
                     "" if n else one.feature,
-                    "" if n else f"{one.discoveries:,}",
+                    "" if n else f"{one.discoveries:,}/{one.untrained_discoveries:,}",
                     str(a.unit // size + 1),
                     str(a.unit % size),
                     measure,
@@ -314,12 +304,14 @@ def document(subject: Subject, found: tuple[Found, ...], state: str, characters:
         for one, a in strong
     ] or ["No unit by itself tracks one of these closely on text that it was not chosen on."]
     notes = (
-        f"units: how many track the feature, at most {RATE:.0%} of them by chance "
-        "(Benjamini & Hochberg over all units and features, null by circular shifts)",
+        f"units: how many pass Benjamini & Hochberg's procedure at {RATE:.0%} over all units and "
+        "features (null by circular shifts), of this net / of the untrained one. Of all that pass "
+        f"in the whole table {RATE:.0%} at most are expected to by chance; of a row it may be more",
         "AUC: 1 the unit is higher wherever the feature holds, 0 lower, 0.5 no relation; rho: "
         "Spearman's rank correlation, for counts",
-        f"chosen on the first half of {characters:,} characters, held out on the second; "
-        "untrained: the best unit of a net of this shape that has learnt nothing, held out alike",
+        "chosen: on the first half of the text, held out: on the second; untrained: the best unit "
+        "of a net of this shape that has learnt nothing, held out alike"
+        + ("; c goes by rank, as tanh(c) would" if state == "c" else ""),
         f"bold: AUC above {STRONG_AUC:g} or below {1 - STRONG_AUC:.1g}, rho beyond "
         f"±{STRONG_RHO:g}, and {MARGIN:g} times as far from chance as the untrained net's",
     )
@@ -327,6 +319,7 @@ def document(subject: Subject, found: tuple[Found, ...], state: str, characters:
         Lines(notes, quiet=True),
         Table(columns, tuple(rows)),
         Heading("What was found"),
-        Lines(tuple(named)),
+        Lines((*named, *warned)),
     ]
-    return Document(subject.title(f"What {state} of the units tracks"), tuple(blocks))
+    title = f"What the units of {subject.net} track"
+    return Document(f"{title} ({state}, {characters:,} characters {subject.start})", tuple(blocks))

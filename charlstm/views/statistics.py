@@ -1,4 +1,4 @@
-"""Rank statistics of autocorrelated series: AUC, p-values by circular shifts, discoveries."""
+"""Statistics of autocorrelated series: AUC, p-values by circular shifts, discoveries, errors."""
 
 from collections.abc import Callable
 
@@ -10,6 +10,8 @@ RATE = 0.05
 LEAST_SHIFT = 0.02
 """The smallest shift of the null distribution, as a share of the text."""
 UNITS_AT_ONCE = 32
+BLOCK, FEWEST = 50, 10
+"""Characters of a block, and the fewest blocks that tell how much their means vary."""
 
 
 def ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -88,3 +90,16 @@ def discoveries(p: NDArray[np.float64], rate: float = RATE) -> NDArray[np.bool_]
     flat = np.sort(p, axis=None)
     passed = np.flatnonzero(flat <= rate * np.arange(1, flat.size + 1) / flat.size)
     return p <= flat[passed[-1]] if len(passed) else np.zeros(p.shape, dtype=bool)
+
+
+def block_errors(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) standard errors of the means of N series (N, T), from the means of their blocks.
+
+    Neighbours depend on each other, blocks hardly do. NaN where the blocks are too few.
+    """
+    count = values.shape[1] // BLOCK
+    if count < FEWEST:
+        return np.full(len(values), np.nan)
+    means = values[:, : count * BLOCK].reshape(len(values), count, BLOCK).mean(axis=2)
+    errors: NDArray[np.float64] = means.std(axis=1, ddof=1) / np.sqrt(count)
+    return errors

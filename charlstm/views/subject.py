@@ -74,12 +74,17 @@ class Subject:
 
     def title(self, what: str) -> str:
         """A view's title: what it is of which model over how much text."""
-        config = self.model.file.config
-        after = f"after {len(self.warmup):,} of warm-up" if len(self.warmup) else "from zero state"
-        return (
-            f"{what} of {config.cell} {config.layers}×{config.hidden_size} over "
-            f"{len(self.ids):,} characters, {after}"
-        )
+        return f"{what} of {self.net} over {len(self.ids):,} characters, {self.start}"
+
+    @property
+    def net(self) -> str:
+        """The model's shape, in words."""
+        return self.model.file.config.describe()
+
+    @property
+    def start(self) -> str:
+        """What state the first character is read from."""
+        return f"after {len(self.warmup):,} of warm-up" if len(self.warmup) else "from zero state"
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,27 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert max(map(cell_len, printed(width).splitlines())) <= width
 
 
+@pytest.mark.parametrize("name", ["speaker who says something long", "a" * 300, "漢" * 60])
+def test_long_name_is_shortened_and_the_numbers_stay(name: str) -> None:
+    columns = (Column("feature"), Column("n", right=True), Column("held out", right=True))
+    table = Table(
+        (*columns, Column("bar")),
+        tuple((words, "1,234", "+0.831", Bar(0.5)) for words in (name, "short")),
+    )
+    written = StringIO()
+    print_document(
+        Console(file=written, width=40, color_system=None), Document("t", (table, Heading(name)))
+    )
+    lines = written.getvalue().splitlines()
+    assert lines[2].startswith(name[:5])
+    assert "… " in lines[2]
+    for line in lines[2:4]:
+        assert line.rstrip("·▒").rstrip("▒· ").endswith(" 1,234   +0.831")
+        assert "▒" in line
+    assert len({cell_len(line.rstrip()) for line in lines[2:4]}) == 1
+    assert name in "".join(lines[4:]).replace("\n", "")  # whole where there is room for it
+
+
 def test_without_colour_there_are_no_codes_and_with_it_only_colours() -> None:
     assert "\x1b" not in printed(80)
     colored = printed(80, "truecolor")

@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose
 from charlstm.errors import CharlstmError
 from charlstm.model import Model
 from charlstm.views.ablate import AT_ONCE, ablate, chosen, view
-from charlstm.views.subject import Options
+from charlstm.views.statistics import BLOCK, block_errors
+from charlstm.views.subject import Options, Subject
 
 ALPHABET = '"abcdefgh'
 TEXT = 'bad"cafe"dag"beach"abacdafegbahcbedfa'
@@ -145,6 +146,42 @@ def test_trackers_come_first_and_then_the_most_influential() -> None:
 
 def test_only_units_of_the_layer_asked_for_are_held() -> None:
     assert {u["layer"] for u in shown(made(), layer=1)["units"]} == {1}
+
+
+def told(subject: Subject, *units: int) -> str:
+    (line,) = view(subject, Options(units=units)).document().blocks[-1].lines
+    return line
+
+
+def test_most_missed_unit_is_named_only_beyond_two_standard_errors() -> None:
+    model = planted.tracker(hidden=48)
+    for unit in (0, 1, 2):
+        model.file.weights["output_weight"][:, unit] *= 1e-4
+    text = planted.prose(1500)
+    whole = planted.subject(model, text)
+    for unit in range(12):
+        (data,) = view(whole, Options(units=(unit,))).data()["units"]
+        named = data["mean"] > 2 * data["mean_error"]
+        assert ("is missed most" in told(whole, unit)) == named
+        assert ("not beyond two standard errors" in told(whole, unit)) != named
+        assert told(whole, unit).startswith(f"Of the units tried layer 1 unit {unit} ")
+
+
+@pytest.mark.parametrize(("length", "enough"), [(5, False), (500, False), (501, True)])
+def test_short_text_has_no_errors_and_names_no_unit(length: int, enough: bool) -> None:
+    short = planted.subject(planted.tracker(hidden=48), planted.prose(length))
+    errors = [unit["mean_error"] for unit in view(short, Options()).data()["units"]]
+    assert all((error is not None) == enough for error in errors)
+    assert ("give 501 characters at least" in told(short)) != enough
+
+
+def test_error_grows_where_neighbours_depend_on_each_other() -> None:
+    random = np.random.default_rng(0)
+    loose = random.normal(size=(40, 20 * BLOCK))
+    tied = np.repeat(random.normal(size=(40, 20 * BLOCK // 10)), 10, axis=1)
+    expected = (20 * BLOCK) ** -0.5
+    assert block_errors(loose).mean() == pytest.approx(expected, rel=0.1)
+    assert block_errors(tied).mean() == pytest.approx(expected * 10**0.5, rel=0.1)
 
 
 def test_text_of_one_character_is_refused() -> None:

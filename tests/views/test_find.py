@@ -6,10 +6,12 @@ import pytest
 from numpy.testing import assert_allclose
 
 from charlstm.engine import Engine
+from charlstm.views.blocks import Table
 from charlstm.views.features import Feature, features_of
-from charlstm.views.find import Association, Found, best_untrained, find, read_units, view
+from charlstm.views.find import Association, Found, find, find_untrained, view
 from charlstm.views.statistics import RATE, auc, discoveries, ranks, shifted_p, smooth_length
-from charlstm.views.subject import Options
+from charlstm.views.subject import Options, find_view
+from charlstm.views.units import read_units
 from charlstm.views.untrained import untrained_engine
 
 TRACKED = {
@@ -83,8 +85,53 @@ def test_best_untrained_unit_is_chosen_on_one_half_and_told_on_the_other() -> No
     values = random.normal(size=(40, 2000))
     values[7, :1000] += 3 * labels[:1000]
     values[9, 1000:] += 3 * labels[1000:]
-    told = best_untrained(values, (Feature("x", labels),))
-    assert told["x"] == pytest.approx(auc(values[7, 1000:], labels[1000:]), abs=1e-12)
+    told, count = find_untrained(values, (Feature("x", labels),))["x"]
+    assert told == pytest.approx(auc(values[7, 1000:], labels[1000:]), abs=1e-12)
+    assert 1 <= count <= 3
+
+
+def test_untrained_net_has_its_count_beside() -> None:
+    model = planted.tracker(hidden=48)
+    model.__dict__["engine"] = untrained_engine(model.file.config)
+    shown = view(planted.subject(model, planted.prose(4000)), Options())
+    counts = [
+        (one["discoveries"], one["untrained_discoveries"])
+        for one in shown.data()["features"]
+        if not one["too_rare"]
+    ]
+    assert all(own == other for own, other in counts)
+    assert max(counts) > (10, 10)
+    table = next(b for b in shown.document().blocks if isinstance(b, Table))
+    told = [row[1] for row in table.rows if row[1] not in ("", "too rare")]
+    assert told == [f"{own}/{other}" for own, other in counts]
+
+
+def test_units_whose_tanh_is_one_are_told_apart_by_c() -> None:
+    model = planted.tracker()
+    weights = {name: array.copy() for name, array in model.file.weights.items()}
+    hidden = len(weights["layers.0.bias"]) // 4
+    weights["layers.0.bias"][2 * hidden + planted.LINE] = 5  # c grows by 1 at each character
+    shown = view(planted.subject(planted.model(weights), planted.prose(4000)), Options(state="c"))
+    found = {one["feature"]: one for one in shown.data()["features"]}
+    best = found["position in line"]["best"][0]
+    assert best["unit"] == planted.LINE
+    assert best["held_out"] > 0.999
+    assert shown.data()["state"] == "c"
+
+
+@pytest.mark.parametrize("view", ["find", "probe"])
+@pytest.mark.parametrize(("shift", "told"), [(0, False), (40, True)])
+def test_saturated_units_are_told_with_what_helps(view: str, shift: float, told: bool) -> None:
+    model = planted.tracker()
+    weights = {name: array.copy() for name, array in model.file.weights.items()}
+    hidden = len(weights["layers.0.bias"]) // 4
+    for block, bias in ((0, shift), (1, shift), (2, shift)):  # c + 1 at each character
+        weights["layers.0.bias"][block * hidden : block * hidden + 8] += bias
+    subject = planted.subject(planted.model(weights), planted.prose(2000))
+    for state in ("c", "h"):
+        shown = find_view(view)(subject, Options(state=state))
+        assert (shown.data()["saturated_units"] > 1) == (told and state == "c")
+        assert ("--state h" in str(shown.document().blocks[-1])) == (told and state == "c")
 
 
 def test_untrained_net_has_the_weights_that_training_starts_from() -> None:

@@ -3,10 +3,12 @@
 import numpy as np
 import planted
 import pytest
+from conftest import model_config, random_weights
 
 from charlstm.views.features import Feature
 from charlstm.views.probe import TYPE, control_labels, probe, scores, view
 from charlstm.views.subject import Options
+from charlstm.views.untrained import untrained_engine
 
 STEPS, SIZE = 4000, 12
 
@@ -61,7 +63,7 @@ def test_memorised_labels_have_no_selectivity() -> None:
     kinds = padded[:-2] * 9 + padded[1:-1] * 3 + padded[2:]
     values = (kinds[None] == np.arange(27)[:, None]) * 1.0
     feature = Feature("a", (kinds % 2 == 0) * 1.0)
-    (one,) = probe(values, ids, [feature])
+    (one,) = probe(values, values, ids, [feature])
     assert one.score > 0.99
     assert one.control > 0.99
     assert one.selectivity == pytest.approx(0, abs=0.01)
@@ -75,3 +77,29 @@ def test_planted_units_are_read_off_and_rare_features_left_out() -> None:
     assert read["position in line"]["score"] > 0.97
     assert "digit" not in read
     assert data["state"] == "tanh(c)"
+
+
+def test_untrained_net_is_probed_alike_and_what_it_gives_was_not_learnt() -> None:
+    model = planted.tracker(hidden=64)
+    text = planted.prose(6000)
+    shown = view(planted.subject(model, text), Options())
+    read = {one["feature"]: one for one in shown.data()["features"]}
+    model.__dict__["engine"] = untrained_engine(model.file.config)
+    other = view(planted.subject(model, text), Options())
+    for one in other.data()["features"]:
+        assert one["score"] == one["untrained"] == read[one["feature"]]["untrained"]
+    learnt = [line for line in shown.document().blocks[-1].lines if "was learnt" in line]
+    assert learnt[0].startswith("‘inside quotes’ was learnt: 1.0")
+    assert not [line for line in learnt if "capital" in line]
+    nothing, alike = other.document().blocks[-1].lines
+    assert nothing.startswith("Nothing is read off by 0.1 better")
+    assert alike.startswith("An untrained net gives nearly as much, or more, of ")
+    assert "‘capital’" in alike
+
+
+def test_untrained_states_are_of_the_layer_asked_for() -> None:
+    weights = random_weights(model_config(len(planted.ALPHABET), 8, 2))
+    model = planted.model(weights, layers=2)
+    subject = planted.subject(model, planted.prose(2000))
+    told = [view(subject, Options(layer=layer)).data()["features"] for layer in (0, 1, None)]
+    assert len({tuple(one["untrained"] for one in features) for features in told}) == 3
