@@ -14,7 +14,7 @@ from charlstm.errors import CharlstmError, UsageError
 from charlstm.model import Model
 from charlstm.spec import LEFT_SATURATED, RIGHT_SATURATED, CellSpec
 from charlstm.views import VIEWS
-from charlstm.views.blocks import Document
+from charlstm.views.blocks import Document, plural
 from charlstm.vocab import Ids, Vocabulary
 
 
@@ -76,10 +76,7 @@ class Subject:
         """A view's title: what it is of which model over how much text."""
         config = self.model.file.config
         after = f"after {len(self.warmup):,} of warm-up" if len(self.warmup) else "from zero state"
-        return (
-            f"{what} of {config.cell} {config.layers}×{config.hidden_size} over "
-            f"{len(self.ids):,} characters, {after}"
-        )
+        return f"{what}: {config.describe()} over {plural(len(self.ids), 'character')}, {after}"
 
 
 @dataclass(frozen=True)
