@@ -28,7 +28,11 @@ RARE = 5
 PUNCTUATION = ".,;:!?"
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 CATEGORIES = (
-    ("n-gram", f"one of the models n = 1 to {ORDER} of the training text gives it a half or more"),
+    (
+        "n-gram",
+        f"at least one of {ORDER} models of the training text, n = 1 to {ORDER}, gives it one half "
+        "or more",
+    ),
     ("recent word", f"inside a word that stood within the last {RECENT:,} characters"),
     ("rare word", f"inside a word that the training text has at most {RARE} times"),
     ("word start", "the first letter of a word"),
