@@ -15,10 +15,15 @@ from numpy.typing import NDArray
 
 from charlstm.config import check_number
 from charlstm.engine import Engine, Trace
+from charlstm.errors import require
 from charlstm.events import GateSaturation
 from charlstm.reading import pieces
 from charlstm.spec import CELLS, HIDDEN, LEFT_SATURATED, RIGHT_SATURATED, CellSpec
 from charlstm.vocab import Ids
+
+RECORDED = 500
+"""Characters of a checkpoint's excerpt over which a run records its gates at each evaluation; the
+first fifth of them is warm-up."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,11 @@ class Thresholds:
     def __post_init__(self) -> None:
         check_number("--left", self.left, 0, 1)
         check_number("--right", self.right, 0, 1)
+        require(
+            self.left < self.right,
+            f"--left is {self.left:g} and --right is {self.right:g}",
+            "--left has to be the smaller of the two",
+        )
 
 
 @dataclass(frozen=True)
@@ -232,7 +242,8 @@ def findings(
     spec = CELLS[report.cell]
     low, high = "shut", "open"
     if not spec.gates:
-        low, high = (f"{'below' if end < 0 else 'above'} {end:g}" for end in report.limits)
+        end = f"{report.limits[1]:g}"
+        low, high = f"below −{end}", f"above {end}"
     shown = report.gates if gates is None else gates
     for layer in range(report.layers) if layers is None else layers:
         for gate in shown:
@@ -258,13 +269,15 @@ def findings(
     return sentences
 
 
-def longest_memory(report: GateReport, count: int) -> list[tuple[int, int, float]]:
-    """The units with the greatest time constants: (layer, unit, tau in characters)."""
+def longest_memory(report: GateReport, layers: range, count: int) -> list[tuple[int, int, float]]:
+    """The units of ``layers`` that keep longest: (layer, unit, tau in characters)."""
     if report.time_constant is None:
         return []
-    order = np.argsort(-report.time_constant, axis=None, kind="stable")[:count]
-    size = report.hidden_size
-    return [(int(i) // size, int(i) % size, float(report.time_constant.flat[i])) for i in order]
+    tau = report.time_constant[layers.start : layers.stop]
+    order = np.argsort(-tau, axis=None, kind="stable")[:count]
+    return [
+        (layers[int(i) // tau.shape[1]], int(i) % tau.shape[1], float(tau.flat[i])) for i in order
+    ]
 
 
 def _percent(share: float) -> str:

@@ -110,15 +110,22 @@ def test_summary_is_the_mean_over_units_and_steps(engine: Engine, expected: np.n
 
 def test_gate_exactly_at_a_threshold_is_neither_shut_nor_open() -> None:
     half_open = constant_gates(np.zeros((2, 20)))
-    report = measure(half_open, thresholds=Thresholds(0.5, 0.5))
-    assert not report.left.any()
-    assert not report.right.any()
+    assert not measure(half_open, thresholds=Thresholds(left=0.5)).left.any()
+    assert not measure(half_open, thresholds=Thresholds(right=0.5)).right.any()
 
 
 @pytest.mark.parametrize("thresholds", [{"left": -0.1}, {"right": 1.1}, {"left": math.nan}])
 def test_threshold_that_is_no_share_is_refused(thresholds: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="must be at least 0 and at most 1"):
         Thresholds(**thresholds)
+
+
+@pytest.mark.parametrize("ends", [(0.95, 0.9), (0.5, 0.5)])
+def test_thresholds_that_a_gate_could_be_beyond_both_of_are_refused(
+    ends: tuple[float, float],
+) -> None:
+    with pytest.raises(UsageError, match="--left has to be the smaller"):
+        Thresholds(*ends)
 
 
 def test_unit_narrows_positions_to_that_unit(engine: Engine, expected: np.ndarray) -> None:
@@ -159,7 +166,7 @@ def test_cell_without_gates_is_reported_by_its_hidden_state() -> None:
     assert 0 < report.unit_left.mean() < 1
     sentence = findings(report)[0]
     assert sentence.startswith("Layer 1, hidden state: ")
-    assert "of the time below -0.9 and" in sentence
+    assert "of the time below −0.9 and" in sentence
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -203,11 +210,14 @@ def test_forget_gate_that_is_always_shut_has_a_finite_time_constant() -> None:
 
 def test_longest_memory_ranks_units_by_time_constant(engine: Engine) -> None:
     report = measure(engine)
-    ranked = longest_memory(report, 4)
-    assert report.time_constant is not None
-    assert [tau for _, _, tau in ranked] == sorted(report.time_constant.ravel())[:-5:-1]
-    for layer, unit, tau in ranked:
-        assert report.time_constant[layer, unit] == tau
+    for layers in (range(2), range(1, 2)):
+        ranked = longest_memory(report, layers, 4)
+        assert report.time_constant is not None
+        shown = report.time_constant[list(layers)]
+        assert [tau for _, _, tau in ranked] == sorted(shown.ravel())[:-5:-1]
+        for layer, unit, tau in ranked:
+            assert layer in layers
+            assert report.time_constant[layer, unit] == tau
 
 
 # -- reading -----------------------------------------------------------------------------------

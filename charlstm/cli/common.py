@@ -39,6 +39,14 @@ def unknown_policy(name: str) -> "UnknownPolicy":
     raise UsageError(f"--unknown is {name!r}", f"choose one of {', '.join(UNKNOWN_POLICIES)}")
 
 
+def note_unknown(vocab: "Vocabulary", text: str, policy: "UnknownPolicy") -> None:
+    """Tell how much of a text the model does not read as it stands."""
+    missing = sum(map(text.count, vocab.unknown(text)))
+    if missing and policy != "error":
+        done = "left out" if policy == "skip" else "replaced"
+        note(f"characters that the model never saw: {missing:,} of {len(text):,}, {done}")
+
+
 def read_text(source: str, *, as_bytes: bool) -> str:
     """The text of a file, or of stdin for ``-``, exactly as it is; a byte-order mark is dropped.
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from charlstm.views.blocks import Document
     from charlstm.views.subject import Options
 
+COMMON = ("view", "checkpoint", "as_json", "html", "svg", "png")
+"""The parameters that every view heeds; see ``Listed.takes`` for the others."""
 GATES = tuple(dict.fromkeys(gate for cell in CELLS.values() for gate in cell.reported))
 EXAMPLES = example(
     "charlstm inspect",
@@ -28,7 +30,13 @@ EXAMPLES = example(
 )
 
 
+def _views(option: str) -> str:
+    """Which views heed an option, in its help."""
+    return f"Views: {', '.join(name for name, listed in VIEWS.items() if option in listed.takes)}."
+
+
 def inspect(
+    context: typer.Context,
     text: Annotated[
         str | None,
         typer.Argument(
@@ -48,47 +56,60 @@ def inspect(
             autocompletion=one_of(*VIEWS),
         ),
     ] = "gates",
-    layer: Annotated[int | None, typer.Option(help="Show only this layer, from 1.")] = None,
+    layer: Annotated[
+        int | None, typer.Option(help=f"Show only this layer, from 1. {_views('layer')}")
+    ] = None,
     gate: Annotated[
         str | None,
         typer.Option(
-            help=f"Show only this gate of those that the cell has: {', '.join(GATES)}.",
+            help=f"Show only this gate of those that the cell has: {', '.join(GATES)}. "
+            f"{_views('gate')}",
             autocompletion=one_of(*GATES),
         ),
     ] = None,
     unit: Annotated[
         str | None,
         typer.Option(
-            help="Look at this unit, from 0; several as 3,17,40 where a view takes several.",
+            help="Look at this unit, from 0; ablate, memory, match take several, as 3,17,40. "
+            f"{_views('unit')}",
             metavar="N[,N]",
         ),
     ] = None,
     state: Annotated[
         str | None,
         typer.Option(
-            help="Look at h or at c; left out, at c where the cell has one.",
+            help=f"Look at h or at c; left out, at c where the cell has one. {_views('state')}",
             autocompletion=one_of("h", "c"),
         ),
     ] = None,
     at: Annotated[
         int | None,
-        typer.Option(help="The character that walk goes through, from 0; else the last."),
+        typer.Option(help=f"The character to go through, from 0; else the last. {_views('at')}"),
     ] = None,
     feature: Annotated[
         list[str] | None,
         typer.Option(
-            help="A feature of your own: the characters in matches of a regular expression.",
+            help="A feature of your own: the characters in matches of a regular expression. "
+            f"{_views('feature')}",
             metavar="NAME=REGEX",
         ),
     ] = None,
     guesses: Annotated[
-        bool, typer.Option("--guesses", help="Five best guesses under each character of cell.")
+        bool,
+        typer.Option(
+            "--guesses", help=f"Five best guesses under each character. {_views('guesses')}"
+        ),
     ] = False,
     threshold: Annotated[
-        float, typer.Option(help="Above this a unit counts as on in match; if negative, below it.")
+        float,
+        typer.Option(
+            help=f"Above this a unit counts as on; if negative, below it. {_views('threshold')}"
+        ),
     ] = 0.5,
-    left: Annotated[float, typer.Option(help="Below this a gate is shut.")] = 0.1,
-    right: Annotated[float, typer.Option(help="Above this a gate is open.")] = 0.9,
+    left: Annotated[float, typer.Option(help=f"Below this a gate is shut. {_views('left')}")] = 0.1,
+    right: Annotated[
+        float, typer.Option(help=f"Above this a gate is open. {_views('right')}")
+    ] = 0.9,
     warmup: Annotated[
         str | None,
         typer.Option(
@@ -97,7 +118,8 @@ def inspect(
         ),
     ] = None,
     rows: Annotated[
-        int | None, typer.Option(help="Lines of a long table or text; 0 is all of them.")
+        int | None,
+        typer.Option(help=f"Lines of a long table or text; 0 is all of them. {_views('rows')}"),
     ] = None,
     unknown: Unknown = "error",
     as_json: Json = False,
@@ -108,7 +130,7 @@ def inspect(
     png: Annotated[str | None, typer.Option(help="Write the picture as a PNG file.")] = None,
 ) -> int:
     """Look inside: gates, cells, what units track, how far back a model remembers."""
-    from charlstm.cli.common import open_model, read_text, unknown_policy
+    from charlstm.cli.common import note_unknown, open_model, read_text, unknown_policy
     from charlstm.config import check_number
     from charlstm.show.console import stderr_console, stdout_console
     from charlstm.views.subject import Options, Subject, find_view, held_out
@@ -116,6 +138,7 @@ def inspect(
     if text is not None and file is not None:
         raise UsageError("a text and --file are both given", "give one of them")
     show = find_view(view)
+    _check_taken(context, view)
     if rows is not None:
         check_number("--rows", rows, 0)
     policy = unknown_policy(unknown)
@@ -139,13 +162,22 @@ def inspect(
         note(f"reading the words {text!r}; for what is in that file: --file {text}")
     if file is not None:
         text = read_text(file, as_bytes=model.file.vocab.kind == "bytes")
-    ids, before = model.inspected(text, None if warmup is None else _none(warmup), policy)
-    if text is None and (longer := held_out(model, VIEWS[view].reads)) is not None:
+    lead = "" if warmup == "none" else warmup
+    ids, before = model.inspected(text, lead, policy)
+    for words in (text, lead):
+        note_unknown(model.file.vocab, words or "", policy)
+    wanted = VIEWS[view].reads if text is None else 0
+    if (longer := held_out(model, wanted)) is not None:
         ids = longer if warmup is not None else longer[len(before) :]
     from charlstm.show.progress import progress_bar
 
     with progress_bar(stderr_console()) as progress:
         shown = show(Subject(model, ids, before, progress), options)
+    if wanted and longer is None:
+        note(
+            f"no text that the run held out is in the cache, so {view} read the {len(ids):,} "
+            "characters kept with the checkpoint; --file gives it more"
+        )
     _write(shown.document(), html, svg, png)
     if as_json:
         print(json.dumps(shown.data(), allow_nan=False))
@@ -156,8 +188,19 @@ def inspect(
     return 0
 
 
-def _none(warmup: str) -> str:
-    return "" if warmup == "none" else warmup
+def _check_taken(context: typer.Context, view: str) -> None:
+    """Raise ``UsageError`` for an option that the view would not heed."""
+    taken = VIEWS[view].takes
+    names = {
+        str(p.name): p.opts[0] if p.param_type_name == "option" else str(p.name).upper()
+        for p in context.command.params
+    }
+    for name, shown in names.items():
+        source = context.get_parameter_source(name)
+        given = source is not None and source.name == "COMMANDLINE"
+        if given and name not in (*COMMON, *taken):
+            heeds = ", ".join(shown for name, shown in names.items() if name in taken)
+            raise UsageError(f"{shown} does not go with --view {view}", f"it takes {heeds}")
 
 
 def _units(unit: str | None) -> tuple[int, ...]:
@@ -204,9 +247,15 @@ def _write(document: "Document", html: str | None, svg: str | None, png: str | N
         _put(svg, to_svg(document_picture(document)).encode("utf-8"))
     if png is not None:
         from charlstm.show.picture import document_picture
-        from charlstm.show.png import to_png
+        from charlstm.show.png import lacking, to_png
 
-        _put(png, to_png(document_picture(document)))
+        picture = document_picture(document)
+        _put(png, to_png(picture))
+        if missing := lacking(picture):
+            note(
+                f"{png} has empty boxes for characters that PNG files have no type for, such as "
+                f"{missing[:5]}; --svg and --html show them"
+            )
 
 
 def _put(path: str, data: bytes) -> None:

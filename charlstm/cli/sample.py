@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlstm.cli.common import (
+    note_unknown,
     open_model,
     progress_of,
     read_text,
@@ -191,6 +192,7 @@ def sample(
     if color is not None:
         _explain_color(output)
     shown = vocab.decode(vocab.encode(text, policy)) if echo else ""
+    note_unknown(vocab, text, policy)
     how |= {"stop": stop or (), "unknown": policy}
     progress = progress_of(len(text))
     if interactive:

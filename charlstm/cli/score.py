@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from charlstm.cli.common import open_model, progress_of, read_text, training_text, unknown_policy
+from charlstm.cli.common import (
+    note_unknown,
+    open_model,
+    progress_of,
+    read_text,
+    training_text,
+    unknown_policy,
+)
 from charlstm.cli.options import Checkpoint, Json, Unknown, check_together, example
 
 EXAMPLES = example(
@@ -61,7 +68,9 @@ def score(
     model = open_model(checkpoint)
     vocab = model.file.vocab
     training = training_text(model)[0] if adapt else None
-    ids = vocab.encode(read_text(file, as_bytes=vocab.kind == "bytes"), policy)
+    text = read_text(file, as_bytes=vocab.kind == "bytes")
+    ids = vocab.encode(text, policy)
+    note_unknown(vocab, text, policy)
     progress = progress_of(len(ids))
     if training is not None:
         from charlstm.train.adapt import score_adaptive

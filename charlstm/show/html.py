@@ -13,6 +13,7 @@ from charlstm.views.blocks import (
     Cell,
     Document,
     Heading,
+    Key,
     Lines,
     Loud,
     Plots,
@@ -35,6 +36,7 @@ table { border-collapse: collapse; } td, th { padding: 0 .8em 0 0; text-align: l
 .loud { color: #be1e1e; font-weight: bold; }
 .bar { display: inline-block; position: relative; width: 180px; height: 11px;
   background: #e1e1e1; } .bar i { position: absolute; top: 0; height: 100%; }
+.key .bar { width: 18px; margin-left: .8em; }
 .low { background: #0571b0; } .high { background: #e66101; }
 .text { white-space: pre-wrap; overflow-wrap: anywhere; }
 .strips { display: inline-grid; grid-auto-flow: column; margin-bottom: .8em; white-space: pre; }
@@ -59,11 +61,22 @@ def _block(block: Block) -> str:
     if isinstance(block, Lines):
         kind = ' class="quiet"' if block.quiet else ""
         return "\n".join(f"<p{kind}>{_safe(line)}</p>" for line in block.lines)
+    if isinstance(block, Key):
+        return _key(block)
     if isinstance(block, Table):
         return _table(block)
     if isinstance(block, Tinted):
         return _tinted(block)
     return _plots(block)
+
+
+def _key(key: Key) -> str:
+    filled = ("low", key.left), ("", "between"), ("high", key.right)
+    parts = (
+        f'<span class="bar"><i class="{side}" style="width:100%"></i></span> {_safe(meaning)}'
+        for side, meaning in filled
+    )
+    return f'<p class="key quiet">{_safe(key.share)}: {" ".join(parts)}</p>'
 
 
 def _safe(text: str) -> str:

@@ -12,6 +12,7 @@ from charlstm.views.blocks import (
     Cell,
     Document,
     Heading,
+    Key,
     Lines,
     Loud,
     Plot,
@@ -100,6 +101,8 @@ def document_picture(document: Document) -> Picture:
         elif isinstance(block, Lines):
             for line in block.lines:
                 _words(picture, line, GREY if block.quiet else BLACK)
+        elif isinstance(block, Key):
+            _key(picture, block)
         elif isinstance(block, Table):
             _table(picture, block)
         elif isinstance(block, Tinted):
@@ -118,6 +121,24 @@ def _words(picture: Picture, text: str, color: RGB, *, bold: bool = False) -> No
 
 
 # -- tables ------------------------------------------------------------------------------------
+
+
+def _key(picture: Picture, key: Key) -> None:
+    letter = SIZE * ADVANCE
+    picture.height += LEADING
+    top, high, x = picture.height - LEADING + 4, LEADING - 6, float(MARGIN)
+    told = (
+        (printable(key.share, keep="") + ":", None),
+        (key.left, NEGATIVE),
+        ("between", PALE),
+        (key.right, POSITIVE),
+    )
+    for text, color in told:
+        if color is not None:
+            picture.shapes.append(Rectangle(x, top, 2 * letter, high, color))
+            x += 3 * letter
+        picture.shapes.append(Label(x, picture.height - 4, text, GREY))
+        x += letter * (len(text) + 2)
 
 
 def _text(cell: Cell) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.show.glyphs import strokes
+from charlstm.show.glyphs import UNKNOWN, strokes
 from charlstm.show.picture import ADVANCE, Dot, Label, Path, Picture, Rectangle
 
 SCALE = 2
@@ -27,6 +27,12 @@ def to_png(picture: Picture) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 6)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(_part(kind, data) for kind, data in parts)
+
+
+def lacking(picture: Picture) -> str:
+    """The characters of the picture that are drawn as empty boxes, each once."""
+    words = "".join(one.text for one in picture.shapes if isinstance(one, Label))
+    return "".join(c for c in dict.fromkeys(words) if strokes(c) is UNKNOWN)
 
 
 def _part(kind: bytes, data: bytes) -> bytes:

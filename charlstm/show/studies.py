@@ -307,14 +307,19 @@ def _profile_chart(
     return Group(_titled(title, drawn), legend(names, color))
 
 
+def _two_digits(norm: float) -> str:
+    """Two digits that count, or a whole number as far as it is short."""
+    return f"{norm:,.0f}" if 10 <= norm < 1e6 else f"{norm:.2g}"
+
+
 def clipping_table(clippings: Sequence[Clipping]) -> Table:
     """Gradients of short trainings, with and without a limit."""
     rows = [
         [
             one.name,
             "none" if one.clip is None else f"{one.clip:g}",
-            f"{one.median_norm:.2g}",
-            f"{one.largest_norm:.2g}",
+            _two_digits(one.median_norm),
+            _two_digits(one.largest_norm),
             f"{100 * one.clipped:.0f}%",
             f"{one.val_loss:.3f}",
         ]

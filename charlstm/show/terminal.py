@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from charlstm.show.bars import saturation_bar
+from charlstm.show.bars import BETWEEN_CELL, OPEN_CELL, SHUT_CELL, saturation_bar
 from charlstm.show.charts import chart, round_ticks
 from charlstm.show.colors import css, tint
 from charlstm.show.console import OPEN, SHUT
@@ -19,6 +19,7 @@ from charlstm.views.blocks import (
     Cell,
     Document,
     Heading,
+    Key,
     Lines,
     Loud,
     Plot,
@@ -53,6 +54,8 @@ def _print(console: Console, block: Block) -> None:
     elif isinstance(block, Lines):
         for line in block.lines:
             console.print(Text(printable(line, keep=""), style="dim" if block.quiet else ""))
+    elif isinstance(block, Key):
+        console.print(_key(block))
     elif isinstance(block, Table):
         for row in _table(block, console.width):
             console.print(row, no_wrap=True, crop=True)
@@ -132,6 +135,16 @@ def _table(table: Table, width: int) -> Iterator[Text]:
                 line.append("" if table.columns[n].right else pad)
             line.append(" ")
         yield line
+
+
+def _key(key: Key) -> Text:
+    return Text.assemble(
+        (f"{printable(key.share, keep='')}: ", "dim"),
+        (SHUT_CELL, SHUT),
+        (f" {key.left}  {BETWEEN_CELL} between  ", "dim"),
+        (OPEN_CELL, OPEN),
+        (f" {key.right}", "dim"),
+    )
 
 
 def _is_bar(table: Table, column: int) -> bool:

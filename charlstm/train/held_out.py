@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from charlstm.checkpoint import read_model
 from charlstm.engine import Engine
 from charlstm.events import GateSaturation
-from charlstm.gates import measure_gates
+from charlstm.gates import RECORDED, measure_gates
 from charlstm.train.device import Precision
 from charlstm.train.network import LanguageModel, load_arrays, to_arrays
 from charlstm.train.validate import quick_stateful_loss
@@ -18,8 +18,6 @@ from charlstm.vocab import Vocabulary
 VAL_CHARACTERS = 200_000
 """A validation reads at most this much, from the held-out part's start."""
 EXCERPT_CHARACTERS = 1_500
-GATE_CHARACTERS = 500
-"""Of the excerpt, for the gates that are measured with each validation."""
 
 
 class HeldOut:
@@ -60,11 +58,11 @@ class HeldOut:
         return self.loss(model, Precision(device, "float32"))
 
     def gates(self, model: LanguageModel) -> tuple[GateSaturation, ...]:
-        """How often each layer's gates are saturated over the excerpt's beginning."""
+        """How often each layer's gates, if any, are saturated over the excerpt's beginning."""
         engine = Engine(model.config, dict(to_arrays(model)))
         if not engine.spec.gates:
             return ()
-        ids = self._excerpt[:GATE_CHARACTERS]
+        ids = self._excerpt[:RECORDED]
         lead = len(ids) // 5
         symbols = tuple(self._vocab.symbols[i] for i in ids[lead:])
         return measure_gates(engine, ids[lead:], symbols, ids[:lead]).summary()

@@ -262,10 +262,8 @@ def document(subject: Subject, result: Ablation, characters: int) -> Document:
             "errors."
         )
     warmup = min(WARMUP, len(subject.warmup))
-    start = f"after {warmup:,} of warm-up" if warmup else "from zero state"
     return Document(
-        f"What {subject.net} loses with h of one unit held still "
-        f"({characters:,} characters {start})",
+        subject.title("What is lost with h of one unit held still", characters, warmup),
         (
             Lines(notes, quiet=True),
             Table(columns, tuple(rows)),

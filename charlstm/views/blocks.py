@@ -60,6 +60,16 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Key:
+    """What the parts of a ``Share`` in the tables below mean, for whatever a medium draws."""
+
+    share: str
+    """What is shared out."""
+    left: str
+    right: str
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows of cells."""
 
@@ -83,7 +93,7 @@ class Tinted:
 
     text: Strip
     under: tuple[Strip, ...] = ()
-    ends: tuple[str, str] = ("-1", "1")
+    ends: tuple[str, str] = ("−1", "1")
     """What the values -1 and 1 mean."""
 
 
@@ -124,7 +134,7 @@ class Plots:
     plots: tuple[Plot, ...]
 
 
-Block = Heading | Lines | Table | Tinted | Plots
+Block = Heading | Lines | Key | Table | Tinted | Plots
 
 
 @dataclass(frozen=True)
@@ -135,9 +145,14 @@ class Document:
     blocks: tuple[Block, ...]
 
 
+def plural(count: int, what: str) -> str:
+    """``1 character``, ``1,200 characters``."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def more_rows(count: int, what: str) -> str:
-    """The line that says how many rows are not shown."""
-    return f"… {count:,} more {what}; --rows 0 lists them all" if count else ""
+    """The line that says how many rows are not shown; ``what`` is one of them."""
+    return f"… {plural(count, f'more {what}')}; --rows 0 lists them all" if count else ""
 
 
 def colored(index: int) -> str:
@@ -165,6 +180,11 @@ def named(character: str) -> str:
     return names.get(character, f"‘{character}’")
 
 
-def number(value: float) -> str:
-    """Four digits, with a minus of the width of a plus."""
-    return f"{value:+.4f}".replace("-", "−")
+def number(value: float, form: str = "+.4f") -> str:
+    """A number, with a minus of the width of a plus."""
+    return format(value, form).replace("-", "−")
+
+
+def lasting(characters: float) -> str:
+    """How many characters something lasts, which may be for ever."""
+    return "∞" if math.isinf(characters) else f"{characters:,.1f}"

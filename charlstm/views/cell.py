@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from charlstm.engine import Trace, log_softmax
 from charlstm.reading import pieces
 from charlstm.spec import CellSpec
-from charlstm.views.blocks import Document, Lines, Strip, Tinted
+from charlstm.views.blocks import Document, Lines, Strip, Tinted, more_rows, number
 from charlstm.views.subject import Options, Shown, Subject
 
 SHOWN_CHARACTERS = 1600
@@ -97,13 +97,13 @@ def document(subject: Subject, reading: CellReading, lines: int | None) -> Docum
     )
     values = reading.values
     said = [
-        f"{reading.state} is {values.mean():+.2f} on average; above 0.5 at "
+        f"{reading.state} is {number(values.mean(), '+.2f')} on average; above 0.5 at "
         f"{(values > 0.5).mean():.0%} of the characters, below −0.5 at {(values < -0.5).mean():.0%}"
     ]
     if under:
         said.append("under each character: the likeliest next ones, tinted by their probability")
     if end < len(subject.ids):
-        said.append(f"… {len(subject.ids) - end:,} more characters; --rows 0 shows them all")
+        said.append(more_rows(len(subject.ids) - end, "character"))
     what = f"{reading.state} of layer {reading.layer + 1} unit {reading.unit}"
     ends = (f"{reading.state} = −1", "1")
     return Document(

@@ -222,8 +222,7 @@ def document(subject: Subject, context: Context) -> Document:
     if few < most:
         places += f", at {few:,} of them beyond n = {NEARBY} and shuffled"
     return Document(
-        f"How much history {states} of {subject.net} {need} "
-        f"({len(subject.ids):,} characters {subject.start})",
+        subject.title(f"How much history {states} {need}"),
         (
             Lines(
                 (

@@ -1,19 +1,20 @@
-"""``drift``: gates, or h where there are none, and the loss over a run, from its metrics."""
+"""``drift``: the loss and the gates, in a cell that has any, over a run, from its metrics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from charlstm.errors import CharlstmError
-from charlstm.gates import label
+from charlstm.gates import RECORDED, label
 from charlstm.metrics import read_lines
 from charlstm.runs import METRICS_FILE
-from charlstm.spec import HIDDEN, CellSpec
 from charlstm.views.blocks import (
+    Block,
     Cell,
     Column,
     Document,
     Heading,
+    Key,
     Lines,
     Plot,
     Plots,
@@ -21,20 +22,23 @@ from charlstm.views.blocks import (
     Share,
     Table,
     colored,
+    plural,
     span,
 )
 from charlstm.views.subject import Options, Shown, Subject
 
+ENDS = ("shut", "open")
+
 
 @dataclass(frozen=True)
 class Moment:
-    """What a run's evaluation recorded; the gates are those on the held-out excerpt."""
+    """What a run's evaluation recorded."""
 
     step: int
     val_loss: float
-    """Nats per character."""
+    """Nats per character of the held-out text."""
     gates: dict[tuple[int, str], tuple[float, float, float]]
-    """(share shut, share open, mean) by layer and gate."""
+    """(share shut, share open, mean) by layer and gate, at the beginning of the excerpt."""
 
 
 def moments(lines: Sequence[dict[str, Any]]) -> tuple[Moment, ...]:
@@ -66,7 +70,7 @@ def view(subject: Subject, options: Options) -> Shown:
     """All evaluations of the run that the checkpoint belongs to."""
     config = subject.engine.config
     layers = range(config.layers) if options.layer is None else [options.layer]
-    gates = subject.spec.reported if options.gate is None else (options.gate,)
+    gates = tuple(gate for gate in subject.spec.gates if options.gate in (None, gate))
     metrics = subject.model.path.parent / METRICS_FILE
     told = tuple(
         moment
@@ -75,8 +79,13 @@ def view(subject: Subject, options: Options) -> Shown:
     )
     if not told:
         raise CharlstmError(f"{metrics} has no evaluations", "drift needs the folder of a run")
+    excerpt = subject.vocab.encode(subject.model.file.excerpt)[:RECORDED] if gates else ()
+    lead = len(excerpt) // 5
+    measured = len(excerpt) - lead
     data = {
-        **{key: value for key, value in subject.facts("drift").items() if key != "characters"},
+        **subject.facts("drift"),
+        "warmup": lead,
+        "characters": measured,
         "moments": [
             {
                 "step": moment.step,
@@ -90,17 +99,23 @@ def view(subject: Subject, options: Options) -> Shown:
             for moment in told
         ],
     }
-    return Shown(
-        lambda: document(told, subject.spec, list(layers), gates, config.describe()), lambda: data
+    title = f"{'Gates and loss' if gates else 'Loss'}: {config.describe()}"
+    read = (
+        f"the gates are those at {plural(measured, 'character')} of the excerpt in the "
+        f"checkpoint, after {lead} of warm-up"
+        if gates
+        else f"the cell {config.cell} has no gates to show"
     )
+    notes = ("the loss is that of the text that the run held out", read)
+    return Shown(lambda: document(title, notes, told, list(layers), gates), lambda: data)
 
 
 def document(
+    title: str,
+    notes: tuple[str, ...],
     told: tuple[Moment, ...],
-    spec: CellSpec,
     layers: list[int],
     gates: tuple[str, ...],
-    model: str,
 ) -> Document:
     """The loss, the gates of each layer over the steps, and when they moved."""
     steps = [float(m.step) for m in told]
@@ -114,14 +129,15 @@ def document(
         "step",
         "nats",
     )
-    ends = ("low", "high") if gates == (HIDDEN,) else ("shut", "open")
-    blocks: list[Any] = [Plots((loss,))]
+    blocks: list[Block] = [Lines(notes, quiet=True), Plots((loss,))]
+    if not gates:
+        blocks.append(_table(told, 0, gates))
     said: list[str] = []
-    for layer in layers:
+    for layer in layers if gates else ():
         plots = []
         for gate in gates:
             shares = [
-                Series(ends[end], steps, [m.gates[layer, gate][end] for m in told], colored(end))
+                Series(ENDS[end], steps, [m.gates[layer, gate][end] for m in told], colored(end))
                 for end in (0, 1)
             ]
             top = max(0.05, *(y for one in shares for y in one.y))
@@ -130,20 +146,26 @@ def document(
                 shown = (told[0], furthest(told, layer, gate, end), told[-1])
                 by_step = {m.step: f"{m.gates[layer, gate][end]:.0%}" for m in shown}
                 shares_then = ", ".join(f"{s} at step {step:,}" for step, s in by_step.items())
-                said.append(f"Layer {layer + 1}, {label(gate)}, {ends[end]}: {shares_then}.")
-        rows: list[tuple[Cell, ...]] = [
-            (f"{m.step:,}", f"{m.val_loss:.4f}", *(Share(*m.gates[layer, g][:2]) for g in gates))
-            for m in told
+                said.append(f"Layer {layer + 1}, {label(gate)}, {ENDS[end]}: {shares_then}.")
+        blocks += [
+            Heading(f"Layer {layer + 1}"),
+            Plots(tuple(plots)),
+            Key("share of the layer's units", *ENDS),
+            _table(told, layer, gates),
         ]
-        columns = (
-            Column("step", right=True),
-            Column("loss", right=True),
-            *(Column(label(gate), ends=ends) for gate in gates),
-        )
-        blocks += [Heading(f"Layer {layer + 1}"), Plots(tuple(plots)), Table(columns, tuple(rows))]
-    blocks += [Heading("What happened"), Lines(tuple(said))]
-    subject = "Hidden state h" if not spec.gates else "Gates"
-    return Document(
-        f"{subject} and loss of {model} over {told[-1].step:,} steps, on the held-out excerpt",
-        tuple(blocks),
+    if said:
+        blocks += [Heading("What happened"), Lines(tuple(said))]
+    return Document(f"{title} over {told[-1].step:,} steps", tuple(blocks))
+
+
+def _table(told: tuple[Moment, ...], layer: int, gates: tuple[str, ...]) -> Table:
+    columns = (
+        Column("step", right=True),
+        Column("loss", right=True),
+        *(Column(label(gate), ends=ENDS) for gate in gates),
     )
+    rows: list[tuple[Cell, ...]] = [
+        (f"{m.step:,}", f"{m.val_loss:.4f}", *(Share(*m.gates[layer, g][:2]) for g in gates))
+        for m in told
+    ]
+    return Table(columns, tuple(rows))

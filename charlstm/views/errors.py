@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError
 from charlstm.reading import pieces
-from charlstm.views.blocks import Bar, Cell, Column, Document, Heading, Lines, Table
+from charlstm.views.blocks import Bar, Cell, Column, Document, Heading, Lines, Table, plural
 from charlstm.views.ngrams import probabilities
 from charlstm.views.subject import Options, Shown, Subject, split_of
 
@@ -28,7 +28,11 @@ RARE = 5
 PUNCTUATION = ".,;:!?"
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 CATEGORIES = (
-    ("n-gram", f"an n-gram model up to n = {ORDER} of the training text expects it"),
+    (
+        "n-gram",
+        f"at least one of {ORDER} models of the training text, n = 1 to {ORDER}, gives it one half "
+        "or more",
+    ),
     ("recent word", f"inside a word that stood within the last {RECENT:,} characters"),
     ("rare word", f"inside a word that the training text has at most {RARE} times"),
     ("word start", "the first letter of a word"),
@@ -185,15 +189,15 @@ def document(subject: Subject, errors: Errors) -> Document:
     )
     share = errors.total / errors.characters
     said = (
-        f"{errors.total:,} errors, {share:.1%} of the characters: places where the character "
-        "that stands there had a probability below one half",
+        f"{plural(errors.total, 'error')}, {share:.1%} of the characters: places where the "
+        "character that stands there had a probability below one half",
         f"loss {errors.nats:.4f} nats per character; the {ORDER}-gram model of the training text "
         f"has {errors.ngram_nats:.4f}",
     )
     meanings = tuple(f"{name}: {meaning}" for name, meaning in CATEGORIES)
     states = " and ".join(subject.spec.states)
     return Document(
-        subject.title(f"Errors with the whole of {states}"),
+        subject.title(f"Errors with all of {states}"),
         (
             Lines(said),
             Table(columns, tuple(rows)),

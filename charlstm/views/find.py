@@ -321,5 +321,4 @@ def document(
         Heading("What was found"),
         Lines((*named, *warned)),
     ]
-    title = f"What the units of {subject.net} track"
-    return Document(f"{title} ({state}, {characters:,} characters {subject.start})", tuple(blocks))
+    return Document(subject.title(f"What units track ({state})", characters), tuple(blocks))

@@ -11,6 +11,7 @@ from charlstm.views.blocks import (
     Column,
     Document,
     Heading,
+    Key,
     Lines,
     Loud,
     Plot,
@@ -19,7 +20,10 @@ from charlstm.views.blocks import (
     Share,
     Table,
     colored,
+    lasting,
     more_rows,
+    number,
+    plural,
 )
 from charlstm.views.subject import Options, Shown, Subject
 
@@ -45,8 +49,9 @@ def view(subject: Subject, options: Options) -> Shown:
     )
     gates = report.gates if options.gate is None else (options.gate,)
     unit = options.one_unit()
+    title = subject.title("Gates" if subject.spec.gates else "Hidden state h")
     return Shown(
-        lambda: document(report, layers, gates, options.lines(60), unit),
+        lambda: document(title, report, layers, gates, options.lines(60), unit),
         lambda: narrowed(report.to_dict(str(subject.model.path)), layers, gates),
     )
 
@@ -65,57 +70,44 @@ def narrowed(data: dict[str, Any], layers: range, gates: tuple[str, ...]) -> dic
 
 
 def document(
+    title: str,
     report: GateReport,
     layers: range,
     gates: tuple[str, ...],
-    rows: int | None = None,
-    unit: int | None = None,
+    rows: int | None,
+    unit: int | None,
 ) -> Document:
     """A line per character, Figure 3, the longest memories, what the numbers say."""
     steps = len(report.symbols)
-    subject = "Hidden state h" if report.gates == (HIDDEN,) else "Gates"
-    after = f"after {report.warmup:,} of warm-up" if report.warmup else "from zero state"
-    left, right = report.limits
+    left, right = (number(limit, "g") for limit in report.limits)
     low, high = _ends(report)
     counted = "share of a layer's units" if unit is None else f"unit {unit} of each layer"
-    blocks: list[Block] = [
-        Lines(
-            (f"{counted}: █ {low}, below {left:g}  · between  ▒ {high}, above {right:g}",),
-            quiet=True,
-        )
-    ]
+    blocks: list[Block] = [Key(counted, f"{low}, below {left}", f"{high}, above {right}")]
     for layer in layers:
         blocks += [Heading(f"Layer {layer + 1}"), _characters(report, layer, gates, rows)]
     notes = [f"across: share of characters at which it is {high}; up: at which it is {low}"]
     if steps < FEW:
-        notes.append(f"over only {steps} characters a dot can stand in few places")
+        notes.append(f"over only {plural(steps, 'character')} a dot can stand in few places")
     blocks += [
         Heading("Figure 3 of Karpathy, Johnson & Fei-Fei (2015): a dot per unit"),
         Lines(tuple(notes), quiet=True),
         figure_3(report, layers, gates),
     ]
-    if memory := longest_memory(report, 5):
+    if memory := longest_memory(report, layers, 5):
         kept = CELLS[report.cell].states[-1]
-        told = (f"layer {layer + 1} unit {unit}: {_tau(tau)}" for layer, unit, tau in memory)
+        columns = tuple(Column(name, right=True) for name in ("layer", "unit", "tau"))
+        told = tuple((str(layer + 1), str(unit), lasting(tau)) for layer, unit, tau in memory)
         blocks += [
             Heading(f"Units with the longest memory of {kept} (tau, characters)"),
-            Lines(("  ".join(told),)),
+            Table(columns, told),
         ]
-    blocks.append(Lines(tuple(findings(report, layers, gates))))
-    title = (
-        f"{subject} of {report.cell} {report.layers}×{report.hidden_size} over {steps:,} "
-        f"characters, {after}"
-    )
+    blocks += [Heading("What was found"), Lines(tuple(findings(report, layers, gates)))]
     return Document(title, tuple(blocks))
 
 
 def _ends(report: GateReport) -> tuple[str, str]:
     """What left- and right-saturated are called."""
     return ("low", "high") if report.gates == (HIDDEN,) else ("shut", "open")
-
-
-def _tau(tau: float) -> str:
-    return "∞" if math.isinf(tau) else f"{tau:,.0f}"
 
 
 def _characters(report: GateReport, layer: int, gates: tuple[str, ...], most: int | None) -> Table:
@@ -133,7 +125,7 @@ def _characters(report: GateReport, layer: int, gates: tuple[str, ...], most: in
         surprise = Loud(told) if bits >= SURPRISING_BITS else told
         shares = (Share(report.left[t, layer, g], report.right[t, layer, g]) for g in indices)
         rows.append((str(t), character, surprise, *shares))
-    return Table(columns, tuple(rows), more_rows(len(report.symbols) - len(rows), "characters"))
+    return Table(columns, tuple(rows), more_rows(len(report.symbols) - len(rows), "character"))
 
 
 def figure_3(report: GateReport, layers: range, gates: tuple[str, ...]) -> Plots:

@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 from charlstm.config import check_number
 from charlstm.errors import UsageError
 from charlstm.reading import pieces
-from charlstm.views.blocks import Cell, Column, Document, Lines, Loud, Table, more_rows
+from charlstm.views.blocks import (
+    Cell,
+    Column,
+    Document,
+    Lines,
+    Loud,
+    Table,
+    more_rows,
+    number,
+    plural,
+)
 from charlstm.views.cell import state_name, unit_values
 from charlstm.views.subject import Options, Shown, Subject
 
@@ -77,7 +87,9 @@ def view(subject: Subject, options: Options) -> Shown:
     }
     side = "above" if options.threshold >= 0 else "below"
     units = ("unit " if len(options.units) == 1 else "units ") + ", ".join(map(str, options.units))
-    what = f"Where {state_name(state)} of layer {layer + 1} {units} is {side} {options.threshold:g}"
+    verb = "is" if len(options.units) == 1 else "are"
+    limit = number(options.threshold, "g")
+    what = f"Where layer {layer + 1} {units} {verb} {side} {limit} ({state_name(state)})"
     return Shown(lambda: document(subject, what, spans, options.lines(LISTED)), lambda: data)
 
 
@@ -93,9 +105,9 @@ def document(subject: Subject, what: str, spans: tuple[Span, ...], lines: int | 
         after = text[span.stop : span.stop + AROUND]
         words = (before, Loud(inside), after)
         rows.append((f"{span.start:,}", str(span.stop - span.start), *words))
-    more = more_rows(len(spans) - len(rows), "places")
+    more = more_rows(len(spans) - len(rows), "place")
     covered = sum(span.stop - span.start for span in spans)
-    share = covered / len(text)
+    told = f"{plural(len(spans), 'place')}, {covered / len(text):.1%} of the characters"
     columns = (
         Column("place", right=True),
         Column("length", right=True),
@@ -106,7 +118,7 @@ def document(subject: Subject, what: str, spans: tuple[Span, ...], lines: int | 
     return Document(
         subject.title(what),
         (
-            Lines((f"{len(spans):,} places, {share:.1%} of the characters; the longest first",)),
+            Lines((f"{told}; the longest first",)),
             Table(columns, tuple(rows), more),
         ),
     )

@@ -19,6 +19,7 @@ from charlstm.views.blocks import (
     Series,
     Table,
     colored,
+    lasting,
     log_ticks,
 )
 from charlstm.views.subject import Options, Shown, Subject, not_for
@@ -131,8 +132,8 @@ def document(subject: Subject, memory: Memory, options: Options) -> Document:
         (
             str(layer + 1),
             str(unit),
-            _told(tau[layer, unit]),
-            _told(memory.half_life[layer, unit]),
+            lasting(tau[layer, unit]),
+            lasting(memory.half_life[layer, unit]),
             *(f"{memory.retention[memory.lags.index(k), layer, unit]:.1%}" for k in listed),
         )
         for layer, unit in units
@@ -167,9 +168,9 @@ def document(subject: Subject, memory: Memory, options: Options) -> Document:
     )
     told = [
         f"Layer {layer + 1}: half of the units keep {memory.state} with tau below "
-        f"{_told(float(np.median(tau[layer])))} characters, one in ten with tau above "
-        f"{_told(float(np.quantile(tau[layer], 0.9)))}, the longest with "
-        f"{_told(float(tau[layer].max()))}."
+        f"{lasting(float(np.median(tau[layer])))} characters, one in ten with tau above "
+        f"{lasting(float(np.quantile(tau[layer], 0.9)))}, the longest with "
+        f"{lasting(float(tau[layer].max()))}."
         for layer in shown
     ]
     return Document(
@@ -182,7 +183,3 @@ def document(subject: Subject, memory: Memory, options: Options) -> Document:
             Lines(tuple(told)),
         ),
     )
-
-
-def _told(value: float) -> str:
-    return "∞" if math.isinf(value) else f"{value:,.1f}"

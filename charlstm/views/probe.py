@@ -170,10 +170,7 @@ def view(subject: Subject, options: Options) -> Shown:
         ],
     }
     where = "all layers" if options.layer is None else f"layer {options.layer + 1}"
-    title = (
-        f"What a linear probe reads off {state_name(state)} of {where} "
-        f"({subject.net}, {len(ids):,} characters {subject.start})"
-    )
+    title = subject.title(f"What a linear probe reads off {state_name(state)} of {where}", len(ids))
     warned = saturation_lines(still, len(values))
     return Shown(lambda: document(title, probes, warned), lambda: data)
 

@@ -14,7 +14,7 @@ from charlstm.errors import CharlstmError, UsageError
 from charlstm.model import Model
 from charlstm.spec import LEFT_SATURATED, RIGHT_SATURATED, CellSpec
 from charlstm.views import VIEWS
-from charlstm.views.blocks import Document
+from charlstm.views.blocks import Document, plural
 from charlstm.vocab import Ids, Vocabulary
 
 
@@ -72,19 +72,13 @@ class Subject:
             "characters": len(self.ids),
         }
 
-    def title(self, what: str) -> str:
-        """A view's title: what it is of which model over how much text."""
-        return f"{what} of {self.net} over {len(self.ids):,} characters, {self.start}"
-
-    @property
-    def net(self) -> str:
-        """The model's shape, in words."""
-        return self.model.file.config.describe()
-
-    @property
-    def start(self) -> str:
-        """What state the first character is read from."""
-        return f"after {len(self.warmup):,} of warm-up" if len(self.warmup) else "from zero state"
+    def title(self, what: str, characters: int | None = None, warmup: int | None = None) -> str:
+        """A view's title: what it is of which model over how much text, here all of it."""
+        net = self.model.file.config.describe()
+        read = plural(len(self.ids) if characters is None else characters, "character")
+        before = len(self.warmup) if warmup is None else warmup
+        after = f"after {before:,} of warm-up" if before else "from zero state"
+        return f"{what}: {net} over {read}, {after}"
 
 
 @dataclass(frozen=True)

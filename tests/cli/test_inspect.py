@@ -66,8 +66,8 @@ def test_model_without_gates_is_shown_by_its_hidden_state(
     path = write_checkpoint(tmp_path, model, TrainState({}, {}))
     assert run(["inspect", "-c", str(path), "--gate", "hidden", "It was"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("Hidden state h of rnn 1×24")
-    assert "█ low, below -0.9" in shown
+    assert shown.startswith("Hidden state h: rnn 1×24 over 6 characters, after 6 of warm-up\n")
+    assert "█ low, below −0.9" in shown
     assert "▒ high, above 0.9" in shown
     assert "Layer 1, hidden state: " in shown
     assert not re.search(r"\b(gate|shut|open)\b", shown)
@@ -150,7 +150,8 @@ def test_thresholds_move_the_shares(capsys: pytest.CaptureFixture[str]) -> None:
         return places(report, "left").mean(), places(report, "right").mean()
 
     assert total("--left", "0", "--right", "1") == (0, 0)
-    assert total("--left", "1", "--right", "0") == (1, 1)
+    assert total("--left", "0.9999", "--right", "1") == (1, 0)
+    assert total("--left", "0", "--right", "0.0001") == (0, 1)
     shut, open_ = total("--left", "0.3", "--right", "0.7")
     assert total()[0] < shut < 1
     assert total()[1] < open_ < 1
@@ -188,6 +189,8 @@ def test_unit_counts_one_unit_of_each_layer(capsys: pytest.CaptureFixture[str]) 
         (["--left", "-0.1"], ["--left", "-0.1"]),
         (["--right", "1.1"], ["--right", "1.1"]),
         (["--left", "nan"], ["--left", "nan"]),
+        (["--left", "0.95", "--right", "0.9"], ["--left is 0.95", "--right is 0.9", "smaller"]),
+        (["--right", "0.1"], ["--left is 0.1", "--right is 0.1", "smaller"]),
         (["--rows", "-1"], ["--rows", "-1"]),
         (["--view", "moon"], ["--view", "'moon'", "gates"]),
         (["--unknown", "guess"], ["--unknown", "'guess'", "skip"]),
@@ -261,7 +264,18 @@ def test_picture_sentences_and_memory_follow_the_table(capsys: pytest.CaptureFix
     for layer in (1, 2):
         for gate in GATES:
             assert f"Layer {layer}, {gate} gate:" in shown
-    assert re.search(r"layer [12] unit \d+: [\d,∞]+", shown)
+    assert re.search(r"layer unit +tau \n( +[12] +\d+ +[\d,]+\.\d \n){5}", shown)
+    assert shown.endswith(" characters.")
+
+
+def test_longest_memories_are_those_that_the_sentences_tell(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for layer in (1, 2):
+        shown = "\n".join(shown_lines(capsys, LINE, "--layer", str(layer)))
+        found = re.findall(r"^ +(\d) +\d+ +([\d,]+\.\d) $", shown, re.M)
+        assert {number for number, _ in found} == {str(layer)}
+        assert f"the longest for {found[0][1]} characters" in " ".join(shown.split())
 
 
 def test_rows_limits_the_table_and_0_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
@@ -331,7 +345,7 @@ def test_characters_that_stdout_cannot_encode_are_replaced(
     monkeypatch.setattr(sys, "stdout", stdout)
     assert inspect(LINE) == 0
     stdout.flush()
-    assert b"Gates of lstm" in written.getvalue()
+    assert b"Gates: lstm" in written.getvalue()
 
 
 def test_json_has_a_time_constant_for_every_unit(capsys: pytest.CaptureFixture[str]) -> None:

@@ -340,7 +340,9 @@ def test_unknown_characters_are_left_out_or_replaced(
     policy: str, read: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sample("--prime", "NED€: §", "--unknown", policy) == 0
-    assert capsys.readouterr().out == read + expected(read, length=1000)
+    shown = capsys.readouterr()
+    assert shown.out == read + expected(read, length=1000)
+    assert "characters that the model never saw: 2 of 7, " in shown.err
 
 
 # -- bad numbers and bad checkpoints -----------------------------------------------------------

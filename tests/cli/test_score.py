@@ -132,7 +132,9 @@ def test_unknown_characters_are_left_out_or_replaced(
 ) -> None:
     (folder / "text.txt").write_text("N€ED:", encoding="utf-8")
     assert score("text.txt", "--unknown", policy, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["characters"] == predicted
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["characters"] == predicted
+    assert "characters that the model never saw: 1 of 5, " in shown.err
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from conftest import model_config, random_weights
 from rich.cells import cell_len
+from typer.main import get_command
 
 from charlstm.checkpoint import ModelFile, TrainState, write_checkpoint
 from charlstm.cli import run
+from charlstm.cli.app import app
+from charlstm.cli.inspect import COMMON
 from charlstm.corpus import open_corpus
 from charlstm.metrics import MetricsLog
 from charlstm.runs import METRICS_FILE
@@ -25,16 +28,18 @@ TEXT = (
     'NED: "Row," said the heron, (and sat down). It was a wet day.\n'
     "TAM: Which end do I hold? [He holds the wrong one.]\n\n"
 )
-NEEDS = {"match": ["--unit", "3", "--threshold", "0.1"]}
+NEEDS = {"match": ["--unit", "1", "--threshold", "0.1"]}
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def _folder(viewed_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def folder(viewed_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, above ``checkpoints/small``."""
     monkeypatch.chdir(viewed_run.parents[1])
     monkeypatch.setenv("COLUMNS", "80")
     for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"):
         monkeypatch.delenv(name, raising=False)
+    return viewed_run.parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +98,124 @@ def test_terminal_is_filled_but_not_overflowed(
     lines = shown.out.splitlines()
     assert max(map(cell_len, lines)) <= columns
     assert "lstm 2×12" in " ".join(shown.out.split())
+
+
+VALUES = {
+    "text": ["Row, said the heron. " * 20],
+    "file": ["--file", "words.txt"],
+    "warmup": ["--warmup", "none"],
+    "unknown": ["--unknown", "skip"],
+    "layer": ["--layer", "1"],
+    "gate": ["--gate", "forget"],
+    "unit": ["--unit", "5"],
+    "state": ["--state", "h"],
+    "at": ["--at", "2"],
+    "feature": ["--feature", "vowel=[aeiou]"],
+    "guesses": ["--guesses"],
+    "threshold": ["--threshold", "0.2"],
+    "left": ["--left", "0.3"],
+    "right": ["--right", "0.7"],
+    "rows": ["--rows", "2"],
+}
+"""An option, and a value of it that makes a difference."""
+
+
+def test_options_are_those_of_some_views_or_of_all() -> None:
+    parameters: Any = get_command(app).commands["inspect"].params  # type: ignore[attr-defined]
+    assert {*VALUES, *COMMON} == {parameter.name for parameter in parameters}
+    assert set(VALUES) == {name for listed in VIEWS.values() for name in listed.takes}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_view_heeds_an_option_or_refuses_it(
+    view: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "words.txt").write_text("Row, said the heron. " * 20)
+    assert inspect(view) == 0
+    plain = capsys.readouterr().out
+    for name, words in VALUES.items():
+        code = inspect(view, *words)
+        shown = capsys.readouterr()
+        if name in VIEWS[view].takes:
+            assert (code, shown.err) == (0, ""), words
+            assert (shown.out == plain) == (name == "unknown"), words
+        else:
+            assert (code, shown.out) == (2, ""), words
+            option = words[0] if words[0].startswith("--") else "TEXT"
+            line = rf"charlstm: {option} does not go with --view {view}; it takes ([^\n]+)\n"
+            told = re.fullmatch(line, shown.err)
+            assert told, shown.err
+            assert {word.lstrip("-").lower() for word in told[1].split(", ")} == {
+                *VIEWS[view].takes
+            }
+
+
+def test_manual_says_which_options_a_view_takes() -> None:
+    rows = re.findall(r"^\| (.*--.*) \| (.*) \|$", (ROOT / "docs" / "inspect.md").read_text(), re.M)
+    told: dict[str, set[str]] = {name: set() for name in VIEWS}
+    for options, views in rows:
+        names = re.findall(r"--(\w+)", options)
+        listed = re.findall(r"`(\w+)`", views)
+        for view in set(VIEWS) - set(listed) if views.startswith("all but") else listed:
+            told[view] |= {*names, *(["text"] if "a text" in options else [])}
+    assert told == {name: set(listed.takes) for name, listed in VIEWS.items()}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_less_text_than_a_view_wants_is_told(
+    view: str, folder: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not cache.exists()
+    code = inspect(view)
+    shown = capsys.readouterr()
+    if view == "errors":
+        assert code == 1
+        assert "not in the cache" in shown.err
+        return
+    assert code == 0
+    if VIEWS[view].reads:
+        line = rf"no text .* is in the cache, so {view} read the [\d,]+ characters .*--file.*\n"
+        assert re.fullmatch(line, shown.err)
+        (folder / "words.txt").write_text("Row, said the heron. " * 20)
+        assert inspect(view, "--file", "words.txt") == 0
+        shown = capsys.readouterr()
+    assert shown.err == ""
+
+
+@pytest.mark.parametrize(("policy", "done"), [("skip", "left out"), ("replace", "replaced")])
+def test_characters_that_are_not_read_as_they_stand_are_counted(
+    policy: str, done: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert inspect("walk", "Καλημέρα κόσμε", "--unknown", policy) == 0
+    assert capsys.readouterr().err == f"characters that the model never saw: 13 of 14, {done}\n"
+    assert inspect("walk", "a wet day", "--unknown", policy) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_characters_that_a_png_cannot_show_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vocab = Vocabulary("".join(sorted(set("Καλημέρα"))))
+    config = model_config(len(vocab), hidden=6)
+    model = ModelFile(config, vocab, random_weights(config), "Καλημέρα", {"step": 0})
+    path = write_checkpoint(tmp_path, model, TrainState({}, {}))
+    for end in ("svg", "html"):
+        assert run(["inspect", "-c", str(path), "Καλημέρα", f"--{end}", f"{tmp_path}/x"]) == 0
+        assert capsys.readouterr().err == f"wrote {tmp_path}/x\n"
+    assert run(["inspect", "-c", str(path), "Καλημέρα", "--png", f"{tmp_path}/x"]) == 0
+    wrote, note = capsys.readouterr().err.splitlines()
+    assert wrote == f"wrote {tmp_path}/x"
+    assert note.startswith(f"{tmp_path}/x has empty boxes for characters")
+    assert "such as Καημέ; --svg and --html show them" in note
+
+
+@pytest.mark.parametrize("view", ["gates", "walk", "cell", "memory", "errors", "match"])
+def test_one_is_not_told_as_several(view: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["--rows", "1"] if "rows" in VIEWS[view].takes else []
+    for text in ("N", "N" * 2, "N" * 81):  # one is counted, or left out
+        assert inspect(view, text, *rows) == 0
+        shown = capsys.readouterr().out
+        assert not re.search(r"\b1 (more )?(character|error|place|unit)s\b", shown)
 
 
 @pytest.mark.parametrize("view", VIEWS)

@@ -24,7 +24,7 @@ from charlstm.show.picture import (
     document_picture,
     plot_picture,
 )
-from charlstm.show.png import SCALE, draw, to_png
+from charlstm.show.png import SCALE, draw, lacking, to_png
 from charlstm.show.progress import progress_bar
 from charlstm.show.svg import to_svg
 from charlstm.show.terminal import print_document
@@ -33,6 +33,7 @@ from charlstm.views.blocks import (
     Column,
     Document,
     Heading,
+    Key,
     Lines,
     Loud,
     Plot,
@@ -62,6 +63,7 @@ DOCUMENT = Document(
     (
         Lines((f"Words that are long enough to need more than a line of forty cells {EVIL}",)),
         Heading(f"A heading {EVIL}"),
+        Key(f"shares {EVIL}", "shut", "open"),
         Table(
             (
                 Column("name"),
@@ -144,6 +146,27 @@ def test_bars_are_as_long_as_their_values() -> None:
     assert (share.count("█"), share.count("▒")) == pytest.approx(
         (len(share) / 4, len(share) / 2), abs=0.6
     )
+
+
+def test_key_names_what_each_medium_draws_a_share_with() -> None:
+    document = Document("t", (Key("units", "shut", "open"),))
+    written = StringIO()
+    print_document(Console(file=written, width=80, color_system=None), document)
+    assert written.getvalue() == "t\nunits: █ shut  · between  ▒ open\n"
+    page = to_html(document)
+    drawn = re.findall(r'<i class="(\w*)" style="width:100%"></i></span> (\w+)', page)
+    assert drawn == [("low", "shut"), ("", "between"), ("high", "open")]
+    assert not set("█·▒") & set(page)
+    shapes = document_picture(document).shapes
+    told = {
+        shapes[n + 1].text: shape.color  # type: ignore[union-attr]
+        for n, shape in enumerate(shapes)
+        if isinstance(shape, Rectangle)
+    }
+    assert (told["shut"], told["open"]) == (NEGATIVE, POSITIVE)
+    bar = document_picture(Document("t", (Table((Column(""),), ((Share(0.5, 0.5),),)),))).shapes
+    colors = [shape.color for shape in bar if isinstance(shape, Rectangle)]
+    assert colors == [told["between"], told["shut"], told["open"]]
 
 
 def test_series_are_told_apart_without_colour() -> None:
@@ -271,6 +294,11 @@ def test_png_has_the_pixels_of_the_picture() -> None:
     area = (pixels == np.array(NEGATIVE)).all(axis=-1).sum()
     assert area == 20 * 10 * SCALE**2
     assert pixels[8 * SCALE : 22 * SCALE, 38 * SCALE : 50 * SCALE].min() < 60
+
+
+def test_characters_that_a_png_lacks_are_listed_once_each() -> None:
+    assert lacking(document_picture(Document("éß h₋ = ±1 ∗ Καλημέρα", ()))) == "ßΚαημέ"
+    assert lacking(document_picture(Document("plain", ()))) == ""
 
 
 def test_png_of_a_whole_document_has_its_colours() -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from charlstm.show.colors import NEGATIVE, POSITIVE, tint
 from charlstm.show.html import to_html
 from charlstm.show.terminal import LEVELS, print_document
+from charlstm.views.blocks import Lines
 from charlstm.views.cell import view
 from charlstm.views.subject import Options
 
@@ -74,6 +75,15 @@ def test_without_colour_a_line_of_levels_stands_below() -> None:
     at = lines.index('he said "not (yet) today", and↵')
     lit = inside_quotes(TEXT)[: len(lines[at])]
     assert all((level in LEVELS[6:]) == on for level, on in zip(lines[at + 1], lit, strict=True))
+
+
+def test_numbers_of_a_sentence_have_one_kind_of_minus() -> None:
+    for unit in range(6):
+        shown = view(planted.subject(planted.tracker(), TEXT), Options(units=(unit,))).document()
+        said = shown.blocks[0]
+        assert isinstance(said, Lines)
+        assert re.match(r"tanh\(c\) is [+−]\d\.\d\d on average; above 0.5 at ", said.lines[0])
+        assert "-" not in said.lines[0]
 
 
 def test_guesses_are_the_oracles() -> None:

@@ -8,21 +8,27 @@ from conftest import TEXT, model_config, train_config
 import charlstm
 from charlstm.corpus import open_corpus
 from charlstm.errors import CharlstmError
+from charlstm.gates import RECORDED
 from charlstm.metrics import MetricsLog
 from charlstm.runs import METRICS_FILE, read_pointers
-from charlstm.train.held_out import GATE_CHARACTERS
+from charlstm.scoring import score
+from charlstm.spec import CELLS
 from charlstm.train.session import begin
+from charlstm.views.blocks import Lines, Plots, Table
 from charlstm.views.drift import Moment, furthest, moments, view
-from charlstm.views.subject import Options, Subject
+from charlstm.views.subject import Options, Subject, held_out
 
 
 @pytest.fixture(scope="module")
 def recorded_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small run that keeps its checkpoints and its metrics."""
-    folder = tmp_path_factory.mktemp("recorded")
-    (folder / "small.txt").write_text(TEXT * 30, encoding="utf-8")
+    return record(tmp_path_factory.mktemp("recorded"), "lstm")
+
+
+def record(folder: Path, cell: str) -> Path:
+    (folder / "small.txt").write_text(TEXT * 60, encoding="utf-8")
     corpus = open_corpus([folder / "small.txt"])
-    config = model_config(len(corpus.vocab), layers=2)
+    config = model_config(len(corpus.vocab), layers=2, cell=cell)
     settings = train_config(steps=60, dropout=0.0, keep=9)
     trainer = begin(corpus, config, settings, root=folder / "checkpoints")
     log = MetricsLog(trainer.path / METRICS_FILE)
@@ -43,7 +49,11 @@ def test_recorded_values_are_those_of_the_kept_checkpoints(recorded_run: Path) -
         model, data = shown(recorded_run, name)
         step = model.file.training["step"]
         recorded = next(m for m in data["moments"] if m["step"] == step)
-        excerpt = model.file.excerpt[:GATE_CHARACTERS]
+        read = held_out(model, 200_000)
+        assert read is not None
+        assert recorded["val_loss"] == pytest.approx(score(model.engine, read).nats, abs=1e-4)
+        assert (data["warmup"], data["characters"]) == (100, 400)
+        excerpt = model.file.excerpt[:RECORDED]
         lead = len(excerpt) // 5
         again = model.inspect(excerpt[lead:], warmup=excerpt[:lead]).summary()
         assert len(recorded["gates"]) == len(again) == 6
@@ -51,6 +61,30 @@ def test_recorded_values_are_those_of_the_kept_checkpoints(recorded_run: Path) -
             assert (old["layer"], old["gate"]) == (new.layer, new.gate)
             for share in ("left", "right", "mean"):
                 assert old[share] == pytest.approx(getattr(new, share), abs=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_shows_its_loss_and_the_gates_it_has(cell: str, tmp_path: Path) -> None:
+    model = charlstm.load(record(tmp_path, cell))
+    found = view(Subject(model, *model.inspected(None, None)), Options())
+    losses = [moment["val_loss"] for moment in found.data()["moments"]]
+    assert losses[0] > losses[-1] > 0
+    gates = {gate["gate"] for moment in found.data()["moments"] for gate in moment["gates"]}
+    assert gates == set(CELLS[cell].gates)
+    document = found.document()
+    notes, plot = document.blocks[:2]
+    assert isinstance(notes, Lines)
+    assert isinstance(plot, Plots)
+    assert plot.plots[0].series[0].y == losses
+    assert notes.lines[0] == "the loss is that of the text that the run held out"
+    tables = [block for block in document.blocks if isinstance(block, Table)]
+    assert {len(table.rows) for table in tables} == {len(losses)}
+    if gates:
+        assert document.title == f"Gates and loss: {cell} 2×24 over 60 steps"
+        assert "gates are those at 400 characters of the excerpt" in notes.lines[1]
+    else:
+        assert document.title == f"Loss: {cell} 2×24 over 60 steps"
+        assert notes.lines[1] == f"the cell {cell} has no gates to show"
 
 
 def test_moments_are_in_order_and_a_step_taken_again_counts_once() -> None:
