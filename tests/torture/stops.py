@@ -219,9 +219,7 @@ def full_disk(bench: Bench, trials: int, seed: int) -> Figures:
             figures["saves that failed"] += told.count("could not save")
             assert ended in (0, 1), told
             assert f"step {STEPS:,}" in told  # it went on to the end
-            if ended == 1:
-                assert for_ever, told
-                assert "could not be saved: " in told, told
+            assert (ended == 1) == ("could not be saved: " in told), told
             assert len("".join(charlstm.load(path).generate(length=3, seed=1))) == 3
             _finish(bench, name)
     return {"runs": trials, **figures}
@@ -249,8 +247,7 @@ def small_disk(bench: Bench, trials: int, seed: int) -> Figures:
             figures[f"exit {ended}"] += 1
             figures["saves that failed"] += told.count("could not save")
             assert ended in (0, 1), told
-            if ended == 1:
-                assert "could not be saved: " in told, told
+            assert (ended == 1) == ("could not be saved: " in told), told
             assert len("".join(charlstm.load(path).generate(length=3, seed=1))) == 3
             filler.unlink()
             resumed = bench.start(["train", "--resume", "-c", "full", "--plain"], folder=d)
