@@ -31,6 +31,7 @@ from charlstm.views.blocks import (
     Lines,
     Loud,
     Table,
+    number,
 )
 from charlstm.views.features import Feature, features_of
 from charlstm.views.statistics import (
@@ -281,8 +282,8 @@ def document(
             rows.append((one.feature, said, "", "", "", "", "", "", ""))
         for n, a in enumerate(one.best):
             form = "+.3f" if one.is_count else ".3f"
-            told = format(a.held_out, form)
-            other = "" if n or one.untrained is None else format(one.untrained, form)
+            told = number(a.held_out, form)
+            other = "" if n or one.untrained is None else number(one.untrained, form)
             rows.append(
                 (
                     "" if n else one.feature,
@@ -290,7 +291,7 @@ def document(
                     str(a.unit // size + 1),
                     str(a.unit % size),
                     measure,
-                    format(a.chosen, form),
+                    number(a.chosen, form),
                     Loud(told) if a in one.strong else told,
                     other,
                     Bar(a.held_out if one.is_count else 2 * a.held_out - 1),
@@ -299,7 +300,7 @@ def document(
     strong = [(one, one.strong[0]) for one in found if one.strong]
     named = [
         f"Layer {a.unit // size + 1} unit {a.unit % size} tracks ‘{one.feature}’: "
-        + (f"rho {a.held_out:+.3f}" if one.is_count else f"AUC {a.held_out:.3f}")
+        + (f"rho {number(a.held_out, '+.3f')}" if one.is_count else f"AUC {a.held_out:.3f}")
         + " on text that it was not chosen on."
         for one, a in strong
     ] or ["No unit by itself tracks one of these closely on text that it was not chosen on."]
