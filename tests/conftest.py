@@ -19,6 +19,8 @@ from charlstm.events import RunFinished
 
 # What a shell starts with "&" ignores Ctrl-C, and so does all that it starts; the tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SHAKESPEARE = Path(__file__).parents[2] / "shared" / "data" / "tinyshakespeare.txt"
 TEXT = (
