@@ -21,9 +21,6 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-GIVEN = dict(os.environ)
-"""Before what the tests set for themselves, one thread above all."""
-
 from terminal import Terminal
 
 
@@ -38,7 +35,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="long-run-") as temporary:
         folder = asked.folder or Path(temporary)
         terminal = Terminal(100, 30)
-        environment = {**GIVEN, "PYTHONPATH": str(root), "TERM": "xterm-256color"}
+        environment = {**os.environ, "PYTHONPATH": str(root), "TERM": "xterm-256color"}
+        del environment["OMP_NUM_THREADS"]  # the tests' one thread is not for this
         # Twice the time, so that the rate's schedule and the validations are those of a long run.
         arguments = asked.arguments or ["--minutes", str(2 * asked.minutes), "--patience", "0"]
         with open(terminal.name, "w") as stderr:
