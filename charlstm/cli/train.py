@@ -278,7 +278,7 @@ def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
             loss = finished.val_loss
             print(
                 f"validation {loss:.4f} nats per character, {loss / math.log(2):.3f} bits, "
-                f"perplexity {perplexity(loss):.2f} (state carried)"
+                f"perplexity {perplexity(loss):.2f} (stateful)"
             )
     if finished.unsaved is not None:
         note(f"the last checkpoint could not be saved: {finished.unsaved}; mend that, then resume")
