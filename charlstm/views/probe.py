@@ -193,7 +193,7 @@ def document(title: str, probes: tuple[Probe, ...], warned: tuple[str, ...] = ()
             f"{one.score:.3f}",
             f"{one.control:.3f}",
             f"{one.untrained:.3f}",
-            number(one.learnt)[:6],
+            number(one.learnt, "+.3f"),
             Bar(one.learnt if one.is_count else 2 * one.learnt),
         )
         for one in probes
