@@ -71,6 +71,14 @@ class Task:
             f"the lag {lag} is too short for {self.name}",
             f"give {self.least_lag} at least: {self.lag_is}",
         )
+        require(
+            lag <= MOST_LAG,
+            f"the lag {lag} is too long",
+            f"give {MOST_LAG:,} at most: texts and tests grow with it",
+        )
+
+
+MOST_LAG = 300
 
 
 @dataclass(frozen=True)

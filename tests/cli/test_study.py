@@ -141,6 +141,7 @@ def test_lag_stopped_with_ctrl_c_keeps_its_trials_and_names_the_command_that_goe
         (["--cells", "lstm,transformer"], "--cells names 'transformer'; choose among lstm, "),
         (["--lags", "2,x"], "--lags is '2,x'; give whole numbers"),
         (["--lags", "1"], "the lag 1 is too short for long-lag; give 2 at least"),
+        (["--lags", str(2**31)], f"the lag {2**31} is too long; give 300 at most"),
         (["--trials", "0"], "--trials is 0, but must be at least 1"),
         (["--minutes", "0"], "--minutes is 0, but must be above 0"),
         (["--characters", "0"], "--characters is 0"),
