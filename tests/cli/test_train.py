@@ -108,7 +108,7 @@ def test_result_goes_to_stdout_and_all_else_to_stderr(
     number = r"\d+\.\d+"
     assert re.fullmatch(
         rf"checkpoints/tales  6 steps in \d+ s\nvalidation {number} nats per character, "
-        rf"{number} bits, perplexity {number} \(state carried\)\n",
+        rf"{number} bits, perplexity {number} \(stateful\)\n",
         shown.out,
     )
     assert "tales: lstm 1×16" in shown.err
