@@ -51,11 +51,12 @@ def test_damaged_checkpoints_are_named_and_passed_over(victim: damage.Victim) ->
 
 
 def test_damage_beside_the_checkpoints_costs_no_weights(victim: damage.Victim) -> None:
-    damage.damage_beside(victim, 10, SEED)
+    assert damage.damage_beside(victim, 10, SEED)["ids.bin: exit 0"]
 
 
 def test_hostile_checkpoints_with_right_checksums_do_nothing(victim: damage.Victim) -> None:
-    damage.hostile(victim, 12, SEED)
+    figures = damage.hostile(victim, 12, SEED)
+    assert figures["sample: exit 0"] + figures["sample: exit 1"] == figures["runs"] == 12
 
 
 def test_full_disk_costs_a_save_and_not_the_run(bench: Bench) -> None:
@@ -72,17 +73,17 @@ def test_two_at_once_lose_nothing(bench: Bench) -> None:
 
 
 def test_numbers_that_go_wrong_are_rolled_back(bench: Bench) -> None:
-    stops.poison(bench, 6, SEED)
+    assert stops.poison(bench, 6, SEED)["weights, 3 times back"]
 
 
 @against_the_clock
 def test_interrupted_runs_save_and_end_with_the_same_bits(bench: Bench) -> None:
-    stops.interrupt(bench, 6, SEED)
+    assert stops.interrupt(bench, 6, SEED)["runs"] == 6
 
 
 @against_the_clock
 def test_ctrl_c_at_any_time_of_a_real_process_ends_quietly(bench: Bench) -> None:
-    stops.interrupt_anywhere(bench, 3, SEED)
+    assert stops.interrupt_anywhere(bench, 3, SEED)["runs"] == 3
 
 
 def test_panel_survives_small_terminals_resizing_and_suspension(bench: Bench) -> None:
@@ -90,4 +91,4 @@ def test_panel_survives_small_terminals_resizing_and_suspension(bench: Bench) ->
 
 
 def test_closed_and_full_streams_cost_no_run(bench: Bench) -> None:
-    terminal.closed(bench, 6, SEED)
+    assert terminal.closed(bench, 12, SEED)["stdout /dev/full, exit 1"]
