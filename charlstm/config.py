@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from charlstm.errors import CharlstmError, UsageError, require
 from charlstm.spec import CELLS, parameter_shapes
 
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 MAX_VOCABULARY = 0x110000
 MOST_OF_A_BUDGET = 10**12
 

@@ -102,8 +102,8 @@ def test_an_error_names_value_limit_and_remedy() -> None:
         replace(TRAIN, dropout=0.96)
     with pytest.raises(UsageError, match="--clip is 0, but must be above 0"):
         replace(TRAIN, clip=0.0)
-    with pytest.raises(UsageError, match="'float16'; choose one of auto, float32, bfloat16"):
-        replace(TRAIN, precision="float16")
+    with pytest.raises(UsageError, match="'float8'; choose one of auto, float32, bfloat16, "):
+        replace(TRAIN, precision="float8")
     with pytest.raises(UsageError, match="'lstn'; choose one of lstm"):
         replace(MODEL, cell="lstn")
 

@@ -167,9 +167,9 @@ def train(
         str | None,
         _option(
             "--precision",
-            help="float32 or bfloat16; auto tries which is faster. (auto)",
+            help="float32, bfloat16 or float16; auto tries which is fastest. (auto)",
             panel=LEARNING,
-            autocompletion=one_of("auto", "float32", "bfloat16"),
+            autocompletion=one_of("auto", "float32", "bfloat16", "float16"),
         ),
     ] = None,
     threads: Annotated[

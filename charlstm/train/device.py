@@ -13,6 +13,8 @@ from charlstm.train.network import LanguageModel
 
 TRIALS = 3
 WORTHWHILE = 1.1
+REDUCED = {"cpu": ("bfloat16",), "cuda": ("bfloat16", "float16"), "mps": ("bfloat16", "float16")}
+"""The formats that ``auto`` tries on a device, beside float32."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Precision:
         if self.name == "float32":
             return nullcontext()
         context: AbstractContextManager[None] = torch.autocast(
-            self.device.type, dtype=torch.bfloat16, cache_enabled=False
+            self.device.type, dtype=getattr(torch, self.name), cache_enabled=False
         )
         return context
 
@@ -59,7 +61,8 @@ def choose_precision(
 ) -> tuple[Precision, float]:
     """The precision to train in, and the seconds that a forward and backward pass took in it.
 
-    ``auto`` is bfloat16 if a trial of some passes is a tenth faster in it than in float32.
+    ``auto`` is the first of ``REDUCED`` in which a trial of some passes is a tenth faster than in
+    those before it, or float32.
     """
     model, ids = _trial(config, device, batch, bptt)
     if name != "auto":
@@ -70,15 +73,17 @@ def choose_precision(
             raise UsageError(
                 f"{device.type} cannot train in {name} here", "use --precision float32"
             ) from None
-    full, reduced = Precision(device, "float32"), Precision(device, "bfloat16")
-    full_seconds = _seconds(model, ids, full)
-    try:
-        reduced_seconds = _seconds(model, ids, reduced)
-    except RuntimeError:  # a device without bfloat16
-        return full, full_seconds
-    if reduced_seconds * WORTHWHILE < full_seconds:
-        return reduced, reduced_seconds
-    return full, full_seconds
+    best = Precision(device, "float32")
+    best_seconds = _seconds(model, ids, best)
+    for reduced in REDUCED.get(device.type, ()):
+        precision = Precision(device, reduced)
+        try:
+            seconds = _seconds(model, ids, precision)
+        except RuntimeError:  # a device without this format
+            continue
+        if seconds * WORTHWHILE < best_seconds:
+            best, best_seconds = precision, seconds
+    return best, best_seconds
 
 
 def choose_threads(

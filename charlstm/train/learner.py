@@ -10,6 +10,7 @@ from charlstm.config import TrainConfig
 from charlstm.train.device import Precision
 from charlstm.train.network import LanguageModel, load_arrays
 from charlstm.train.optimiser import Optimiser, update_average
+from charlstm.train.scaling import LossScale
 
 
 class Learner:
@@ -35,6 +36,7 @@ class Learner:
         """h and c of every stream, (L, S, B, H), carried from one step to the next."""
         self._config = config
         self._optimiser = Optimiser(model, config)
+        self._loss_scale = LossScale(precision.device) if precision.name == "float16" else None
         self._dropout = torch.Generator().manual_seed(config.seed)
 
     def step(self, step: int, position: int, share: float) -> tuple[Tensor, Tensor]:
@@ -51,7 +53,10 @@ class Learner:
         with self.precision.autocast():
             logits, state = self.model(inputs, self.state, mask)
         loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
-        loss.backward()  # type: ignore[no-untyped-call]
+        if self._loss_scale is None:
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            self._loss_scale.backward(loss, self.model.parameters())
         self.state = state.detach().float()  # h and c go on into the next batch
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self._optimiser.step(share)
@@ -71,6 +76,8 @@ class Learner:
         """Everything that steps change but the average, by the names of a checkpoint."""
         tensors: dict[str, Tensor] = {f"weights/{n}": p for n, p in self.model.named_parameters()}
         tensors |= {f"optimiser/{n}": t for n, t in self._optimiser.state().items()}
+        if self._loss_scale is not None:
+            tensors["loss_scale"] = self._loss_scale.state
         return tensors | {"state": self.state, "dropout": self._dropout.get_state()}
 
     def load(
@@ -97,6 +104,8 @@ class Learner:
         )
         self.state = tensors["state"].to(self.state.device)
         self._dropout.set_state(tensors["dropout"])
+        if self._loss_scale is not None:
+            self._loss_scale.state.copy_(tensors["loss_scale"])
 
 
 def _kinds(tensors: dict[str, Tensor]) -> dict[str, tuple[object, object]]:

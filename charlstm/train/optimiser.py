@@ -68,8 +68,8 @@ class Optimiser:
         self._momenta = {name: torch.zeros_like(p) for name, p in named.items()}
         self._squares = {name: torch.zeros_like(p) for name, p in self._others.items()}
         self._steps = torch.zeros((), dtype=torch.int64)
-        reduced = config.precision == "bfloat16"
-        self._dtype = torch.bfloat16 if reduced else torch.float32
+        # float16 has too small a range for the squares of singular values.
+        self._dtype = torch.float32 if config.precision == "float32" else torch.bfloat16
 
     @torch.no_grad()
     def step(self, share: float) -> None:

@@ -48,7 +48,7 @@ def test_steps_keep_to_their_device_and_never_wait_for_it(
 
 
 def times(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
-    """The trial takes so long in each precision; the device has no other."""
+    """The trial takes so long in each precision; the device, which need not exist, has no other."""
 
     def measured(model: LanguageModel, ids: torch.Tensor, precision: Precision) -> float:
         if precision.name not in seconds:
@@ -56,24 +56,37 @@ def times(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
         return seconds[precision.name]
 
     monkeypatch.setattr(device_module, "_seconds", measured)
+    monkeypatch.setattr(device_module, "_trial", lambda *_: (None, None))
+
+
+FULL, HALF = "float32", "bfloat16"
 
 
 @pytest.mark.parametrize(
-    ("seconds", "expected"),
+    ("device", "seconds", "expected"),
     [
-        ({"float32": 1.0, "bfloat16": 0.5}, ("bfloat16", 0.5)),
-        ({"float32": 1.0, "bfloat16": 0.95}, ("float32", 1.0)),  # not worth the rounding
-        ({"float32": 1.0, "bfloat16": 3.0}, ("float32", 1.0)),
-        ({"float32": 1.0}, ("float32", 1.0)),
+        ("cpu", {FULL: 1.0, HALF: 0.5}, (HALF, 0.5)),
+        ("cpu", {FULL: 1.0, HALF: 0.95}, (FULL, 1.0)),  # not worth the rounding
+        ("cpu", {FULL: 1.0, HALF: 3.0}, (FULL, 1.0)),
+        ("cpu", {FULL: 1.0}, (FULL, 1.0)),
+        ("cpu", {FULL: 1.0, "float16": 0.1}, (FULL, 1.0)),  # is not tried there
+        ("cuda", {FULL: 1.0, HALF: 0.5, "float16": 0.2}, ("float16", 0.2)),
+        ("cuda", {FULL: 1.0, HALF: 0.5, "float16": 0.48}, (HALF, 0.5)),  # whose range is safe
+        ("cuda", {FULL: 1.0, "float16": 0.2}, ("float16", 0.2)),  # before Ampere
+        ("mps", {FULL: 1.0, "float16": 0.5}, ("float16", 0.5)),
+        ("xpu", {FULL: 1.0, HALF: 0.5}, (FULL, 1.0)),
     ],
 )
 def test_precision_is_what_a_trial_says(
-    seconds: dict[str, float], expected: tuple[str, float], monkeypatch: pytest.MonkeyPatch
+    device: str,
+    seconds: dict[str, float],
+    expected: tuple[str, float],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     times(monkeypatch, seconds)
-    precision, taken = choose_precision("auto", CPU, model_config(7, 4), 2, 3)
+    precision, taken = choose_precision("auto", torch.device(device), model_config(7, 4), 2, 3)
     assert (precision.name, taken) == expected
-    assert precision.device == CPU
+    assert precision.device == torch.device(device)
 
 
 def test_wanted_precision_is_taken_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,9 +126,9 @@ def test_threads_are_halved_while_that_is_faster_but_not_below_two(
 
 def test_matrix_products_are_in_the_precision_chosen() -> None:
     a = torch.ones(2, 2)
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+    for name in ("float32", "bfloat16", "float16"):
         with Precision(CPU, name).autocast():
-            assert (a @ a).dtype == dtype
+            assert (a @ a).dtype == getattr(torch, name)
 
 
 @pytest.mark.parametrize("name", ["cuda", "nonsense", "cpu:x"])
