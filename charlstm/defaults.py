@@ -33,6 +33,8 @@ PRESETS = {
 MAX_EPOCHS = 15.0
 MOST_CHARACTERS = 20_000_000
 """A longer text is not read to its end by default: that would take hours."""
+FEW_EPOCHS, FEW_EPOCHS_DROPOUT = 2.0, 0.1
+"""What is hardly read twice cannot be learnt by heart, and dropout beyond this only slows it."""
 
 
 def default_preset(characters: int, minutes: float | None = None) -> str:
@@ -98,6 +100,8 @@ def default_settings(
     }
     if not given.keys() & {"epochs", "steps", "minutes"}:
         given["epochs"] = default_epochs(chosen, characters)
+    if given.get("epochs") is not None and given["epochs"] <= FEW_EPOCHS:
+        values["dropout"] = min(chosen.dropout, FEW_EPOCHS_DROPOUT)
     return (
         ModelConfig(vocab_size=vocab_size, **{**shape, **(model or {})}),
         TrainConfig(**{**values, **given}),

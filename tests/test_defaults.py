@@ -25,12 +25,13 @@ COUNTS = [1000] * 50
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_makes_settings_within_the_limits(name: str) -> None:
-    model, train = default_settings(1_000_000, 100, preset=name)
     preset = PRESETS[name]
+    characters = preset.characters // 5
+    model, train = default_settings(characters, 100, preset=name)
     assert (model.vocab_size, model.hidden_size) == (100, preset.hidden_size)
     assert (model.layers, model.embedding_size) == (preset.layers, preset.embedding_size)
     assert (train.batch, train.bptt, train.dropout) == (preset.batch, preset.bptt, preset.dropout)
-    assert train.epochs == default_epochs(preset, 1_000_000)
+    assert train.epochs == default_epochs(preset, characters)
 
 
 def test_without_a_preset_the_text_chooses_it() -> None:
@@ -119,6 +120,25 @@ def test_a_text_is_read_at_most_fifteen_times_and_twenty_million_characters(
     characters: int, epochs: float
 ) -> None:
     assert default_epochs(PRESETS["medium"], characters) == epochs
+
+
+@pytest.mark.parametrize(
+    ("characters", "train", "dropout"),
+    [
+        (10**6, {}, 0.35),
+        (10**6, {"epochs": 2.1}, 0.35),
+        (10**6, {"epochs": 2.0}, 0.1),
+        (10**6, {"minutes": 10.0}, 0.35),
+        (10**6, {"minutes": 2.0}, 0.1),
+        (3 * 10**6, {}, 0.1),
+        (10**8, {}, 0.1),
+        (10**8, {"dropout": 0.3}, 0.3),
+    ],
+)
+def test_what_is_hardly_read_twice_has_little_dropout(
+    characters: int, train: dict[str, float], dropout: float
+) -> None:
+    assert default_settings(characters, 100, train=train)[1].dropout == dropout
 
 
 def test_nothing_is_said_when_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,26 +64,16 @@ def choose_precision(
     ``auto`` is the first of ``REDUCED`` in which a trial of some passes is a tenth faster than in
     those before it, or float32.
     """
-    model, ids = _trial(config, device, batch, bptt)
-    if name != "auto":
-        chosen = Precision(device, name)
-        try:
-            return chosen, _seconds(model, ids, chosen)
-        except RuntimeError:
-            raise UsageError(
-                f"{device.type} cannot train in {name} here", "use --precision float32"
-            ) from None
-    best = Precision(device, "float32")
-    best_seconds = _seconds(model, ids, best)
-    for reduced in REDUCED.get(device.type, ()):
-        precision = Precision(device, reduced)
-        try:
-            seconds = _seconds(model, ids, precision)
-        except RuntimeError:  # a device without this format
-            continue
-        if seconds * WORTHWHILE < best_seconds:
-            best, best_seconds = precision, seconds
-    return best, best_seconds
+    names = ("float32", *REDUCED.get(device.type, ())) if name == "auto" else (name,)
+    candidates = [Precision(device, name) for name in names]
+    seconds = _seconds(*_trial(config, device, batch, bptt), candidates)
+    if not seconds:
+        raise UsageError(f"{device.type} cannot train in {name} here", "use --precision float32")
+    best = next(iter(seconds))
+    for precision, taken in seconds.items():
+        if taken * WORTHWHILE < seconds[best]:
+            best = precision
+    return best, seconds[best]
 
 
 def choose_threads(
@@ -101,7 +91,7 @@ def choose_threads(
     model, ids = _trial(config, precision.device, batch, bptt)
     while chosen >= 4:
         torch.set_num_threads(chosen // 2)
-        taken = _seconds(model, ids, precision)
+        taken = _seconds(model, ids, [precision])[precision]
         if taken * WORTHWHILE > seconds:
             torch.set_num_threads(chosen)
             break
@@ -118,16 +108,34 @@ def _trial(
     return model, torch.zeros(bptt, batch, dtype=torch.int64, device=device)
 
 
-def _seconds(model: LanguageModel, ids: torch.Tensor, precision: Precision) -> float:
-    """Best time of a forward and backward pass, after one that is not counted."""
-    best = float("inf")
+def _seconds(
+    model: LanguageModel, ids: torch.Tensor, precisions: list[Precision]
+) -> dict[Precision, float]:
+    """Best time of a pass in each precision that the device has, after one that is not counted.
+
+    They are tried in turn: a moment in which the machine is busy then meets all of them.
+    """
+    best = dict.fromkeys(precisions, float("inf"))
     for trial in range(TRIALS + 1):
-        start = time.perf_counter()
-        with precision.autocast():
-            logits, _ = model(ids, model.initial_state(ids.shape[1]))
-        loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), ids.flatten())
-        loss.backward()  # type: ignore[no-untyped-call]
-        model.output_bias.grad.sum().item()  # type: ignore[union-attr]  # waits for a GPU
-        if trial:
-            best = min(best, time.perf_counter() - start)
+        for precision in list(best):
+            try:
+                taken = _pass(model, ids, precision)
+            except RuntimeError:
+                if precision.name == "float32":
+                    raise
+                del best[precision]  # the device does not have it
+                continue
+            if trial:
+                best[precision] = min(best[precision], taken)
     return best
+
+
+def _pass(model: LanguageModel, ids: torch.Tensor, precision: Precision) -> float:
+    """Seconds of a forward and a backward pass."""
+    start = time.perf_counter()
+    with precision.autocast():
+        logits, _ = model(ids, model.initial_state(ids.shape[1]))
+    loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), ids.flatten())
+    loss.backward()  # type: ignore[no-untyped-call]
+    model.output_bias.grad.sum().item()  # type: ignore[union-attr]  # waits for a GPU
+    return time.perf_counter() - start

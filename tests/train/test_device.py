@@ -55,7 +55,7 @@ def times(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
             raise RuntimeError("not implemented")
         return seconds[precision.name]
 
-    monkeypatch.setattr(device_module, "_seconds", measured)
+    monkeypatch.setattr(device_module, "_pass", measured)
     monkeypatch.setattr(device_module, "_trial", lambda *_: (None, None))
 
 
@@ -89,6 +89,19 @@ def test_precision_is_what_a_trial_says(
     assert precision.device == torch.device(device)
 
 
+def test_a_busy_moment_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = 0
+
+    def measured(_model: object, _ids: object, precision: Precision) -> float:
+        nonlocal passes
+        passes += 1
+        return (0.5 if precision.name == HALF else 1.0) * (10 if passes > 4 else 1)
+
+    monkeypatch.setattr(device_module, "_pass", measured)
+    precision, taken = choose_precision("auto", CPU, model_config(7, 4), 2, 3)
+    assert (precision.name, taken) == (HALF, 0.5)
+
+
 def test_wanted_precision_is_taken_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     times(monkeypatch, {"float32": 1.0})
     precision, _ = choose_precision("float32", CPU, model_config(7, 4), 2, 3)
@@ -118,7 +131,7 @@ def test_threads_are_halved_while_that_is_faster_but_not_below_two(
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     monkeypatch.setattr(torch, "set_num_threads", set_threads)
-    monkeypatch.setattr(device_module, "_seconds", lambda *_: seconds[threads])
+    monkeypatch.setattr(device_module, "_pass", lambda *_: seconds[threads])
     precision, most = Precision(CPU, "float32"), seconds[threads]
     assert choose_threads(precision, model_config(7, 4), 2, 3, most) == expected
     assert threads == expected[0]
