@@ -161,6 +161,8 @@ class TrainConfig(_Settings):
     precision: str
     threads: int = 0
     """Of the CPU; 0, which the first runs have, for as many as torch takes."""
+    dropout_masks: int = 1
+    """Dropout masks of a stream, over which the loss is the mean; the first runs have one."""
 
     def __post_init__(self) -> None:
         check_number("--batch", self.batch, 1, 65536)
@@ -180,6 +182,7 @@ class TrainConfig(_Settings):
         check_number("--final-rate", self.final_rate, 0, 1)
         check_number("--weight-decay", self.weight_decay, 0, 1)
         check_number("--dropout", self.dropout, 0, 0.95)
+        check_number("--dropout-masks", self.dropout_masks, 1, 64)
         check_number("--clip", self.clip, 0, low_allowed=False)
         check_number("--averaging", self.averaging, 0, 0.99999)
         check_number("--val-fraction", self.val_fraction, 0, 0.9)

@@ -30,6 +30,8 @@ PRESETS = {
     "large": Preset(384, 3, 64, 32, 64, 0.35, 5_000_000),
     "huge": Preset(512, 3, 64, 32, 64, 0.5, 12_000_000),
 }
+DROPOUT_MASKS = 4
+"""Of a stream and step, where the output layer is small enough to be computed so often."""
 MAX_EPOCHS = 15.0
 MOST_CHARACTERS = 20_000_000
 """A longer text is not read to its end by default: that would take hours."""
@@ -102,10 +104,10 @@ def default_settings(
         given["epochs"] = default_epochs(chosen, characters)
     if given.get("epochs") is not None and given["epochs"] <= FEW_EPOCHS:
         values["dropout"] = min(chosen.dropout, FEW_EPOCHS_DROPOUT)
-    return (
-        ModelConfig(vocab_size=vocab_size, **{**shape, **(model or {})}),
-        TrainConfig(**{**values, **given}),
-    )
+    config = ModelConfig(vocab_size=vocab_size, **{**shape, **(model or {})})
+    if DROPOUT_MASKS * vocab_size <= config.layers * config.hidden_size:
+        values["dropout_masks"] = DROPOUT_MASKS
+    return config, TrainConfig(**{**values, **given})
 
 
 def default_epochs(preset: Preset, characters: int) -> float:

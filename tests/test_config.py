@@ -40,6 +40,8 @@ TRAIN_LIMITS = [
     ("weight_decay", 1.0, 1.001),
     ("dropout", 0.0, -1e-9),
     ("dropout", 0.95, 0.951),
+    ("dropout_masks", 1, 0),
+    ("dropout_masks", 64, 65),
     ("clip", 1e-12, 0.0),
     ("averaging", 0.0, -1e-9),
     ("averaging", 0.99999, 1.0),

@@ -141,6 +141,17 @@ def test_what_is_hardly_read_twice_has_little_dropout(
     assert default_settings(characters, 100, train=train)[1].dropout == dropout
 
 
+def test_several_dropout_masks_where_the_output_layer_is_small() -> None:
+    def masks(vocab_size: int, **model: int) -> int:
+        return default_settings(10**6, vocab_size, model=model)[1].dropout_masks
+
+    assert masks(65) == masks(256) == 4
+    assert masks(65, layers=1, hidden_size=260) == 4
+    assert masks(65, layers=1, hidden_size=259) == 1
+    assert masks(4_000) == 1
+    assert default_settings(10**6, 4_000, train={"dropout_masks": 2})[1].dropout_masks == 2
+
+
 def test_nothing_is_said_when_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(defaults, "memory_present", lambda: 1 << 40)
     assert advice(MODEL, COUNTS, 4, 16) == []

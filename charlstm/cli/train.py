@@ -134,6 +134,10 @@ def train(
     dropout: Annotated[
         float | None, _option("--dropout", help="Share of units left out.", panel=LEARNING)
     ] = None,
+    dropout_masks: Annotated[
+        int | None,
+        _option("--dropout-masks", help="Choices of them that a step averages.", panel=LEARNING),
+    ] = None,
     clip: Annotated[
         float | None, _option("--clip", help="Greatest norm of the gradient.", panel=LEARNING)
     ] = None,
@@ -202,6 +206,7 @@ def train(
         final_rate=final_rate,
         weight_decay=weight_decay,
         dropout=dropout,
+        dropout_masks=dropout_masks,
         clip=clip,
         averaging=averaging,
         val_fraction=val_fraction,

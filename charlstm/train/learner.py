@@ -49,10 +49,14 @@ class Learner:
         batch = self.streams.read(position)
         inputs = torch.from_numpy(batch.inputs).to(device)  # (T, B)
         targets = torch.from_numpy(batch.targets).to(device)
-        mask = self.model.dropout_mask(config.batch, config.dropout, self._dropout)
+        masks = self.model.dropout_masks(
+            config.dropout_masks, config.batch, config.dropout, self._dropout
+        )
         with self.precision.autocast():
-            logits, state = self.model(inputs, self.state, mask)
-        loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+            logits, state = self.model(inputs, self.state, masks)
+        if masks is not None:  # the same recurrence under several masks (Inoue 2019)
+            targets = targets.unsqueeze(1).expand(-1, config.dropout_masks, -1)
+        loss = nn.functional.cross_entropy(logits.float().flatten(0, -2), targets.flatten())
         if self._loss_scale is None:
             loss.backward()  # type: ignore[no-untyped-call]
         else:

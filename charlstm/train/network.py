@@ -45,18 +45,19 @@ class LanguageModel(nn.Module):
         return torch.zeros(shape, device=self.embedding.device)
 
     def forward(
-        self, ids: Tensor, state: Tensor, mask: Tensor | None = None
+        self, ids: Tensor, state: Tensor, masks: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Read T characters of each of B streams.
 
         Args:
             ids: (T, B) int64.
             state: (L, S, B, H).
-            mask: (B, H), what the output layer's input is multiplied by, the same at every step
-                (locked dropout, Gal & Ghahramani 2016); None for no dropout.
+            masks: (M, B, H), what the output layer's input is multiplied by, the same at every
+                step (locked dropout, Gal & Ghahramani 2016); None for no dropout.
 
         Returns:
-            Logits of the next characters (T, B, V), and the state (L, S, B, H).
+            Logits of the next characters, (T, B, V) or with each of the masks (T, M, B, V), and the
+            state (L, S, B, H).
         """
         x = nn.functional.embedding(ids, self.embedding)  # (T, B, E)
         outputs, states = [], []
@@ -65,16 +66,18 @@ class LanguageModel(nn.Module):
             outputs.append(x)
             states.append(layer_state)
         total = sum(outputs[1:], outputs[0])  # a short way from every layer to the loss
-        if mask is not None:
-            total = total * mask.to(total.dtype)
-        logits = nn.functional.linear(total, self.output_weight, self.output_bias)  # (T, B, V)
+        if masks is not None:
+            total = total.unsqueeze(1) * masks.to(total.dtype)
+        logits = nn.functional.linear(total, self.output_weight, self.output_bias)
         return logits, torch.stack(states)
 
-    def dropout_mask(self, batch: int, share: float, generator: torch.Generator) -> Tensor | None:
-        """A mask for ``forward``: 0 with probability ``share``, else 1 / (1 - share)."""
+    def dropout_masks(
+        self, count: int, batch: int, share: float, generator: torch.Generator
+    ) -> Tensor | None:
+        """``count`` masks for ``forward``: 0 with probability ``share``, else 1 / (1 - share)."""
         if share == 0:
             return None
-        kept = torch.empty(batch, self.config.hidden_size)
+        kept = torch.empty(count, batch, self.config.hidden_size)
         kept.bernoulli_(1 - share, generator=generator).div_(1 - share)
         return kept.to(self.embedding.device)
 

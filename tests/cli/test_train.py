@@ -264,6 +264,7 @@ BAD_NUMBERS = {
     "--final-rate": ["-1", "1.1", "nan", "inf", "many"],
     "--weight-decay": ["-1", "1.1", "nan", "inf", "many"],
     "--dropout": ["-0.1", "0.96", "nan", "inf", "many"],
+    "--dropout-masks": ["0", "-1", "65", "1.5", "many"],
     "--clip": ["0", "-1", "nan", "inf", "many"],
     "--averaging": ["-0.1", "1", "nan", "inf", "many"],
     "--seed": ["-1", "1.5", "9223372036854775808", "many"],

@@ -42,10 +42,11 @@ def random_state(model: LanguageModel, streams: int = STREAMS) -> Tensor:
     return torch.empty_like(model.initial_state(streams)).uniform_(-0.8, 0.8, generator=generator)
 
 
-def nats(model: LanguageModel, ids: Tensor, state: Tensor, mask: Tensor | None = None) -> Tensor:
+def nats(model: LanguageModel, ids: Tensor, state: Tensor, masks: Tensor | None = None) -> Tensor:
     """The loss that a step of training descends, over ids[1:]."""
-    logits, _ = model(ids[:-1], state, mask)
-    return nn.functional.cross_entropy(logits.flatten(0, 1), ids[1:].flatten())
+    logits, _ = model(ids[:-1], state, masks)
+    targets = ids[1:] if masks is None else ids[1:, None].expand(-1, len(masks), -1)
+    return nn.functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
 
 
 # -- three opinions of one model ---------------------------------------------------------------
@@ -186,18 +187,18 @@ def test_gradient_of_the_loss_equals_finite_differences(cell: str) -> None:
     config = ModelConfig(cell, vocab_size=5, embedding_size=3, hidden_size=3, layers=2)
     model, single = make(config).double(), make(config)
     ids = IDS[:7, :2] % 5
-    mask = model.dropout_mask(2, 0.3, torch.Generator().manual_seed(8))
-    assert mask is not None
+    masks = model.dropout_masks(2, 2, 0.3, torch.Generator().manual_seed(8))
+    assert masks is not None
     state = random_state(model, 2)
-    nats(model, ids, state.double(), mask.double()).backward()
-    nats(single, ids, state, mask).backward()
+    nats(model, ids, state.double(), masks.double()).backward()
+    nats(single, ids, state, masks).backward()
     with torch.no_grad():
         for (name, parameter), other in zip(
             model.named_parameters(), single.parameters(), strict=True
         ):
             expected = finite_differences(
                 parameter.data,
-                lambda: nats(model, ids, state.double(), mask.double()).item(),
+                lambda: nats(model, ids, state.double(), masks.double()).item(),
                 1e-5,
             )
             assert expected.any(), name
@@ -278,44 +279,47 @@ def test_dropout_mask_is_the_same_at_every_step_and_spares_the_carried_state() -
     model = make(model_config(VOCAB_SIZE, hidden=VOCAB_SIZE))
     model.output_weight.copy_(torch.eye(VOCAB_SIZE))  # the logits are the masked outputs
     model.output_bias.zero_()
-    mask = model.dropout_mask(STREAMS, 0.4, torch.Generator().manual_seed(9))
-    assert mask is not None
+    masks = model.dropout_masks(3, STREAMS, 0.4, torch.Generator().manual_seed(9))
+    assert masks is not None
     start = random_state(model)
     outputs, state = model(IDS, start)
-    masked, masked_state = model(IDS, start, mask)
+    masked, masked_state = model(IDS, start, masks)
+    assert masked.shape == (STEPS, 3, STREAMS, VOCAB_SIZE)
     for t in range(STEPS):
-        assert torch.equal(masked[t], outputs[t] * mask)
+        for m in range(3):
+            assert torch.equal(masked[t, m], outputs[t] * masks[m])
     assert torch.equal(masked_state, state)
 
 
 @torch.no_grad()
 def test_output_layer_reads_the_sum_of_all_layers_under_one_mask(model: LanguageModel) -> None:
-    mask = model.dropout_mask(STREAMS, 0.4, torch.Generator().manual_seed(9))
-    assert mask is not None
+    masks = model.dropout_masks(1, STREAMS, 0.4, torch.Generator().manual_seed(9))
+    assert masks is not None
     x, start = model.embedding[IDS], random_state(model)
     total = torch.zeros(())
     for index, layer in enumerate(model.layers):
         x = layer(x, start[index])[0]
-        total = total + x * mask
+        total = total + x * masks[0]
     expected = total @ model.output_weight.T + model.output_bias
-    assert_allclose(model(IDS, start, mask)[0], expected, rtol=0, atol=1e-6)
+    assert_allclose(model(IDS, start, masks)[0][:, 0], expected, rtol=0, atol=1e-6)
 
 
 def test_dropout_keeps_the_expectation() -> None:
     model = LanguageModel(model_config(VOCAB_SIZE, hidden=400, layers=3))
-    mask = model.dropout_mask(64, 0.3, torch.Generator().manual_seed(10))
-    assert mask is not None
-    assert mask.shape == (64, 400)
-    assert set(mask.unique().tolist()) == {0, torch.tensor(1 / 0.7).item()}
-    assert (mask == 0).float().mean() == pytest.approx(0.3, abs=0.01)
-    assert mask.mean() == pytest.approx(1, abs=0.01)
+    masks = model.dropout_masks(2, 32, 0.3, torch.Generator().manual_seed(10))
+    assert masks is not None
+    assert masks.shape == (2, 32, 400)
+    assert not torch.equal(masks[0], masks[1])
+    assert set(masks.unique().tolist()) == {0, torch.tensor(1 / 0.7).item()}
+    assert (masks == 0).float().mean() == pytest.approx(0.3, abs=0.01)
+    assert masks.mean() == pytest.approx(1, abs=0.01)
 
 
 def test_dropout_masks_differ_from_draw_to_draw_and_come_again_with_the_seed() -> None:
     model = LanguageModel(model_config(VOCAB_SIZE, hidden=50))
     generators = [torch.Generator().manual_seed(11) for _ in range(2)]
     (first, second), (again, _) = (
-        [model.dropout_mask(4, 0.5, generator) for _ in range(2)] for generator in generators
+        [model.dropout_masks(1, 4, 0.5, generator) for _ in range(2)] for generator in generators
     )
     assert first is not None
     assert second is not None
@@ -326,7 +330,7 @@ def test_dropout_masks_differ_from_draw_to_draw_and_come_again_with_the_seed() -
 
 @torch.no_grad()
 def test_nothing_is_dropped_in_eval_or_at_a_share_of_zero(model: LanguageModel) -> None:
-    assert model.dropout_mask(STREAMS, 0, torch.Generator()) is None
+    assert model.dropout_masks(1, STREAMS, 0, torch.Generator()) is None
     state = model.initial_state(STREAMS)
     training, evaluating = model.train()(IDS, state)[0], model.eval()(IDS, state)[0]
     assert_allclose(training, evaluating, rtol=0, atol=1e-6)

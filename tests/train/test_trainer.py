@@ -240,6 +240,27 @@ def test_state_is_carried_into_the_next_batch(begin: Begin) -> None:
     assert abs(loss_of_second_batch(begin(**still), reset=True) - carried) > 1e-4
 
 
+def test_loss_is_the_mean_over_the_dropout_masks(begin: Begin) -> None:
+    trainer = begin(steps=1, dropout=0.5, dropout_masks=3)
+    learned, config = trainer.learner, trainer.run_file.train
+    batch = learned.streams.read(0)
+    inputs, targets = torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets)
+    generator = torch.Generator().manual_seed(config.seed)
+    masks = learned.model.dropout_masks(3, config.batch, 0.5, generator)
+    assert masks is not None
+    with torch.no_grad():
+        expected = [
+            torch.nn.functional.cross_entropy(
+                learned.model(inputs, learned.state, masks[m : m + 1])[0].flatten(0, -2),
+                targets.flatten(),
+            ).item()
+            for m in range(3)
+        ]
+    assert max(expected) - min(expected) > 1e-4
+    trainer.take_step()
+    assert trainer._nats.item() == pytest.approx(np.mean(expected), abs=1e-6)
+
+
 # -- resume ------------------------------------------------------------------------------------
 
 STOP, KILL = run_and_stop, run_and_kill
@@ -269,7 +290,7 @@ Interruptions = list[tuple[Callable[[Trainer, int], object], int]]
 def test_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(
     begin: Begin, budget: dict[str, float], interruptions: Interruptions
 ) -> None:
-    settings = {"steps": None, "dropout": 0.3, "weight_decay": 0.1, **budget}
+    settings = {"steps": None, "dropout": 0.3, "dropout_masks": 2, "weight_decay": 0.1, **budget}
     whole = finish(begin(**settings))
     trainer = begin(**settings)
     for interrupt, step in interruptions:
