@@ -136,7 +136,11 @@ def train(
     ] = None,
     dropout_masks: Annotated[
         int | None,
-        _option("--dropout-masks", help="Choices of them that a step averages.", panel=LEARNING),
+        _option(
+            "--dropout-masks",
+            help="How many choices of those a step averages over.",
+            panel=LEARNING,
+        ),
     ] = None,
     clip: Annotated[
         float | None, _option("--clip", help="Greatest norm of the gradient.", panel=LEARNING)
