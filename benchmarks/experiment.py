@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="1")
     parser.add_argument("--preset")
     parser.add_argument("--final", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     given = {}
     for setting in arguments.settings:
         name, _, value = setting.partition("=")
