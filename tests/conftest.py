@@ -91,9 +91,9 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def model_config(
-    vocab_size: int, hidden: int = 24, layers: int = 1, cell: str = "lstm"
+    vocab_size: int, hidden: int = 24, layers: int = 1, cell: str = "lstm", embedding: int = 8
 ) -> ModelConfig:
-    return ModelConfig(cell, vocab_size, 8, hidden, layers)
+    return ModelConfig(cell, vocab_size, embedding, hidden, layers)
 
 
 def train_config(**changes: object) -> TrainConfig:

@@ -92,6 +92,9 @@ class Learner:
         Raises:
             KeyError, RuntimeError, ValueError: the tensors are not those of this model.
         """
+        # Runs of earlier versions have no roots; zeros stand for one that is yet to be computed.
+        roots = {n: t for n, t in self.tensors().items() if n.endswith("/root")}
+        tensors = {n: torch.zeros_like(t) for n, t in roots.items()} | tensors
         if _kinds(tensors) != _kinds(self.tensors()):
             raise ValueError("other arrays")
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):

@@ -16,37 +16,44 @@ POLAR_EXPRESS = (
 )
 """a, b and c of two steps: of all a s + b s^3 + c s^5 the one that is nowhere far from 1, for s in
 [0.01, 1] first, then for s in what the first step makes of that (Amsel et al. 2025)."""
+ROOT_EVERY = 4
+"""Steps for which Muon uses an inverse root; even 10 are no worse than 1 (docs/experiments.md)."""
 SAFETY = 1.02
 """Beyond 1 the first step's polynomial rises steeply: rounding must not lead there."""
 
 
-def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """U V^T, roughly, where ``matrix`` (R, C) is U S V^T: every singular value brought near 1.
+def inverse_root(x: Tensor) -> Tensor:
+    """(X^T X)^(-1/2), roughly, for X = ``x`` (R, C) of Frobenius norm 1: (C, C), in its dtype.
 
-    Two Newton-Schulz steps with the polynomials of Polar Express,
+    With it X = U S V^T becomes U V^T, every singular value brought near 1. It is what two
+    Newton-Schulz steps with the polynomials of Polar Express,
 
-        X <- a X + b X G + c X G G,  with G = X^T X
+        X <- X P,  P = a I + b G + c G G,  G = X^T X
 
-    from X = matrix / (1.02 m), where m = (sum of s^8)^(1/8) = ||G G||^(1/4) is hardly more than the
-    largest singular value s and costs nothing, G G being needed anyway. From Frobenius' norm, as
-    usual, a third step would be needed for the same training loss (docs/experiments.md). Of the
-    singular values, those above m / 100 end between 0.29 and 1.71.
+    multiply X by. Only the first G is made from X; the second is P G P, a product of small
+    matrices. More steps of this kind would not be stable in bfloat16: rounding gives G small
+    negative eigenvalues, and each step makes them larger.
 
-    G is computed anew in each step although it could be iterated alone in half of the arithmetic:
-    in bfloat16 an iterated G gets negative eigenvalues, which the polynomial blows up.
+    The steps begin at X / (1.02 m), where m = (sum of s^8)^(1/8) = ||G G||^(1/4) is hardly more
+    than the largest singular value s and costs nothing, G G being needed anyway; from Frobenius'
+    norm, as usual, a third step would be needed for the same training loss (docs/experiments.md).
+    Of the singular values, those above m / 100 end between 0.29 and 1.71.
     """
-    if matrix.shape[0] < matrix.shape[1]:
-        return orthogonalise(matrix.transpose(0, 1), dtype).transpose(0, 1)
-    x: Tensor = (matrix / (matrix.norm() + 1e-30)).to(dtype)
-    size: Tensor | None = None
-    for a, b, c in POLAR_EXPRESS:
-        gram = x.T @ x
-        square = gram @ gram
-        if size is None:
-            size = SAFETY * square.norm(dtype=torch.float32) ** 0.25 + 1e-7
-            x, gram, square = x / size, gram / size**2, square / size**4
-        x = torch.addmm(x, x, b * gram + c * square, beta=a)
-    return x.to(matrix.dtype)
+    gram = x.T @ x
+    square = gram @ gram
+    # The bound is what C equal singular values have; below it is only a matrix of zeros.
+    m = square.norm(dtype=torch.float32).clamp_min(x.shape[1] ** -1.5) ** 0.25
+    size = SAFETY * m
+    first: Tensor = _polynomial(gram / size**2, square / size**4, POLAR_EXPRESS[0]) / size
+    gram = first @ gram @ first
+    return first @ _polynomial(gram, gram @ gram, POLAR_EXPRESS[1])
+
+
+def _polynomial(gram: Tensor, square: Tensor, coefficients: tuple[float, float, float]) -> Tensor:
+    a, b, c = coefficients
+    result = b * gram + c * square
+    result.diagonal().add_(a)
+    return result
 
 
 class Optimiser:
@@ -54,8 +61,10 @@ class Optimiser:
 
     Muon (Jordan et al. 2024) steps along the orthogonalised momentum, with Nesterov's look-ahead
     and a rate that grows with the square root of rows over columns; the matrices decay towards 0
-    (Loshchilov & Hutter 2019). Adam is that of Kingma & Ba 2015, algorithm 1. Both follow one
-    schedule, each from its own peak rate. docs/training.md has what Muon gains.
+    (Loshchilov & Hutter 2019). The momentum changes little from one step to the next, and so does
+    its inverse root: each matrix gets a new one in every fourth step, another one's turn in each.
+    Adam is that of Kingma & Ba 2015, algorithm 1. Both follow one schedule, each from its own peak
+    rate. docs/training.md has what Muon gains.
     """
 
     def __init__(self, model: LanguageModel, config: TrainConfig) -> None:
@@ -67,6 +76,8 @@ class Optimiser:
         self._others = {name: p for name, p in named.items() if name not in self._matrices}
         self._momenta = {name: torch.zeros_like(p) for name, p in named.items()}
         self._squares = {name: torch.zeros_like(p) for name, p in self._others.items()}
+        self._roots = {name: p.new_zeros((min(p.shape),) * 2) for name, p in self._matrices.items()}
+        self._rootless = set(self._roots)
         self._steps = torch.zeros((), dtype=torch.int64)
         # float16 has too small a range for the squares of singular values.
         self._dtype = torch.float32 if config.precision == "float32" else torch.bfloat16
@@ -75,23 +86,36 @@ class Optimiser:
     def step(self, share: float) -> None:
         """Apply the gradients at ``share`` of the peak rates, and clear them."""
         self._steps += 1
-        self._step_muon(self._config.learning_rate * share)
-        self._step_adam(self._config.adam_rate * share)
+        steps = int(self._steps)
+        self._step_muon(self._config.learning_rate * share, steps)
+        self._step_adam(self._config.adam_rate * share, steps)
 
-    def _step_muon(self, rate: float) -> None:
-        for name, matrix in self._matrices.items():
+    def _step_muon(self, rate: float, steps: int) -> None:
+        for index, (name, matrix) in enumerate(self._matrices.items()):
             gradient, momentum = matrix.grad, self._momenta[name]
             assert gradient is not None
             momentum.lerp_(gradient, 1 - MOMENTUM)
-            direction = orthogonalise(gradient.lerp_(momentum, MOMENTUM), self._dtype)
+            due = name in self._rootless or (steps + index) % ROOT_EVERY == 0
+            direction = self._orthogonalise(gradient.lerp_(momentum, MOMENTUM), name, due)
             scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
             matrix.mul_(1 - rate * self._config.weight_decay)
             matrix.add_(direction, alpha=-rate * scale)
             matrix.grad = None
 
-    def _step_adam(self, rate: float) -> None:
+    def _orthogonalise(self, matrix: Tensor, name: str, due: bool) -> Tensor:
+        """U V^T, roughly, of ``matrix`` (R, C) = U S V^T; by a new inverse root if one is due."""
+        if matrix.shape[0] < matrix.shape[1]:
+            return self._orthogonalise(matrix.T, name, due).T
+        x = (matrix / (matrix.norm() + 1e-30)).to(self._dtype)
+        root = self._roots[name]
+        if due:
+            root.copy_(inverse_root(x))
+            self._rootless.discard(name)
+        direction: Tensor = x @ root.to(self._dtype)
+        return direction.to(matrix.dtype)
+
+    def _step_adam(self, rate: float, steps: int) -> None:
         beta1, beta2 = ADAM_BETAS
-        steps = int(self._steps)
         rate /= 1 - beta1**steps
         for name, parameter in self._others.items():
             gradient, momentum, square = parameter.grad, self._momenta[name], self._squares[name]
@@ -103,10 +127,11 @@ class Optimiser:
             parameter.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        """Momenta by ``PARAMETER/momentum``, Adam's squares by ``PARAMETER/square``, ``steps``."""
+        """By ``PARAMETER/``: ``momentum``; of Adam ``square``; of Muon ``root``; and ``steps``."""
         return {
             **{f"{name}/momentum": momentum for name, momentum in self._momenta.items()},
             **{f"{name}/square": square for name, square in self._squares.items()},
+            **{f"{name}/root": root for name, root in self._roots.items()},
             "steps": self._steps,
         }
 
@@ -118,6 +143,7 @@ class Optimiser:
         """
         for name, tensor in self.state().items():
             tensor.copy_(tensors[name])
+        self._rootless = {name for name, root in self._roots.items() if not root.any()}
 
 
 def rate_share(step: int, total_steps: int | None, config: TrainConfig) -> float:

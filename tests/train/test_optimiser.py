@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
@@ -10,8 +11,9 @@ from charlstm.train import optimiser as optimiser_module
 from charlstm.train.network import LanguageModel
 from charlstm.train.optimiser import (
     POLAR_EXPRESS,
+    ROOT_EVERY,
     Optimiser,
-    orthogonalise,
+    inverse_root,
     rate_share,
     update_average,
 )
@@ -20,7 +22,7 @@ CONFIG = train_config(warmup_steps=4, final_rate=0.1)
 
 
 def make_model(seed: int = 1) -> LanguageModel:
-    model = LanguageModel(model_config(11, hidden=6, layers=2))
+    model = LanguageModel(model_config(11, hidden=6, layers=2, embedding=40))
     model.initialise(torch.Generator().manual_seed(seed))
     return model
 
@@ -28,10 +30,22 @@ def make_model(seed: int = 1) -> LanguageModel:
 def descend(model: LanguageModel, optimiser: Optimiser, steps: range) -> None:
     """Take ``steps`` with gradients that depend on the step and on nothing else."""
     for step in steps:
-        generator = torch.Generator().manual_seed(step)
-        for parameter in model.parameters():
-            parameter.grad = torch.empty_like(parameter).normal_(generator=generator)
+        parameters = list(model.parameters())
+        for parameter, gradient in zip(parameters, gradients(step, parameters), strict=True):
+            parameter.grad = gradient
         optimiser.step(share=1 / (step + 1))
+
+
+def gradients(step: int, parameters: Iterable[Tensor]) -> list[Tensor]:
+    """Of a step, the same for every call."""
+    generator = torch.Generator().manual_seed(step)
+    return [torch.empty_like(p).normal_(generator=generator) for p in parameters]
+
+
+def orthogonalised(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A matrix with at least as many rows as columns, as Muon does it where a root is due."""
+    x = (matrix / matrix.norm()).to(dtype)
+    return (x @ inverse_root(x)).float()
 
 
 def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -176,14 +190,21 @@ def test_the_rest_steps_as_torchs_own_adam() -> None:
 
 
 def test_matrices_step_as_torchs_own_muon(monkeypatch: pytest.MonkeyPatch) -> None:
-    # With the same way of making singular values even, the rest of the step is what is compared.
-    def exactly(matrix: Tensor, *_: object) -> Tensor:
+    # With an exact root in each step, the rest of the step is what is compared.
+    def polar(matrix: Tensor, *_: object) -> Tensor:
         u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
         return u @ vh
 
-    monkeypatch.setattr(optimiser_module, "orthogonalise", exactly)
-    monkeypatch.setattr("torch.optim._muon._zeropower_via_newtonschulz", exactly)
+    def exactly(x: Tensor) -> Tensor:
+        _, s, vh = torch.linalg.svd(x, full_matrices=False)
+        return vh.T @ torch.diag(1 / s) @ vh
+
+    monkeypatch.setattr(optimiser_module, "inverse_root", exactly)
+    monkeypatch.setattr(optimiser_module, "ROOT_EVERY", 1)
+    monkeypatch.setattr("torch.optim._muon._zeropower_via_newtonschulz", polar)
     model, other = make_model(), make_model()
+    shapes = {p.shape for n, p in model.named_parameters() if n.startswith("layers.")}
+    assert {(24, 40), (24, 6)} < shapes  # a wide matrix and a tall one
     config = train_config(weight_decay=0.1)
     optimiser = Optimiser(model, config)
     matrices = [p for n, p in other.named_parameters() if n.startswith("layers.") and p.ndim == 2]
@@ -202,28 +223,69 @@ def test_matrices_step_as_torchs_own_muon(monkeypatch: pytest.MonkeyPatch) -> No
             assert_allclose(parameter.detach(), other.get_parameter(name).detach(), atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(24, 6), (6, 24), (8, 8), (5, 1)])
+def test_a_root_is_used_for_some_steps_and_the_matrices_take_turns() -> None:
+    model = make_model()
+    optimiser = Optimiser(model, CONFIG)
+    roots = {name: t for name, t in optimiser.state().items() if name.endswith("/root")}
+    renewed: list[set[str]] = []
+    for step in range(9):
+        before = copied(roots)
+        descend(model, optimiser, range(step, step + 1))
+        renewed.append({n for n, root in roots.items() if not torch.equal(root, before[n])})
+    assert renewed[0] == set(roots)
+    for names in roots:
+        turns = [step for step, changed in enumerate(renewed) if step and names in changed]
+        assert turns[1] - turns[0] == ROOT_EVERY
+    assert [len(changed) for changed in renewed[1:]] == [1] * 8  # four matrices, one a step
+
+
+def test_a_root_of_a_gradient_of_zeros_does_not_make_the_next_one_explode() -> None:
+    model = make_model()
+    optimiser = Optimiser(model, train_config(weight_decay=0.0, learning_rate=0.01))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimiser.step(share=1)
+    before = copied(model.state_dict())
+    descend(model, optimiser, range(1, 2))
+    for name, tensor in model.state_dict().items():
+        assert 0 < (tensor - before[name]).abs().max() < 1, name
+
+
+@pytest.mark.parametrize("shape", [(24, 6), (8, 8), (5, 1)])
 def test_orthogonalised_matrix_keeps_its_directions_and_evens_their_sizes(
     shape: tuple[int, int],
 ) -> None:
     matrix = torch.empty(shape).normal_(generator=torch.Generator().manual_seed(3))
     u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
-    found = u.T @ orthogonalise(matrix, torch.float32) @ vh.T
+    found = u.T @ orthogonalised(matrix) @ vh.T
     expected = s / (s**8).sum() ** (1 / 8) / 1.02
     for a, b, c in POLAR_EXPRESS:
         expected = a * expected + b * expected**3 + c * expected**5
     assert_allclose(found, torch.diag(expected), rtol=0, atol=1e-4)
 
 
-def test_orthogonalising_nothing_gives_nothing() -> None:
-    assert not orthogonalise(torch.zeros(8, 4), torch.float32).any()
+def test_root_of_nothing_is_finite() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        assert inverse_root(torch.zeros(8, 4, dtype=dtype)).isfinite().all()
 
 
 @pytest.mark.parametrize("size", [1e-20, 1e15])
 def test_size_of_a_gradient_does_not_matter(size: float) -> None:
-    matrix = torch.empty(12, 5).normal_(generator=torch.Generator().manual_seed(3))
-    found = orthogonalise(size * matrix, torch.float32)
-    assert_allclose(found, orthogonalise(matrix, torch.float32), atol=1e-4)
+    config = train_config(weight_decay=0.0, precision="float32")
+    steps = []
+    for factor in (1.0, size):
+        model = make_model()
+        before = copied(model.state_dict())
+        optimiser = Optimiser(model, config)
+        parameters = list(model.parameters())
+        for parameter, gradient in zip(parameters, gradients(1, parameters), strict=True):
+            parameter.grad = factor * gradient
+        optimiser.step(share=1)
+        steps.append({n: t - before[n] for n, t in model.state_dict().items()})
+    for name, moved in steps[0].items():
+        if name.startswith("layers.") and moved.ndim == 2:
+            assert moved.abs().max() > 1e-4
+            assert_allclose(steps[1][name], moved, atol=1e-5)
 
 
 def test_gradients_of_low_rank_stay_bounded_in_bfloat16() -> None:
@@ -234,7 +296,7 @@ def test_gradients_of_low_rank_stay_bounded_in_bfloat16() -> None:
         wide = torch.randn(rank, 64, generator=generator)
         few = torch.randn(256, rank, generator=generator) @ wide
         matrix = few + 1e-4 * torch.randn(256, 64, generator=generator)
-        sizes = torch.linalg.svdvals(orthogonalise(matrix, torch.bfloat16))
+        sizes = torch.linalg.svdvals(orthogonalised(matrix, torch.bfloat16))
         assert sizes.max() < 1.8
         assert sizes[rank - 1] > 0.25
 
@@ -245,5 +307,5 @@ def test_sizes_of_very_different_directions_are_brought_near_1() -> None:
     v, _ = torch.linalg.qr(torch.randn(32, 32, generator=generator))
     sizes = torch.logspace(0, -1.9, 32)
     matrix = u @ torch.diag(sizes / sizes.norm()) @ v.T
-    found = torch.linalg.svdvals(orthogonalise(matrix, torch.float32))
+    found = torch.linalg.svdvals(orthogonalised(matrix))
     assert 0.29 < found.min() < found.max() < 1.71
