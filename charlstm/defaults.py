@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from charlstm.config import ModelConfig, TrainConfig
@@ -19,24 +19,25 @@ class Preset:
     batch: int
     bptt: int
     dropout: float
+    """At most; of few epochs there is less."""
     characters: int
     """Characters read in all: the default budget is this many, over the corpus's size."""
+    minutes: float
+    """What reading them takes on two cores, about."""
 
 
 PRESETS = {
-    "tiny": Preset(256, 1, 32, 8, 64, 0.5, 240_000),
-    "small": Preset(256, 1, 64, 16, 64, 0.3, 3_000_000),
-    "medium": Preset(192, 3, 64, 32, 64, 0.1, 4_000_000),
-    "large": Preset(384, 3, 64, 32, 64, 0.35, 5_000_000),
-    "huge": Preset(512, 3, 64, 32, 64, 0.5, 12_000_000),
+    "tiny": Preset(256, 1, 32, 8, 64, 0.5, 240_000, 0.1),
+    "small": Preset(256, 1, 64, 16, 64, 0.3, 3_000_000, 1),
+    "medium": Preset(192, 3, 64, 32, 64, 0.1, 4_000_000, 1.6),
+    "large": Preset(384, 3, 64, 32, 64, 0.5, 6_000_000, 8),
+    "huge": Preset(512, 3, 64, 32, 64, 0.6, 11_000_000, 28),
 }
 DROPOUT_MASKS = 4
 """Of a stream and step, where the output layer is small enough to be computed so often."""
 MAX_EPOCHS = 15.0
 MOST_CHARACTERS = 20_000_000
 """A longer text is not read to its end by default: that would take hours."""
-FEW_EPOCHS, FEW_EPOCHS_DROPOUT = 2.0, 0.1
-"""What is hardly read twice cannot be learnt by heart, and dropout beyond this only slows it."""
 
 
 def default_preset(characters: int, minutes: float | None = None) -> str:
@@ -85,7 +86,6 @@ def default_settings(
         "epochs": None,
         "steps": None,
         "minutes": None,
-        "dropout": chosen.dropout,
         "learning_rate": 0.04,
         "adam_rate": 0.01,
         "warmup_steps": 20,
@@ -102,12 +102,14 @@ def default_settings(
     }
     if not given.keys() & {"epochs", "steps", "minutes"}:
         given["epochs"] = default_epochs(chosen, characters)
-    if given.get("epochs") is not None and given["epochs"] <= FEW_EPOCHS:
-        values["dropout"] = min(chosen.dropout, FEW_EPOCHS_DROPOUT)
     config = ModelConfig(vocab_size=vocab_size, **{**shape, **(model or {})})
     if DROPOUT_MASKS * vocab_size <= config.layers * config.hidden_size:
         values["dropout_masks"] = DROPOUT_MASKS
-    return config, TrainConfig(**{**values, **given})
+    settings = TrainConfig(**{"dropout": chosen.dropout, **values, **given})
+    if "dropout" not in given:
+        epochs = _epochs(chosen, characters, settings)
+        settings = replace(settings, dropout=default_dropout(chosen, epochs))
+    return config, settings
 
 
 def default_epochs(preset: Preset, characters: int) -> float:
@@ -117,6 +119,25 @@ def default_epochs(preset: Preset, characters: int) -> float:
     """
     wanted = max(preset.characters, min(characters, MOST_CHARACTERS)) / max(1, characters)
     return min(MAX_EPOCHS, float(f"{wanted:.2g}"))
+
+
+def default_dropout(preset: Preset, epochs: float) -> float:
+    """0.1 for two epochs, and a tenth more for each further one, up to the preset's.
+
+    What is hardly read twice cannot be learnt by heart, and more would only slow it
+    (docs/experiments.md).
+    """
+    return min(preset.dropout, max(0.1, round((epochs - 1) / 10, 2)))
+
+
+def _epochs(preset: Preset, characters: int, train: TrainConfig) -> float:
+    """How often a budget reads the text; one in minutes at about the speed of two cores."""
+    if train.epochs is not None:
+        return train.epochs
+    if train.steps is not None:
+        return train.steps * train.batch * train.bptt / max(1, characters)
+    assert train.minutes is not None
+    return train.minutes / preset.minutes * preset.characters / max(1, characters)
 
 
 LITTLE = 10_000

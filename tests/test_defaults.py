@@ -26,7 +26,7 @@ COUNTS = [1000] * 50
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_makes_settings_within_the_limits(name: str) -> None:
     preset = PRESETS[name]
-    characters = preset.characters // 5
+    characters = preset.characters // 10
     model, train = default_settings(characters, 100, preset=name)
     assert (model.vocab_size, model.hidden_size) == (100, preset.hidden_size)
     assert (model.layers, model.embedding_size) == (preset.layers, preset.embedding_size)
@@ -125,14 +125,22 @@ def test_a_text_is_read_at_most_fifteen_times_and_twenty_million_characters(
 @pytest.mark.parametrize(
     ("characters", "train", "dropout"),
     [
-        (10**6, {}, 0.35),
-        (10**6, {"epochs": 2.1}, 0.35),
+        (10**6, {}, 0.5),  # six epochs
+        (10**6, {"epochs": 15.0}, 0.5),
+        (10**6, {"epochs": 4.5}, 0.35),
         (10**6, {"epochs": 2.0}, 0.1),
-        (10**6, {"minutes": 10.0}, 0.35),
+        (10**6, {"epochs": 0.5}, 0.1),
+        (10**6, {"steps": 2000}, 0.31),  # 2000 * 32 * 64 characters
+        (10**6, {"steps": 1}, 0.1),
+        (10**6, {"minutes": 6.0}, 0.35),  # 4.5 epochs, where 6 take 8 minutes
+        (10**6, {"minutes": 600.0}, 0.5),
         (10**6, {"minutes": 2.0}, 0.1),
-        (3 * 10**6, {}, 0.1),
+        (10**7, {"minutes": 10.0}, 0.1),
         (10**8, {}, 0.1),
         (10**8, {"dropout": 0.3}, 0.3),
+        (10**6, {"dropout": 0.0}, 0.0),
+        (20, {}, 0.5),
+        (100_000, {}, 0.3),
     ],
 )
 def test_what_is_hardly_read_twice_has_little_dropout(

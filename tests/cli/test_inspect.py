@@ -150,8 +150,8 @@ def test_thresholds_move_the_shares(capsys: pytest.CaptureFixture[str]) -> None:
         return places(report, "left").mean(), places(report, "right").mean()
 
     assert total("--left", "0", "--right", "1") == (0, 0)
-    assert total("--left", "0.9999", "--right", "1") == (1, 0)
-    assert total("--left", "0", "--right", "0.0001") == (0, 1)
+    assert total("--left", "0.999999", "--right", "1") == (1, 0)
+    assert total("--left", "0", "--right", "0.000001") == (0, 1)
     shut, open_ = total("--left", "0.3", "--right", "0.7")
     assert total()[0] < shut < 1
     assert total()[1] < open_ < 1
