@@ -94,8 +94,9 @@ def by_words(span: re.Match[str]) -> str:
 def train(folder: Path) -> Path:
     """The run; keeps the live panel on the way."""
     corpus = open_corpus([bundled_corpus()])
+    # Of a trial's choice a busy moment could make another model.
     model_config, train_config = default_settings(
-        len(corpus), len(corpus.vocab), train={"steps": STEPS}
+        len(corpus), len(corpus.vocab), train={"steps": STEPS, "precision": "bfloat16"}
     )
     trainer = begin(corpus, model_config, train_config, root=folder)
     sample = GrowingSample(trainer.model_file, train_config.seed)
