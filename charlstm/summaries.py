@@ -27,7 +27,8 @@ class RunSummary:
     step: int = 0
     total_steps: int | None = None
     best_loss: float | None = None
-    """Nats per character, averaged weights, stateful, as measured during training."""
+    """Nats per character, averaged weights, stateful, as measured during training; None if only
+    the untrained net was validated."""
     best_step: int | None = None
     age_seconds: float = 0.0
     """Since the last checkpoint, or since the run was made."""
@@ -48,6 +49,7 @@ def summarise(run: Path) -> RunSummary:
         return RunSummary(run.name, str(run), disk_bytes=disk, problem=error.message)
     last = runs.read_pointers(run).last
     training = {} if last is None else read_training(run / last)
+    best_step = _number(training.get("best_step"), int)
     return RunSummary(
         name=run.name,
         path=str(run),
@@ -57,8 +59,8 @@ def summarise(run: Path) -> RunSummary:
         characters=content.characters,
         step=_number(training.get("step"), int) or 0,
         total_steps=content.budget.total_steps,
-        best_loss=_number(training.get("best_loss"), float),
-        best_step=_number(training.get("best_step"), int),
+        best_loss=_number(training.get("best_loss"), float) if best_step else None,
+        best_step=best_step or None,
         age_seconds=time.time() - last_written(run),
         disk_bytes=disk,
     )

@@ -174,7 +174,9 @@ class LivePanel:
         rows: list[tuple[str, str, str]] = []
         latest, evaluated = view.latest, view.evaluated
         rows.append(("training", f"{latest.loss:.4f}" if latest else "–", TRAIN))
-        if evaluated:
+        if evaluated and evaluated.step == 0:
+            rows.append(("untrained", f"{evaluated.val_loss:.4f}", VAL))
+        elif evaluated:
             rows.append(("validation", f"{evaluated.val_loss:.4f}", VAL))
             best = evaluated.best_loss
             rows.append(("best", f"{best:.4f} nats", "bold"))
@@ -255,7 +257,8 @@ class LivePanel:
         evaluated = self.view.evaluated
         if evaluated is None or not evaluated.gates:
             return []
-        title = Text("gates on unseen text   ", style="dim", no_wrap=True)
+        when = f"as of step {evaluated.step:,}" if evaluated.step else "before training"
+        title = Text(f"gates on unseen text, {when}   ", style="dim", no_wrap=True)
         title.append("█ shut, below 0.1   ", style=SHUT)
         title.append("▒ open, above 0.9", style=OPEN)
         title.truncate(width)

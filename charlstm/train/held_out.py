@@ -15,8 +15,9 @@ from charlstm.train.network import LanguageModel, load_arrays, to_arrays
 from charlstm.train.validate import quick_stateful_loss
 from charlstm.vocab import Vocabulary
 
-VAL_CHARACTERS = 200_000
-"""A validation reads at most this much, from the held-out part's start."""
+VAL_CHARACTERS, QUICK_CHARACTERS = 200_000, 50_000
+"""At most so much is read, from the held-out part's start, for the figure at the end of a run and
+in a validation on the way: many short ones show better how it goes than few long ones."""
 EXCERPT_CHARACTERS = 1_500
 
 
@@ -33,7 +34,9 @@ class HeldOut:
         vocab: Vocabulary,
     ) -> None:
         self.ids = val_ids[:VAL_CHARACTERS]
-        """What a validation reads."""
+        """What the loss at the end is of."""
+        self.quick_ids = val_ids[:QUICK_CHARACTERS]
+        """What a validation on the way reads."""
         self._vocab = vocab
         source = val_ids if self else train_ids
         self._excerpt = np.asarray(source[:EXCERPT_CHARACTERS]).astype(np.int64)
@@ -47,15 +50,15 @@ class HeldOut:
         return self._vocab.decode(self._excerpt.tolist())
 
     def loss(self, model: LanguageModel, precision: Precision) -> float:
-        """Nats per character."""
-        return quick_stateful_loss(model, self.ids, precision)
+        """Nats per character, in a validation on the way."""
+        return quick_stateful_loss(model, self.quick_ids, precision)
 
     def final_loss(self, checkpoint: Path, device: torch.device) -> float:
         """Nats per character of a checkpoint as it stands on disk, in float32."""
         file = read_model(checkpoint)
         model = LanguageModel(file.config).to(device)
         load_arrays(model, dict(file.weights))
-        return self.loss(model, Precision(device, "float32"))
+        return quick_stateful_loss(model, self.ids, Precision(device, "float32"))
 
     def gates(self, model: LanguageModel) -> tuple[GateSaturation, ...]:
         """How often each layer's gates, if any, are saturated over the excerpt's beginning."""

@@ -8,8 +8,9 @@ from charlstm.runs import Budget
 
 EVALUATIONS = 30
 """How often a run is validated at most, spread evenly over its budget."""
-EVALUATION_SHARE = 0.05
-"""Validations are so rare that they take about this share of the training time at most."""
+EVALUATION_SHARE, FEWEST_EVALUATIONS = 0.05, 3
+"""Validations are so rare that they take about this share of the training time at most, unless
+they would be fewer than so many."""
 FORWARD_SHARE = 1 / 3
 """Validating a character takes about this share of training on it: there is no way back."""
 MEASURED_STEPS, MEASURED_SECONDS, MEASURED_SHARE = 5, 3.0, 0.08
@@ -29,6 +30,8 @@ class Plan:
     parameters: int
     val_characters: int
     """What a validation reads."""
+    final_characters: int
+    """What the last one reads, for the figure at the end."""
 
     def total_steps(self, step: int) -> int | None:
         """The budget as step ``step`` knows it.
@@ -74,7 +77,7 @@ class Plan:
     def _evaluate_every(self, total: int) -> int:
         """Steps between validations. Nothing measured goes in: a resumed run does the same."""
         affordable = math.ceil(self._steps_per_evaluation() / EVALUATION_SHARE)
-        return max(1, round(total / EVALUATIONS), affordable)
+        return max(1, round(total / EVALUATIONS), min(affordable, total // FEWEST_EVALUATIONS))
 
     def _steps_per_evaluation(self) -> float:
         """The time that a validation takes, in training steps."""
@@ -82,7 +85,7 @@ class Plan:
 
     def _final_seconds(self) -> float:
         """A guess of the time that the last validation takes."""
-        return 2 * self.parameters * self.val_characters / GUESSED_FLOPS
+        return 2 * self.parameters * self.final_characters / GUESSED_FLOPS
 
 
 class SpeedTrial:

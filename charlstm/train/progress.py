@@ -31,6 +31,8 @@ class Progress:
     def judge(self, val_loss: float) -> bool:
         """Whether the loss of a validation at this step is the best so far; it is remembered.
 
+        The first one of a trained net is, whatever the untrained net had.
+
         Raises:
             CharlstmError: the loss is not finite.
         """
@@ -39,7 +41,7 @@ class Progress:
                 f"the validation loss at step {self.step:,} is not finite",
                 "begin from other weights, or with a lower --lr",
             )
-        improved = self.best_loss is None or val_loss < self.best_loss
+        improved = self.best_loss is None or self.best_step == 0 or val_loss < self.best_loss
         if improved:
             self.best_loss, self.best_step = val_loss, self.step
             self.evaluations_since_best = 0

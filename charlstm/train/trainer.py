@@ -75,7 +75,13 @@ class Trainer:
         self._held_out = HeldOut(train_ids, val_ids, corpus.vocab)
         self.learner = Learner(run.train, train_ids, model, average, precision)
         self._precision = precision
-        self._plan = Plan(run.train, run.budget, run.model.parameters, len(self._held_out.ids))
+        self._plan = Plan(
+            run.train,
+            run.budget,
+            run.model.parameters,
+            val_characters=len(self._held_out.quick_ids),
+            final_characters=len(self._held_out.ids),
+        )
         self._clock = clock
         self._stop = False
         self._nats = torch.zeros((), device=precision.device)
@@ -357,7 +363,12 @@ class Trainer:
         )
 
     def _save(self, *, best: bool) -> Event:
-        """Write a checkpoint and point to it; a full disk is reported, not raised."""
+        """Write a checkpoint and point to it; a full disk is reported, not raised.
+
+        Until a trained net is validated, the newest checkpoint is the best: any is better than the
+        untrained one, which is all that the validations have seen.
+        """
+        best = best or self.progress.best_step == 0
         self._saved_seconds = self.progress.seconds
         step = self.progress.step
         if not self._budget_written:

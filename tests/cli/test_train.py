@@ -112,7 +112,7 @@ def test_result_goes_to_stdout_and_all_else_to_stderr(
         shown.out,
     )
     assert "tales: lstm 1×16" in shown.err
-    assert "step 6/6" in shown.err
+    assert "step 6  validation" in shown.err
     assert shown.err.endswith("now try: charlstm sample -c checkpoints/tales --temp 0.8\n")
     assert "\x1b" not in shown.out + shown.err
 
@@ -401,7 +401,7 @@ def test_metrics_of_a_resumed_run_tell_each_step_once(stop_after: Callable[[int]
         file.write('{"event": "step_done", "step": 5}\n{"event": "step_d')
     assert run(["train", "--resume"]) == 0
     lines = read_lines(TALES / "metrics.jsonl")
-    assert [line["step"] for line in lines if line["event"] == "step_done"] == [6]
+    assert [line["step"] for line in lines if line["event"] == "evaluated"] == [0, 2, 4, 6]
     assert [line["step"] for line in lines if line["event"] == "run_finished"] == [3, 6]
     steps = [line["step"] for line in lines if "step" in line]
     assert steps == sorted(steps)

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import threading
 import time
 from dataclasses import replace
@@ -431,6 +432,15 @@ def test_replay_passes_over_what_is_no_event() -> None:
     ]
     replay(view, lines)
     assert view == View()
+
+
+def test_numbers_of_the_untrained_net_are_not_told_as_the_runs() -> None:
+    untrained = replace(EVALUATED, step=0, val_loss=4.2, best_loss=4.2, best_step=0)
+    shown = draw(STARTED, untrained, replace(STEP, step=7))
+    assert re.search(r"untrained +4\.2000", shown)
+    assert "gates on unseen text, before training" in shown
+    assert not re.search(r"^.*(best|perplexity|validation +[0-9])", shown, re.MULTILINE)
+    assert "gates on unseen text, as of step 500" in draw(*history())
 
 
 @pytest.mark.parametrize("width", [60, 64, 70])

@@ -1,6 +1,31 @@
 import pytest
+from conftest import train_config
 
-from charlstm.train.plan import SpeedTrial
+from charlstm.runs import Budget
+from charlstm.train.plan import EVALUATION_SHARE, FORWARD_SHARE, Plan, SpeedTrial
+
+
+def due(total: int, val_characters: int) -> list[int]:
+    """The steps, of 64 characters each, at which a run of ``total`` steps is validated."""
+    plan = Plan(train_config(steps=total), Budget(total, 0), 1000, val_characters, val_characters)
+    return [step for step in range(1, total + 1) if plan.evaluation_due(step)]
+
+
+def test_a_run_is_validated_thirty_times_if_that_is_cheap() -> None:
+    assert due(300, 64) == list(range(10, 301, 10))
+
+
+def test_validations_take_a_small_share_of_the_time() -> None:
+    steps = due(10_000, 6_400)
+    cost = len(steps) * 6_400 / 64 * FORWARD_SHARE
+    assert 5 < len(steps) < 30
+    assert 0.8 * EVALUATION_SHARE < cost / 10_000 <= EVALUATION_SHARE
+
+
+@pytest.mark.parametrize("total", [3, 10, 100])
+def test_even_a_short_run_is_validated_on_the_way(total: int) -> None:
+    assert len(due(total, 50_000)) >= 3
+    assert due(total, 50_000)[-1] == total
 
 
 @pytest.mark.parametrize(("seconds", "told_at"), [(0.0, 5), (6.0, 5), (6.1, 6), (9.5, 9)])

@@ -33,6 +33,7 @@ from charlstm.events import (
 )
 from charlstm.model import load
 from charlstm.scoring import score
+from charlstm.summaries import summarise
 from charlstm.train import held_out, learner, plan, session
 from charlstm.train import trainer as training
 from charlstm.train.network import to_arrays
@@ -590,6 +591,31 @@ def test_disk_that_is_full_when_the_budget_is_fixed_does_not_end_the_run(
     trainer = begin(steps=12)
     monkeypatch.setattr(training.runs, "write_run_file", disk_full)
     assert finish(trainer).step == 12
+
+
+def test_a_run_that_is_stopped_before_it_is_validated_is_sampled_as_it_stands(
+    begin: Begin, clock: Clock
+) -> None:
+    clock.step_seconds = 1.0
+    trainer = begin(steps=3000)
+    run_and_stop(trainer, 4)
+    assert trainer.progress.best_step == 0
+    assert summarise(trainer.path).best_loss is None
+    assert load(trainer.path).file.training["step"] == 4
+    trainer = session.resume(trainer.path, corpus_of(trainer.path))
+    run_and_stop(trainer, 6)
+    assert load(trainer.path).file.training["step"] == 6
+
+
+def test_first_validation_of_a_trained_net_is_the_best_so_far_whatever_it_says(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([3.0, 3.5, 3.4, 3.45, 3.3])
+    monkeypatch.setattr(held_out.HeldOut, "loss", lambda *_: next(losses, 4.0))
+    trainer = begin(steps=40)
+    found = of_type(list(trainer.run()), Evaluated)[:5]
+    assert [event.improved for event in found] == [True, True, True, False, True]
+    assert [event.best_loss for event in found] == [3.0, 3.5, 3.4, 3.4, 3.3]
 
 
 def test_best_weights_that_are_saved_only_at_the_second_attempt_are_still_the_best(
