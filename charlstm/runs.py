@@ -185,7 +185,8 @@ def read_pointers(run: Path) -> Pointers:
     if not kept:
         return Pointers()
     best_step = checkpoint.read_training(run / kept[-1]).get("best_step")
-    best = [name for name in kept if _place(name)[0] == best_step]
+    # An untrained net, of step 0, is the best of nothing.
+    best = [name for name in kept if best_step and _place(name)[0] == best_step]
     return Pointers((best or kept)[-1], kept[-1], kept)
 
 

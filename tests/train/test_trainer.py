@@ -597,10 +597,12 @@ def test_a_run_that_is_stopped_before_it_is_validated_is_sampled_as_it_stands(
     begin: Begin, clock: Clock
 ) -> None:
     clock.step_seconds = 1.0
-    trainer = begin(steps=3000)
+    trainer = begin(steps=3000, keep=2)
     run_and_stop(trainer, 4)
     assert trainer.progress.best_step == 0
     assert summarise(trainer.path).best_loss is None
+    assert load(trainer.path).file.training["step"] == 4
+    (trainer.path / runs.POINTER_FILE).unlink()  # then it is found by looking
     assert load(trainer.path).file.training["step"] == 4
     trainer = session.resume(trainer.path, corpus_of(trainer.path))
     run_and_stop(trainer, 6)
