@@ -144,13 +144,13 @@ LITTLE = 10_000
 """Characters below which a text is not enough to learn a manner from."""
 
 
-def advice(model: ModelConfig, counts: Sequence[int], batch: int, bptt: int) -> list[str]:
+def advice(model: ModelConfig, counts: Sequence[int], train: TrainConfig) -> list[str]:
     """What a user might want to know before the run starts, a sentence each."""
     notes: list[str] = []
     characters = sum(counts)
     if model.parameters > 30 * characters and characters < LITTLE:
         notes.append(
-            f"{characters:,} characters are little to learn from: what it writes will be near "
+            f"{characters:,} characters are little to learn from: what it writes may be "
             "gibberish; give more text, or have it learn this one by heart with --val-fraction 0 "
             "--steps 500"
         )
@@ -165,7 +165,7 @@ def advice(model: ModelConfig, counts: Sequence[int], batch: int, bptt: int) -> 
             f"{rare} of {len(counts)} characters occur fewer than 5 times: the model will hardly "
             "learn them"
         )
-    needed, present = memory_needed(model, batch, bptt), memory_present()
+    needed, present = memory_needed(model, train), memory_present()
     if present is not None and needed > 0.8 * present:
         notes.append(
             f"training wants about {needed / 2**30:.1f} GiB of memory and {present / 2**30:.1f} "
@@ -174,11 +174,12 @@ def advice(model: ModelConfig, counts: Sequence[int], batch: int, bptt: int) -> 
     return notes
 
 
-def memory_needed(model: ModelConfig, batch: int, bptt: int) -> int:
+def memory_needed(model: ModelConfig, train: TrainConfig) -> int:
     """Bytes, roughly: weights, gradients, average, two moments, a rollback copy, activations."""
     copies = 10
-    per_character = 16 * model.hidden_size * model.layers + 3 * model.vocab_size
-    return 4 * (copies * model.parameters + batch * bptt * per_character) + (300 << 20)
+    per_mask = model.hidden_size + 3 * model.vocab_size
+    per_character = 16 * model.hidden_size * model.layers + train.dropout_masks * per_mask
+    return 4 * (copies * model.parameters + train.batch * train.bptt * per_character) + (300 << 20)
 
 
 def memory_present() -> int | None:

@@ -21,6 +21,7 @@ from charlstm.errors import UsageError
 
 MODEL = ModelConfig("lstm", vocab_size=50, embedding_size=8, hidden_size=32, layers=1)
 COUNTS = [1000] * 50
+TRAIN = replace(default_settings(1000, 50)[1], batch=4, bptt=16, dropout_masks=1)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -162,7 +163,7 @@ def test_several_dropout_masks_where_the_output_layer_is_small() -> None:
 
 def test_nothing_is_said_when_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(defaults, "memory_present", lambda: 1 << 40)
-    assert advice(MODEL, COUNTS, 4, 16) == []
+    assert advice(MODEL, COUNTS, TRAIN) == []
 
 
 def test_a_model_much_larger_than_its_text_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,40 +171,41 @@ def test_a_model_much_larger_than_its_text_is_noted(monkeypatch: pytest.MonkeyPa
     large = replace(MODEL, hidden_size=512)
     limit = large.parameters // 30
     assert limit > LITTLE
-    assert advice(large, [limit + 1], 4, 16) == []
-    (note,) = advice(large, [limit - 1], 4, 16)
+    assert advice(large, [limit + 1], TRAIN) == []
+    (note,) = advice(large, [limit - 1], TRAIN)
     assert f"{large.parameters:,} parameters for {limit - 1:,} characters" in note
     assert "--hidden" in note
 
 
 def test_a_text_too_small_to_learn_from_is_noted_with_a_way_out() -> None:
-    (note,) = advice(replace(MODEL, hidden_size=256), [3000], 4, 16)
+    (note,) = advice(replace(MODEL, hidden_size=256), [3000], TRAIN)
     assert note.startswith("3,000 characters are little to learn from")
     assert note.endswith("--val-fraction 0 --steps 500")
 
 
 def test_rare_characters_are_counted_but_not_absent_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(defaults, "memory_present", lambda: 1 << 40)
-    (note,) = advice(MODEL, [*COUNTS, 0, 1, 4, 5], 4, 16)
+    (note,) = advice(MODEL, [*COUNTS, 0, 1, 4, 5], TRAIN)
     assert note.startswith("2 of 54 characters occur fewer than 5 times")
 
 
 def test_memory_that_is_not_there_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = memory_needed(MODEL, 4, 16)
+    needed = memory_needed(MODEL, TRAIN)
     monkeypatch.setattr(defaults, "memory_present", lambda: needed)
-    (note,) = advice(MODEL, COUNTS, 4, 16)
+    (note,) = advice(MODEL, COUNTS, TRAIN)
     assert "--batch" in note
     for enough in (2 * needed, None):
         monkeypatch.setattr(defaults, "memory_present", lambda enough=enough: enough)
-        assert advice(MODEL, COUNTS, 4, 16) == []
+        assert advice(MODEL, COUNTS, TRAIN) == []
 
 
 def test_memory_grows_with_the_model_and_the_batch() -> None:
-    base = memory_needed(MODEL, 4, 16)
+    base = memory_needed(MODEL, TRAIN)
     wider = ModelConfig("lstm", 50, 8, 64, 1)
-    assert memory_needed(wider, 4, 16) > base
-    assert memory_needed(MODEL, 8, 16) > base
-    assert memory_needed(MODEL, 4, 32) > base
+    assert memory_needed(wider, TRAIN) > base
+    assert memory_needed(MODEL, replace(TRAIN, batch=8)) > base
+    assert memory_needed(MODEL, replace(TRAIN, bptt=32)) > base
+    assert memory_needed(MODEL, replace(TRAIN, dropout_masks=2)) > base
 
 
 def test_the_memory_of_this_machine_is_known_or_said_to_be_unknown(

@@ -112,6 +112,8 @@ def _suggestion(error: Any) -> str:
     asked = re.match(r"No such command '(.*)'\.$", error.format_message())
     if not commands or not asked:
         return ""
+    if "train" in commands and os.path.exists(asked[1]):
+        return f" To train on {asked[1]}: charlstm train {asked[1]}"
     word = _SYNONYMS.get(asked[1], asked[1])
     close = [word] if word in commands else difflib.get_close_matches(word, commands, 1)
     return f" Did you mean {close[0]}?" if close else f" There are {', '.join(commands)}."

@@ -1,6 +1,7 @@
 """``charlstm sample``."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -201,6 +202,8 @@ def sample(
         turn = TURN if length is None else length
         talk = Conversation(model, start, seed, turn, output, {**how, "surprise": output.tinted})
         with _keeping(save_state, model, lambda: talk.state):
+            if output.terminal and sys.stdin.isatty():
+                note("type the beginning of something; /help tells more, Ctrl-D ends")
             output.write(shown)
             talk.run(line_reader(), echo=echo and not output.terminal)
             output.close()

@@ -1,10 +1,11 @@
 """From the options of `charlstm train` to a trainer that holds the lock of its run."""
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm.cli.options import note
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, UsageError
 
 if TYPE_CHECKING:
     from charlstm.corpus import Corpus
@@ -29,7 +30,7 @@ def begin_run(
         len(corpus), len(corpus.vocab), preset=start.get("preset"), model=model, train=learning
     )
     if not quiet:
-        for sentence in advice(model_config, corpus.counts, train_config.batch, train_config.bptt):
+        for sentence in advice(model_config, corpus.counts, train_config):
             note(f"note: {sentence}")
         note("starting …")
     from charlstm.train.session import begin
@@ -54,6 +55,8 @@ def resume_run(
     from charlstm.corpus import open_corpus, reopen_corpus
     from charlstm.lookup import find_run
 
+    if text and checkpoint is None:
+        _check_not_a_run(text)
     path = find_run(checkpoint, inside=True)
     if checkpoint is None and not quiet:
         note(f"resuming {path}")
@@ -62,6 +65,11 @@ def resume_run(
     reading = run.reading
     if text:
         corpus = open_corpus(text, encoding=reading.encoding, as_bytes=reading.as_bytes)
+    elif gone := [source for source in reading.sources if not _is_there(source)]:
+        raise CharlstmError(
+            f"the run's text {gone[0]} is no longer there",
+            f"say where it is now: charlstm train TEXT --resume -c {path}",
+        )
     elif found := reopen_corpus(reading, run.digest):
         corpus = found
     else:
@@ -84,3 +92,20 @@ def resume_run(
         )
     metrics.cut_metrics(path / runs.METRICS_FILE, trainer.progress.step)
     return trainer
+
+
+def _is_there(source: str) -> bool:
+    from charlstm.texts import STDIN
+
+    return source == STDIN or Path(source).exists()
+
+
+def _check_not_a_run(text: list[str]) -> None:
+    """Raise ``UsageError`` if a run's name stands where its text would."""
+    from charlstm.lookup import list_runs
+
+    for name in text:
+        if not _is_there(name) and name in (run.name for run in list_runs()):
+            raise UsageError(
+                f"{name} is a run and no text", f"charlstm train --resume -c {name} goes on with it"
+            )

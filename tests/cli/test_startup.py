@@ -200,6 +200,15 @@ def test_a_command_that_does_not_exist_names_the_one_meant(
     assert capsys.readouterr().err.endswith(f"Did you mean {meant}?\n")
 
 
+def test_a_text_in_the_place_of_a_command_is_told_how_to_train_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "book.txt").touch()
+    assert run(["book.txt"]) == 2
+    assert capsys.readouterr().err.endswith(" To train on book.txt: charlstm train book.txt\n")
+
+
 def test_a_command_like_no_other_gets_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["xyzzy"]) == 2
     assert "There are train, sample, inspect, score, study, runs." in capsys.readouterr().err

@@ -463,11 +463,29 @@ def test_changed_text_is_refused_with_the_reason(
         assert words in told
 
 
-def test_moved_text_may_be_named_again(folder: Path) -> None:
+def test_moved_text_may_be_named_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("tales.txt") == 0
     (folder / "tales.txt").rename("moved.txt")
+    capsys.readouterr()
     assert run(["train", "--resume", "--steps", "9"]) == 1
+    told = capsys.readouterr().err
+    assert "tales.txt is no longer there; say where it is now: charlstm train TEXT --resume" in told
     assert run(["train", "moved.txt", "--resume", "--steps", "9"]) == 0
+
+
+def test_a_run_in_the_place_of_a_text_is_told_how_to_resume(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("tales.txt") == 0
+    other = folder / "other.txt"
+    other.write_text(TEXT * 20, encoding="utf-8")
+    assert train("other.txt") == 0
+    capsys.readouterr()
+    assert run(["train", "--resume", "tales", "--steps", "9"]) == 2
+    told = capsys.readouterr().err
+    assert told == (
+        "charlstm: tales is a run and no text; charlstm train --resume -c tales goes on with it\n"
+    )
 
 
 def test_text_from_stdin_is_found_in_the_cache_and_asked_for_when_it_is_gone(
