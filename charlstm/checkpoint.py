@@ -220,6 +220,14 @@ def read_model(path: Path) -> ModelFile:
     return ModelFile(config, vocab, weights, excerpt, training)
 
 
+def copy_model(path: Path, target: Path) -> None:
+    """Make ``target`` a checkpoint of the model alone: enough to read it, not to resume."""
+    target.mkdir()
+    for name in (MODEL_JSON, MODEL_TENSORS, MANIFEST):
+        write_durably(target / name, (path / name).read_bytes())
+    sync_folder(target)
+
+
 def fingerprint(model: ModelFile) -> str:
     """SHA-256 over settings, vocabulary and weights: who has another writes another text."""
     digest = hashlib.sha256(to_json(model.config.to_dict()))

@@ -163,6 +163,8 @@ class TrainConfig(_Settings):
     """Of the CPU; 0, which the first runs have, for as many as torch takes."""
     dropout_masks: int = 1
     """Dropout masks of a stream, over which the loss is the mean; the first runs have one."""
+    distillation: float = 0.0
+    """Weight of the teacher's predictions in what is minimised; 0 for a run without a teacher."""
 
     def __post_init__(self) -> None:
         check_number("--batch", self.batch, 1, 65536)
@@ -190,6 +192,7 @@ class TrainConfig(_Settings):
         check_number("--keep", self.keep, 1, 1_000_000)
         check_number("--seed", self.seed, 0, 2**63 - 1)
         check_number("--threads", self.threads, 0, 1024)
+        check_number("distillation", self.distillation, 0, 1)
         require(
             self.precision in PRECISIONS,
             f"--precision is {self.precision!r}",

@@ -35,6 +35,8 @@ PRESETS = {
 }
 DROPOUT_MASKS = 4
 """Of a stream and step, where the output layer is small enough to be computed so often."""
+DISTILLATION = 0.5
+"""The weight of a teacher's predictions beside the text's own characters."""
 MAX_EPOCHS = 15.0
 MOST_CHARACTERS = 20_000_000
 """A longer text is not read to its end by default: that would take hours."""

@@ -5,6 +5,7 @@ checkpoints/NAME/
   metrics.jsonl       one event a line
   checkpoints.json    which checkpoints are best, last and kept; replaced in one step
   step-00000200/ …    checkpoints, see ``checkpoint``
+  teacher/            the model of another run that this one learns from, if there is one
   lock                held by the process that trains
 """
 
@@ -24,6 +25,7 @@ from charlstm.texts import Reading
 
 ROOT = Path("checkpoints")
 RUN_FILE, METRICS_FILE, POINTER_FILE = "run.json", "metrics.jsonl", "checkpoints.json"
+TEACHER = "teacher"
 RUN_FORMAT = 1
 
 
@@ -53,6 +55,8 @@ class RunFile:
     budget: Budget = Budget()
     init_from: str | None = None
     """The checkpoint whose weights the run began with."""
+    teacher: str | None = None
+    """The checkpoint that the run learns from, too; the run has a copy of its model."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ def create_run(root: Path, name: str, run: RunFile) -> Path:
     work = files.make_work_folder(root, ".new-")
     try:
         write_run_file(work, run)
+        if run.teacher is not None:
+            checkpoint.copy_model(Path(run.teacher), work / TEACHER)
         number = 1
         while True:
             target = root / (name if number == 1 else f"{name}-{number}")
@@ -117,6 +123,7 @@ def write_run_file(run: Path, content: RunFile) -> None:
             "known_at": content.budget.known_at,
         },
         "init_from": content.init_from,
+        "teacher": content.teacher,
     }
     files.replace_file(run / RUN_FILE, files.to_json(value))
 
@@ -134,8 +141,11 @@ def read_run_file(run: Path) -> RunFile:
     try:
         corpus, budget = value["corpus"], value["budget"]
         sources, init_from = corpus["sources"], value["init_from"]
+        teacher = value.get("teacher")  # the first runs have none
         texts = [corpus["encoding"], corpus["digest"], value["created"], *sources]
         if not isinstance(sources, list) or not isinstance(init_from, str | None):
+            raise TypeError
+        if not isinstance(teacher, str | None):
             raise TypeError
         if not sources or not all(isinstance(text, str) for text in texts):
             raise TypeError
@@ -151,6 +161,7 @@ def read_run_file(run: Path) -> RunFile:
                 _count(budget["known_at"]),
             ),
             init_from=init_from,
+            teacher=teacher,
         )
     except (KeyError, TypeError, ValueError):
         raise CharlstmError(f"{path} is damaged", remedy) from None

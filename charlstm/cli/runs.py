@@ -93,6 +93,8 @@ def show(
         "disk": size(summary.disk_bytes),
         "checkpoints": ", ".join(n + _role(n, pointers.best, pointers.last) for n in pointers.kept),
     }
+    if content.teacher is not None:
+        rows["teacher"] = content.teacher
     settings = content.train.to_dict().items()
     rows |= {f"  {key.replace('_', ' ')}": str(v) for key, v in settings if v is not None}
     width = max(map(len, rows))

@@ -22,10 +22,13 @@ def begin_run(
 ) -> "Trainer":
     """Begin a run on a corpus, with the options of the model, of its learning and of its start."""
     from charlstm import runs
-    from charlstm.defaults import advice, default_settings
+    from charlstm.defaults import DISTILLATION, advice, default_settings
     from charlstm.lookup import find_checkpoint
 
     source = find_checkpoint(start["init_from"]) if "init_from" in start else None
+    teacher = find_checkpoint(start["teacher"]) if "teacher" in start else None
+    if teacher is not None:
+        learning = {"distillation": DISTILLATION, **learning}
     model_config, train_config = default_settings(
         len(corpus), len(corpus.vocab), preset=start.get("preset"), model=model, train=learning
     )
@@ -35,7 +38,14 @@ def begin_run(
         note("starting …")
     from charlstm.train.session import begin
 
-    trainer = begin(corpus, model_config, train_config, name=start.get("name"), init_from=source)
+    trainer = begin(
+        corpus,
+        model_config,
+        train_config,
+        name=start.get("name"),
+        init_from=source,
+        teacher=teacher,
+    )
     stack.enter_context(runs.lock(trainer.path))
     wanted = start.get("name")
     if wanted is not None and trainer.path.name != wanted:

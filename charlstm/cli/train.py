@@ -71,6 +71,15 @@ def train(
             autocompletion=run_names,
         ),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        _option(
+            "--teacher",
+            metavar="RUN",
+            help="Learn from another run's predictions, too; it has read the same text.",
+            autocompletion=run_names,
+        ),
+    ] = None,
     epochs: Annotated[
         float | None, _option("--epochs", help="How often to read the text.", panel=BUDGET)
     ] = None,
@@ -219,7 +228,7 @@ def train(
         precision=precision,
         threads=threads,
     )
-    start = _given(name=name, preset=preset, init_from=init_from)
+    start = _given(name=name, preset=preset, init_from=init_from, teacher=teacher)
     reading = _given(encoding=encoding, as_bytes=as_bytes or None)
     with ExitStack() as stack:
         if resume:

@@ -16,7 +16,13 @@ from charlstm.train.scaling import LossScale
 class Learner:
     """The model, its average, its optimiser, its dropout, and the state that is carried along.
 
-    Which step it is, and at what rate, whoever calls says.
+    Which step it is, and at what rate, whoever calls says. With a ``teacher`` of probabilities q
+    what is minimised is, with the weight w of ``TrainConfig.distillation``,
+
+        (1 - w) * -ln p(next character)  -  w * sum over all characters of q ln p
+
+    (Hinton, Vinyals and Dean 2015, at temperature 1). The teacher reads the same streams, without
+    dropout, and carries a state of its own.
     """
 
     def __init__(
@@ -26,6 +32,7 @@ class Learner:
         model: LanguageModel,
         average: LanguageModel,
         precision: Precision,
+        teacher: LanguageModel | None = None,
     ) -> None:
         self.model = model
         self.average = average
@@ -34,6 +41,8 @@ class Learner:
         self.streams = Streams(train_ids, config.batch, config.bptt)
         self.state = model.initial_state(config.batch)
         """h and c of every stream, (L, S, B, H), carried from one step to the next."""
+        self._teacher = teacher
+        self._teacher_state = teacher.initial_state(config.batch) if teacher else torch.zeros(0)
         self._config = config
         self._optimiser = Optimiser(model, config)
         self._loss_scale = LossScale(precision.device) if precision.name == "float16" else None
@@ -43,7 +52,7 @@ class Learner:
         """Take step number ``step`` at ``position`` of the streams, at ``share`` of the rates.
 
         Returns:
-            The loss, and the norm of the gradient before clipping; still on the device.
+            The loss -ln p, and the norm of the gradient before clipping; still on the device.
         """
         config, device = self._config, self.precision.device
         batch = self.streams.read(position)
@@ -57,19 +66,37 @@ class Learner:
         if masks is not None:  # the same recurrence under several masks (Inoue 2019)
             targets = targets.unsqueeze(1).expand(-1, config.dropout_masks, -1)
         loss = nn.functional.cross_entropy(logits.float().flatten(0, -2), targets.flatten())
+        minimised = (
+            loss if self._teacher is None else self._distil(self._teacher, loss, logits, inputs)
+        )
         if self._loss_scale is None:
-            loss.backward()  # type: ignore[no-untyped-call]
+            minimised.backward()  # type: ignore[no-untyped-call]
         else:
-            self._loss_scale.backward(loss, self.model.parameters())
+            self._loss_scale.backward(minimised, self.model.parameters())
         self.state = state.detach().float()  # h and c go on into the next batch
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self._optimiser.step(share)
         update_average(self.average, self.model, config.averaging, step)
         return loss.detach(), norm
 
+    def _distil(
+        self, teacher: LanguageModel, loss: Tensor, logits: Tensor, inputs: Tensor
+    ) -> Tensor:
+        with torch.no_grad(), self.precision.autocast():
+            taught, state = teacher(inputs, self._teacher_state)
+        self._teacher_state = state.float()
+        probabilities = taught.float().softmax(-1)
+        if logits.dim() > taught.dim():
+            probabilities = probabilities.unsqueeze(1).expand_as(logits)
+        distance = nn.functional.cross_entropy(
+            logits.float().flatten(0, -2), probabilities.flatten(0, -2)
+        )
+        return torch.lerp(loss, distance, self._config.distillation)
+
     def reset_state(self) -> None:
         """Let the next step begin from zero state, as if nothing had been read."""
         self.state = torch.zeros_like(self.state)
+        self._teacher_state = torch.zeros_like(self._teacher_state)
 
     def is_finite(self) -> bool:
         """Whether every number is one."""
@@ -82,6 +109,8 @@ class Learner:
         tensors |= {f"optimiser/{n}": t for n, t in self._optimiser.state().items()}
         if self._loss_scale is not None:
             tensors["loss_scale"] = self._loss_scale.state
+        if self._teacher is not None:
+            tensors["teacher_state"] = self._teacher_state
         return tensors | {"state": self.state, "dropout": self._dropout.get_state()}
 
     def load(
@@ -111,6 +140,8 @@ class Learner:
         )
         self.state = tensors["state"].to(self.state.device)
         self._dropout.set_state(tensors["dropout"])
+        if self._teacher is not None:
+            self._teacher_state = tensors["teacher_state"].to(self._teacher_state.device)
         if self._loss_scale is not None:
             self._loss_scale.state.copy_(tensors["loss_scale"])
 

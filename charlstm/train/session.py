@@ -36,16 +36,18 @@ def begin(
     root: Path = runs.ROOT,
     name: str | None = None,
     init_from: Path | None = None,
+    teacher: Path | None = None,
 ) -> Trainer:
     """Make a new run: its folder, its settings on disk, its untrained model.
 
     What the settings leave open is decided here and written down: B and T that fit the text,
     the device, its precision, and the threads. With ``init_from`` the model's shape is that
-    checkpoint's.
+    checkpoint's. ``teacher`` is a checkpoint to learn from, see ``Learner``.
 
     Raises:
-        CharlstmError: the text is too short, or ``init_from`` cannot be read.
-        UsageError: there are not so many cores, or there is no such device.
+        CharlstmError: the text is too short, or ``init_from`` or ``teacher`` cannot be read.
+        UsageError: there are not so many cores, there is no such device, or the teacher has other
+            characters than the text.
     """
     train_ids, _ = corpus.split(train_config.val_fraction)
     batch, bptt = fit_streams(len(train_ids), train_config.batch, train_config.bptt)
@@ -53,6 +55,8 @@ def begin(
     if init_from is not None:
         source = read_model(init_from)
         model_config = replace(source.config, vocab_size=len(corpus.vocab))
+    if teacher is not None:
+        check_teacher(read_model(teacher), corpus)
     threads, cores = train_config.threads, os.cpu_count() or 1
     require(threads <= cores, f"--threads is {threads}; this machine has {cores}", "leave it out")
     device = choose_device(train_config.device)
@@ -69,7 +73,7 @@ def begin(
         precision=precision.name,
         threads=threads,
     )
-    run = _run_file(corpus, model_config, train_config, init_from)
+    run = _run_file(corpus, model_config, train_config, init_from, teacher)
     path = runs.create_run(root, name or corpus.name, run)
     trainer = _trainer(path, run, corpus, source)
     trainer.guessed_step_seconds = pass_seconds * STEP_OVER_PASS
@@ -143,6 +147,15 @@ def resume(
     return trainer
 
 
+def check_teacher(teacher: ModelFile, corpus: Corpus) -> None:
+    """Raise ``UsageError`` unless the teacher predicts the characters of the text, as ids."""
+    require(
+        teacher.vocab == corpus.vocab,
+        "the teacher has other characters than the text",
+        "let one learn the same text first",
+    )
+
+
 def _check_extension(trainer: Trainer, run: RunFile) -> None:
     done = trainer.progress.step
     total = run.budget.total_steps
@@ -164,6 +177,7 @@ def _run_file(
     model_config: ModelConfig,
     train_config: TrainConfig,
     init_from: Path | None = None,
+    teacher: Path | None = None,
 ) -> RunFile:
     return RunFile(
         model=model_config,
@@ -174,6 +188,7 @@ def _run_file(
         created=runs.now(),
         budget=_budget(train_config, corpus),
         init_from=None if init_from is None else str(init_from.absolute()),
+        teacher=None if teacher is None else str(teacher.absolute()),
     )
 
 
@@ -205,6 +220,13 @@ def _trainer(
     adjust(model)
     average = LanguageModel(run.model)
     average.load_state_dict(model.state_dict())
+    teacher = None
+    if run.teacher is not None:
+        file = read_model(path / runs.TEACHER)
+        check_teacher(file, corpus)
+        teacher = LanguageModel(file.config)
+        load_arrays(teacher, dict(file.weights))
+        teacher.to(device).requires_grad_(False)
     return Trainer(
         path,
         run,
@@ -212,6 +234,7 @@ def _trainer(
         model.to(device),
         average.to(device).requires_grad_(False),
         Precision(device, run.train.precision),
+        teacher,
     )
 
 

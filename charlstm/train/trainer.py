@@ -57,6 +57,7 @@ class Trainer:
         model: LanguageModel,
         average: LanguageModel,
         precision: Precision,
+        teacher: LanguageModel | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.path = path
@@ -73,7 +74,7 @@ class Trainer:
         train_ids, val_ids = corpus.split(run.train.val_fraction)
         self._train_characters, self._val_characters = len(train_ids), len(val_ids)
         self._held_out = HeldOut(train_ids, val_ids, corpus.vocab)
-        self.learner = Learner(run.train, train_ids, model, average, precision)
+        self.learner = Learner(run.train, train_ids, model, average, precision, teacher)
         self._precision = precision
         self._plan = Plan(
             run.train,

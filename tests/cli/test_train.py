@@ -442,7 +442,9 @@ def test_resumed_run_keeps_its_settings(option: str, capsys: pytest.CaptureFixtu
     assert runs.read_pointers(TALES).last == "step-00000001"
 
 
-@pytest.mark.parametrize("option", ["--seed 9", "--preset tiny", "--encoding latin-1", "--bytes"])
+@pytest.mark.parametrize(
+    "option", ["--seed 9", "--preset tiny", "--teacher tales", "--encoding latin-1", "--bytes"]
+)
 def test_resume_never_ignores_a_setting(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("tales.txt", steps=1) == 0
     capsys.readouterr()
@@ -508,6 +510,28 @@ def test_text_from_stdin_is_found_in_the_cache_and_asked_for_when_it_is_gone(
 
 def test_nothing_to_resume_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert_refused(capsys, run(["train", "--resume"]), 1, "checkpoints/", "charlstm train")
+
+
+# -- teacher -----------------------------------------------------------------------------------
+
+
+def test_teacher_is_copied_named_and_learnt_from(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("tales.txt", steps=20) == 0
+    source = charlstm.load(TALES)
+    assert run(["train", "tales.txt", "--teacher", "tales", *FIXED, "--steps", "3"]) == 0
+    taught = Path("checkpoints/tales-2")
+    content = runs.read_run_file(taught)
+    assert (content.teacher, content.train.distillation) == (str(source.path.absolute()), 0.5)
+    copied = charlstm.load(taught / "teacher").file
+    np.testing.assert_array_equal(copied.weights["embedding"], source.file.weights["embedding"])
+    capsys.readouterr()
+    assert run(["runs", "show", "tales-2"]) == 0
+    assert re.search(
+        rf"^teacher +{re.escape(str(source.path.absolute()))}$", capsys.readouterr().out, re.M
+    )
+    assert run(["train", "--resume", "-c", "tales-2", "--steps", "5"]) == 0
 
 
 # -- init-from ---------------------------------------------------------------------------------

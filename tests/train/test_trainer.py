@@ -2,6 +2,7 @@ import errno
 import functools
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain, pairwise, repeat
@@ -19,7 +20,7 @@ from charlstm.batches import fit_streams
 from charlstm.checkpoint import ModelFile, TrainState, read_model, read_train_state
 from charlstm.corpus import Corpus, open_corpus
 from charlstm.engine import Engine
-from charlstm.errors import UsageError
+from charlstm.errors import CharlstmError, UsageError
 from charlstm.events import (
     BudgetFixed,
     Evaluated,
@@ -85,12 +86,21 @@ def begin(make_corpus: Callable[..., Corpus], tmp_path: Path) -> Begin:
     """A trainer of a new run of a small model; ``changes`` are settings."""
 
     def make(
-        text: str = TEXT * 20, hidden: int = 8, init_from: Path | None = None, **changes: object
+        text: str = TEXT * 20,
+        hidden: int = 8,
+        init_from: Path | None = None,
+        teacher: Path | None = None,
+        **changes: object,
     ) -> Trainer:
         corpus = make_corpus(text)
-        model = model_config(len(corpus.vocab), hidden, layers=2)
-        root = tmp_path / "checkpoints"
-        return session.begin(corpus, model, train_config(**changes), root=root, init_from=init_from)
+        return session.begin(
+            corpus,
+            model_config(len(corpus.vocab), hidden, layers=2),
+            train_config(**changes),
+            root=tmp_path / "checkpoints",
+            init_from=init_from,
+            teacher=teacher,
+        )
 
     return make
 
@@ -136,13 +146,13 @@ def last_checkpoint(path: Path) -> Path:
     return path / last
 
 
-def everything(path: Path) -> tuple[dict[str, bytes], dict[str, object]]:
+def everything(path: Path, *more: str) -> tuple[dict[str, bytes], dict[str, object]]:
     """All that a run's last checkpoint holds, the arrays bit by bit."""
     state = read_train_state(last_checkpoint(path))
     averaged = read_model(last_checkpoint(path)).weights
     arrays = state.tensors | {f"average/{name}": array for name, array in averaged.items()}
     groups = {name.partition("/")[0] for name in arrays}
-    assert groups == {"average", "weights", "optimiser", "state", "dropout"}
+    assert groups == {"average", "weights", "optimiser", "state", "dropout", *more}
     assert state.tensors["state"].any()
     return {name: array.tobytes() for name, array in arrays.items()}, state.values
 
@@ -639,6 +649,85 @@ def test_rolling_back_does_not_make_steps_look_slower(
     poison(monkeypatch, 4, times=1)
     finished = finish(begin(steps=None, minutes=0.5))
     assert 28 <= finished.seconds <= 30
+
+
+# -- a teacher ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("masks", [{"dropout": 0}, {"dropout": 0.5, "dropout_masks": 3}], ids=str)
+def test_gradient_is_of_the_text_and_of_what_the_teacher_predicts(
+    begin: Begin, masks: dict[str, float]
+) -> None:
+    teacher = load(finish(begin(steps=20, hidden=12)).path)
+    still = {"learning_rate": 1e-9, "adam_rate": 1e-9, "clip": 1e9}
+    trainer = begin(teacher=teacher.path, distillation=0.3, steps=2, **still, **masks)
+    learner, config = trainer.learner, trainer.run_file.train
+    trainer.take_step()
+    read, _ = corpus_of(trainer.path).split(0.1)
+    streams = np.stack([read[b * len(read) // 4 :][:33] for b in range(4)], axis=1).astype(np.int64)
+    exact = Engine(teacher.file.config, dict(teacher.file.weights), np.float64)
+    logits, _ = exact.read(streams[:-1], exact.initial_state(4))
+    taught = torch.from_numpy(logits[16:]).softmax(-1)  # its memory is of all 32 characters
+    own = torch.nn.functional.one_hot(torch.from_numpy(streams[17:]), taught.shape[-1])
+    wanted = (0.7 * own + 0.3 * taught).unsqueeze(1)
+    drawn = learner._dropout.clone_state()
+    chosen = learner.model.dropout_masks(config.dropout_masks, 4, config.dropout, drawn)
+    mine, _ = learner.model(torch.from_numpy(streams[16:-1]), learner.state, chosen)
+    each = mine.double().log_softmax(-1).reshape(16, config.dropout_masks, 4, -1)
+    (-(wanted * each).sum(-1).mean()).backward()
+    gradients = [p.grad for p in learner.model.parameters() if p.grad is not None]
+    expected = torch.stack([gradient.norm() for gradient in gradients]).norm().item()
+    learner.model.zero_grad()
+    assert trainer.take_step().item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_loss_that_is_told_is_of_the_text_alone(begin: Begin) -> None:
+    teacher = finish(begin(steps=20)).path
+    losses = []
+    for taught in ({}, {"teacher": load(teacher).path, "distillation": 0.5}):
+        trainer = begin(steps=1, **taught)
+        trainer.take_step()
+        losses.append(trainer._nats.item())
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("interrupt", [STOP, KILL])
+def test_taught_run_is_resumed_bit_for_bit_when_its_teacher_is_gone(
+    begin: Begin, interrupt: Callable[[Trainer, int], object]
+) -> None:
+    teacher = finish(begin(steps=20))
+    settings = {"teacher": load(teacher.path).path, "distillation": 0.5, "dropout": 0.3}
+    whole, trainer = finish(begin(steps=30, **settings)), begin(steps=30, **settings)
+    interrupt(trainer, 17)
+    shutil.rmtree(teacher.path)
+    trainer = resume(trainer.path)
+    assert 0 < trainer.progress.step <= 17
+    assert everything(finish(trainer).path, "teacher_state") == everything(
+        whole.path, "teacher_state"
+    )
+    alone = everything(finish(begin(steps=30, dropout=0.3)).path)[0]
+    assert (
+        everything(whole.path, "teacher_state")[0]["average/embedding"]
+        != (alone["average/embedding"])
+    )
+
+
+def test_teacher_with_other_characters_is_refused_and_nothing_is_made(
+    begin: Begin, trained_run: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="other characters"):
+        begin(TEXT * 20 + "é", teacher=load(trained_run).path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_damaged_teacher_is_noticed(begin: Begin) -> None:
+    teacher = load(finish(begin(steps=5)).path).path
+    trainer = begin(steps=30, teacher=teacher, distillation=0.5)
+    run_and_stop(trainer, 7)
+    weights = trainer.path / runs.TEACHER / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(CharlstmError, match="checksum"):
+        resume(trainer.path)
 
 
 # -- another vocabulary ------------------------------------------------------------------------
