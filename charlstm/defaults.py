@@ -35,10 +35,11 @@ PRESETS = {
 }
 DROPOUT_MASKS = 4
 """Of a stream and step, where the output layer is small enough to be computed so often."""
-DISTILLATION = 0.5
+DISTILLATION = 0.7
 """The weight of a teacher's predictions beside the text's own characters."""
-TAUGHT_DROPOUT = 0.2
-"""At most, with a teacher: what it predicts keeps a text from being learnt by heart, too."""
+LEAST_DROPOUT = 0.1
+"""For what is hardly read twice, and cannot be learnt by heart; and with a teacher, whose
+predictions prevent that better (docs/experiments.md)."""
 MAX_EPOCHS = 15.0
 MOST_CHARACTERS = 20_000_000
 """A longer text is not read to its end by default: that would take hours."""
@@ -112,8 +113,8 @@ def default_settings(
     settings = TrainConfig(**{"dropout": chosen.dropout, **values, **given})
     if "dropout" not in given:
         epochs = _epochs(chosen, characters, settings)
-        most = min(chosen.dropout, TAUGHT_DROPOUT) if settings.distillation else chosen.dropout
-        settings = replace(settings, dropout=default_dropout(most, epochs))
+        dropout = LEAST_DROPOUT if settings.distillation else default_dropout(chosen, epochs)
+        settings = replace(settings, dropout=dropout)
     return config, settings
 
 
@@ -126,13 +127,9 @@ def default_epochs(preset: Preset, characters: int) -> float:
     return min(MAX_EPOCHS, float(f"{wanted:.2g}"))
 
 
-def default_dropout(most: float, epochs: float) -> float:
-    """0.1 for two epochs, and a tenth more for each further one, up to ``most``.
-
-    What is hardly read twice cannot be learnt by heart, and more would only slow it
-    (docs/experiments.md).
-    """
-    return min(most, max(0.1, round((epochs - 1) / 10, 2)))
+def default_dropout(preset: Preset, epochs: float) -> float:
+    """0.1 for two epochs, and a tenth more for each further one, up to the preset's."""
+    return min(preset.dropout, max(LEAST_DROPOUT, round((epochs - 1) / 10, 2)))
 
 
 def _epochs(preset: Preset, characters: int, train: TrainConfig) -> float:

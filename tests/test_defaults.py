@@ -142,9 +142,8 @@ def test_a_text_is_read_at_most_fifteen_times_and_twenty_million_characters(
         (10**6, {"dropout": 0.0}, 0.0),
         (20, {}, 0.5),
         (100_000, {}, 0.3),
-        (10**6, {"distillation": 0.5}, 0.2),
-        (10**6, {"distillation": 0.5, "epochs": 2.5}, 0.15),
-        (10**6, {"distillation": 0.5, "minutes": 2.0}, 0.1),
+        (10**6, {"distillation": 0.7}, 0.1),
+        (100_000, {"distillation": 0.7, "minutes": 9.0}, 0.1),
         (10**6, {"distillation": 0.5, "dropout": 0.4}, 0.4),
     ],
 )
