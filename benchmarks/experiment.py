@@ -26,6 +26,7 @@ from charlstm.config import ModelConfig, TrainConfig
 from charlstm.corpus import Corpus, open_corpus
 from charlstm.defaults import default_settings
 from charlstm.events import Evaluated, RunFinished
+from charlstm.lookup import find_checkpoint
 from charlstm.model import load
 from charlstm.train.device import Precision
 from charlstm.train.network import LanguageModel, load_arrays
@@ -54,18 +55,21 @@ def tuning_text(path: Path, folder: Path) -> Path:
     return kept
 
 
-def train(corpus: Corpus, given: dict[str, Any], seed: int, preset: str | None) -> dict[str, Any]:
+def train(
+    corpus: Corpus, given: dict[str, Any], seed: int, preset: str | None, teacher: Path | None
+) -> dict[str, Any]:
     """Train once; the losses of the best checkpoint by both protocols, in float32."""
     model_config, train_config = default_settings(
         len(corpus),
         len(corpus.vocab),
         preset=preset,
+        taught=teacher is not None,
         model={k: v for k, v in given.items() if k in MODEL_FIELDS},
         train={k: v for k, v in given.items() if k in TRAIN_FIELDS} | {"seed": seed},
     )
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        trainer = begin(corpus, model_config, train_config, root=Path(folder))
+        trainer = begin(corpus, model_config, train_config, root=Path(folder), teacher=teacher)
         curve = []
         finished = None
         for event in trainer.run():
@@ -101,6 +105,7 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", metavar="FIELD=VALUE")
     parser.add_argument("--seeds", default="1")
     parser.add_argument("--preset")
+    parser.add_argument("--teacher", metavar="RUN", help="a run to learn from, too")
     parser.add_argument("--final", action="store_true")
     arguments = parser.parse_intermixed_args()
     given = {}
@@ -109,12 +114,13 @@ def main() -> None:
         if name not in MODEL_FIELDS | TRAIN_FIELDS or not value:
             parser.error(f"{setting} is no setting; give FIELD=VALUE")
         given[name] = parse_value(value)
+    teacher = None if arguments.teacher is None else find_checkpoint(arguments.teacher)
     results = []
     with tempfile.TemporaryDirectory() as folder:
         path = arguments.text
         corpus = open_corpus([path if arguments.final else tuning_text(path, Path(folder))])
         for seed in map(int, arguments.seeds.split(",")):
-            results.append(train(corpus, given, seed, arguments.preset))
+            results.append(train(corpus, given, seed, arguments.preset, teacher))
             print(json.dumps(results[-1]), flush=True)
     for protocol in ("stateful", "windowed"):
         losses = [result[protocol] for result in results]

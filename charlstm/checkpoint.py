@@ -74,26 +74,14 @@ def write_checkpoint(folder: Path, model: ModelFile, state: TrainState) -> Path:
     Raises:
         OSError: the disk is full, or the folder cannot be written; nothing is left behind.
     """
-    model_json = {
-        "format": FORMAT,
-        "model": model.config.to_dict(),
-        "vocabulary": {"kind": model.vocab.kind, "symbols": model.vocab.symbols},
-        "training": model.training,
-        "excerpt": model.excerpt,
-    }
-    files = {
-        MODEL_JSON: to_json(model_json),
-        MODEL_TENSORS: _to_safetensors(model.weights),
+    files = _model_files(model) | {
         TRAIN_JSON: to_json(state.values),
         TRAIN_TENSORS: _to_safetensors(state.tensors),
     }
     step = int(model.training["step"])
     work = make_work_folder(folder, ".writing-")
     try:
-        for name, data in files.items():
-            write_durably(work / name, data)
-        write_durably(work / MANIFEST, to_json(_manifest(files)))
-        sync_folder(work)
+        _write_files(work, files)
         target = _free_name(folder, f"step-{step:08d}")
         os.rename(work, target)
         sync_folder(folder)
@@ -101,6 +89,33 @@ def write_checkpoint(folder: Path, model: ModelFile, state: TrainState) -> Path:
         shutil.rmtree(work, ignore_errors=True)
         raise
     return target
+
+
+def write_model(folder: Path, model: ModelFile) -> None:
+    """Make ``folder`` a checkpoint that can be read and not resumed: it has the model alone.
+
+    Unlike a whole one it comes file by file: its place is in a folder that has no name yet.
+    """
+    folder.mkdir()
+    _write_files(folder, _model_files(model))
+
+
+def _model_files(model: ModelFile) -> dict[str, bytes]:
+    model_json = {
+        "format": FORMAT,
+        "model": model.config.to_dict(),
+        "vocabulary": {"kind": model.vocab.kind, "symbols": model.vocab.symbols},
+        "training": model.training,
+        "excerpt": model.excerpt,
+    }
+    return {MODEL_JSON: to_json(model_json), MODEL_TENSORS: _to_safetensors(model.weights)}
+
+
+def _write_files(folder: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        write_durably(folder / name, data)
+    write_durably(folder / MANIFEST, to_json(_manifest(files)))
+    sync_folder(folder)
 
 
 def _to_safetensors(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -218,14 +233,6 @@ def read_model(path: Path) -> ModelFile:
     if not all(np.isfinite(array).all() for array in weights.values()):
         raise CharlstmError(f"{file} holds numbers that are not finite", REMEDY)
     return ModelFile(config, vocab, weights, excerpt, training)
-
-
-def copy_model(path: Path, target: Path) -> None:
-    """Make ``target`` a checkpoint of the model alone: enough to read it, not to resume."""
-    target.mkdir()
-    for name in (MODEL_JSON, MODEL_TENSORS, MANIFEST):
-        write_durably(target / name, (path / name).read_bytes())
-    sync_folder(target)
 
 
 def fingerprint(model: ModelFile) -> str:

@@ -63,12 +63,14 @@ def default_settings(
     vocab_size: int,
     *,
     preset: str | None = None,
+    taught: bool = False,
     model: Mapping[str, Any] | None = None,
     train: Mapping[str, Any] | None = None,
 ) -> tuple[ModelConfig, TrainConfig]:
     """The settings of a new run on a text of ``characters`` characters.
 
-    ``preset`` is a name in ``PRESETS``, or None for the one that suits the text and the time.
+    ``preset`` is a name in ``PRESETS``, or None for the one that suits the text and the time; a
+    run with a teacher is ``taught``.
     ``model`` and ``train`` hold the fields of the two configurations that the user chose; all
     others have their defaults.
 
@@ -104,6 +106,7 @@ def default_settings(
         "seed": 1,
         "device": "auto",
         "precision": "auto",
+        "distillation": DISTILLATION if taught else 0.0,
     }
     if not given.keys() & {"epochs", "steps", "minutes"}:
         given["epochs"] = default_epochs(chosen, characters)

@@ -74,17 +74,22 @@ def safe_name(name: str) -> str:
     return cleaned[:60] or "run"
 
 
-def create_run(root: Path, name: str, run: RunFile) -> Path:
-    """Make the folder of a new run, ``name`` or ``name-2`` …; nothing is ever overwritten."""
+def create_run(
+    root: Path, name: str, run: RunFile, teacher: checkpoint.ModelFile | None = None
+) -> Path:
+    """Make the folder of a new run, ``name`` or ``name-2`` …; nothing is ever overwritten.
+
+    The run keeps ``teacher``: whatever becomes of the run that it is from, this one can go on.
+    """
     if not root.is_dir():
         root.mkdir(parents=True, exist_ok=True)
         files.sync_folder(root.parent)
     name = safe_name(name)
     work = files.make_work_folder(root, ".new-")
     try:
-        write_run_file(work, run)
-        if run.teacher is not None:
-            checkpoint.copy_model(Path(run.teacher), work / TEACHER)
+        if teacher is not None:
+            checkpoint.write_model(work / TEACHER, teacher)
+        write_run_file(work, run)  # the folder is synced with it
         number = 1
         while True:
             target = root / (name if number == 1 else f"{name}-{number}")

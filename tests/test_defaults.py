@@ -142,15 +142,24 @@ def test_a_text_is_read_at_most_fifteen_times_and_twenty_million_characters(
         (10**6, {"dropout": 0.0}, 0.0),
         (20, {}, 0.5),
         (100_000, {}, 0.3),
-        (10**6, {"distillation": 0.7}, 0.1),
-        (100_000, {"distillation": 0.7, "minutes": 9.0}, 0.1),
-        (10**6, {"distillation": 0.5, "dropout": 0.4}, 0.4),
     ],
 )
 def test_what_is_hardly_read_twice_has_little_dropout(
     characters: int, train: dict[str, float], dropout: float
 ) -> None:
     assert default_settings(characters, 100, train=train)[1].dropout == dropout
+
+
+@pytest.mark.parametrize(
+    ("characters", "train", "dropout"),
+    [(10**6, {}, 0.1), (100_000, {"minutes": 9.0}, 0.1), (10**6, {"dropout": 0.4}, 0.4)],
+)
+def test_a_taught_run_has_little_dropout(
+    characters: int, train: dict[str, float], dropout: float
+) -> None:
+    _, settings = default_settings(characters, 100, taught=True, train=train)
+    assert (settings.distillation, settings.dropout) == (0.7, dropout)
+    assert default_settings(characters, 100, train=train)[1].distillation == 0
 
 
 def test_several_dropout_masks_where_the_output_layer_is_small() -> None:

@@ -112,7 +112,7 @@ def _suggestion(error: Any) -> str:
     asked = re.match(r"No such command '(.*)'\.$", error.format_message())
     if not commands or not asked:
         return ""
-    if "train" in commands and os.path.exists(asked[1]):
+    if "train" in commands and os.path.isfile(asked[1]):
         return f" To train on {asked[1]}: charlstm train {asked[1]}"
     word = _SYNONYMS.get(asked[1], asked[1])
     close = [word] if word in commands else difflib.get_close_matches(word, commands, 1)

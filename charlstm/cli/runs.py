@@ -72,6 +72,7 @@ def show(
                     "model_settings": content.model.to_dict(),
                     "train_settings": content.train.to_dict(),
                     "created": content.created,
+                    "teacher": content.teacher,
                     "checkpoints": list(pointers.kept),
                     "best": pointers.best,
                     "last": pointers.last,

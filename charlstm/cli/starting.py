@@ -1,7 +1,7 @@
 """From the options of `charlstm train` to a trainer that holds the lock of its run."""
 
+import os
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm.cli.options import note
@@ -22,19 +22,24 @@ def begin_run(
 ) -> "Trainer":
     """Begin a run on a corpus, with the options of the model, of its learning and of its start."""
     from charlstm import runs
-    from charlstm.defaults import DISTILLATION, advice, default_settings
+    from charlstm.defaults import advice, default_settings
     from charlstm.lookup import find_checkpoint
 
     source = find_checkpoint(start["init_from"]) if "init_from" in start else None
     teacher = find_checkpoint(start["teacher"]) if "teacher" in start else None
-    if teacher is not None:
-        learning = {"distillation": DISTILLATION, **learning}
     model_config, train_config = default_settings(
-        len(corpus), len(corpus.vocab), preset=start.get("preset"), model=model, train=learning
+        len(corpus),
+        len(corpus.vocab),
+        preset=start.get("preset"),
+        taught=teacher is not None,
+        model=model,
+        train=learning,
     )
     if not quiet:
         for sentence in advice(model_config, corpus.counts, train_config):
             note(f"note: {sentence}")
+        if teacher is not None:
+            note(f"taught by {teacher}")
         note("starting …")
     from charlstm.train.session import begin
 
@@ -47,6 +52,8 @@ def begin_run(
         teacher=teacher,
     )
     stack.enter_context(runs.lock(trainer.path))
+    for notice in trainer.notices:
+        note(f"note: {notice}")
     wanted = start.get("name")
     if wanted is not None and trainer.path.name != wanted:
         note(f"the run is called {trainer.path.name}")
@@ -107,15 +114,16 @@ def resume_run(
 def _is_there(source: str) -> bool:
     from charlstm.texts import STDIN
 
-    return source == STDIN or Path(source).exists()
+    return source == STDIN or os.path.exists(source)
 
 
 def _check_not_a_run(text: list[str]) -> None:
-    """Raise ``UsageError`` if a run's name stands where its text would."""
-    from charlstm.lookup import list_runs
+    """Raise ``UsageError`` if a run stands where its text would."""
+    from charlstm.runs import ROOT, RUN_FILE
 
     for name in text:
-        if not _is_there(name) and name in (run.name for run in list_runs()):
+        folder = name if os.path.exists(name) else os.path.join(ROOT, name)
+        if os.path.exists(os.path.join(folder, RUN_FILE)):
             raise UsageError(
                 f"{name} is a run and no text", f"charlstm train --resume -c {name} goes on with it"
             )

@@ -76,7 +76,7 @@ def train(
         _option(
             "--teacher",
             metavar="RUN",
-            help="Learn from another run's predictions, too; it has read the same text.",
+            help="Learn from what another run of the same text predicts, too.",
             autocompletion=run_names,
         ),
     ] = None,

@@ -99,6 +99,30 @@ def choose_threads(
     return chosen, seconds
 
 
+@torch.no_grad()
+def reading_seconds(model: LanguageModel, precision: Precision, batch: int, bptt: int) -> float:
+    """Best time in which a model reads T characters of B streams, after one that is not counted.
+
+    Raises:
+        UsageError: the device does not have the precision for this model's cell.
+    """
+    ids = torch.zeros(bptt, batch, dtype=torch.int64, device=precision.device)
+    taken = []
+    for _ in range(TRIALS + 1):
+        start = time.perf_counter()
+        try:
+            with precision.autocast():
+                logits, _ = model(ids, model.initial_state(batch))
+        except RuntimeError:
+            raise UsageError(
+                f"{precision.device.type} cannot read the teacher in {precision.name} here",
+                "use --precision float32",
+            ) from None
+        logits.sum().item()  # waits for a GPU
+        taken.append(time.perf_counter() - start)
+    return min(taken[1:])
+
+
 def _trial(
     config: ModelConfig, device: torch.device, batch: int, bptt: int
 ) -> tuple[LanguageModel, torch.Tensor]:

@@ -65,10 +65,13 @@ class Learner:
             logits, state = self.model(inputs, self.state, masks)
         if masks is not None:  # the same recurrence under several masks (Inoue 2019)
             targets = targets.unsqueeze(1).expand(-1, config.dropout_masks, -1)
-        loss = nn.functional.cross_entropy(logits.float().flatten(0, -2), targets.flatten())
-        minimised = (
-            loss if self._teacher is None else self._distil(self._teacher, loss, logits, inputs)
-        )
+        log_p = logits.float().log_softmax(-1)  # (T, B, V), or with masks (T, M, B, V)
+        loss = nn.functional.nll_loss(log_p.flatten(0, -2), targets.flatten())
+        minimised = loss
+        if self._teacher is not None:
+            mean_log_p = log_p if masks is None else log_p.mean(1)
+            learnt = -(self._taught(self._teacher, inputs) * mean_log_p).sum(-1).mean()
+            minimised = torch.lerp(loss, learnt, config.distillation)
         if self._loss_scale is None:
             minimised.backward()  # type: ignore[no-untyped-call]
         else:
@@ -79,19 +82,13 @@ class Learner:
         update_average(self.average, self.model, config.averaging, step)
         return loss.detach(), norm
 
-    def _distil(
-        self, teacher: LanguageModel, loss: Tensor, logits: Tensor, inputs: Tensor
-    ) -> Tensor:
+    def _taught(self, teacher: LanguageModel, inputs: Tensor) -> Tensor:
+        """The teacher's probabilities (T, B, V); its state goes on."""
         with torch.no_grad(), self.precision.autocast():
-            taught, state = teacher(inputs, self._teacher_state)
+            logits, state = teacher(inputs, self._teacher_state)
         self._teacher_state = state.float()
-        probabilities = taught.float().softmax(-1)
-        if logits.dim() > taught.dim():
-            probabilities = probabilities.unsqueeze(1).expand_as(logits)
-        distance = nn.functional.cross_entropy(
-            logits.float().flatten(0, -2), probabilities.flatten(0, -2)
-        )
-        return torch.lerp(loss, distance, self._config.distillation)
+        probabilities: Tensor = logits.float().softmax(-1)
+        return probabilities
 
     def reset_state(self) -> None:
         """Let the next step begin from zero state, as if nothing had been read."""

@@ -19,7 +19,13 @@ from charlstm.config import ModelConfig, TrainConfig
 from charlstm.corpus import Corpus
 from charlstm.errors import CharlstmError, UsageError, require
 from charlstm.runs import Budget, RunFile
-from charlstm.train.device import Precision, choose_device, choose_precision, choose_threads
+from charlstm.train.device import (
+    Precision,
+    choose_device,
+    choose_precision,
+    choose_threads,
+    reading_seconds,
+)
 from charlstm.train.network import LanguageModel, load_arrays, to_arrays
 from charlstm.train.trainer import Trainer
 from charlstm.vocab import Vocabulary
@@ -55,8 +61,12 @@ def begin(
     if init_from is not None:
         source = read_model(init_from)
         model_config = replace(source.config, vocab_size=len(corpus.vocab))
-    if teacher is not None:
-        check_teacher(read_model(teacher), corpus)
+    lessons = None if teacher is None else read_model(teacher)
+    require(
+        (lessons is None) == (train_config.distillation == 0),
+        f"distillation is {train_config.distillation:g}",
+        "more than 0 goes with a teacher, 0 without one",
+    )
     threads, cores = train_config.threads, os.cpu_count() or 1
     require(threads <= cores, f"--threads is {threads}; this machine has {cores}", "leave it out")
     device = choose_device(train_config.device)
@@ -65,6 +75,10 @@ def begin(
     )
     if threads == 0:
         threads, pass_seconds = choose_threads(precision, model_config, batch, bptt, pass_seconds)
+    step_seconds = pass_seconds * STEP_OVER_PASS
+    if lessons is not None:
+        reader = _teacher(lessons, corpus).to(device)
+        step_seconds += reading_seconds(reader, precision, batch, bptt)
     train_config = replace(
         train_config,
         batch=batch,
@@ -74,9 +88,11 @@ def begin(
         threads=threads,
     )
     run = _run_file(corpus, model_config, train_config, init_from, teacher)
-    path = runs.create_run(root, name or corpus.name, run)
+    path = runs.create_run(root, name or corpus.name, run, lessons)
     trainer = _trainer(path, run, corpus, source)
-    trainer.guessed_step_seconds = pass_seconds * STEP_OVER_PASS
+    trainer.guessed_step_seconds = step_seconds
+    if teacher is not None:
+        trainer.notices = _what_a_teacher_may_know(teacher, run)
     return trainer
 
 
@@ -147,13 +163,31 @@ def resume(
     return trainer
 
 
-def check_teacher(teacher: ModelFile, corpus: Corpus) -> None:
-    """Raise ``UsageError`` unless the teacher predicts the characters of the text, as ids."""
+def _teacher(file: ModelFile, corpus: Corpus) -> LanguageModel:
     require(
-        teacher.vocab == corpus.vocab,
+        file.vocab == corpus.vocab,
         "the teacher has other characters than the text",
         "let one learn the same text first",
     )
+    teacher = LanguageModel(file.config)
+    load_arrays(teacher, dict(file.weights))
+    return teacher.eval().requires_grad_(False)
+
+
+def _what_a_teacher_may_know(teacher: Path, run: RunFile) -> tuple[str, ...]:
+    """What its own run says against it: it may have read what this one is validated on."""
+    try:
+        own = runs.read_run_file(teacher.parent)
+    except CharlstmError:
+        return ()
+    if own.digest != run.digest:
+        return ("the teacher has learnt another text: its predictions may be of little use",)
+    if own.train.val_fraction < run.train.val_fraction:
+        return (
+            "the teacher has read a part of what this run is validated on: the validation may "
+            "look better than it is",
+        )
+    return ()
 
 
 def _check_extension(trainer: Trainer, run: RunFile) -> None:
@@ -222,11 +256,12 @@ def _trainer(
     average.load_state_dict(model.state_dict())
     teacher = None
     if run.teacher is not None:
-        file = read_model(path / runs.TEACHER)
-        check_teacher(file, corpus)
-        teacher = LanguageModel(file.config)
-        load_arrays(teacher, dict(file.weights))
-        teacher.to(device).requires_grad_(False)
+        try:
+            teacher = _teacher(read_model(path / runs.TEACHER), corpus).to(device)
+        except CharlstmError as error:
+            raise CharlstmError(
+                error.message, f"start a new run from this one's weights: --init-from {path}"
+            ) from None
     return Trainer(
         path,
         run,

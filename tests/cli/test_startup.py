@@ -205,8 +205,11 @@ def test_a_text_in_the_place_of_a_command_is_told_how_to_train_on_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "book.txt").touch()
+    (tmp_path / "studies").mkdir()
     assert run(["book.txt"]) == 2
     assert capsys.readouterr().err.endswith(" To train on book.txt: charlstm train book.txt\n")
+    assert run(["studies"]) == 2
+    assert capsys.readouterr().err.endswith("Did you mean study?\n")
 
 
 def test_a_command_like_no_other_gets_the_list(capsys: pytest.CaptureFixture[str]) -> None:

@@ -483,11 +483,10 @@ def test_a_run_in_the_place_of_a_text_is_told_how_to_resume(
     other.write_text(TEXT * 20, encoding="utf-8")
     assert train("other.txt") == 0
     capsys.readouterr()
-    assert run(["train", "--resume", "tales", "--steps", "9"]) == 2
-    told = capsys.readouterr().err
-    assert told == (
-        "charlstm: tales is a run and no text; charlstm train --resume -c tales goes on with it\n"
-    )
+    for name in ("tales", "checkpoints/tales"):
+        assert run(["train", "--resume", name, "--steps", "9"]) == 2
+        goes_on = f"charlstm train --resume -c {name} goes on with it"
+        assert capsys.readouterr().err == f"charlstm: {name} is a run and no text; {goes_on}\n"
 
 
 def test_text_from_stdin_is_found_in_the_cache_and_asked_for_when_it_is_gone(
@@ -527,6 +526,8 @@ def test_teacher_is_copied_named_and_learnt_from(
     copied = charlstm.load(taught / "teacher").file
     np.testing.assert_array_equal(copied.weights["embedding"], source.file.weights["embedding"])
     capsys.readouterr()
+    assert run(["runs", "show", "tales-2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["teacher"] == str(source.path.absolute())
     assert run(["runs", "show", "tales-2"]) == 0
     assert re.search(
         rf"^teacher +{re.escape(str(source.path.absolute()))}$", capsys.readouterr().out, re.M

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,13 +32,15 @@ def test_steps_keep_to_their_device_and_never_wait_for_it(
     model = model_config(len(corpus.vocab), 8, layers=2, cell=cell)
     config = train_config(dropout=0.2, weight_decay=0.1)
     begun = session.begin(corpus, model, config, root=tmp_path)
+    taught = replace(begun.run_file, train=replace(begun.run_file.train, distillation=0.5))
     trainer = Trainer(
         begun.path,
-        begun.run_file,
+        taught,
         corpus,
         LanguageModel(model).to(META),
         LanguageModel(model).to(META).requires_grad_(False),
         Precision(META, "float32"),
+        LanguageModel(model).to(META).requires_grad_(False),
     )
     for _ in range(3):
         norm = trainer.take_step()

@@ -88,6 +88,7 @@ def begin(make_corpus: Callable[..., Corpus], tmp_path: Path) -> Begin:
     def make(
         text: str = TEXT * 20,
         hidden: int = 8,
+        cell: str = "lstm",
         init_from: Path | None = None,
         teacher: Path | None = None,
         **changes: object,
@@ -95,7 +96,7 @@ def begin(make_corpus: Callable[..., Corpus], tmp_path: Path) -> Begin:
         corpus = make_corpus(text)
         return session.begin(
             corpus,
-            model_config(len(corpus.vocab), hidden, layers=2),
+            model_config(len(corpus.vocab), hidden, layers=2, cell=cell),
             train_config(**changes),
             root=tmp_path / "checkpoints",
             init_from=init_from,
@@ -698,6 +699,7 @@ def test_taught_run_is_resumed_bit_for_bit_when_its_teacher_is_gone(
     teacher = finish(begin(steps=20))
     settings = {"teacher": load(teacher.path).path, "distillation": 0.5, "dropout": 0.3}
     whole, trainer = finish(begin(steps=30, **settings)), begin(steps=30, **settings)
+    assert trainer.notices == ()
     interrupt(trainer, 17)
     shutil.rmtree(teacher.path)
     trainer = resume(trainer.path)
@@ -716,18 +718,61 @@ def test_teacher_with_other_characters_is_refused_and_nothing_is_made(
     begin: Begin, trained_run: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="other characters"):
-        begin(TEXT * 20 + "é", teacher=load(trained_run).path)
+        begin(TEXT * 20 + "é", teacher=load(trained_run).path, distillation=0.5)
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_damaged_teacher_is_noticed(begin: Begin) -> None:
+def test_damaged_teacher_is_noticed_and_the_way_out_told(begin: Begin) -> None:
     teacher = load(finish(begin(steps=5)).path).path
     trainer = begin(steps=30, teacher=teacher, distillation=0.5)
     run_and_stop(trainer, 7)
     weights = trainer.path / runs.TEACHER / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(CharlstmError, match="checksum"):
+    with pytest.raises(CharlstmError, match="checksum") as told:
         resume(trainer.path)
+    assert told.value.hint.endswith(f"--init-from {trainer.path}")
+
+
+def test_teacher_that_knows_what_is_validated_on_is_noted(begin: Begin) -> None:
+    def notes(**trained: float) -> tuple[str, ...]:
+        teacher = load(finish(begin(steps=5, **trained)).path).path
+        return begin(steps=5, teacher=teacher, distillation=0.5).notices
+
+    assert notes(val_fraction=0.1) == notes(val_fraction=0.2) == ()
+    for fraction in (0.0, 0.05):
+        (note,) = notes(val_fraction=fraction)
+        assert "a part of what this run is validated on" in note
+
+
+def test_teacher_of_another_text_is_noted(begin: Begin) -> None:
+    teacher = load(finish(begin(TEXT * 21, steps=5)).path).path
+    (note,) = begin(steps=5, teacher=teacher, distillation=0.5).notices
+    assert "another text" in note
+
+
+def test_first_estimate_counts_the_teacher(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = load(finish(begin(steps=5)).path).path
+    monkeypatch.setattr(session, "reading_seconds", lambda *_: 3600.0)
+    guess = begin(steps=5, teacher=teacher, distillation=0.5).guessed_step_seconds
+    assert guess is not None
+    assert 3600 < guess < 3700
+
+
+@pytest.mark.parametrize("taught", [True, False])
+def test_a_teacher_and_its_weight_go_together(begin: Begin, taught: bool) -> None:
+    teacher = load(finish(begin(steps=5)).path).path
+    with pytest.raises(UsageError, match="distillation is"):
+        begin(**({"teacher": teacher} if taught else {"distillation": 0.5}))
+
+
+def test_a_teacher_may_be_of_another_cell_in_a_precision_that_both_have(begin: Begin) -> None:
+    teacher = load(finish(begin(steps=5, cell="gru", hidden=6)).path).path
+    assert finish(begin(steps=5, teacher=teacher, distillation=0.5)).reason == "budget"
+    teacher = load(finish(begin(steps=5)).path).path
+    trained = sorted(teacher.parents[1].iterdir())
+    with pytest.raises(UsageError, match="cannot read the teacher in float16"):
+        begin(steps=5, cell="rnn", teacher=teacher, distillation=0.5, precision="float16")
+    assert sorted(teacher.parents[1].iterdir()) == trained
 
 
 # -- another vocabulary ------------------------------------------------------------------------
