@@ -61,7 +61,10 @@ def begin(
     if init_from is not None:
         source = read_model(init_from)
         model_config = replace(source.config, vocab_size=len(corpus.vocab))
-    lessons = None if teacher is None else read_model(teacher)
+    lessons = reader = None
+    if teacher is not None:
+        lessons = read_model(teacher)
+        reader = _teacher(lessons, corpus)
     require(
         (lessons is None) == (train_config.distillation == 0),
         f"distillation is {train_config.distillation:g}",
@@ -76,9 +79,8 @@ def begin(
     if threads == 0:
         threads, pass_seconds = choose_threads(precision, model_config, batch, bptt, pass_seconds)
     step_seconds = pass_seconds * STEP_OVER_PASS
-    if lessons is not None:
-        reader = _teacher(lessons, corpus).to(device)
-        step_seconds += reading_seconds(reader, precision, batch, bptt)
+    if reader is not None:
+        step_seconds += reading_seconds(reader.to(device), precision, batch, bptt)
     train_config = replace(
         train_config,
         batch=batch,
