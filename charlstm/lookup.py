@@ -5,7 +5,7 @@ from pathlib import Path
 
 from charlstm import checkpoint
 from charlstm.errors import CharlstmError
-from charlstm.runs import POINTER_FILE, ROOT, RUN_FILE, read_pointers
+from charlstm.runs import POINTER_FILE, ROOT, RUN_FILE, read_pointers, safe_name
 
 
 def list_runs(root: Path = ROOT) -> list[Path]:
@@ -29,6 +29,8 @@ def last_written(run: Path) -> float:
 def find_run(name: str | None, root: Path = ROOT, *, inside: bool = False) -> Path:
     """The run called ``name``: a folder, a name below ``root``, or the newest run for None.
 
+    A name is found as it was given, too: that of märchen.txt is marchen.
+
     With ``inside``, a checkpoint's folder means the run that it is in.
     """
     if name is None:
@@ -38,7 +40,7 @@ def find_run(name: str | None, root: Path = ROOT, *, inside: bool = False) -> Pa
                 f"there is no run under {root}/ yet", "make one: charlstm train YOUR.txt"
             )
         return runs[0]
-    for path in (Path(name), root / name):
+    for path in (Path(name), root / name, root / _as_run(name)):
         if _has_file(path, RUN_FILE) or _has_file(path, POINTER_FILE):
             return path
         if inside and _has_file(path, checkpoint.MANIFEST) and _has_file(path.parent, RUN_FILE):
@@ -52,6 +54,12 @@ def find_run(name: str | None, root: Path = ROOT, *, inside: bool = False) -> Pa
     else:
         remedy = "see charlstm runs"
     raise CharlstmError(f"there is no run {name!r}", remedy)
+
+
+def _as_run(name: str) -> str:
+    """What a run made for ``name`` is called, where that still says something."""
+    safe = safe_name(name)
+    return name if safe == safe_name("") else safe
 
 
 def _has_file(folder: Path, name: str) -> bool:

@@ -13,6 +13,7 @@ import datetime
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -69,8 +70,9 @@ class Pointers:
 
 
 def safe_name(name: str) -> str:
-    """A run's name from any text: letters, digits, dot, dash and underscore."""
-    cleaned = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip(".-_")
+    """A run's name from any text: ASCII letters without accents, digits, dot, dash, underscore."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    cleaned = re.sub(r"[^\w.-]+", "-", plain, flags=re.ASCII).strip(".-_")
     return cleaned[:60] or "run"
 
 

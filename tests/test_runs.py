@@ -136,6 +136,7 @@ def test_a_name_that_another_process_takes_in_between_is_left_alone(
         ("", "run"),
         ("  ", "run"),
         ("Война и мир", "run"),
+        ("märchen é", "marchen-e"),
         ("x" * 5000, "x" * 60),
     ],
 )

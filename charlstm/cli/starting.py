@@ -38,8 +38,6 @@ def begin_run(
     if not quiet:
         for sentence in advice(model_config, corpus.counts, train_config):
             note(f"note: {sentence}")
-        if teacher is not None:
-            note(f"taught by {teacher}")
         note("starting …")
     from charlstm.train.session import begin
 
@@ -52,6 +50,8 @@ def begin_run(
         teacher=teacher,
     )
     stack.enter_context(runs.lock(trainer.path))
+    if teacher is not None and not quiet:
+        note(f"taught by {teacher}")
     for notice in trainer.notices:
         note(f"note: {notice}")
     wanted = start.get("name")
@@ -72,8 +72,8 @@ def resume_run(
     from charlstm.corpus import open_corpus, reopen_corpus
     from charlstm.lookup import find_run
 
-    if text and checkpoint is None:
-        _check_not_a_run(text)
+    for name in text or ():
+        _check_text(name)
     path = find_run(checkpoint, inside=True)
     if checkpoint is None and not quiet:
         note(f"resuming {path}")
@@ -117,13 +117,14 @@ def _is_there(source: str) -> bool:
     return source == STDIN or os.path.exists(source)
 
 
-def _check_not_a_run(text: list[str]) -> None:
-    """Raise ``UsageError`` if a run stands where its text would."""
+def _check_text(name: str) -> None:
+    """Raise ``UsageError`` if a run, or nothing, stands where a resumed run's text would."""
     from charlstm.runs import ROOT, RUN_FILE
 
-    for name in text:
-        folder = name if os.path.exists(name) else os.path.join(ROOT, name)
-        if os.path.exists(os.path.join(folder, RUN_FILE)):
-            raise UsageError(
-                f"{name} is a run and no text", f"charlstm train --resume -c {name} goes on with it"
-            )
+    folder = name if os.path.exists(name) else os.path.join(ROOT, name)
+    if os.path.exists(os.path.join(folder, RUN_FILE)):
+        raise UsageError(
+            f"{name} is a run and no text", f"charlstm train --resume -c {name} goes on with it"
+        )
+    if not _is_there(name):
+        raise UsageError(f"there is no file {name}", "a run is named by -c; charlstm runs has all")

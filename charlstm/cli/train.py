@@ -235,7 +235,7 @@ def train(
             _refuse(
                 {**start, **model, **learning, **reading},
                 "a resumed run keeps its settings",
-                "leave them out, or start a new run with --init-from",
+                "start a new run to change that, perhaps with --init-from or --teacher",
             )
             trainer = resume_run(stack, checkpoint, text, budget, quiet)
         else:

@@ -166,9 +166,11 @@ def resume(
 
 
 def _teacher(file: ModelFile, corpus: Corpus) -> LanguageModel:
+    unlike = sorted(set(file.vocab.symbols) ^ set(corpus.vocab.symbols))
+    shown = ", ".join(map(repr, unlike[:5])) + (" …" if len(unlike) > 5 else "")
     require(
         file.vocab == corpus.vocab,
-        "the teacher has other characters than the text",
+        f"the teacher has other characters than the text ({shown or 'one of them has bytes'})",
         "let one learn the same text first",
     )
     teacher = LanguageModel(file.config)

@@ -188,7 +188,8 @@ def test_runs_are_never_overwritten() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "made"), [("two words", "two-words"), ("../../out", "out"), ("ë/..", "run")]
+    ("name", "made"),
+    [("two words", "two-words"), ("../../out", "out"), ("ë/..", "e"), ("Ж/..", "run")],
 )
 def test_name_names_the_run_and_stays_below_checkpoints(name: str, made: str) -> None:
     assert train("tales.txt", "--name", name, steps=1) == 0
@@ -473,6 +474,22 @@ def test_moved_text_may_be_named_again(folder: Path, capsys: pytest.CaptureFixtu
     told = capsys.readouterr().err
     assert "tales.txt is no longer there; say where it is now: charlstm train TEXT --resume" in told
     assert run(["train", "moved.txt", "--resume", "--steps", "9"]) == 0
+
+
+def test_a_run_is_found_by_the_name_of_its_text(folder: Path) -> None:
+    (folder / "märchen.txt").write_text(TEXT * 20, encoding="utf-8")
+    (folder / "Сказки.txt").write_text(TEXT * 20, encoding="utf-8")
+    assert train("märchen.txt") == train("Сказки.txt") == 0
+    assert run(["train", "--resume", "-c", "märchen", "--steps", "9"]) == 0
+    assert run(["train", "--resume", "-c", "Война", "--steps", "9"]) == 1
+
+
+def test_a_text_that_is_not_there_resumes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("tales.txt") == 0
+    capsys.readouterr()
+    assert run(["train", "--resume", "talse", "--steps", "9"]) == 2
+    told = "there is no file talse; a run is named by -c; charlstm runs has all"
+    assert capsys.readouterr().err == f"charlstm: {told}\n"
 
 
 def test_a_run_in_the_place_of_a_text_is_told_how_to_resume(

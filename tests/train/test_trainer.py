@@ -717,7 +717,7 @@ def test_taught_run_is_resumed_bit_for_bit_when_its_teacher_is_gone(
 def test_teacher_with_other_characters_is_refused_and_nothing_is_made(
     begin: Begin, trained_run: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="other characters"):
+    with pytest.raises(UsageError, match=r"other characters than the text \('é'\)"):
         begin(TEXT * 20 + "é", teacher=load(trained_run).path, distillation=0.5)
     assert not (tmp_path / "checkpoints").exists()
 
