@@ -4,6 +4,7 @@ import bz2
 import codecs
 import gzip
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def list_files(
     """The files of ``sources`` in order, a folder's in the order of their paths."""
     files: list[Path] = []
     for source in sources:
-        if not _exists(source):
+        if not os.path.exists(source):
             raise CharlstmError(
                 f"there is no file {source}", "check the path, or leave it out for the bundled text"
             )
@@ -107,13 +108,6 @@ def list_files(
         else:
             files.append(source)
     return files
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name too long for a file, or with a NUL in it
-        return False
 
 
 def _text_files(folder: Path, encoding: str, as_bytes: bool, notices: list[str]) -> list[Path]:
