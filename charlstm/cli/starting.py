@@ -52,6 +52,9 @@ def begin_run(
     stack.enter_context(runs.lock(trainer.path))
     if teacher is not None and not quiet:
         note(f"taught by {teacher}")
+    used = trainer.run_file.train
+    if learning.get("batch", 0) > used.batch or learning.get("bptt", 0) > used.bptt:
+        note(f"note: the text is too short for that: --batch {used.batch} --bptt {used.bptt}")
     for notice in trainer.notices:
         note(f"note: {notice}")
     wanted = start.get("name")

@@ -239,6 +239,17 @@ def test_without_a_text_the_bundled_one_is_used() -> None:
 # -- advice and wrong usage --------------------------------------------------------------------
 
 
+def test_batch_that_does_not_fit_the_text_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    length = len((folder / "tales.txt").read_text(encoding="utf-8"))
+    fitting = length * 9 // 10 // (2 * 16)
+    assert train("tales.txt", "--batch", str(fitting)) == 0
+    assert "too short" not in capsys.readouterr().err
+    assert train("tales.txt", "--batch", "4000") == 0
+    assert f"too short for that: --batch {fitting} --bptt 16" in capsys.readouterr().err
+
+
 def test_advice_comes_before_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "odd.txt").write_text(TEXT * 5 + "ß", encoding="utf-8")
     assert train("odd.txt", "--hidden", "100", steps=1) == 0
