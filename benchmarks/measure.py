@@ -88,7 +88,8 @@ def revision() -> str:
 
 def record(name: str, results: Any) -> None:
     """Write ``results/NAME.json``: the figures, the machine, the command, the commit."""
-    command = " ".join(["python", *(_shown(argument) for argument in sys.argv)])
+    script = f"benchmarks/{Path(sys.argv[0]).name}"
+    command = " ".join(["python", script, *(_shown(argument) for argument in sys.argv[1:])])
     document = {
         "command": command,
         "commit": revision(),
