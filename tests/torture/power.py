@@ -15,7 +15,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +187,8 @@ WAYS = ("all", "none", "until", "any")
 
 
 def power_cut(folder: Path, trials: int, seed: int) -> Figures:
-    """1: the power is cut after every change of a run; ``trials`` losses of each kind are drawn."""
+    """1: the power is cut after every change of a run that has a teacher; ``trials`` losses of each
+    kind are drawn."""
     from charlstm.train import plan, session
 
     figures: Counter[str] = Counter()
@@ -218,13 +219,23 @@ def power_cut(folder: Path, trials: int, seed: int) -> Figures:
             cut()
 
     disk.on_change = undisturbed
-    settings = train_config(steps=4, batch=2, bptt=8, keep=1)
+    settings = train_config(steps=4, batch=2, bptt=8, keep=1, distillation=0.5)
     model = model_config(len(corpus.vocab), hidden=4)
+    teacher = session.begin(corpus, model, replace(settings, distillation=0.0), root=folder)
+    for _ in teacher.run():
+        pass
     before = plan.EVALUATIONS, plan.EVALUATION_SHARE
     plan.EVALUATIONS, plan.EVALUATION_SHARE = 10**6, 10.0**6
     try:
         with disk.recording():
-            begun = session.begin(corpus, model, settings, root=root / "checkpoints", name="cut")
+            begun = session.begin(
+                corpus,
+                model,
+                settings,
+                root=root / "checkpoints",
+                name="cut",
+                teacher=find_checkpoint(str(teacher.path)),
+            )
             announced[0] = 0
             for event in begun.run():
                 if isinstance(event, Saved):
@@ -262,6 +273,7 @@ def _assert_goes_on(root: Path, announced: int) -> str:
     if announced < 0 and not (path / runs.RUN_FILE).exists():
         return "no run yet"
     assert runs.read_run_file(path).model.hidden_size == 4
+    assert checkpoint.read_model(path / runs.TEACHER).config.hidden_size == 4
     if announced > 0:
         model = checkpoint.read_model(find_checkpoint(str(path)))
         assert model.training["step"] >= 0
