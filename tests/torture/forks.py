@@ -195,6 +195,8 @@ class Bench:
         self.text.write_text(TEXT * 4, encoding="utf-8")
         self._servers: list[subprocess.Popen[str]] = []
         self._count = 0
+        child = self.start(["train", "tales.txt", "--name", "teacher", *SETTINGS])
+        assert child.wait() == 0, child.told()
         child = self.start(self.train("undisturbed"))
         assert child.wait() == 0, child.told()
         child = self.start(self.train("once-more"))
@@ -212,7 +214,8 @@ class Bench:
         """The arguments that begin a run, or go on with it where it exists."""
         if (self.folder / "checkpoints" / name).exists():
             return ["train", "--resume", "-c", name, "--plain"]
-        return ["train", "tales.txt", "--name", name, *SETTINGS]
+        teacher = str(self.folder / "checkpoints" / "teacher")
+        return ["train", "tales.txt", "--name", name, "--teacher", teacher, *SETTINGS]
 
     def start(
         self,
