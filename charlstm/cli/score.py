@@ -54,6 +54,8 @@ def score(
     as_json: Json = False,
 ) -> int:
     """How well a model predicts a text."""
+    import numpy as np
+
     from charlstm.config import check_number
 
     policy = unknown_policy(unknown)
@@ -81,12 +83,15 @@ def score(
 
         result = compute(model.engine, ids, window, progress, segments=segments)
     places = result.most_surprising(top)
+    symbols, where = [vocab.symbols[i] for i in ids], np.arange(len(ids))
+    if policy == "skip" and (gone := set(vocab.unknown(text))):
+        symbols, where = list(text), np.flatnonzero([one not in gone for one in text])
     if as_json:
         document = result.to_dict()
         if top:
             document["top"] = [
                 {
-                    "position": place,
+                    "position": int(where[place]),
                     "character": vocab.symbols[ids[place]],
                     "surprise_bits": float(result.surprise_bits[place]),
                 }
@@ -106,8 +111,7 @@ def score(
         f"perplexity {result.perplexity:.3f}  {result.characters:,} {unit}s  {result.label}"
     )
     if places:
-        print_places(
-            console, [vocab.symbols[i] for i in ids], result.surprise_bits.tolist(), places
-        )
+        found = {int(where[place]): float(result.surprise_bits[place]) for place in places}
+        print_places(console, symbols, found)
     sys.stdout.flush()
     return 0

@@ -1,7 +1,7 @@
 """Text tinted by how unlikely each character was, for terminals with colours."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import COLOR_SYSTEMS, Console
 from rich.style import Style
@@ -58,17 +58,15 @@ def print_tinted(console: Console, characters: Sequence[tuple[str, float]]) -> N
     file.write("" if characters[-1][0] == "\n" else "\n")
 
 
-def print_places(
-    console: Console, symbols: Sequence[str], bits: Sequence[float], places: Sequence[int]
-) -> None:
-    """A line for each of these places: how surprising, where, and what stands around it."""
+def print_places(console: Console, symbols: Sequence[str], found: Mapping[int, float]) -> None:
+    """A line for each place and its bits: how surprising, where, and what stands around it."""
     console.print(Text(f"{'bits':>6} {'line':>7} {'column':>6}", style="dim"))
     room = max(8, min(30, (console.width - 25) // 2))
-    for place in places:
+    for place, bits in found.items():
         before = symbols[:place]
         line = before.count("\n") + 1
         column = next((i for i, one in enumerate(reversed(before)) if one == "\n"), place) + 1
-        text = Text(f"{bits[place]:>6.1f} {line:>7,} {column:>6,}  ")
+        text = Text(f"{bits:>6.1f} {line:>7,} {column:>6,}  ")
         text.append("".join(map(_in_line, symbols[max(0, place - room) : place])), "dim")
         text.append(f"[{symbol(symbols[place])}]", "bold")
         text.append("".join(map(_in_line, symbols[place + 1 : place + 1 + room])), "dim")

@@ -197,6 +197,25 @@ def test_the_most_surprising_places_are_listed(
     assert "top" not in json.loads(capsys.readouterr().out)
 
 
+def test_places_are_those_in_the_file_where_characters_are_left_out(
+    score: Any, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f"\U0001d11e{TEXT}\U0001d11e\U0001d11e{TEXT}"
+    (folder / "strange.txt").write_text(text, encoding="utf-8")
+    command = ("strange.txt", "--unknown", "skip", "--top", "40")
+    assert score(*command, "--json") == 0
+    top = json.loads(capsys.readouterr().out)["top"]
+    assert all(text[place["position"]] == place["character"] for place in top)
+    assert any(place["position"] > len(TEXT) + 3 for place in top)
+    assert score(*command) == 0
+    first = capsys.readouterr().out.splitlines()[2].split()
+    before = text[: top[0]["position"]]
+    assert [int(first[1]), int(first[2])] == [
+        before.count("\n") + 1,
+        len(before) - before.rfind("\n"),
+    ]
+
+
 def test_colour_prints_the_text_before_the_score(
     score: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

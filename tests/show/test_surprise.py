@@ -75,8 +75,7 @@ def test_a_text_is_printed_with_its_legend_where_there_are_colours() -> None:
 def test_places_have_line_column_and_what_is_around(width: int) -> None:
     narrow = console(None, width)
     text = "first line\nse\x1bond one\n" + "x" * 100
-    bits = [math.nan] + [1.0] * (len(text) - 1)
-    print_places(narrow, text, bits, [13, 0, 10, 50])
+    print_places(narrow, text, {13: 1.0, 0: math.nan, 10: 1.0, 50: 1.0})
     lines = written(narrow).splitlines()
     assert all(len(line) <= width for line in lines)
     assert lines[0].split() == ["bits", "line", "column"]
