@@ -56,6 +56,11 @@ def find_run(name: str | None, root: Path = ROOT, *, inside: bool = False) -> Pa
     raise CharlstmError(f"there is no run {name!r}", remedy)
 
 
+def is_run(name: str, root: Path = ROOT) -> bool:
+    """Whether a run's folder is at ``name``, or below ``root`` by that name."""
+    return any(_has_file(path, RUN_FILE) for path in (Path(name), root / name))
+
+
 def _as_run(name: str) -> str:
     """What a run made for ``name`` is called, where that still says something."""
     safe = safe_name(name)

@@ -107,7 +107,12 @@ def run(arguments: list[str]) -> int:
 
 
 def _suggestion(error: Any) -> str:
-    """For a command that does not exist, the one that may have been meant."""
+    """What may have been meant by a command that does not exist, or by a word too many."""
+    from charlstm.lookup import is_run
+
+    surplus = re.search(r"unexpected extra argument \((.*)\)", error.format_message())
+    if surplus and is_run(surplus[1]):
+        return f". The run of that name: -c {surplus[1]}"
     commands = getattr(getattr(error.ctx, "command", None), "commands", None)
     asked = re.match(r"No such command '(.*)'\.$", error.format_message())
     if not commands or not asked:

@@ -132,6 +132,7 @@ def inspect(
     """Look inside: gates, cells, what units track, how far back a model remembers."""
     from charlstm.cli.common import note_unknown, open_model, read_text, unknown_policy
     from charlstm.config import check_number
+    from charlstm.lookup import is_run
     from charlstm.show.console import stderr_console, stdout_console
     from charlstm.views.subject import Options, Subject, find_view, held_out
 
@@ -160,6 +161,8 @@ def inspect(
     _check(model, options)
     if text is not None and os.path.isfile(text):
         note(f"reading the words {text!r}; for what is in that file: --file {text}")
+    elif text is not None and is_run(text):
+        note(f"reading the words {text!r}; for the run of that name: -c {text}")
     if file is not None:
         text = read_text(file, as_bytes=model.file.vocab.kind == "bytes")
     lead = "" if warmup == "none" else warmup

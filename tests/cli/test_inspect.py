@@ -369,6 +369,13 @@ def test_path_given_as_the_text_is_read_as_words_and_told(
     assert f"--file {path}" in capsys.readouterr().err
 
 
+def test_run_given_as_the_text_is_read_as_words_and_told(
+    trained_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert inspect(str(trained_run), "--unknown", "skip") == 0
+    assert f"for the run of that name: -c {trained_run}\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("length", "told"), [(49, True), (50, False)])
 def test_figure_over_few_characters_says_so(
     length: int, told: bool, capsys: pytest.CaptureFixture[str]

@@ -212,6 +212,16 @@ def test_a_text_in_the_place_of_a_command_is_told_how_to_train_on_it(
     assert capsys.readouterr().err.endswith("Did you mean study?\n")
 
 
+def test_a_run_in_the_place_of_a_word_too_many_is_told_how_to_name_it(
+    trained_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(trained_run.parent.parent)
+    assert run(["sample", trained_run.name]) == 2
+    assert capsys.readouterr().err.endswith(f". The run of that name: -c {trained_run.name}\n")
+    assert run(["sample", "nothing"]) == 2
+    assert "-c" not in capsys.readouterr().err
+
+
 def test_a_command_like_no_other_gets_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["xyzzy"]) == 2
     assert "There are train, sample, inspect, score, study, runs." in capsys.readouterr().err
