@@ -52,9 +52,12 @@ def begin_run(
     stack.enter_context(runs.lock(trainer.path))
     if teacher is not None and not quiet:
         note(f"taught by {teacher}")
-    used = trainer.run_file.train
-    if learning.get("batch", 0) > used.batch or learning.get("bptt", 0) > used.bptt:
-        note(f"note: the text is too short for that: --batch {used.batch} --bptt {used.bptt}")
+    for option, used in (
+        ("batch", trainer.run_file.train.batch),
+        ("bptt", trainer.run_file.train.bptt),
+    ):
+        if (asked := learning.get(option, used)) > used:
+            note(f"note: the text is too short for --{option} {asked}: it is {used}")
     for notice in trainer.notices:
         note(f"note: {notice}")
     wanted = start.get("name")
@@ -122,10 +125,9 @@ def _is_there(source: str) -> bool:
 
 def _check_text(name: str) -> None:
     """Raise ``UsageError`` if a run, or nothing, stands where a resumed run's text would."""
-    from charlstm.runs import ROOT, RUN_FILE
+    from charlstm.lookup import is_run
 
-    folder = name if os.path.exists(name) else os.path.join(ROOT, name)
-    if os.path.exists(os.path.join(folder, RUN_FILE)):
+    if not os.path.isfile(name) and is_run(name):
         raise UsageError(
             f"{name} is a run and no text", f"charlstm train --resume -c {name} goes on with it"
         )

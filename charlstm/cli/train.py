@@ -235,7 +235,7 @@ def train(
             _refuse(
                 {**start, **model, **learning, **reading},
                 "a resumed run keeps its settings",
-                "start a new run to change that, perhaps with --init-from or --teacher",
+                "leave them out, or start a new run",
             )
             trainer = resume_run(stack, checkpoint, text, budget, quiet)
         else:
@@ -251,7 +251,11 @@ def train(
                     "leave them out, or train without --init-from",
                 )
             corpus = open_texts(text, quiet=quiet, **reading)
-            trainer = begin_run(stack, corpus, model, {**budget, **learning}, start, quiet)
+            try:
+                trainer = begin_run(stack, corpus, model, {**budget, **learning}, start, quiet)
+            except KeyboardInterrupt:
+                note("stopped before the run began")
+                raise
         finished = watch(trainer, plain=plain, quiet=quiet)
     return _conclude(finished, as_json=as_json, quiet=quiet)
 
@@ -291,7 +295,8 @@ def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
         print(json.dumps(event_to_dict(finished)))
     else:
         path = printable(str(finished.path), keep="")
-        print(f"{path}  {finished.step:,} steps in {duration(finished.seconds)}")
+        steps = "1 step" if finished.step == 1 else f"{finished.step:,} steps"
+        print(f"{path}  {steps} in {duration(finished.seconds)}")
         if finished.val_loss is not None:
             loss = finished.val_loss
             print(

@@ -281,7 +281,7 @@ class LivePanel:
         title = Text(no_wrap=True)
         title.append("it writes", style="bold")
         title.append(f"   as of step {step:,}, temperature 0.8", style="dim")
-        title.truncate(width)
+        title.truncate(width, overflow="ellipsis")
         lines: list[str] = []
         for paragraph in printable(text).expandtabs(4).split("\n"):
             lines += [

@@ -247,7 +247,9 @@ def test_batch_that_does_not_fit_the_text_is_told(
     assert train("tales.txt", "--batch", str(fitting)) == 0
     assert "too short" not in capsys.readouterr().err
     assert train("tales.txt", "--batch", "4000") == 0
-    assert f"too short for that: --batch {fitting} --bptt 16" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"note: the text is too short for --batch 4000: it is {fitting}\n" in told
+    assert "--bptt" not in told
 
 
 def test_advice_comes_before_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,7 +259,9 @@ def test_advice_comes_before_the_run(folder: Path, capsys: pytest.CaptureFixture
     assert re.search(r"^note: 576 characters are little to learn from", told, re.M)
     assert re.search(r"^note: 1 of \d+ characters occur fewer than 5 times", told, re.M)
     assert train("tales.txt", steps=1) == 0
-    assert "note:" not in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "note:" not in shown.err
+    assert " 1 step in " in shown.out
 
 
 BAD_NUMBERS = {
@@ -501,6 +505,25 @@ def test_a_text_that_is_not_there_resumes_nothing(capsys: pytest.CaptureFixture[
     assert run(["train", "--resume", "talse", "--steps", "9"]) == 2
     told = "there is no file talse; a run is named by -c; charlstm runs has all"
     assert capsys.readouterr().err == f"charlstm: {told}\n"
+
+
+def test_a_text_with_the_name_of_a_run_is_a_text(folder: Path) -> None:
+    (folder / "tales.txt").rename("tales")
+    assert train("tales") == 0
+    assert TALES.is_dir()
+    assert run(["train", "--resume", "tales", "--steps", "9"]) == 0
+
+
+def test_ctrl_c_before_the_run_began_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("charlstm.train.session.choose_device", interrupted)
+    assert train("tales.txt") == 130
+    assert capsys.readouterr().err.endswith("stopped before the run began\n")
+    assert not TALES.exists()
 
 
 def test_a_run_in_the_place_of_a_text_is_told_how_to_resume(
