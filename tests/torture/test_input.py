@@ -84,8 +84,10 @@ def command_lines(draw: st.DrawFn) -> list[str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a text and a run; training stops at once, whatever the budget."""
+def folder(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a text, a run and a cache that any command may empty; training stops at once,
+    whatever the budget."""
+    assert cache.is_relative_to(tmp_path)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tales.txt").write_text(TEXT * 4, encoding="utf-8")
     assert answered("train", "tales.txt", *SMALL)[0] == 0
