@@ -108,11 +108,10 @@ def run(arguments: list[str]) -> int:
 
 def _suggestion(error: Any) -> str:
     """What may have been meant by a command that does not exist, or by a word too many."""
-    from charlstm.lookup import is_run
+    if surplus := re.search(r"unexpected extra argument \((.*)\)", error.format_message()):
+        from charlstm.lookup import is_run
 
-    surplus = re.search(r"unexpected extra argument \((.*)\)", error.format_message())
-    if surplus and is_run(surplus[1]):
-        return f". The run of that name: -c {surplus[1]}"
+        return f". The run of that name: -c {surplus[1]}" if is_run(surplus[1]) else ""
     commands = getattr(getattr(error.ctx, "command", None), "commands", None)
     asked = re.match(r"No such command '(.*)'\.$", error.format_message())
     if not commands or not asked:
