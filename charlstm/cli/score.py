@@ -54,8 +54,6 @@ def score(
     as_json: Json = False,
 ) -> int:
     """How well a model predicts a text."""
-    import numpy as np
-
     from charlstm.config import check_number
 
     policy = unknown_policy(unknown)
@@ -82,20 +80,18 @@ def score(
         from charlstm.scoring import score as compute
 
         result = compute(model.engine, ids, window, progress, segments=segments)
-    places = result.most_surprising(top)
-    symbols, where = [vocab.symbols[i] for i in ids], np.arange(len(ids))
-    if policy == "skip" and (gone := set(vocab.unknown(text))):
-        symbols, where = list(text), np.flatnonzero([one not in gone for one in text])
+    found: dict[int, float] = {}
+    if places := result.most_surprising(top):
+        gone = set(vocab.unknown(text)) if policy == "skip" else set()
+        symbols = list(text) if gone else [vocab.symbols[i] for i in ids]
+        read = [place for place, symbol in enumerate(symbols) if symbol not in gone]
+        found = {read[place]: float(result.surprise_bits[place]) for place in places}
     if as_json:
         document = result.to_dict()
         if top:
             document["top"] = [
-                {
-                    "position": int(where[place]),
-                    "character": vocab.symbols[ids[place]],
-                    "surprise_bits": float(result.surprise_bits[place]),
-                }
-                for place in places
+                {"position": place, "character": symbols[place], "surprise_bits": bits}
+                for place, bits in found.items()
             ]
         print(json.dumps(document))
         return 0
@@ -110,8 +106,7 @@ def score(
         f"{result.bits_per_char:.4f} bits per {unit}  {result.nats:.4f} nats  "
         f"perplexity {result.perplexity:.3f}  {result.characters:,} {unit}s  {result.label}"
     )
-    if places:
-        found = {int(where[place]): float(result.surprise_bits[place]) for place in places}
+    if found:
         print_places(console, symbols, found)
     sys.stdout.flush()
     return 0
