@@ -52,10 +52,8 @@ def begin_run(
     stack.enter_context(runs.lock(trainer.path))
     if teacher is not None and not quiet:
         note(f"taught by {teacher}")
-    for option, used in (
-        ("batch", trainer.run_file.train.batch),
-        ("bptt", trainer.run_file.train.bptt),
-    ):
+    for option in ("batch", "bptt"):
+        used = getattr(trainer.run_file.train, option)
         if (asked := learning.get(option, used)) > used:
             note(f"note: the text is too short for --{option} {asked}: it is {used}")
     for notice in trainer.notices:
