@@ -163,6 +163,9 @@ class TrainConfig(_Settings):
     """Of the CPU; 0, which the first runs have, for as many as torch takes."""
     dropout_masks: int = 1
     """Dropout masks of a stream, over which the loss is the mean; the first runs have one."""
+    hold: float = 0.0
+    """Share of the budget, after the warm-up, in which the rate stays at its peak; the first runs
+    have none."""
     distillation: float = 0.0
     """Weight of the teacher's predictions in what is minimised; 0 for a run without a teacher."""
 
@@ -182,6 +185,7 @@ class TrainConfig(_Settings):
         check_number("--adam-lr", self.adam_rate, 0, 10, low_allowed=False)
         check_number("--warmup", self.warmup_steps, 0)
         check_number("--final-rate", self.final_rate, 0, 1)
+        check_number("--hold", self.hold, 0, 1)
         check_number("--weight-decay", self.weight_decay, 0, 1)
         check_number("--dropout", self.dropout, 0, 0.95)
         check_number("--dropout-masks", self.dropout_masks, 1, 64)

@@ -36,6 +36,8 @@ TRAIN_LIMITS = [
     ("warmup_steps", 0, -1),
     ("final_rate", 0.0, -1e-9),
     ("final_rate", 1.0, 1.001),
+    ("hold", 0.0, -1e-9),
+    ("hold", 1.0, 1.001),
     ("weight_decay", 0.0, -1e-9),
     ("weight_decay", 1.0, 1.001),
     ("dropout", 0.0, -1e-9),
@@ -53,7 +55,7 @@ TRAIN_LIMITS = [
     ("seed", 0, -1),
     ("seed", 2**63 - 1, 2**63),
 ]
-FLOATS = ("learning_rate", "adam_rate", "final_rate", "weight_decay", "dropout", "clip")
+FLOATS = ("learning_rate", "adam_rate", "final_rate", "hold", "weight_decay", "dropout", "clip")
 FLOATS += ("averaging", "val_fraction")
 
 

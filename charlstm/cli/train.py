@@ -132,6 +132,10 @@ def train(
     warmup: Annotated[
         int | None, _option("--warmup", help="Steps until the peak rate.", panel=LEARNING)
     ] = None,
+    hold: Annotated[
+        float | None,
+        _option("--hold", help="Share of the budget at the peak rate.", panel=LEARNING),
+    ] = None,
     final_rate: Annotated[
         float | None,
         _option("--final-rate", help="Share of the peak rate at the end.", panel=LEARNING),
@@ -216,6 +220,7 @@ def train(
         learning_rate=lr,
         adam_rate=adam_lr,
         warmup_steps=warmup,
+        hold=hold,
         final_rate=final_rate,
         weight_decay=weight_decay,
         dropout=dropout,

@@ -149,9 +149,9 @@ class Optimiser:
 def rate_share(step: int, total_steps: int | None, config: TrainConfig) -> float:
     """The learning rate of step ``step`` as a share of its peak.
 
-    Linear warm-up over ``warmup_steps`` (at most a tenth of the budget), then half a cosine
-    from 1 to ``final_rate`` at the end of the budget. While the budget is not yet known, the
-    peak is held.
+    Linear warm-up over ``warmup_steps`` (at most a tenth of the budget), the peak for ``hold`` of
+    the rest, then half a cosine from 1 to ``final_rate`` at the end of the budget. While the
+    budget is not yet known, the peak is held, too.
     """
     warmup = config.warmup_steps
     if total_steps is not None:
@@ -160,7 +160,8 @@ def rate_share(step: int, total_steps: int | None, config: TrainConfig) -> float
         return (step + 1) / (warmup + 1)
     if total_steps is None:
         return 1.0
-    progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+    start = warmup + config.hold * (total_steps - warmup)
+    progress = min(1.0, max(0.0, (step - start) / max(1, total_steps - start)))
     cosine = 0.5 * (1 + math.cos(math.pi * progress))
     return config.final_rate + (1 - config.final_rate) * cosine
 

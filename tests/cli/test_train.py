@@ -277,6 +277,7 @@ BAD_NUMBERS = {
     "--lr": ["0", "-1", "11", "nan", "inf", "many"],
     "--adam-lr": ["0", "-1", "11", "nan", "inf", "many"],
     "--warmup": ["-1", "1.5", "many"],
+    "--hold": ["-1", "1.1", "nan", "inf", "many"],
     "--final-rate": ["-1", "1.1", "nan", "inf", "many"],
     "--weight-decay": ["-1", "1.1", "nan", "inf", "many"],
     "--dropout": ["-0.1", "0.96", "nan", "inf", "many"],

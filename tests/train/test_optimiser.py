@@ -67,6 +67,18 @@ def test_rate_warms_up_and_then_follows_half_a_cosine() -> None:
     assert shares == pytest.approx([0.2, 0.8, 1, quarter, 0.55, 1.1 - quarter, 0.1])
 
 
+def test_rate_holds_its_peak_for_a_share_of_the_budget() -> None:
+    config = train_config(warmup_steps=4, final_rate=0.1, hold=0.5)
+    shares = [rate_share(step, 100, config) for step in (3, 4, 28, 52, 76, 100, 105)]
+    assert shares == pytest.approx([0.8, 1, 1, 1, 0.55, 0.1, 0.1])
+    assert rate_share(53, 100, config) < 1
+
+
+def test_rate_that_is_held_to_the_end_does_not_fall() -> None:
+    config = train_config(warmup_steps=4, final_rate=0.1, hold=1.0)
+    assert [rate_share(step, 100, config) for step in (4, 50, 99)] == [1, 1, 1]
+
+
 def test_warmup_takes_at_most_a_tenth_of_the_budget() -> None:
     config = train_config(warmup_steps=1000)
     shares = [rate_share(step, 30, config) for step in range(4)]
