@@ -30,8 +30,8 @@ PRESETS = {
     "tiny": Preset(256, 1, 32, 8, 64, 0.5, 240_000, 0.1),
     "small": Preset(256, 1, 64, 16, 64, 0.3, 3_000_000, 1),
     "medium": Preset(192, 3, 64, 32, 64, 0.1, 4_000_000, 1.6),
-    "large": Preset(384, 3, 64, 32, 64, 0.5, 6_000_000, 8),
-    "huge": Preset(512, 3, 64, 32, 64, 0.6, 11_000_000, 28),
+    "large": Preset(384, 3, 64, 32, 64, 0.15, 6_000_000, 8),
+    "huge": Preset(512, 3, 64, 32, 64, 0.3, 11_000_000, 28),
 }
 DROPOUT_MASKS = 4
 """Of a stream and step, where the output layer is small enough to be computed so often."""
@@ -40,6 +40,9 @@ DISTILLATION = 0.7
 LEAST_DROPOUT = 0.1
 """For what is hardly read twice, and cannot be learnt by heart; and with a teacher, whose
 predictions prevent that better (docs/experiments.md)."""
+FEW_EPOCHS, FALL = 5.0, 3.0
+"""In more epochs than these few the rate falls in the last three only: at a low rate a text is
+learnt by heart (docs/experiments.md)."""
 MAX_EPOCHS = 15.0
 MOST_CHARACTERS = 20_000_000
 """A longer text is not read to its end by default: that would take hours."""
@@ -114,10 +117,12 @@ def default_settings(
     if DROPOUT_MASKS * vocab_size <= config.layers * config.hidden_size:
         values["dropout_masks"] = DROPOUT_MASKS
     settings = TrainConfig(**{"dropout": chosen.dropout, **values, **given})
+    epochs = _epochs(chosen, characters, settings)
     if "dropout" not in given:
-        epochs = _epochs(chosen, characters, settings)
         dropout = LEAST_DROPOUT if settings.distillation else default_dropout(chosen, epochs)
         settings = replace(settings, dropout=dropout)
+    if "hold" not in given and not settings.distillation:
+        settings = replace(settings, hold=default_hold(epochs))
     return config, settings
 
 
@@ -133,6 +138,11 @@ def default_epochs(preset: Preset, characters: int) -> float:
 def default_dropout(preset: Preset, epochs: float) -> float:
     """0.1 for two epochs, and a tenth more for each further one, up to the preset's."""
     return min(preset.dropout, max(LEAST_DROPOUT, round((epochs - 1) / 10, 2)))
+
+
+def default_hold(epochs: float) -> float:
+    """None of few epochs, else so much of them that the rate falls in the last three."""
+    return round(1 - FALL / epochs, 2) if epochs > FEW_EPOCHS else 0.0
 
 
 def _epochs(preset: Preset, characters: int, train: TrainConfig) -> float:

@@ -95,9 +95,8 @@ def train(folder: Path) -> Path:
     """The run; keeps the live panel on the way."""
     corpus = open_corpus([bundled_corpus()])
     # Of a trial's choice a busy moment could make another model.
-    model_config, train_config = default_settings(
-        len(corpus), len(corpus.vocab), train={"steps": STEPS, "precision": "bfloat16"}
-    )
+    settings = {"steps": STEPS, "hold": 0.0, "precision": "bfloat16"}
+    model_config, train_config = default_settings(len(corpus), len(corpus.vocab), train=settings)
     trainer = begin(corpus, model_config, train_config, root=folder)
     sample = GrowingSample(trainer.model_file, train_config.seed)
     small, large = (

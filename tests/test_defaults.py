@@ -126,15 +126,15 @@ def test_a_text_is_read_at_most_fifteen_times_and_twenty_million_characters(
 @pytest.mark.parametrize(
     ("characters", "train", "dropout"),
     [
-        (10**6, {}, 0.5),  # six epochs
-        (10**6, {"epochs": 15.0}, 0.5),
-        (10**6, {"epochs": 4.5}, 0.35),
+        (10**6, {}, 0.15),  # six epochs
+        (10**6, {"epochs": 15.0}, 0.15),
+        (10**6, {"epochs": 2.2}, 0.12),
         (10**6, {"epochs": 2.0}, 0.1),
         (10**6, {"epochs": 0.5}, 0.1),
-        (10**6, {"steps": 2000}, 0.31),  # 2000 * 32 * 64 characters
+        (10**6, {"steps": 1100}, 0.13),  # 1100 * 32 * 64 characters
         (10**6, {"steps": 1}, 0.1),
-        (10**6, {"minutes": 6.0}, 0.35),  # 4.5 epochs, where 6 take 8 minutes
-        (10**6, {"minutes": 600.0}, 0.5),
+        (4 * 10**6, {"minutes": 13.0}, 0.14),  # 2.4 epochs, where 1.5 take 8 minutes
+        (10**6, {"minutes": 600.0}, 0.15),
         (10**6, {"minutes": 2.0}, 0.1),
         (10**7, {"minutes": 10.0}, 0.1),
         (10**8, {}, 0.1),
@@ -160,6 +160,34 @@ def test_a_taught_run_has_little_dropout(
     _, settings = default_settings(characters, 100, taught=True, train=train)
     assert (settings.distillation, settings.dropout) == (0.7, dropout)
     assert default_settings(characters, 100, train=train)[1].distillation == 0
+
+
+@pytest.mark.parametrize(
+    ("characters", "train", "hold"),
+    [
+        (10**6, {}, 0.5),  # six epochs
+        (10**6, {"epochs": 5.0}, 0.0),
+        (10**6, {"epochs": 5.1}, 0.41),
+        (10**6, {"epochs": 7.5, "dropout": 0.0}, 0.6),
+        (10**6, {"epochs": 0.5}, 0.0),
+        (10**6, {"steps": 4000}, 0.63),  # 4000 * 32 * 64 characters
+        (10**6, {"minutes": 600.0}, 0.99),
+        (10**6, {"minutes": 1e-300}, 0.0),
+        (10**6, {"hold": 0.0}, 0.0),
+        (10**8, {"hold": 0.4}, 0.4),
+        (10**8, {}, 0.0),
+        (20, {}, 0.8),
+    ],
+)
+def test_in_many_epochs_the_rate_falls_in_the_last_three(
+    characters: int, train: dict[str, float], hold: float
+) -> None:
+    assert default_settings(characters, 100, train=train)[1].hold == hold
+
+
+def test_the_rate_of_a_taught_run_falls_from_the_start() -> None:
+    assert default_settings(10**6, 100, taught=True)[1].hold == 0.0
+    assert default_settings(10**6, 100, taught=True, train={"hold": 0.5})[1].hold == 0.5
 
 
 def test_several_dropout_masks_where_the_output_layer_is_small() -> None:
