@@ -31,6 +31,11 @@ def test_format_1_writes_what_it_wrote() -> None:
     assert text == "He hold wnd It hold wnd It h"
 
 
+def test_format_1_keeps_the_schedule_it_began_with() -> None:
+    train = runs.read_run_file(FORMAT_1).train
+    assert (train.hold, train.dropout_masks, train.distillation) == (0.0, 1, 0.0)
+
+
 def test_format_1_is_gone_on_with(tmp_path: Path) -> None:
     path = tmp_path / "old"
     shutil.copytree(FORMAT_1, path)

@@ -63,7 +63,7 @@ def test_runs_differ_in_cell_width_and_seed_alone(
     settings = [{**file.train.to_dict(), "seed": 0} for file in files]
     assert settings[0] == settings[1] == settings[2]
     assert [file.train.seed for file in files] == [1, 2, 1]
-    assert settings[0]["patience"] == 0
+    assert (settings[0]["patience"], settings[0]["hold"]) == (0, 0.0)
     assert files[0].model.hidden_size < files[2].model.hidden_size
     for file in files:
         total = file.budget.total_steps
