@@ -134,7 +134,7 @@ def train(
     ] = None,
     hold: Annotated[
         float | None,
-        _option("--hold", help="Share of the budget at the peak rate.", panel=LEARNING),
+        _option("--hold", help="Share of the budget before the rate falls.", panel=LEARNING),
     ] = None,
     final_rate: Annotated[
         float | None,

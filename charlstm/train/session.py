@@ -93,8 +93,10 @@ def begin(
     path = runs.create_run(root, name or corpus.name, run, lessons)
     trainer = _trainer(path, run, corpus, source)
     trainer.guessed_step_seconds = step_seconds
+    if source is not None:
+        trainer.notices += _what_is_new(source.vocab, corpus.vocab)
     if teacher is not None:
-        trainer.notices = _what_a_teacher_may_know(teacher, run)
+        trainer.notices += _what_a_teacher_may_know(teacher, run)
     return trainer
 
 
@@ -176,6 +178,14 @@ def _teacher(file: ModelFile, corpus: Corpus) -> LanguageModel:
     teacher = LanguageModel(file.config)
     load_arrays(teacher, dict(file.weights))
     return teacher.eval().requires_grad_(False)
+
+
+def _what_is_new(theirs: Vocabulary, vocab: Vocabulary) -> tuple[str, ...]:
+    """Characters of the text that the weights it begins with know nothing of."""
+    new = len(set(vocab.symbols) - set(theirs.symbols))
+    if not new or vocab.kind != theirs.kind:
+        return ()
+    return (f"{new} of the text's {len(vocab)} characters are new to what it begins with",)
 
 
 def _what_a_teacher_may_know(teacher: Path, run: RunFile) -> tuple[str, ...]:

@@ -794,6 +794,11 @@ def test_model_begun_from_another_corpus_agrees_on_the_characters_both_have(
     assert 10 < len(shared) < len(model.vocab)
     np.testing.assert_allclose(logits[1], logits[0], rtol=0, atol=1e-5)
     assert model.weights["embedding"][model.vocab.encode("!0")].any(axis=-1).all()
+    assert trainer.notices == (
+        f"{len(model.vocab) - len(shared)} of the text's {len(model.vocab)} characters are new to "
+        "what it begins with",
+    )
+    assert begin(TEXT, init_from=source.path).notices == ()
 
 
 def test_corpus_without_a_common_character_is_refused(begin: Begin, trained_run: Path) -> None:
