@@ -121,7 +121,8 @@ def score(
         _score_windows(engine, ids, window, bits, progress)
     elif segments is not None:
         most = max(1, predicted // SEGMENT_WARMUP)
-        check_number("--segments", segments, 1, most, hint=f"they have {SEGMENT_WARMUP} at least")
+        hint = f"a segment has {SEGMENT_WARMUP} characters at least"
+        check_number("--segments", segments, 1, most, hint=hint)
         length = -(-predicted // segments)
         _score_windows(engine, ids, length, bits, progress, SEGMENT_WARMUP)
     else:
