@@ -28,7 +28,7 @@ class Preset:
 
 PRESETS = {
     "tiny": Preset(256, 1, 32, 8, 64, 0.5, 240_000, 0.1),
-    "small": Preset(256, 1, 64, 16, 64, 0.3, 3_000_000, 1),
+    "small": Preset(256, 1, 64, 16, 64, 0.3, 6_000_000, 1.6),
     "medium": Preset(192, 3, 64, 32, 64, 0.1, 4_000_000, 1.6),
     "large": Preset(384, 3, 64, 32, 64, 0.15, 6_000_000, 8),
     "huge": Preset(512, 3, 64, 32, 64, 0.3, 11_000_000, 28),
@@ -43,7 +43,7 @@ predictions prevent that better (docs/experiments.md)."""
 FEW_EPOCHS, FALL = 5.0, 3.0
 """In more epochs than these few the rate falls in the last three only: at a low rate a text is
 learnt by heart (docs/experiments.md)."""
-MAX_EPOCHS = 15.0
+MAX_EPOCHS = 30.0
 MOST_CHARACTERS = 20_000_000
 """A longer text is not read to its end by default: that would take hours."""
 
@@ -129,7 +129,7 @@ def default_settings(
 def default_epochs(preset: Preset, characters: int) -> float:
     """Enough to read the preset's number of characters, or the whole text where it is longer.
 
-    A small text is read at most 15 times, of a very long one 20 million characters.
+    A small text is read at most 30 times, of a very long one 20 million characters.
     """
     wanted = max(preset.characters, min(characters, MOST_CHARACTERS)) / max(1, characters)
     return min(MAX_EPOCHS, float(f"{wanted:.2g}"))
