@@ -118,12 +118,10 @@ def default_settings(
         values["dropout_masks"] = DROPOUT_MASKS
     settings = TrainConfig(**{"dropout": chosen.dropout, **values, **given})
     epochs = _epochs(chosen, characters, settings)
-    if "dropout" not in given:
-        dropout = LEAST_DROPOUT if settings.distillation else default_dropout(chosen, epochs)
-        settings = replace(settings, dropout=dropout)
-    if "hold" not in given and not settings.distillation:
-        settings = replace(settings, hold=default_hold(epochs))
-    return config, settings
+    by_epochs = {"dropout": LEAST_DROPOUT, "hold": 0.0}
+    if not settings.distillation:
+        by_epochs = {"dropout": default_dropout(chosen, epochs), "hold": default_hold(epochs)}
+    return config, replace(settings, **(by_epochs | given))
 
 
 def default_epochs(preset: Preset, characters: int) -> float:
