@@ -28,13 +28,14 @@ class Preset:
 
 PRESETS = {
     "tiny": Preset(256, 1, 32, 8, 64, 0.5, 240_000, 0.1),
-    "small": Preset(256, 1, 64, 16, 64, 0.3, 6_000_000, 1.6),
+    "quick": Preset(256, 1, 64, 16, 64, 0.3, 6_000_000, 1.6),
+    "small": Preset(192, 3, 64, 16, 64, 0.3, 6_000_000, 3),
     "medium": Preset(192, 3, 64, 32, 64, 0.1, 4_000_000, 1.6),
-    "large": Preset(384, 3, 64, 32, 64, 0.15, 6_000_000, 8),
-    "huge": Preset(512, 3, 64, 32, 64, 0.3, 11_000_000, 28),
+    "large": Preset(320, 3, 64, 32, 64, 0.15, 9_000_000, 8),
+    "huge": Preset(512, 3, 64, 32, 64, 0.3, 12_000_000, 30),
 }
 DROPOUT_MASKS = 4
-"""Of a stream and step, where the output layer is small enough to be computed so often."""
+"""Of a stream and step, where the output layer, so often, is at most a sixth of the model."""
 DISTILLATION = 0.7
 """The weight of a teacher's predictions beside the text's own characters."""
 LEAST_DROPOUT = 0.1
@@ -56,7 +57,9 @@ def default_preset(characters: int, minutes: float | None = None) -> str:
     """
     if characters < 20_000:
         return "tiny"
-    if characters < 400_000 or (minutes is not None and minutes < 1):
+    if minutes is not None and minutes < 1:
+        return "quick"
+    if characters < 400_000:
         return "small"
     return "medium" if minutes is not None and minutes < 5 else "large"
 
@@ -114,7 +117,7 @@ def default_settings(
     if not given.keys() & {"epochs", "steps", "minutes"}:
         given["epochs"] = default_epochs(chosen, characters)
     config = ModelConfig(vocab_size=vocab_size, **{**shape, **(model or {})})
-    if DROPOUT_MASKS * vocab_size <= config.layers * config.hidden_size:
+    if 6 * DROPOUT_MASKS * vocab_size * config.hidden_size <= config.parameters:
         values["dropout_masks"] = DROPOUT_MASKS
     settings = TrainConfig(**{"dropout": chosen.dropout, **values, **given})
     epochs = _epochs(chosen, characters, settings)
@@ -140,7 +143,7 @@ def default_dropout(preset: Preset, epochs: float) -> float:
 
 def default_hold(epochs: float) -> float:
     """None of few epochs, else so much of them that the rate falls in the last three."""
-    return round(1 - FALL / epochs, 2) if epochs > FEW_EPOCHS else 0.0
+    return min(0.99, round(1 - FALL / epochs, 2)) if epochs > FEW_EPOCHS else 0.0
 
 
 def _epochs(preset: Preset, characters: int, train: TrainConfig) -> float:

@@ -1,9 +1,9 @@
 """Make the pictures of the docs from a real run on the bundled text: ``make pictures``.
 
-    python docs/pictures.py          train, keep the live panel at 60% of the steps, then the views
+    python docs/pictures.py          the live panel, then train the worked case, then its views
     python docs/pictures.py RUN      only the views of ``charlstm inspect``, of a run that is there
 
-The run is that of the worked case in docs/inspect.md. Views with coloured text or tables are kept
+Views with coloured text or tables are kept
 as a terminal shows them, the others as ``--svg`` writes them. The SVGs name no font to download,
 so they look the same without a network.
 """
@@ -31,14 +31,15 @@ from charlstm.show.svg import to_svg
 from charlstm.show.terminal import print_document
 from charlstm.texts import bundled_corpus
 from charlstm.train.session import begin
+from charlstm.train.trainer import Trainer
 from charlstm.views import VIEWS
 from charlstm.views.blocks import Document
 from charlstm.views.subject import Options, Subject, find_view, held_out
 
 PICTURES = Path(__file__).parent / "pictures"
 TEXT = 'ODILE: "Is it the bell?" (She listens.)'
-STEPS = 4000
-SHARE = 0.6
+CASE = {"steps": 4000, "hold": 0.0}
+SHARE = 0.95
 TERMINAL = 80
 SPANS = re.compile(
     r'<text class="([^"]+)" x="([^"]+)" y="([^"]+)" textLength="([^"]+)"([^>]*)>(.*?)</text>',
@@ -91,32 +92,42 @@ def by_words(span: re.Match[str]) -> str:
     return "".join(words)
 
 
-def train(folder: Path) -> Path:
-    """The run; keeps the live panel on the way."""
+def begun(folder: Path, preset: str | None, train: dict[str, float]) -> Trainer:
+    """A run on the bundled text; of a trial's choice a busy moment could make another model."""
     corpus = open_corpus([bundled_corpus()])
-    # Of a trial's choice a busy moment could make another model.
-    settings = {"steps": STEPS, "hold": 0.0, "precision": "bfloat16"}
-    model_config, train_config = default_settings(len(corpus), len(corpus.vocab), train=settings)
-    trainer = begin(corpus, model_config, train_config, root=folder)
-    sample = GrowingSample(trainer.model_file, train_config.seed)
+    settings = default_settings(
+        len(corpus), len(corpus.vocab), preset=preset, train={**train, "precision": "bfloat16"}
+    )
+    return begin(corpus, *settings, root=folder)
+
+
+def live(folder: Path) -> None:
+    """The live panel, small and large, of a run without options that is nearly done."""
+    trainer = begun(folder, None, {})
+    sample = GrowingSample(trainer.model_file, trainer.run_file.train.seed)
     small, large = (
         LivePanel(console(width, height), lambda: (sample.text, sample.step))
         for width, height in ((80, 25), (120, 37))
     )
-    log = MetricsLog(trainer.path / METRICS_FILE)
-    taken = False
     for event in trainer.run():
-        log.write(event)
         small.view.update(event)
         large.view.update(event)
         if isinstance(event, StepDone):
             sample.grow(event.step)
-            written = len(sample.text) > 300
-            if not taken and written and event.step > SHARE * STEPS:
-                taken = True
-                for panel, name in ((small, "train.svg"), (large, "train-large.svg")):
-                    panel.console.print(panel.render(), end="")
-                    save(panel.console, name, "charlstm train")
+            near_the_end = event.total_steps and event.step > SHARE * event.total_steps
+            if near_the_end and len(sample.text) > 300:
+                break
+    for panel, name in ((small, "train.svg"), (large, "train-large.svg")):
+        panel.console.print(panel.render(), end="")
+        save(panel.console, name, "charlstm train")
+
+
+def worked_case(folder: Path) -> Path:
+    """The run of the worked case in docs/inspect.md."""
+    trainer = begun(folder, "quick", CASE)
+    log = MetricsLog(trainer.path / METRICS_FILE)
+    for event in trainer.run():
+        log.write(event)
     log.close()
     return trainer.path
 
@@ -175,7 +186,8 @@ def main() -> None:
         views(Path(sys.argv[1]))
         return
     with tempfile.TemporaryDirectory() as folder:
-        views(train(Path(folder)))
+        live(Path(folder))
+        views(worked_case(Path(folder)))
 
 
 if __name__ == "__main__":

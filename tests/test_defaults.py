@@ -58,7 +58,9 @@ def test_a_chosen_budget_replaces_the_default_one(budget: dict[str, float]) -> N
 
 
 def test_a_preset_that_is_not_there_is_named_beside_those_that_are() -> None:
-    with pytest.raises(UsageError, match="'giant'; choose one of tiny, small, medium, large, huge"):
+    with pytest.raises(
+        UsageError, match="'giant'; choose one of tiny, quick, small, medium, large, huge"
+    ):
         default_settings(1_000, 100, preset="giant")
 
 
@@ -71,7 +73,7 @@ def test_a_choice_out_of_its_range_is_refused() -> None:
 
 def test_presets_grow_with_their_names() -> None:
     sizes = [default_settings(10**6, 65, preset=name)[0].parameters for name in PRESETS]
-    assert list(PRESETS) == ["tiny", "small", "medium", "large", "huge"]
+    assert list(PRESETS) == ["tiny", "quick", "small", "medium", "large", "huge"]
     assert sizes == sorted(sizes)
 
 
@@ -95,7 +97,9 @@ def test_the_preset_suits_the_size_of_the_text(characters: int, preset: str) -> 
     [
         (1_000, 60.0, "tiny"),
         (100_000, 60.0, "small"),
-        (10**6, 0.9, "small"),
+        (100_000, 0.9, "quick"),
+        (10**6, 0.9, "quick"),
+        (100_000, 1.0, "small"),
         (10**6, 1.0, "medium"),
         (10**6, 4.9, "medium"),
         (10**6, 5.0, "large"),
@@ -126,14 +130,14 @@ def test_a_text_is_read_at_most_thirty_times_and_twenty_million_characters(
 @pytest.mark.parametrize(
     ("characters", "train", "dropout"),
     [
-        (10**6, {}, 0.15),  # six epochs
+        (10**6, {}, 0.15),  # nine epochs
         (10**6, {"epochs": 15.0}, 0.15),
         (10**6, {"epochs": 2.2}, 0.12),
         (10**6, {"epochs": 2.0}, 0.1),
         (10**6, {"epochs": 0.5}, 0.1),
         (10**6, {"steps": 1100}, 0.13),  # 1100 * 32 * 64 characters
         (10**6, {"steps": 1}, 0.1),
-        (4 * 10**6, {"minutes": 13.0}, 0.14),  # 2.4 epochs, where 1.5 take 8 minutes
+        (8 * 10**6, {"minutes": 17.0}, 0.14),  # 2.4 epochs, where 1.1 take 8 minutes
         (10**6, {"minutes": 600.0}, 0.15),
         (10**6, {"minutes": 2.0}, 0.1),
         (10**7, {"minutes": 10.0}, 0.1),
@@ -165,7 +169,7 @@ def test_a_taught_run_has_little_dropout(
 @pytest.mark.parametrize(
     ("characters", "train", "hold"),
     [
-        (10**6, {}, 0.5),  # six epochs
+        (10**6, {}, 0.67),  # nine epochs
         (10**6, {"epochs": 5.0}, 0.0),
         (10**6, {"epochs": 5.1}, 0.41),
         (10**6, {"epochs": 7.5, "dropout": 0.0}, 0.6),
@@ -195,9 +199,10 @@ def test_several_dropout_masks_where_the_output_layer_is_small() -> None:
         return default_settings(10**6, vocab_size, model=model)[1].dropout_masks
 
     assert masks(65) == masks(256) == 4
-    assert masks(65, layers=1, hidden_size=260) == 4
-    assert masks(65, layers=1, hidden_size=259) == 1
-    assert masks(4_000) == 1
+    assert masks(292) == 4
+    assert masks(293) == masks(4_000) == 1
+    assert masks(65, layers=1, hidden_size=512) == 4
+    assert masks(65, layers=1, hidden_size=256) == 1
     assert default_settings(10**6, 4_000, train={"dropout_masks": 2})[1].dropout_masks == 2
 
 

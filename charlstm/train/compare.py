@@ -12,7 +12,7 @@ from charlstm.studies import CellRun
 from charlstm.train.session import begin, resume
 from charlstm.train.trainer import Trainer
 
-PRESET, EMBEDDING = "small", 32
+PRESET, EMBEDDING = "quick", 32
 
 
 def open_run(

@@ -157,7 +157,7 @@ def test_wrong_usage_is_one_line(arguments: list[str], capsys: pytest.CaptureFix
         (["runs", "show", "te"], {"tea"}),
         (["runs", "prune", "tea", ""], {"tales", "tea"}),
         (["train", "--init-from", ""], {"tales", "tea"}),
-        (["train", "--preset", ""], {"tiny", "small", "medium", "large", "huge"}),
+        (["train", "--preset", ""], {"tiny", "quick", "small", "medium", "large", "huge"}),
         (["train", "--cell", "ls"], {"lstm", "lstm-1997"}),
         (["train", "--precision", "b"], {"bfloat16"}),
         (["study", "lag", "--task", "re"], {"reber"}),
