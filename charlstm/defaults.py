@@ -36,6 +36,8 @@ PRESETS = {
 }
 DROPOUT_MASKS = 4
 """Of a stream and step, where the output layer, so often, is at most a sixth of the model."""
+RESET_EVERY = 32
+"""Steps; so that a net knows the zero state, with which all that is read or written begins."""
 DISTILLATION = 0.7
 """The weight of a teacher's predictions beside the text's own characters."""
 LEAST_DROPOUT = 0.1
@@ -104,6 +106,7 @@ def default_settings(
         "warmup_steps": 20,
         "final_rate": 0.01,
         "weight_decay": 0.1,
+        "reset_every": RESET_EVERY,
         "clip": 1.0,
         "averaging": 0.99,
         "val_fraction": 0.1,

@@ -144,6 +144,12 @@ def train(
         float | None,
         _option("--weight-decay", help="Of matrices, times the rate.", panel=LEARNING),
     ] = None,
+    reset_every: Annotated[
+        int | None,
+        _option(
+            "--reset-every", help="Steps until a stream's state is zero again.", panel=LEARNING
+        ),
+    ] = None,
     dropout: Annotated[
         float | None, _option("--dropout", help="Share of units left out.", panel=LEARNING)
     ] = None,
@@ -223,6 +229,7 @@ def train(
         hold=hold,
         final_rate=final_rate,
         weight_decay=weight_decay,
+        reset_every=reset_every,
         dropout=dropout,
         dropout_masks=dropout_masks,
         clip=clip,

@@ -61,6 +61,8 @@ class Learner:
         masks = self.model.dropout_masks(
             config.dropout_masks, config.batch, config.dropout, self._dropout
         )
+        if config.reset_every:
+            self.state[:, :, step % config.reset_every :: config.reset_every] = 0
         with self.precision.autocast():
             logits, state = self.model(inputs, self.state, masks)
         if masks is not None:  # the same recurrence under several masks (Inoue 2019)

@@ -252,6 +252,22 @@ def test_state_is_carried_into_the_next_batch(begin: Begin) -> None:
     assert abs(loss_of_second_batch(begin(**still), reset=True) - carried) > 1e-4
 
 
+@pytest.mark.parametrize("every", [1, 3, 6])
+def test_streams_begin_anew_in_turn(begin: Begin, every: int) -> None:
+    trainer = begin(steps=8, reset_every=every)
+    model, streams = trainer.learner.model, trainer.learner.streams
+    for step in range(8):
+        state = trainer.learner.state.clone()
+        for b in range(4):
+            if b % every == step % every:
+                state[:, :, b] = 0
+        inputs = torch.from_numpy(streams.read(trainer.progress.position).inputs)
+        with torch.no_grad():
+            expected = model(inputs, state)[1]
+        trainer.take_step()
+        torch.testing.assert_close(trainer.learner.state, expected)
+
+
 def test_loss_is_the_mean_over_the_dropout_masks(begin: Begin) -> None:
     trainer = begin(steps=1, dropout=0.5, dropout_masks=3)
     learned, config = trainer.learner, trainer.run_file.train
@@ -303,6 +319,7 @@ def test_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(
     begin: Begin, budget: dict[str, float], interruptions: Interruptions
 ) -> None:
     settings = {"steps": None, "dropout": 0.3, "dropout_masks": 2, "weight_decay": 0.1, **budget}
+    settings["reset_every"] = 3
     whole = finish(begin(**settings))
     trainer = begin(**settings)
     for interrupt, step in interruptions:
