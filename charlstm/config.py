@@ -166,6 +166,9 @@ class TrainConfig(_Settings):
     hold: float = 0.0
     """Share of the budget, after the warm-up, in which the rate stays at its peak; the first runs
     have none."""
+    row_averaging: float = 0.0
+    """Decay, per step, of the mean square by which Muon evens the rows of a matrix's step; 0, which
+    the first runs have, leaves them as they are."""
     reset_every: int = 0
     """Steps after which the state of a stream is zero again, one stream after the other; 0, which
     the first runs have, for never."""
@@ -199,7 +202,8 @@ class TrainConfig(_Settings):
         check_number("--keep", self.keep, 1, 1_000_000)
         check_number("--seed", self.seed, 0, 2**63 - 1)
         check_number("--threads", self.threads, 0, 1024)
-        check_number("--reset-every", self.reset_every, 0)
+        check_number("--row-averaging", self.row_averaging, 0, 0.99999)
+        check_number("--reset-every", self.reset_every, 0, MOST_OF_A_BUDGET)
         check_number("distillation", self.distillation, 0, 1)
         require(
             self.precision in PRECISIONS,

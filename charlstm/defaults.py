@@ -36,7 +36,7 @@ PRESETS = {
 }
 DROPOUT_MASKS = 4
 """Of a stream and step, where the output layer, so often, is at most a sixth of the model."""
-RESET_EVERY = 32
+RESET_EVERY = 100
 """Steps; so that a net knows the zero state, with which all that is read or written begins."""
 DISTILLATION = 0.7
 """The weight of a teacher's predictions beside the text's own characters."""
@@ -106,6 +106,7 @@ def default_settings(
         "warmup_steps": 20,
         "final_rate": 0.01,
         "weight_decay": 0.1,
+        "row_averaging": 0.95,
         "reset_every": RESET_EVERY,
         "clip": 1.0,
         "averaging": 0.99,

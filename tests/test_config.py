@@ -40,6 +40,10 @@ TRAIN_LIMITS = [
     ("hold", 1.0, 1.001),
     ("weight_decay", 0.0, -1e-9),
     ("weight_decay", 1.0, 1.001),
+    ("row_averaging", 0.0, -1e-9),
+    ("row_averaging", 0.99999, 1.0),
+    ("reset_every", 0, -1),
+    ("reset_every", 10**12, 10**12 + 1),
     ("dropout", 0.0, -1e-9),
     ("dropout", 0.95, 0.951),
     ("dropout_masks", 1, 0),
@@ -56,7 +60,7 @@ TRAIN_LIMITS = [
     ("seed", 2**63 - 1, 2**63),
 ]
 FLOATS = ("learning_rate", "adam_rate", "final_rate", "hold", "weight_decay", "dropout", "clip")
-FLOATS += ("averaging", "val_fraction")
+FLOATS += ("averaging", "row_averaging", "val_fraction")
 
 
 @pytest.mark.parametrize(("name", "inside", "outside"), MODEL_LIMITS)

@@ -194,6 +194,12 @@ def test_the_rate_of_a_taught_run_falls_from_the_start() -> None:
     assert default_settings(10**6, 100, taught=True, train={"hold": 0.5})[1].hold == 0.5
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_evens_rows_and_resets_states(preset: str) -> None:
+    _, settings = default_settings(10**6, 65, preset=preset)
+    assert (settings.row_averaging, settings.reset_every) == (0.95, 100)
+
+
 def test_several_dropout_masks_where_the_output_layer_is_small() -> None:
     def masks(vocab_size: int, **model: int) -> int:
         return default_settings(10**6, vocab_size, model=model)[1].dropout_masks

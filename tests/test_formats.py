@@ -34,7 +34,7 @@ def test_format_1_writes_what_it_wrote() -> None:
 def test_format_1_keeps_the_schedule_it_began_with() -> None:
     train = runs.read_run_file(FORMAT_1).train
     assert (train.hold, train.dropout_masks, train.distillation) == (0.0, 1, 0.0)
-    assert train.reset_every == 0
+    assert (train.row_averaging, train.reset_every) == (0.0, 0)
 
 
 def test_format_1_is_gone_on_with(tmp_path: Path) -> None:

@@ -144,6 +144,10 @@ def train(
         float | None,
         _option("--weight-decay", help="Of matrices, times the rate.", panel=LEARNING),
     ] = None,
+    row_averaging: Annotated[
+        float | None,
+        _option("--row-averaging", help="Of the squares by which Muon evens rows.", panel=LEARNING),
+    ] = None,
     reset_every: Annotated[
         int | None,
         _option(
@@ -229,6 +233,7 @@ def train(
         hold=hold,
         final_rate=final_rate,
         weight_decay=weight_decay,
+        row_averaging=row_averaging,
         reset_every=reset_every,
         dropout=dropout,
         dropout_masks=dropout_masks,

@@ -63,6 +63,9 @@ class Optimiser:
     and a rate that grows with the square root of rows over columns; the matrices decay towards 0
     (Loshchilov & Hutter 2019). The momentum changes little from one step to the next, and so does
     its inverse root: each matrix gets a new one in every fourth step, another one's turn in each.
+    The rows of what that gives, one for each gate of each unit, differ in norm; they are divided
+    by the root of a running mean of its square, and all of them multiplied by what keeps the norm
+    of the whole (NorMuon, Li et al. 2025).
     Adam is that of Kingma & Ba 2015, algorithm 1. Both follow one schedule, each from its own peak
     rate. docs/training.md has what Muon gains.
     """
@@ -76,6 +79,11 @@ class Optimiser:
         self._others = {name: p for name, p in named.items() if name not in self._matrices}
         self._momenta = {name: torch.zeros_like(p) for name, p in named.items()}
         self._squares = {name: torch.zeros_like(p) for name, p in self._others.items()}
+        self._rows = {
+            name: p.new_zeros((len(p), 1))
+            for name, p in self._matrices.items()
+            if config.row_averaging
+        }
         self._roots = {name: p.new_zeros((min(p.shape),) * 2) for name, p in self._matrices.items()}
         self._rootless = set(self._roots)
         self._steps = torch.zeros((), dtype=torch.int64)
@@ -99,8 +107,21 @@ class Optimiser:
             direction = self._orthogonalise(gradient.lerp_(momentum, MOMENTUM), name, due)
             scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
             matrix.mul_(1 - rate * self._config.weight_decay)
-            matrix.add_(direction, alpha=-rate * scale)
+            if name in self._rows:
+                matrix.addcmul_(direction, self._row_shares(direction, name), value=-rate * scale)
+            else:
+                matrix.add_(direction, alpha=-rate * scale)
             matrix.grad = None
+
+    def _row_shares(self, direction: Tensor, name: str) -> Tensor:
+        """By what the rows of ``direction`` (R, C) are multiplied, (R, 1), its norm staying."""
+        norms = direction.norm(dim=1, keepdim=True)
+        squares = self._rows[name]
+        squares.lerp_(norms.square(), 1 - self._config.row_averaging)
+        # A bias correction would multiply all rows alike, and then be divided out.
+        shares = squares.add(ADAM_EPSILON**2).rsqrt_()
+        shares *= norms.norm() / ((norms * shares).norm() + 1e-30)
+        return shares
 
     def _orthogonalise(self, matrix: Tensor, name: str, due: bool) -> Tensor:
         """U V^T, roughly, of ``matrix`` (R, C) = U S V^T; by a new inverse root if one is due."""
@@ -127,11 +148,12 @@ class Optimiser:
             parameter.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        """By ``PARAMETER/``: ``momentum``; of Adam ``square``; of Muon ``root``; and ``steps``."""
+        """``PARAMETER/momentum``, Adam's ``/square``, Muon's ``/root`` and ``/rows``; ``steps``."""
         return {
             **{f"{name}/momentum": momentum for name, momentum in self._momenta.items()},
             **{f"{name}/square": square for name, square in self._squares.items()},
             **{f"{name}/root": root for name, root in self._roots.items()},
+            **{f"{name}/rows": rows for name, rows in self._rows.items()},
             "steps": self._steps,
         }
 

@@ -280,6 +280,8 @@ BAD_NUMBERS = {
     "--hold": ["-1", "1.1", "nan", "inf", "many"],
     "--final-rate": ["-1", "1.1", "nan", "inf", "many"],
     "--weight-decay": ["-1", "1.1", "nan", "inf", "many"],
+    "--row-averaging": ["-0.1", "1", "nan", "inf", "many"],
+    "--reset-every": ["-1", "1.5", "99999999999999999999", "many"],
     "--dropout": ["-0.1", "0.96", "nan", "inf", "many"],
     "--dropout-masks": ["0", "-1", "65", "1.5", "many"],
     "--clip": ["0", "-1", "nan", "inf", "many"],

@@ -129,7 +129,7 @@ def test_average_without_decay_is_the_weights() -> None:
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 def test_saved_and_loaded_optimiser_goes_on_bit_for_bit(decay: float) -> None:
-    config = train_config(weight_decay=decay)
+    config = train_config(weight_decay=decay, row_averaging=0.9)
     model, other = make_model(), make_model(2)
     optimiser = Optimiser(model, config)
     descend(model, optimiser, range(3))
@@ -233,6 +233,37 @@ def test_matrices_step_as_torchs_own_muon(monkeypatch: pytest.MonkeyPatch) -> No
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2 and name.startswith("layers."):
             assert_allclose(parameter.detach(), other.get_parameter(name).detach(), atol=1e-5)
+
+
+def test_rows_are_divided_by_the_root_of_their_mean_square_and_the_norm_stays() -> None:
+    model = make_model()
+    optimiser = Optimiser(model, train_config(row_averaging=0.9))
+    name = "layers.1.weight_hidden"
+    sizes = torch.logspace(-2, 2, 24).unsqueeze(1)
+    squares = torch.zeros(24, dtype=torch.float64)
+    for step in range(5):
+        (direction,) = gradients(step, [model.get_parameter(name).detach()])
+        direction *= sizes
+        squares = 0.9 * squares + 0.1 * direction.double().square().sum(1)
+        evened = direction.double() / squares.sqrt().unsqueeze(1)
+        evened *= direction.double().norm() / evened.norm()
+        found = direction * optimiser._row_shares(direction, name)
+        torch.testing.assert_close(found.double(), evened, rtol=1e-4, atol=0)
+    norms = evened.norm(dim=1)
+    assert norms.max() < 5 * norms.min()  # of 10,000 times
+
+
+def test_a_step_goes_along_the_evened_rows() -> None:
+    model = make_model()
+    config = train_config(weight_decay=0.0, learning_rate=0.01, row_averaging=0.95)
+    before = copied(model.state_dict())
+    descend(model, Optimiser(model, config), range(1))
+    for name in ("layers.0.weight_hidden", "layers.1.weight_input"):
+        step = (before[name] - model.get_parameter(name).detach()).norm(dim=1)
+        torch.testing.assert_close(step, step.mean().expand(24), rtol=1e-3, atol=0)
+        gradient = gradients(0, before.values())[list(before).index(name)]
+        expected = orthogonalised(gradient)
+        assert step.norm().item() == pytest.approx(0.02 * expected.norm().item(), rel=1e-3)
 
 
 def test_a_root_is_used_for_some_steps_and_the_matrices_take_turns() -> None:
