@@ -38,7 +38,7 @@ from charlstm.views.subject import Options, Subject, find_view, held_out
 
 PICTURES = Path(__file__).parent / "pictures"
 TEXT = 'ODILE: "Is it the bell?" (She listens.)'
-CASE = {"steps": 4000, "hold": 0.0}
+CASE = {"steps": 4000, "hold": 0.0, "row_averaging": 0.0, "reset_every": 0}
 SHARE = 0.95
 TERMINAL = 80
 SPANS = re.compile(

@@ -146,13 +146,11 @@ def train(
     ] = None,
     row_averaging: Annotated[
         float | None,
-        _option("--row-averaging", help="Of the squares by which Muon evens rows.", panel=LEARNING),
+        _option("--row-averaging", help="Decay of what evens rows; 0 off.", panel=LEARNING),
     ] = None,
     reset_every: Annotated[
         int | None,
-        _option(
-            "--reset-every", help="Steps until a stream's state is zero again.", panel=LEARNING
-        ),
+        _option("--reset-every", help="Steps until a stream begins anew; 0 never.", panel=LEARNING),
     ] = None,
     dropout: Annotated[
         float | None, _option("--dropout", help="Share of units left out.", panel=LEARNING)
