@@ -182,8 +182,8 @@ def advice(model: ModelConfig, counts: Sequence[int], train: TrainConfig) -> lis
     rare = sum(1 for count in counts if 0 < count < 5)
     if rare:
         notes.append(
-            f"{rare} of {len(counts)} characters occur fewer than 5 times: the model will hardly "
-            "learn them"
+            f"{rare} of {len(counts)} characters {'occurs' if rare == 1 else 'occur'} fewer than "
+            f"5 times: the model will hardly learn {'it' if rare == 1 else 'them'}"
         )
     needed, present = memory_needed(model, train), memory_present()
     if present is not None and needed > 0.8 * present:

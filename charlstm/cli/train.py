@@ -146,11 +146,15 @@ def train(
     ] = None,
     row_averaging: Annotated[
         float | None,
-        _option("--row-averaging", help="Decay of what evens rows; 0 off.", panel=LEARNING),
+        _option(
+            "--row-averaging", help="Decay of Muon's mean square of rows; 0 off.", panel=LEARNING
+        ),
     ] = None,
     reset_every: Annotated[
         int | None,
-        _option("--reset-every", help="Steps until a stream begins anew; 0 never.", panel=LEARNING),
+        _option(
+            "--reset-every", help="Steps until a stream's state is 0; 0 never.", panel=LEARNING
+        ),
     ] = None,
     dropout: Annotated[
         float | None, _option("--dropout", help="Share of units left out.", panel=LEARNING)
@@ -159,7 +163,7 @@ def train(
         int | None,
         _option(
             "--dropout-masks",
-            help="How many choices of those a step averages over.",
+            help="Dropout masks that a step averages over.",
             panel=LEARNING,
         ),
     ] = None,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -238,7 +238,7 @@ def _style(value: float) -> str:
 # -- plots -------------------------------------------------------------------------------------
 
 
-def _plots(console: Console, block: Plots) -> Grid:
+def _plots(console: Console, block: Plots) -> Group:
     count = len(block.plots)
     color = console.color_system is not None
     widest = 44 if count > 1 else 76
@@ -251,12 +251,12 @@ def _plots(console: Console, block: Plots) -> Grid:
     for start in range(0, count, columns):
         grid.add_row(*panels[start : start + columns])
     labels = {one.label: one for plot in shown for one in plot.series}
-    if len(labels) > 1:
-        legend = Text()
-        for name, one in labels.items():
-            legend.append(f"{'●' if color else one.marker} {name}  ", style=one.color)
-        grid.add_row(legend)
-    return grid
+    if len(labels) < 2:
+        return Group(grid)
+    legend = Text()
+    for name, one in labels.items():
+        legend.append(f"{'●' if color else one.marker} {name}  ", style=one.color)
+    return Group(grid, legend)
 
 
 def _by_marker(plot: Plot) -> Plot:

@@ -257,7 +257,7 @@ def test_advice_comes_before_the_run(folder: Path, capsys: pytest.CaptureFixture
     assert train("odd.txt", "--hidden", "100", steps=1) == 0
     told = capsys.readouterr().err
     assert re.search(r"^note: 576 characters are little to learn from", told, re.M)
-    assert re.search(r"^note: 1 of \d+ characters occur fewer than 5 times", told, re.M)
+    assert re.search(r"^note: 1 of \d+ characters occurs fewer than 5 times", told, re.M)
     assert train("tales.txt", steps=1) == 0
     shown = capsys.readouterr()
     assert "note:" not in shown.err
