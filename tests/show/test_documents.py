@@ -107,6 +107,18 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert max(map(cell_len, printed(width).splitlines())) <= width
 
 
+def test_three_plots_have_one_legend_over_the_whole_width() -> None:
+    series = tuple(Series(f"layer {n}", [0, 1], [0, n], "blue") for n in (1, 2, 3))
+    plot = Plot("gate", series, (0, 1), (0, 3), "left", "right")
+    written = StringIO()
+    console = Console(file=written, width=80, color_system=None)
+    print_document(console, Document("t", (Plots((plot, plot, plot)),)))
+    legends = [line for line in written.getvalue().splitlines() if "layer 1" in line]
+    assert len(legends) == 1
+    assert "layer 2" in legends[0]
+    assert "layer 3" in legends[0]
+
+
 @pytest.mark.parametrize("name", ["speaker who says something long", "a" * 300, "漢" * 60])
 def test_long_name_is_shortened_and_the_numbers_stay(name: str) -> None:
     columns = (Column("feature"), Column("n", right=True), Column("held out", right=True))
