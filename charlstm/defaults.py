@@ -7,6 +7,7 @@ from typing import Any
 
 from charlstm.config import ModelConfig, TrainConfig
 from charlstm.errors import UsageError
+from charlstm.vocab import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,17 @@ LITTLE = 10_000
 """Characters below which a text is not enough to learn a manner from."""
 
 
-def advice(model: ModelConfig, counts: Sequence[int], train: TrainConfig) -> list[str]:
-    """What a user might want to know before the run starts, a sentence each."""
+MANY_SYMBOLS, FEW_BYTES = 0.25, 1.1
+"""A share of the parameters, and bytes to a character: so many symbols, for so little gained."""
+
+
+def advice(
+    model: ModelConfig, vocab: Vocabulary, counts: Sequence[int], train: TrainConfig
+) -> list[str]:
+    """What a user might want to know before the run starts, a sentence each.
+
+    ``counts`` says how often the text has each symbol of the vocabulary.
+    """
     notes: list[str] = []
     characters = sum(counts)
     if model.parameters > 30 * characters and characters < LITTLE:
@@ -185,6 +195,17 @@ def advice(model: ModelConfig, counts: Sequence[int], train: TrainConfig) -> lis
             f"{rare} of {len(counts)} characters {'occurs' if rare == 1 else 'occur'} fewer than "
             f"5 times: the model will hardly learn {'it' if rare == 1 else 'them'}"
         )
+    share = len(vocab) * (model.embedding_size + model.hidden_size + 1) / model.parameters
+    if len(vocab) > 256 and share > MANY_SYMBOLS:
+        lengths = [len(symbol.encode("utf-8", "surrogatepass")) for symbol in vocab.symbols]
+        if (
+            sum(n * count for n, count in zip(lengths, counts, strict=True))
+            < FEW_BYTES * characters
+        ):
+            notes.append(
+                f"{len(vocab):,} characters take {share:.0%} of the parameters, most of them for "
+                "hardly any text: with --bytes, which has 256 symbols, it learns faster"
+            )
     needed, present = memory_needed(model, train), memory_present()
     if present is not None and needed > 0.8 * present:
         notes.append(

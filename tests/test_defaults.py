@@ -18,8 +18,10 @@ from charlstm.defaults import (
     memory_present,
 )
 from charlstm.errors import UsageError
+from charlstm.vocab import BYTE_SYMBOLS, Vocabulary
 
 MODEL = ModelConfig("lstm", vocab_size=50, embedding_size=8, hidden_size=32, layers=1)
+VOCAB = Vocabulary("".join(map(chr, range(33, 83))))
 COUNTS = [1000] * 50
 TRAIN = replace(default_settings(1000, 50)[1], batch=4, bptt=16, dropout_masks=1)
 
@@ -214,7 +216,7 @@ def test_several_dropout_masks_where_the_output_layer_is_small() -> None:
 
 def test_nothing_is_said_when_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(defaults, "memory_present", lambda: 1 << 40)
-    assert advice(MODEL, COUNTS, TRAIN) == []
+    assert advice(MODEL, VOCAB, COUNTS, TRAIN) == []
 
 
 def test_a_model_much_larger_than_its_text_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,32 +224,63 @@ def test_a_model_much_larger_than_its_text_is_noted(monkeypatch: pytest.MonkeyPa
     large = replace(MODEL, hidden_size=512)
     limit = large.parameters // 30
     assert limit > LITTLE
-    assert advice(large, [limit + 1], TRAIN) == []
-    (note,) = advice(large, [limit - 1], TRAIN)
+    assert advice(large, VOCAB, [limit + 1], TRAIN) == []
+    (note,) = advice(large, VOCAB, [limit - 1], TRAIN)
     assert f"{large.parameters:,} parameters for {limit - 1:,} characters" in note
     assert "--hidden" in note
 
 
 def test_a_text_too_small_to_learn_from_is_noted_with_a_way_out() -> None:
-    (note,) = advice(replace(MODEL, hidden_size=256), [3000], TRAIN)
+    (note,) = advice(replace(MODEL, hidden_size=256), VOCAB, [3000], TRAIN)
     assert note.startswith("3,000 characters are little to learn from")
     assert note.endswith("--val-fraction 0 --steps 500")
 
 
 def test_rare_characters_are_counted_but_not_absent_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(defaults, "memory_present", lambda: 1 << 40)
-    (note,) = advice(MODEL, [*COUNTS, 0, 1, 4, 5], TRAIN)
-    assert note.startswith("2 of 54 characters occur fewer than 5 times")
+    (note,) = advice(MODEL, VOCAB, [*COUNTS[4:], 0, 1, 4, 5], TRAIN)
+    assert note.startswith("2 of 50 characters occur fewer than 5 times")
+
+
+MANY = "".join(map(chr, range(0x20, 0x20 + 600)))
+"""95 of them are one byte long, the others two."""
+
+
+def told_of_bytes(symbols: str, counts: list[int], hidden_size: int, kind: str) -> bool:
+    model = ModelConfig("lstm", len(symbols), 8, hidden_size, 1)
+    vocab = Vocabulary(symbols, "bytes" if kind == "bytes" else "characters")
+    return any("--bytes" in note for note in advice(model, vocab, counts, TRAIN))
+
+
+@pytest.mark.parametrize(
+    ("symbols", "each_of_95", "each_other", "hidden_size", "kind", "told"),
+    [
+        (MANY, 10_000, 100, 32, "characters", True),  # 1.05 bytes a character
+        (MANY, 10_000, 300, 32, "characters", False),  # 1.14
+        (MANY, 10_000, 100, 1000, "characters", False),  # a model of which they are an eighth
+        (MANY[:256], 10_000, 100, 8, "characters", False),  # not more than the bytes are
+        (BYTE_SYMBOLS, 10_000, 100, 8, "bytes", False),
+    ],
+)
+def test_bytes_are_advised_where_many_characters_cost_much_and_are_rare(
+    symbols: str, each_of_95: int, each_other: int, hidden_size: int, kind: str, told: bool
+) -> None:
+    counts = [each_of_95] * 95 + [each_other] * (len(symbols) - 95)
+    assert told_of_bytes(symbols, counts, hidden_size, kind) is told
+
+
+def test_half_a_surrogate_pair_among_many_characters_is_no_trouble() -> None:
+    assert told_of_bytes(MANY + "\udc80", [10_000] * 95 + [1] * 506, 32, "characters")
 
 
 def test_memory_that_is_not_there_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = memory_needed(MODEL, TRAIN)
     monkeypatch.setattr(defaults, "memory_present", lambda: needed)
-    (note,) = advice(MODEL, COUNTS, TRAIN)
+    (note,) = advice(MODEL, VOCAB, COUNTS, TRAIN)
     assert "--batch" in note
     for enough in (2 * needed, None):
         monkeypatch.setattr(defaults, "memory_present", lambda enough=enough: enough)
-        assert advice(MODEL, COUNTS, TRAIN) == []
+        assert advice(MODEL, VOCAB, COUNTS, TRAIN) == []
 
 
 def test_memory_grows_with_the_model_and_the_batch() -> None:

@@ -36,7 +36,7 @@ def begin_run(
         train=learning,
     )
     if not quiet:
-        for sentence in advice(model_config, corpus.counts, train_config):
+        for sentence in advice(model_config, corpus.vocab, corpus.counts, train_config):
             note(f"note: {sentence}")
         note("starting …")
     from charlstm.train.session import begin
