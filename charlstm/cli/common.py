@@ -57,7 +57,9 @@ def read_text(source: str, *, as_bytes: bool) -> str:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
         reason = reason_of(error)
-        raise CharlstmError(f"{source} cannot be read: {reason}", "check the path") from None
+        raise CharlstmError(
+            f"{source} cannot be read: {reason}", "check the path, or pipe the words in and give -"
+        ) from None
     if as_bytes:
         return data.decode("utf-8", "surrogateescape")
     try:
