@@ -3,11 +3,13 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from charlstm.config import ModelConfig, TrainConfig
 from charlstm.errors import UsageError
-from charlstm.vocab import Vocabulary
+
+if TYPE_CHECKING:  # numpy must not come before charlstm.train, which sets its threads
+    from charlstm.vocab import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ MANY_SYMBOLS, FEW_BYTES = 0.25, 1.1
 
 
 def advice(
-    model: ModelConfig, vocab: Vocabulary, counts: Sequence[int], train: TrainConfig
+    model: ModelConfig, vocab: "Vocabulary", counts: Sequence[int], train: TrainConfig
 ) -> list[str]:
     """What a user might want to know before the run starts, a sentence each.
 
