@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from charlstm.cli import keyboard
 from charlstm.errors import ExitCode
 
 SHOW_CURSOR = "\x1b[?25h"
@@ -34,16 +35,28 @@ def stop_signals(ask: Callable[[], None], go_on: str) -> Iterator[None]:
 
 @contextmanager
 def suspension(draw_anew: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-Z gives the cursor back to the shell; ``draw_anew`` is called when the run goes on."""
+    """Keys are not echoed; Ctrl-Z gives echo and cursor back to the shell.
+
+    ``draw_anew`` is called when the run goes on.
+    """
 
     def suspend(number: int, frame: FrameType | None) -> None:
+        keyboard.restore()
         _write_if_there_is_room(SHOW_CURSOR)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)  # stands still here until SIGCONT
         signal.signal(number, suspend)
 
-    with _handlers(suspend, "SIGTSTP"), _handlers(lambda *_: draw_anew(), "SIGCONT"):
-        yield
+    def go_on(number: int, frame: FrameType | None) -> None:
+        keyboard.hush()
+        draw_anew()
+
+    with _handlers(suspend, "SIGTSTP"), _handlers(go_on, "SIGCONT"):
+        keyboard.hush()
+        try:
+            yield
+        finally:
+            keyboard.restore()
 
 
 @contextmanager
@@ -81,6 +94,7 @@ def _leave(message: str) -> NoReturn:
     """
     from charlstm.show.text import printable
 
+    keyboard.restore()
     show_cursor = SHOW_CURSOR if os.isatty(2) else ""
     _write_if_there_is_room(f"{show_cursor}\n{printable(message, keep='')}\n")
     os._exit(ExitCode.INTERRUPTED)

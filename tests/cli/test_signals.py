@@ -22,6 +22,8 @@ from charlstm import runs
 from charlstm.cli import run
 from charlstm.metrics import read_lines
 
+termios = pytest.importorskip("termios")
+
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
 
 STEPS = 300
@@ -55,6 +57,24 @@ def hang(self, reason, begun):
         time.sleep(60)
     yield
 trainer.Trainer._finish = hang
+"""
+)
+# Whose stderr is the terminal that its keys come from, too.
+OWN_TERMINAL = """
+import fcntl, os, termios
+os.setsid()
+fcntl.ioctl(2, termios.TIOCSCTTY, 0)
+"""
+IN_BACKGROUND = (
+    OWN_TERMINAL
+    + """
+import charlstm.cli.keyboard as keyboard
+if not (child := os.fork()):
+    os.setpgid(0, 0)
+    keyboard.hush()
+    keyboard.restore()
+    os._exit(0)
+os._exit(os.waitpid(child, os.WUNTRACED)[1])
 """
 )
 MAIN = "import charlstm.cli; charlstm.cli.main()"
@@ -221,3 +241,62 @@ def test_second_ctrl_c_exits_at_once_and_leaves_a_run_that_goes_on(
     assert b"Traceback" not in shown
     # The panel hides the cursor; whoever leaves it shows it again.
     assert shown.rfind(b"\x1b[?25l") < shown.rfind(b"\x1b[?25h")
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, Callable[[], bool]]]:
+    """The end of a terminal for a child, and whether it echoes; somebody reads it."""
+    ours, theirs = os.openpty()
+    threading.Thread(target=read_terminal, args=(ours, []), daemon=True).start()
+    yield theirs, lambda: bool(termios.tcgetattr(theirs)[3] & termios.ECHO)
+    os.close(theirs)
+
+
+def test_keys_are_not_echoed_into_the_panel_but_wherever_the_shell_is(
+    start: Start, terminal: tuple[int, Callable[[], bool]]
+) -> None:
+    theirs, echoes = terminal
+    child = start(OWN_TERMINAL + SLOW, "echo", stderr=theirs)
+    wait_for(child, lambda: not echoes())
+    wait_for(child, lambda: is_under_way(Path("checkpoints/echo")))
+    assert not echoes()
+    child.send_signal(signal.SIGTSTP)
+    wait_for(child, echoes)
+    child.send_signal(signal.SIGCONT)
+    wait_for(child, lambda: not echoes())
+    child.send_signal(signal.SIGINT)
+    assert child.wait(LONGEST_WAIT) == 130
+    assert echoes()
+
+
+def test_a_second_ctrl_c_leaves_a_terminal_that_echoes(
+    start: Start, terminal: tuple[int, Callable[[], bool]]
+) -> None:
+    theirs, echoes = terminal
+    Path("hanging").unlink(missing_ok=True)
+    child = start(OWN_TERMINAL + HANGING, "echo-twice", stderr=theirs)
+    wait_for(child, lambda: not echoes())
+    wait_for(child, lambda: is_under_way(Path("checkpoints/echo-twice")))
+    child.send_signal(signal.SIGINT)
+    wait_for(child, Path("hanging").exists)
+    assert not echoes()
+    child.send_signal(signal.SIGINT)
+    assert child.wait(LONGEST_WAIT) == 130
+    assert echoes()
+
+
+@pytest.mark.parametrize("flags", ["echo", "echo off"])
+def test_a_terminal_that_is_not_ours_to_change_stays_as_it_is(
+    flags: str, start: Start, terminal: tuple[int, Callable[[], bool]]
+) -> None:
+    theirs, echoes = terminal
+    attributes = termios.tcgetattr(theirs)
+    if flags == "echo off":  # as for a password: whoever did that switches it on again
+        attributes[3] &= ~termios.ECHO
+        termios.tcsetattr(theirs, termios.TCSANOW, attributes)
+        calls = "import charlstm.cli.keyboard as k; k.hush(); k.restore(); raise SystemExit\n"
+        child = start(OWN_TERMINAL + calls, "", stderr=theirs)
+    else:
+        child = start(IN_BACKGROUND, "", stderr=theirs)
+    assert child.wait(LONGEST_WAIT) == 0
+    assert echoes() == (flags == "echo")
