@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import typer
 
 from charlstm.cli.options import note
-from charlstm.cli.stopping import stop_signals
+from charlstm.cli.stopping import stop_signals, suspension
 from charlstm.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def follow(
         if can_animate(console):
             panel = StudyPanel(console, lambda: view(console, results.among(wanted)))
             shown = stack.enter_context(panel)
+            stack.enter_context(suspension())
         else:
             shown = StudyLines(sys.stderr)
         for told in work:

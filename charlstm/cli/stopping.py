@@ -34,7 +34,7 @@ def stop_signals(ask: Callable[[], None], go_on: str) -> Iterator[None]:
 
 
 @contextmanager
-def suspension(draw_anew: Callable[[], None]) -> Iterator[None]:
+def suspension(draw_anew: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Keys are not echoed; Ctrl-Z gives echo and cursor back to the shell.
 
     ``draw_anew`` is called when the run goes on.

@@ -285,6 +285,21 @@ def test_a_second_ctrl_c_leaves_a_terminal_that_echoes(
     assert echoes()
 
 
+def test_keys_are_not_echoed_into_the_panel_of_a_study_either(
+    start: Start, terminal: tuple[int, Callable[[], bool]]
+) -> None:
+    theirs, echoes = terminal
+    study = "import sys; sys.argv[1:] = ['study', 'lag']\n"
+    child = start(OWN_TERMINAL + study, "", stderr=theirs)
+    wait_for(child, lambda: not echoes())
+    end = time.monotonic() + LONGEST_WAIT
+    while child.poll() is None and time.monotonic() < end:  # two at once may be one
+        child.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    assert child.returncode == 130
+    assert echoes()
+
+
 @pytest.mark.parametrize("flags", ["echo", "echo off"])
 def test_a_terminal_that_is_not_ours_to_change_stays_as_it_is(
     flags: str, start: Start, terminal: tuple[int, Callable[[], bool]]
