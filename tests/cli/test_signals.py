@@ -203,6 +203,10 @@ def read_terminal(end: int, written: list[bytes]) -> None:
     os.close(end)
 
 
+def echoes(terminal: int) -> bool:
+    return bool(termios.tcgetattr(terminal)[3] & termios.ECHO)
+
+
 def test_frozen_terminal_holds_neither_the_training_nor_a_second_ctrl_c(start: Start) -> None:
     ours, theirs = os.openpty()
     path = Path("checkpoints/frozen")
@@ -224,16 +228,18 @@ def test_second_ctrl_c_exits_at_once_and_leaves_a_run_that_goes_on(
     start: Start,
 ) -> None:
     ours, theirs = os.openpty()
-    child = start(HANGING, "twice", stderr=theirs)
-    os.close(theirs)
+    child = start(OWN_TERMINAL + HANGING, "twice", stderr=theirs)
     written: list[bytes] = []
     reader = threading.Thread(target=read_terminal, args=(ours, written), daemon=True)
     reader.start()
     wait_for(child, lambda: is_under_way(Path("checkpoints/twice")))
     child.send_signal(signal.SIGINT)
     wait_for(child, Path("hanging").exists)
+    assert not echoes(theirs)
     child.send_signal(signal.SIGINT)
     assert child.wait(LONGEST_WAIT) == 130
+    assert echoes(theirs)
+    os.close(theirs)
     assert run(["train", "--resume", "-c", "twice"]) == 0
     reader.join(LONGEST_WAIT)
     shown = b"".join(written)
@@ -244,67 +250,46 @@ def test_second_ctrl_c_exits_at_once_and_leaves_a_run_that_goes_on(
 
 
 @pytest.fixture
-def terminal() -> Iterator[tuple[int, Callable[[], bool]]]:
-    """The end of a terminal for a child, and whether it echoes; somebody reads it."""
+def theirs() -> Iterator[int]:
+    """The end of a terminal for a child; somebody reads the other one."""
     ours, theirs = os.openpty()
     threading.Thread(target=read_terminal, args=(ours, []), daemon=True).start()
-    yield theirs, lambda: bool(termios.tcgetattr(theirs)[3] & termios.ECHO)
+    yield theirs
     os.close(theirs)
 
 
 def test_keys_are_not_echoed_into_the_panel_but_wherever_the_shell_is(
-    start: Start, terminal: tuple[int, Callable[[], bool]]
+    start: Start, theirs: int
 ) -> None:
-    theirs, echoes = terminal
     child = start(OWN_TERMINAL + SLOW, "echo", stderr=theirs)
-    wait_for(child, lambda: not echoes())
+    wait_for(child, lambda: not echoes(theirs))
     wait_for(child, lambda: is_under_way(Path("checkpoints/echo")))
-    assert not echoes()
+    assert not echoes(theirs)
     child.send_signal(signal.SIGTSTP)
-    wait_for(child, echoes)
+    wait_for(child, lambda: echoes(theirs))
     child.send_signal(signal.SIGCONT)
-    wait_for(child, lambda: not echoes())
+    wait_for(child, lambda: not echoes(theirs))
     child.send_signal(signal.SIGINT)
     assert child.wait(LONGEST_WAIT) == 130
-    assert echoes()
+    assert echoes(theirs)
 
 
-def test_a_second_ctrl_c_leaves_a_terminal_that_echoes(
-    start: Start, terminal: tuple[int, Callable[[], bool]]
-) -> None:
-    theirs, echoes = terminal
-    Path("hanging").unlink(missing_ok=True)
-    child = start(OWN_TERMINAL + HANGING, "echo-twice", stderr=theirs)
-    wait_for(child, lambda: not echoes())
-    wait_for(child, lambda: is_under_way(Path("checkpoints/echo-twice")))
-    child.send_signal(signal.SIGINT)
-    wait_for(child, Path("hanging").exists)
-    assert not echoes()
-    child.send_signal(signal.SIGINT)
-    assert child.wait(LONGEST_WAIT) == 130
-    assert echoes()
-
-
-def test_keys_are_not_echoed_into_the_panel_of_a_study_either(
-    start: Start, terminal: tuple[int, Callable[[], bool]]
-) -> None:
-    theirs, echoes = terminal
+def test_keys_are_not_echoed_into_the_panel_of_a_study_either(start: Start, theirs: int) -> None:
     study = "import sys; sys.argv[1:] = ['study', 'lag']\n"
     child = start(OWN_TERMINAL + study, "", stderr=theirs)
-    wait_for(child, lambda: not echoes())
+    wait_for(child, lambda: not echoes(theirs))
     end = time.monotonic() + LONGEST_WAIT
     while child.poll() is None and time.monotonic() < end:  # two at once may be one
         child.send_signal(signal.SIGINT)
         time.sleep(0.05)
     assert child.returncode == 130
-    assert echoes()
+    assert echoes(theirs)
 
 
 @pytest.mark.parametrize("flags", ["echo", "echo off"])
 def test_a_terminal_that_is_not_ours_to_change_stays_as_it_is(
-    flags: str, start: Start, terminal: tuple[int, Callable[[], bool]]
+    flags: str, start: Start, theirs: int
 ) -> None:
-    theirs, echoes = terminal
     attributes = termios.tcgetattr(theirs)
     if flags == "echo off":  # as for a password: whoever did that switches it on again
         attributes[3] &= ~termios.ECHO
@@ -314,4 +299,4 @@ def test_a_terminal_that_is_not_ours_to_change_stays_as_it_is(
     else:
         child = start(IN_BACKGROUND, "", stderr=theirs)
     assert child.wait(LONGEST_WAIT) == 0
-    assert echoes() == (flags == "echo")
+    assert echoes(theirs) == (flags == "echo")
