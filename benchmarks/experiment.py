@@ -20,6 +20,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import charlstm.train  # before torch: it sets how threads wait  # noqa: F401
+
+# isort: split
 import torch
 
 from charlstm.config import ModelConfig, TrainConfig

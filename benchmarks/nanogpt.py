@@ -20,11 +20,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
+
+# isort: split
 import numpy as np
 import torch
 from measure import record, spread_of
 
-import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
 from charlstm.corpus import open_corpus
 from charlstm.defaults import default_settings
 from charlstm.model import load

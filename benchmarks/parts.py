@@ -16,6 +16,8 @@ from typing import Any
 from measure import interleave, record, spread_of
 from speed import Shape, settings
 
+import charlstm.train  # before torch: it sets how threads wait  # noqa: F401
+
 STEPS = 20
 SHAPES = ("3x384x32x64", "3x192x32x64", "1x512x64x64")
 
