@@ -46,7 +46,13 @@ SHORT = (
         "sampling",
         "d: first character over import torch",
     ),
-    ("peak memory for a corpus of a gigabyte, MB", "memory", "encoding and 1 step", "peak_mb"),
+    (
+        "peak memory for a gigabyte: encoding it, and a step, MB",
+        "memory",
+        "encoding and 1 step",
+        "peak_mb",
+    ),
+    ("… a hundred steps, MB", "memory", "100 steps", "peak_mb"),
 )
 """What it is, the record, and where the figure lies in it."""
 
