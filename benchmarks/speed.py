@@ -7,7 +7,8 @@
 A whole step is everything: reading the batch, both passes, clipping, the optimiser, the average.
 Beside ours run the plain loop (nn.LSTM in float32, torch.optim.Adam, clipping), with ``--char-rnn``
 the step-by-step loop over the model of a clone of char-rnn.pytorch, and a square matrix product
-in bfloat16, which is what the processor can do at best; with ``--cells`` our other cells too.
+in bfloat16, which is what the processor can do at best; with ``--cells`` our other cells too. Ours
+has the default's dropout, four masks of it; once more it runs without, as the plain loop does.
 Shapes are layers x hidden x B x T.
 
 Every measurement is a process of its own: charlstm sets how threads wait and where memory comes
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 EMBEDDING = 64
 STEPS = 25
+NO_DROPOUT = "ours without dropout"
 ROOT = Path(__file__).parent.parent
 CORPUS = ROOT / "data" / "nettle-quay.txt"
 
@@ -52,15 +54,15 @@ class Shape:
         return cls(*map(int, text.split("x")))
 
 
-def ours(shape: Shape, cell: str, root: Path) -> Step:
+def ours(shape: Shape, cell: str, root: Path, **train_fields: float) -> Step:
     """The step of ``charlstm train`` with its default optimiser."""
     from charlstm.train.session import begin
 
-    corpus, model, train = settings(shape, cell)
+    corpus, model, train = settings(shape, cell, **train_fields)
     return begin(corpus, model, train, root=root).take_step
 
 
-def settings(shape: Shape, cell: str) -> tuple[Any, Any, Any]:
+def settings(shape: Shape, cell: str, **train_fields: float) -> tuple[Any, Any, Any]:
     """A corpus and the configurations of a model and of its training."""
     from charlstm.corpus import open_corpus
     from charlstm.defaults import default_settings
@@ -75,7 +77,7 @@ def settings(shape: Shape, cell: str) -> tuple[Any, Any, Any]:
             "hidden_size": shape.hidden,
             "embedding_size": EMBEDDING,
         },
-        train={"batch": shape.batch, "bptt": shape.bptt, "steps": 10**6},
+        train={"batch": shape.batch, "bptt": shape.bptt, "steps": 10**6, **train_fields},
     )
     return corpus, model, train
 
@@ -175,6 +177,8 @@ def rate(name: str, shape: Shape, threads: int | None, clone: Path | None) -> fl
         elif name == "char-rnn.pytorch":
             assert clone is not None
             step = char_rnn(shape, clone)
+        elif name == NO_DROPOUT:
+            step = ours(shape, "lstm", Path(root), dropout=0.0)
         elif name != "product":
             step = ours(shape, "lstm" if name == "ours" else name, Path(root))
     import torch
@@ -210,7 +214,7 @@ def main() -> None:
     peers = ["plain", "char-rnn.pytorch"] if arguments.char_rnn else ["plain"]
     results: dict[str, Any] = {}
     for text in shapes:
-        names = ["product", "ours", *peers, *arguments.cells]
+        names = ["product", "ours", *peers, NO_DROPOUT, *arguments.cells]
         values = interleave(
             {name: in_process(name, text, arguments) for name in names}, arguments.rounds
         )
@@ -223,6 +227,9 @@ def main() -> None:
             "product_gflops": spread_of([flops / 1e9 for flops in values["product"]]),
             "share_of_product": ratio([6 * parameters * r for r in rates], values["product"]),
             "times": {name: ratio(rates, values[name]) for name in peers},
+            "times_without_dropout": {
+                name: ratio(values[NO_DROPOUT], values[name]) for name in peers
+            },
             "times_lstm": {name: ratio(values[name], rates) for name in arguments.cells},
         }
     record(arguments.record, results)
