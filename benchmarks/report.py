@@ -37,6 +37,7 @@ SHORT = (
     ("… charlstm's training gets there so many times faster", "nanogpt", "times_faster_to_goal"),
     ("… charlstm's loss when the recipe ends", "nanogpt", "race_windowed"),
     ("training steps over those of the plain loop, four shapes", "speed", "*", "times", "plain"),
+    ("… both without dropout", "speed", "*", "times_without_dropout", "plain"),
     ("share of the processor's bfloat16 rate", "speed", "*", "share_of_product"),
     ("writing one text: times the bare products", "sampling", "a: over bare products, 1 thread"),
     ("… times as fast as the plain loop", "sampling", "b: times torch"),
