@@ -25,16 +25,17 @@ import charlstm.train  # before torch: it sets how threads wait  # noqa: F401
 # isort: split
 import torch
 
-from charlstm.config import ModelConfig, TrainConfig
-from charlstm.corpus import Corpus, open_corpus
-from charlstm.defaults import default_settings
+from charlstm.config import TrainConfig
 from charlstm.events import Evaluated, RunFinished
-from charlstm.lookup import find_checkpoint
 from charlstm.model import load
+from charlstm.net.model_config import ModelConfig
+from charlstm.presets import default_settings
+from charlstm.runs.catalogue import find_checkpoint
+from charlstm.text.corpus import Corpus, open_corpus
 from charlstm.train.device import Precision
 from charlstm.train.network import LanguageModel, load_arrays
 from charlstm.train.session import begin
-from charlstm.train.validate import stateful_loss, windowed_loss
+from charlstm.train.validation import stateful_loss, windowed_loss
 
 MODEL_FIELDS = {field.name for field in fields(ModelConfig)}
 TRAIN_FIELDS = {field.name for field in fields(TrainConfig)}

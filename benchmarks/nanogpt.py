@@ -27,13 +27,13 @@ import numpy as np
 import torch
 from measure import record, spread_of
 
-from charlstm.corpus import open_corpus
-from charlstm.defaults import default_settings
 from charlstm.model import load
+from charlstm.presets import default_settings
+from charlstm.text.corpus import open_corpus
 from charlstm.train.device import Precision
 from charlstm.train.network import LanguageModel, load_arrays
 from charlstm.train.session import begin
-from charlstm.train.validate import stateful_loss, windowed_loss
+from charlstm.train.validation import stateful_loss, windowed_loss
 
 RECIPE = (
     "config/train_shakespeare_char.py --device=cpu --compile=False --eval_iters=20 "

@@ -27,11 +27,11 @@ from measure import interleave, ratio, record, spread_of
 from rich.console import Console
 
 import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
-from charlstm.corpus import open_corpus
-from charlstm.defaults import default_settings
 from charlstm.events import StepDone
-from charlstm.growing import GrowingSample
+from charlstm.generate.live_sample import LiveSample
+from charlstm.presets import default_settings
 from charlstm.show.live import LivePanel
+from charlstm.text.corpus import open_corpus
 from charlstm.train.session import begin
 
 ROOT = Path(__file__).parent.parent
@@ -85,7 +85,7 @@ def share_of_panel(shape: str) -> float:
     with tempfile.TemporaryDirectory() as folder, os.fdopen(writer, "w") as terminal:
         trainer = begin(corpus, model, train, root=Path(folder))
         console = Console(file=terminal, width=140, height=40, force_terminal=True)
-        sample = GrowingSample(trainer.model_file, 1)
+        sample = LiveSample(trainer.model_file, 1)
         start = time.perf_counter()
         with LivePanel(console, lambda: (sample.text, sample.step)) as panel:
             for event in trainer.run():

@@ -27,7 +27,7 @@ def parts(shape: Shape) -> dict[str, float]:
     import torch
     from torch import nn
 
-    from charlstm.batches import Streams
+    from charlstm.text.streams import Streams
     from charlstm.train import learner
     from charlstm.train.network import LanguageModel
     from charlstm.train.optimiser import Optimiser

@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 from measure import interleave, record, spread_of
 
-from charlstm.checkpoint import ModelFile, TrainState, write_checkpoint
-from charlstm.config import ModelConfig
-from charlstm.texts import bundled_corpus
-from charlstm.views.features import features_of
-from charlstm.views.find import find
-from charlstm.vocab import Vocabulary
+from charlstm.analysis.features import features_of
+from charlstm.analysis.views.find import find
+from charlstm.net.model_config import ModelConfig
+from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
+from charlstm.text.sources import bundled_corpus
+from charlstm.text.vocabulary import Vocabulary
 
 ROOT = Path(__file__).parent.parent
 VIEWS = ("gates", "memory", "cell", "find")
@@ -91,7 +91,7 @@ def main() -> None:
         file = Path(folder) / "book.txt"
         file.write_text(text, encoding="utf-8")
         model = ModelFile(config, vocab, weights, words[:1500], {"run": "noise", "step": 0})
-        checkpoint = write_checkpoint(Path(folder), model, TrainState({}, {}))
+        checkpoint = write_checkpoint(Path(folder), model, ResumeState({}, {}))
 
         def measure(view: str) -> float:
             seconds, megabytes = one(view, checkpoint, file)

@@ -34,10 +34,10 @@ from typing import Any
 import numpy as np
 from measure import interleave, ratio, record, spread_of
 
-from charlstm.checkpoint import ModelFile, TrainState, write_checkpoint
-from charlstm.config import ModelConfig
 from charlstm.model import Model
-from charlstm.vocab import Vocabulary
+from charlstm.net.model_config import ModelConfig
+from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
+from charlstm.text.vocabulary import Vocabulary
 
 ROOT = Path(__file__).parent.parent
 SYMBOLS = "\n" + "".join(map(chr, range(32, 96)))
@@ -56,7 +56,7 @@ def make_checkpoint(shape: str, folder: Path) -> Path:
         for name, size in config.shapes().items()
     }
     file = ModelFile(config, Vocabulary(SYMBOLS), weights, "", {"step": 0})
-    return write_checkpoint(folder, file, TrainState({}, {}))
+    return write_checkpoint(folder, file, ResumeState({}, {}))
 
 
 def open_model(checkpoint: str) -> Model:
@@ -130,8 +130,8 @@ def torch_loop(checkpoint: str) -> float:
 
 def novelty_search(_: str) -> float:
     """Seconds to look for a text in a megabyte of corpus."""
-    from charlstm.corpus import open_corpus
-    from charlstm.novelty import novelty
+    from charlstm.generate.novelty import novelty
+    from charlstm.text.corpus import open_corpus
 
     corpus = open_corpus([ROOT / "data" / "nettle-quay.txt"])
     ids = np.resize(corpus.ids, 1_000_000)

@@ -64,8 +64,8 @@ def ours(shape: Shape, cell: str, root: Path, **train_fields: float) -> Step:
 
 def settings(shape: Shape, cell: str, **train_fields: float) -> tuple[Any, Any, Any]:
     """A corpus and the configurations of a model and of its training."""
-    from charlstm.corpus import open_corpus
-    from charlstm.defaults import default_settings
+    from charlstm.presets import default_settings
+    from charlstm.text.corpus import open_corpus
 
     corpus = open_corpus([CORPUS])
     model, train = default_settings(

@@ -11,11 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from charlstm.analysis.saturation import GateReport
     from charlstm.errors import CharlstmError
-    from charlstm.gates import GateReport
+    from charlstm.generate.writing import Text, TextState
     from charlstm.model import Model, load
     from charlstm.scoring import Score
-    from charlstm.writing import Text, TextState
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,11 +31,11 @@ __all__ = [
 
 _HOMES = {
     "CharlstmError": "errors",
-    "GateReport": "gates",
+    "GateReport": "analysis.saturation",
     "Model": "model",
     "Score": "scoring",
-    "Text": "writing",
-    "TextState": "writing",
+    "Text": "generate.writing",
+    "TextState": "generate.writing",
     "load": "model",
 }
 

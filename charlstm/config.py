@@ -1,51 +1,21 @@
-"""The settings of a model and of a training run: frozen dataclasses, checked when made."""
+"""The settings of a training run, and what all settings share: frozen, checked when made."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
-from math import prod
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
-from charlstm.errors import CharlstmError, UsageError, require
-from charlstm.spec import CELLS, parameter_shapes
+from charlstm.errors import CharlstmError, UsageError, check_number, require
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-MAX_VOCABULARY = 0x110000
 MOST_OF_A_BUDGET = 10**12
 
 
-def check_number(
-    name: str,
-    value: float,
-    low: float,
-    high: float = math.inf,
-    *,
-    low_allowed: bool = True,
-    hint: str = "",
-) -> None:
-    """Raise ``UsageError`` unless ``value`` is a finite number from ``low`` to ``high``."""
-    above = value >= low if low_allowed else value > low
-    finite = isinstance(value, int) or math.isfinite(value)
-    if finite and above and value <= high:
-        return
-    bound = "at least" if low_allowed else "above"
-    limit = f"{bound} {_written(low)}"
-    if high != math.inf:
-        limit += f" and at most {_written(high)}"
-    elif not finite:
-        limit = f"a finite number, {limit}"
-    require(False, f"{name} is {_written(value)}, but must be {limit}", hint)
-
-
-def _written(value: float) -> str:
-    return str(value) if isinstance(value, int) or float(f"{value:g}") != value else f"{value:g}"
-
-
 @dataclass(frozen=True)
-class _Settings:
+class Settings:
     """Conversion to and from the plain dictionaries that JSON holds."""
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields by name."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -86,47 +56,7 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
 
 
 @dataclass(frozen=True)
-class ModelConfig(_Settings):
-    """The shape of a model: an embedding (V, E), L layers of H cells, an output layer (V, H).
-
-    What each reads is said in ``engine.Engine``.
-    """
-
-    cell: str
-    vocab_size: int
-    embedding_size: int
-    hidden_size: int
-    layers: int
-
-    MAX_SIZE: ClassVar[int] = 16384
-
-    def __post_init__(self) -> None:
-        require(
-            self.cell in CELLS, f"the cell is {self.cell!r}", f"choose one of {', '.join(CELLS)}"
-        )
-        check_number("the vocabulary's size", self.vocab_size, 1, MAX_VOCABULARY)
-        check_number("--embed", self.embedding_size, 1, self.MAX_SIZE)
-        check_number("--hidden", self.hidden_size, 1, self.MAX_SIZE)
-        check_number("--layers", self.layers, 1, 64)
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the model's arrays; see ``spec.parameter_shapes``."""
-        return parameter_shapes(
-            self.cell, self.vocab_size, self.embedding_size, self.hidden_size, self.layers
-        )
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers the model learns."""
-        return sum(prod(shape) for shape in self.shapes().values())
-
-    def describe(self) -> str:
-        """Cell, layers and width, as in ``lstm 1x512``."""
-        return f"{self.cell} {self.layers}×{self.hidden_size}"
-
-
-@dataclass(frozen=True)
-class TrainConfig(_Settings):
+class TrainConfig(Settings):
     """How a run trains. Exactly one of ``epochs``, ``steps`` and ``minutes`` is the budget."""
 
     batch: int

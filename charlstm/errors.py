@@ -1,5 +1,6 @@
 """The one exception that users see, and the exit codes of the commands."""
 
+import math
 from enum import IntEnum
 
 
@@ -47,3 +48,30 @@ def require(condition: bool, message: str, hint: str = "") -> None:
     """Raise ``UsageError(message, hint)`` unless ``condition`` holds."""
     if not condition:
         raise UsageError(message, hint)
+
+
+def check_number(
+    name: str,
+    value: float,
+    low: float,
+    high: float = math.inf,
+    *,
+    low_allowed: bool = True,
+    hint: str = "",
+) -> None:
+    """Raise ``UsageError`` unless ``value`` is a finite number from ``low`` to ``high``."""
+    above = value >= low if low_allowed else value > low
+    finite = isinstance(value, int) or math.isfinite(value)
+    if finite and above and value <= high:
+        return
+    bound = "at least" if low_allowed else "above"
+    limit = f"{bound} {_written(low)}"
+    if high != math.inf:
+        limit += f" and at most {_written(high)}"
+    elif not finite:
+        limit = f"a finite number, {limit}"
+    require(False, f"{name} is {_written(value)}, but must be {limit}", hint)
+
+
+def _written(value: float) -> str:
+    return str(value) if isinstance(value, int) or float(f"{value:g}") != value else f"{value:g}"

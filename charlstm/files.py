@@ -115,3 +115,11 @@ def file_size(path: Path) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(f"{path.name} is no ordinary file")
     return status.st_size
+
+
+def memory_present() -> int | None:
+    """Bytes of memory in this machine, where the system tells."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None

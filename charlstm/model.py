@@ -7,24 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
-from charlstm.checkpoint import ModelFile, read_model
-from charlstm.config import check_number
-from charlstm.engine import Engine
-from charlstm.errors import CharlstmError
-from charlstm.gates import GateReport, Thresholds, measure_gates
-from charlstm.lookup import find_checkpoint
-from charlstm.sampling import SamplingConfig, opening, read
+from charlstm.analysis.saturation import GateReport, Thresholds, measure_gates
+from charlstm.errors import CharlstmError, check_number
+from charlstm.generate.sampling import SamplingConfig, opening, prefill
+from charlstm.generate.state_file import load_state, save_state
+from charlstm.generate.writing import REMEMBERED, Text, TextState, draw_texts
+from charlstm.net.engine import Engine
+from charlstm.runs.catalogue import find_checkpoint
+from charlstm.runs.checkpoint import ModelFile, read_model
 from charlstm.scoring import Score, score
-from charlstm.states import load_state, save_state
-from charlstm.vocab import Ids, UnknownPolicy
-from charlstm.writing import REMEMBERED, Text, TextState, draw_texts
+from charlstm.text.vocabulary import Ids, UnknownPolicy
 
 DEFAULT_LENGTH = 1000
 MAX_SEED = 2**32
 
 
 class Model:
-    """A checkpoint's model. Reading it never runs code from it, and never imports torch."""
+    """A checkpoint's model. TextSource it never runs code from it, and never imports torch."""
 
     def __init__(self, file: ModelFile, path: Path) -> None:
         self.file = file
@@ -88,7 +87,7 @@ class Model:
             check_number("--length", length, 0)
         chosen = new_seed() if seed is None else seed
         check_number("--seed", chosen, 0)
-        start = self.read(prime, state, unknown, progress)
+        start = self.prefill(prime, state, unknown, progress)
         stops = [stop] if isinstance(stop, str) else stop
         return Text(
             self.engine, self.file.vocab, start, config, chosen, length, stops, surprise=surprise
@@ -122,11 +121,11 @@ class Model:
         check_number("--length", length, 0)
         chosen = new_seed() if seed is None else seed
         check_number("--seed", chosen, 0)
-        start = self.read(prime, state, unknown, progress)
+        start = self.prefill(prime, state, unknown, progress)
         stops = [stop] if isinstance(stop, str) else stop
         return draw_texts(self.engine, self.file.vocab, start, config, chosen, length, count, stops)
 
-    def read(
+    def prefill(
         self,
         text: str,
         state: TextState | None = None,
@@ -144,7 +143,7 @@ class Model:
                 return state
             ids = opening(vocab)
         before = state or TextState(self.engine.initial_state())
-        place = read(self.engine, ids, before.state, progress)
+        place = prefill(self.engine, ids, before.state, progress)
         recent = (*before.recent, *ids[-REMEMBERED:].tolist())[-REMEMBERED:]
         return TextState(place.state, recent)
 

@@ -15,11 +15,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.config import check_number
-from charlstm.engine import Engine
-from charlstm.errors import CharlstmError
-from charlstm.sampling import READ_CHUNK, surprise_bits
-from charlstm.vocab import Ids
+from charlstm.errors import CharlstmError, check_number
+from charlstm.generate.sampling import READ_CHUNK, surprise_bits
+from charlstm.net.engine import Engine
+from charlstm.text.vocabulary import Ids
 
 WINDOWS_AT_ONCE = 64
 CHUNK = 64
@@ -166,7 +165,7 @@ def _score_stateful(
             done += block
         else:
             chunk = ids[done : min(done + READ_CHUNK, predicted)]
-            logits, state = engine.read(chunk, state)
+            logits, state = engine.forward(chunk, state)
             places = slice(done + 1, done + 1 + len(chunk))
             bits[places] = surprise_bits(logits, ids[places])
             done += len(chunk)
@@ -199,7 +198,7 @@ def _read_block(
         """Read these parts from ``state`` until nothing changes; return those that changed all."""
         for chunk, mark in enumerate(marks):
             rows = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
-            logits, state = engine.read(inputs[rows, parts], state)
+            logits, state = engine.forward(inputs[rows, parts], state)
             read_bits = surprise_bits(
                 logits.reshape(-1, logits.shape[-1]), outputs[rows, parts].ravel()
             )
@@ -238,12 +237,12 @@ def _score_windows(
         state = engine.initial_state(len(begin))
         if warmup:
             before = begin + np.arange(-warmup, 0)[:, None]
-            _, state = engine.read(ids[np.maximum(before, 0)], state)
+            _, state = engine.forward(ids[np.maximum(before, 0)], state)
             state[:, :, begin == 0] = 0
         for t in range(0, window, CHUNK):
             places = begin + np.arange(t, min(t + CHUNK, window))[:, None]
             # Only the text's very last window is short; it reads on over its own last character.
-            logits, state = engine.read(ids[np.minimum(places, predicted - 1)], state)
+            logits, state = engine.forward(ids[np.minimum(places, predicted - 1)], state)
             inside = places < predicted
             bits[places[inside] + 1] = surprise_bits(logits[inside], ids[places[inside] + 1])
             if not inside.any():

@@ -18,23 +18,23 @@ from pathlib import Path
 from rich.cells import cell_len
 from rich.console import Console
 
-from charlstm.corpus import open_corpus
-from charlstm.defaults import default_settings
+from charlstm.analysis.document import Document
+from charlstm.analysis.subject import Options, Subject, find_view, held_out
+from charlstm.analysis.views import VIEWS
 from charlstm.events import StepDone
-from charlstm.growing import GrowingSample
-from charlstm.metrics import MetricsLog
+from charlstm.generate.live_sample import LiveSample
 from charlstm.model import load
-from charlstm.runs import METRICS_FILE
+from charlstm.presets import default_settings
+from charlstm.runs.metrics import MetricsLog
+from charlstm.runs.run import METRICS_FILE
 from charlstm.show.live import LivePanel
 from charlstm.show.picture import document_picture
 from charlstm.show.svg import to_svg
 from charlstm.show.terminal import print_document
-from charlstm.texts import bundled_corpus
+from charlstm.text.corpus import open_corpus
+from charlstm.text.sources import bundled_corpus
 from charlstm.train.session import begin
 from charlstm.train.trainer import Trainer
-from charlstm.views import VIEWS
-from charlstm.views.blocks import Document
-from charlstm.views.subject import Options, Subject, find_view, held_out
 
 PICTURES = Path(__file__).parent / "pictures"
 TEXT = 'ODILE: "Is it the bell?" (She listens.)'
@@ -104,7 +104,7 @@ def begun(folder: Path, preset: str | None, train: dict[str, float]) -> Trainer:
 def live(folder: Path) -> None:
     """The live panel, small and large, of a run without options that is nearly done."""
     trainer = begun(folder, None, {})
-    sample = GrowingSample(trainer.model_file, trainer.run_file.train.seed)
+    sample = LiveSample(trainer.model_file, trainer.run_file.train.seed)
     small, large = (
         LivePanel(console(width, height), lambda: (sample.text, sample.step))
         for width, height in ((80, 25), (120, 37))

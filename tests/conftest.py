@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from charlstm import texts
-from charlstm.config import ModelConfig, TrainConfig
-from charlstm.corpus import CACHE_VARIABLE, Corpus, open_corpus
+from charlstm.config import TrainConfig
 from charlstm.events import RunFinished
+from charlstm.net.model_config import ModelConfig
+from charlstm.text import sources as texts
+from charlstm.text.corpus import CACHE_VARIABLE, Corpus, open_corpus
 
 # What a shell starts with "&" ignores Ctrl-C, and so does all that it starts; the tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

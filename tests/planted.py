@@ -5,12 +5,12 @@ from string import ascii_letters
 
 import numpy as np
 
-from charlstm.checkpoint import ModelFile
-from charlstm.config import ModelConfig
+from charlstm.analysis.subject import Subject
 from charlstm.model import Model
-from charlstm.spec import parameter_shapes
-from charlstm.views.subject import Subject
-from charlstm.vocab import Vocabulary
+from charlstm.net.model_config import ModelConfig
+from charlstm.net.spec import parameter_shapes
+from charlstm.runs.checkpoint import ModelFile
+from charlstm.text.vocabulary import Vocabulary
 
 ALPHABET = "".join(sorted("\n \"'()[].,:;!?0123" + ascii_letters))
 SHUT, OPEN = -30.0, 30.0

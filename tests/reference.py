@@ -1,7 +1,7 @@
 """Every cell once more, in Python floats and loops over units: an oracle that nobody optimised.
 
-It shares no code with ``charlstm.engine``. Each cell is written out by itself from its paper, with
-the numbers of its rows in the packed weights.
+It shares no code with ``charlstm.net.engine``. Each cell is written out by itself from its paper,
+with the numbers of its rows in the packed weights.
 """
 
 import math

@@ -6,8 +6,9 @@ from dataclasses import MISSING, asdict, fields, replace
 import pytest
 from conftest import train_config
 
-from charlstm.config import ModelConfig, TrainConfig
+from charlstm.config import TrainConfig
 from charlstm.errors import CharlstmError, ExitCode, UsageError
+from charlstm.net.model_config import ModelConfig
 
 MODEL = ModelConfig("lstm", vocab_size=5, embedding_size=3, hidden_size=4, layers=2)
 TRAIN = train_config()

@@ -4,7 +4,10 @@ import os
 import time
 from pathlib import Path
 
-from charlstm.files import ABANDONED_SECONDS, make_work_folder
+import pytest
+
+from charlstm import files
+from charlstm.files import ABANDONED_SECONDS, make_work_folder, memory_present
 
 
 def test_work_folders_of_killed_processes_go_when_they_are_old(tmp_path: Path) -> None:
@@ -16,3 +19,15 @@ def test_work_folders_of_killed_processes_go_when_they_are_old(tmp_path: Path) -
         os.utime(folder, (then, then))
     made = make_work_folder(tmp_path, ".new-")
     assert sorted(tmp_path.iterdir()) == sorted([young, other, made])
+
+
+def test_the_memory_of_this_machine_is_known_or_said_to_be_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert (memory_present() or 1 << 30) >= 1 << 28
+
+    def unknown(name: str) -> int:
+        raise ValueError(name)
+
+    monkeypatch.setattr(files.os, "sysconf", unknown, raising=False)
+    assert memory_present() is None

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 import charlstm
-from charlstm import CharlstmError, Model, checkpoint, runs
+from charlstm import CharlstmError, Model
 from charlstm.errors import UsageError
-from charlstm.runs import read_pointers
-from charlstm.sampling import surprise_bits
+from charlstm.generate.sampling import surprise_bits
+from charlstm.runs import checkpoint
+from charlstm.runs import run as runs
+from charlstm.runs.run import read_pointers
 from charlstm.scoring import Score
-from charlstm.vocab import BYTE_SYMBOLS, Vocabulary
+from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,7 @@ def test_at_temperature_zero_each_character_is_the_most_likely_after_those_befor
 ) -> None:
     prime = 'NED: "Row," said'
     text = prime + "".join(model.generate(prime, length=40, temperature=0))
-    logits, _ = model.engine.read(model.file.vocab.encode(text), model.engine.initial_state())
+    logits, _ = model.engine.forward(model.file.vocab.encode(text), model.engine.initial_state())
     expected = model.file.vocab.decode(logits.argmax(axis=1)[len(prime) - 1 : -1].tolist())
     assert text == prime + expected
 
@@ -191,7 +193,7 @@ def test_a_byte_model_writes_text(model: Model) -> None:
 def test_a_score_is_the_mean_surprise(model: Model) -> None:
     text = "NED: said the heron"
     ids = model.file.vocab.encode(text)
-    logits, _ = model.engine.read(ids[:-1], model.engine.initial_state())
+    logits, _ = model.engine.forward(ids[:-1], model.engine.initial_state())
     bits = surprise_bits(logits, ids[1:])
     found = model.score(text)
     assert found.characters == len(text) - 1

@@ -6,10 +6,10 @@ from conftest import model_config, random_weights
 from numpy.testing import assert_allclose, assert_array_equal
 
 from charlstm import scoring
-from charlstm.engine import Engine
 from charlstm.errors import CharlstmError, UsageError
+from charlstm.net.engine import Engine
+from charlstm.net.spec import CELLS
 from charlstm.scoring import score
-from charlstm.spec import CELLS
 
 CONFIG = model_config(9, hidden=6, layers=2)
 IDS = np.random.default_rng(2).integers(0, 9, 200)
@@ -83,13 +83,13 @@ def in_parts(patch: pytest.MonkeyPatch) -> list[int]:
     patch.setattr(scoring, "CHUNK", 16)
     patch.setattr(scoring, "PARTS", 8)
     patch.setattr(scoring, "PART", 6 * 16)
-    read, widths = Engine.read, []
+    read, widths = Engine.forward, []
 
     def counted(self: Engine, ids: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         widths.append(ids.shape[1] if ids.ndim == 2 else 0)
         return read(self, ids, state)
 
-    patch.setattr(Engine, "read", counted)
+    patch.setattr(Engine, "forward", counted)
     return widths
 
 
@@ -163,7 +163,7 @@ def test_segments_score_as_a_loop_that_warms_up_each(segments: int, engine: Engi
     for start in range(0, 1599, length):
         end = min(start + length, 1599)
         before = max(0, start - 256)
-        logits, _ = engine.read(ids[before:end], engine.initial_state())
+        logits, _ = engine.forward(ids[before:end], engine.initial_state())
         places = np.arange(start, end)
         expected[places + 1] = scoring.surprise_bits(logits[start - before :], ids[places + 1])
     found = score(engine, ids, segments=segments)

@@ -109,7 +109,7 @@ def run(arguments: list[str]) -> int:
 def _suggestion(error: Any) -> str:
     """What may have been meant by a command that does not exist, or by a word too many."""
     if surplus := re.search(r"unexpected extra argument \((.*)\)", error.format_message()):
-        from charlstm.lookup import is_run
+        from charlstm.runs.catalogue import is_run
 
         return f". The run of that name: -c {surplus[1]}" if is_run(surplus[1]) else ""
     commands = getattr(getattr(error.ctx, "command", None), "commands", None)
@@ -124,7 +124,7 @@ def _suggestion(error: Any) -> str:
 
 
 def _complain(message: str) -> None:
-    from charlstm.show.text import printable
+    from charlstm.show.format import printable
 
     line = printable(" ".join(message.split()), keep="")
     try:

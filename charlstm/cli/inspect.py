@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from charlstm.analysis.views import VIEWS
 from charlstm.cli.options import Checkpoint, Json, Unknown, example, note, one_of
 from charlstm.errors import UsageError
-from charlstm.spec import CELLS
-from charlstm.views import VIEWS
+from charlstm.net.spec import CELLS
 
 if TYPE_CHECKING:
+    from charlstm.analysis.document import Document
+    from charlstm.analysis.subject import Options
     from charlstm.model import Model
-    from charlstm.views.blocks import Document
-    from charlstm.views.subject import Options
 
 COMMON = ("view", "checkpoint", "as_json", "html", "svg", "png")
 """The parameters that every view heeds; see ``Listed.takes`` for the others."""
@@ -130,11 +130,11 @@ def inspect(
     png: Annotated[str | None, typer.Option(help="Write the picture as a PNG file.")] = None,
 ) -> int:
     """Look inside: gates, cells, what units track, how far back a model remembers."""
-    from charlstm.cli.common import note_unknown, open_model, read_text, unknown_policy
-    from charlstm.config import check_number
-    from charlstm.lookup import is_run
+    from charlstm.analysis.subject import Options, Subject, find_view, held_out
+    from charlstm.cli.inputs import note_unknown, open_model, read_text, unknown_policy
+    from charlstm.errors import check_number
+    from charlstm.runs.catalogue import is_run
     from charlstm.show.console import stderr_console, stdout_console
-    from charlstm.views.subject import Options, Subject, find_view, held_out
 
     if text is not None and file is not None:
         raise UsageError("a text and --file are both given", "give one of them")
@@ -172,7 +172,7 @@ def inspect(
     wanted = VIEWS[view].reads if text is None else 0
     if (longer := held_out(model, wanted)) is not None:
         ids = longer if warmup is not None else longer[len(before) :]
-    from charlstm.show.progress import progress_bar
+    from charlstm.show.progress_bar import progress_bar
 
     with progress_bar(stderr_console()) as progress:
         shown = show(Subject(model, ids, before, progress), options)

@@ -16,8 +16,8 @@ def one_of(*values: str) -> Callable[[str], list[str]]:
 
 def run_names(incomplete: str) -> list[str]:
     """What the shell offers where a run is wanted: the names under checkpoints/."""
-    from charlstm.lookup import list_runs
-    from charlstm.show.text import printable
+    from charlstm.runs.catalogue import list_runs
+    from charlstm.show.format import printable
 
     names = [run.name for run in list_runs()]
     return [n for n in names if n.startswith(incomplete) and n == printable(n, keep="")]
@@ -61,7 +61,7 @@ def example(*lines: str) -> str:
 
 def note(message: str) -> None:
     """Tell the user something on stderr, on one line, safe for the terminal."""
-    from charlstm.show.text import printable
+    from charlstm.show.format import printable
 
     try:
         print(printable(message, keep=""), file=sys.stderr, flush=True)

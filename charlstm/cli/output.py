@@ -14,8 +14,8 @@ class Output:
     def __init__(self, *, raw: bool, color: bool) -> None:
         """``raw`` is for byte models: what is not UTF-8 is written as it is."""
         from charlstm.show.console import stdout_console
+        from charlstm.show.format import printable
         from charlstm.show.surprise import Tint
-        from charlstm.show.text import printable
 
         self.terminal = sys.stdout.isatty()
         if not self.terminal:

@@ -29,8 +29,7 @@ def runs(context: typer.Context, as_json: Json = False) -> int:
     """List the runs, the newest first."""
     if context.invoked_subcommand is not None:
         return 0
-    from charlstm.lookup import list_runs
-    from charlstm.summaries import summarise
+    from charlstm.runs.catalogue import list_runs, summarise
 
     summaries = [summarise(run) for run in list_runs()]
     if as_json:
@@ -40,7 +39,7 @@ def runs(context: typer.Context, as_json: Json = False) -> int:
         note("there is no run under checkpoints/ yet; make one: charlstm train YOUR.txt")
         return 0
     from charlstm.show.console import stdout_console
-    from charlstm.show.tables import print_runs
+    from charlstm.show.runs_table import print_runs
 
     print_runs(stdout_console(), summaries)
     return 0
@@ -55,10 +54,9 @@ def show(
     as_json: Json = False,
 ) -> int:
     """All that is known of one run."""
-    from charlstm.lookup import find_run
-    from charlstm.runs import read_pointers, read_run_file
-    from charlstm.show.text import duration, printable, size
-    from charlstm.summaries import summarise
+    from charlstm.runs.catalogue import find_run, summarise
+    from charlstm.runs.run import read_pointers, read_run_file
+    from charlstm.show.format import duration, printable, size
 
     run = find_run(name)
     content = read_run_file(run)
@@ -84,7 +82,7 @@ def show(
         "run": summary.path,
         "created": content.created,
         "model": f"{summary.model}, {summary.parameters:,} parameters",
-        "corpus": f"{', '.join(content.reading.sources)} ({summary.characters:,} characters)",
+        "corpus": f"{', '.join(content.source.paths)} ({summary.characters:,} characters)",
         "steps": f"{summary.step:,}"
         + (f" of {summary.total_steps:,}" if summary.total_steps else ""),
         "best": "–"
@@ -129,11 +127,10 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
 ) -> int:
     """Delete checkpoints that are neither the best nor the last of their run."""
-    from charlstm.corpus import cached_corpora
-    from charlstm.lookup import find_run, list_runs
-    from charlstm.runs import lock
-    from charlstm.show.text import size
-    from charlstm.summaries import disk_bytes, superfluous
+    from charlstm.runs.catalogue import disk_bytes, find_run, list_runs, superfluous
+    from charlstm.runs.run import lock
+    from charlstm.show.format import size
+    from charlstm.text.corpus import cached_corpora
 
     if whole and not names:
         raise UsageError("--whole deletes runs, and no run is named", "name them")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlstm.cli.common import (
+from charlstm.cli.conversation import Conversation, line_reader
+from charlstm.cli.inputs import (
     note_unknown,
     open_model,
     progress_of,
@@ -17,19 +18,18 @@ from charlstm.cli.common import (
     training_text,
     unknown_policy,
 )
-from charlstm.cli.interactive import Conversation, line_reader
 from charlstm.cli.options import Checkpoint, Unknown, check_together, example, note, one_of
 from charlstm.cli.output import Output
-from charlstm.cli.stopping import interruptible, uninterrupted
+from charlstm.cli.signals import interruptible, uninterrupted
 from charlstm.errors import require
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from charlstm.generate.writing import Text, TextState
     from charlstm.model import Model
-    from charlstm.vocab import Vocabulary
-    from charlstm.writing import Text, TextState
+    from charlstm.text.vocabulary import Vocabulary
 
 FILTERS, PRIMING, STATES = "Choosing characters", "Beginning", "Going on later"
 LENGTH, TURN = 1000, 300
@@ -149,10 +149,10 @@ def sample(
     # spins. Set before numpy is imported; a batch and a user's own choice are left alone.
     if count == 1:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from charlstm.generate.sampling import SamplingConfig
     from charlstm.model import new_seed
-    from charlstm.sampling import SamplingConfig
 
-    # Told before anything else is said: what generate() would find out later.
+    # Status before anything else is said: what generate() would find out later.
     policy = unknown_policy(unknown)
     how: dict[str, Any] = {
         "temperature": temp,
@@ -198,7 +198,7 @@ def sample(
     progress = progress_of(len(text))
     if interactive:
         if text:
-            start = model.read(text, start, policy, progress)
+            start = model.prefill(text, start, policy, progress)
         turn = TURN if length is None else length
         talk = Conversation(model, start, seed, turn, output, {**how, "surprise": output.tinted})
         with _keeping(save_state, model, lambda: talk.state):
@@ -225,7 +225,7 @@ def sample(
 
 def _check_alone(length: int | None, seed: int | None, count: int, color: str | None) -> None:
     """Raise ``UsageError`` for a value that no other option could make good."""
-    from charlstm.config import check_number
+    from charlstm.errors import check_number
 
     if length is not None:
         check_number("--length", length, 0)
@@ -283,7 +283,7 @@ def _explain_color(output: Output) -> None:
 def _tell_novelty(
     texts: list[str], corpus: "NDArray[np.unsignedinteger]", vocab: "Vocabulary"
 ) -> None:
-    from charlstm.novelty import novelty
+    from charlstm.generate.novelty import novelty
 
     found = novelty(texts, corpus, vocab)
     copied = found.copied if found.longest <= 60 else found.copied[:60] + "…"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from charlstm.cli.common import (
+from charlstm.cli.inputs import (
     note_unknown,
     open_model,
     progress_of,
@@ -54,7 +54,7 @@ def score(
     as_json: Json = False,
 ) -> int:
     """How well a model predicts a text."""
-    from charlstm.config import check_number
+    from charlstm.errors import check_number
 
     policy = unknown_policy(unknown)
     check_number("--top", top, 0)
@@ -73,7 +73,7 @@ def score(
     note_unknown(vocab, text, policy)
     progress = progress_of(len(ids))
     if training is not None:
-        from charlstm.train.adapt import score_adaptive
+        from charlstm.train.adaptive import score_adaptive
 
         result = score_adaptive(model.file, ids, training, progress=progress)
     else:

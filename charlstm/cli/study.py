@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from charlstm.cli.common import open_model, open_texts
-from charlstm.cli.following import Stop, Told, follow
+from charlstm.cli.inputs import open_model, open_texts
 from charlstm.cli.options import Json, example, note, one_of, run_names
+from charlstm.cli.watch_study import Status, Stop, follow
 from charlstm.errors import UsageError
-from charlstm.spec import CELLS
+from charlstm.net.spec import CELLS
 
 TASK_NAMES = ("reber", "continual-reber", "long-lag", "temporal-order", "anbn", "brackets")
 group = typer.Typer(
@@ -76,9 +76,9 @@ def lag(
 ) -> int:
     """Which cells bridge how long a lag: train them on tasks that need a memory."""
     import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
-    from charlstm.config import check_number
-    from charlstm.studies import ROOT, LagTrial, open_results
-    from charlstm.tasks import TASKS
+    from charlstm.errors import check_number
+    from charlstm.study.results import ROOT, LagTrial, open_results
+    from charlstm.study.tasks import TASKS
 
     if task not in TASKS:
         raise UsageError(f"--task is {task!r}", f"choose one of {', '.join(TASKS)}")
@@ -106,28 +106,28 @@ def lag(
     note(f"solved is: {chosen.criterion}")
     with open_results(ROOT, name or f"lag-{task}", LagTrial, settings) as results:
 
-        def work() -> Iterator[Told]:
-            from charlstm.train.lag import LagProgress, LagSettings, run_trial
+        def work() -> Iterator[Status]:
+            from charlstm.study.lag import LagProgress, LagSettings, run_trial
 
             common = LagSettings(chosen, hidden, characters, forget_bias)
             for cell, size, trial in results.missing(wanted):
                 where = f"{cell}, lag {size}, trial {trial}"
-                yield Told(where)
+                yield Status(where)
                 for step in run_trial(common, cell, size, trial):
                     if isinstance(step, LagProgress):
                         share = f"{100 * step.right:.2f}% right"
-                        yield Told(f"{where}: {share} after {step.characters:,} characters")
+                        yield Status(f"{where}: {share} after {step.characters:,} characters")
                     else:
                         results.add(step)
                         outcome = "solved" if step.solved else "not solved"
-                        yield Told(f"{where}: {outcome}, {step.characters:,} characters", True)
+                        yield Status(f"{where}: {outcome}, {step.characters:,} characters", True)
                     if stop:
                         if isinstance(step, LagProgress):
-                            yield Told(f"{where}: stopped; it begins again when you go on", True)
+                            yield Status(f"{where}: stopped; it begins again when you go on", True)
                         return
 
         def view(console: Any, found: Any) -> Any:
-            from charlstm.show.studies import lag_view
+            from charlstm.show.study_charts import lag_view
 
             return lag_view(console, found, names, sizes)
 
@@ -166,9 +166,9 @@ def cells(
 ) -> int:
     """The cells at equal parameters and equal characters on one text."""
     import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
-    from charlstm import runs
-    from charlstm.config import check_number
-    from charlstm.studies import ROOT, CellRun, matched_model, open_results
+    from charlstm.errors import check_number
+    from charlstm.runs.run import METRICS_FILE
+    from charlstm.study.results import ROOT, CellRun, matched_model, open_results
 
     names = _cells(cells)
     check_number("--parameters", parameters, 1_000, 1_000_000_000)
@@ -185,34 +185,34 @@ def cells(
     wanted = [(cell, seed + 1) for seed in range(seeds) for cell in names]
     with open_results(ROOT, name or f"cells-{corpus.name}", CellRun, settings) as results:
 
-        def work() -> Iterator[Told]:
+        def work() -> Iterator[Status]:
             from charlstm.events import Evaluated, RunFinished, StepDone
-            from charlstm.metrics import MetricsLog
-            from charlstm.train.compare import EMBEDDING, open_run, result
+            from charlstm.runs.metrics import MetricsLog
+            from charlstm.study.compare import EMBEDDING, open_run, result
 
             for cell, seed in results.missing(wanted):
                 model = matched_model(cell, parameters, len(corpus.vocab), EMBEDDING)
                 where = f"{model.describe()}, seed {seed}"
-                yield Told(f"{where}: starting")
+                yield Status(f"{where}: starting")
                 trainer = open_run(results.folder, corpus, model, seed, characters)
-                with closing(MetricsLog(trainer.path / runs.METRICS_FILE)) as log:
+                with closing(MetricsLog(trainer.path / METRICS_FILE)) as log:
                     for event in trainer.run():
                         log.write(event)
                         if isinstance(event, StepDone):
-                            yield Told(f"{where}: step {event.step:,}, loss {event.loss:.4f}")
+                            yield Status(f"{where}: step {event.step:,}, loss {event.loss:.4f}")
                         elif isinstance(event, Evaluated):
                             loss = f"validation {event.val_loss:.4f}"
-                            yield Told(f"{where}: step {event.step:,}, {loss}")
+                            yield Status(f"{where}: step {event.step:,}, {loss}")
                         elif isinstance(event, RunFinished) and event.reason != "stopped":
                             results.add(result(trainer, event))
-                            yield Told(f"{where}: validation {event.val_loss:.4f}", True)
+                            yield Status(f"{where}: validation {event.val_loss:.4f}", True)
                         if stop:
                             trainer.request_stop()
                 if stop:
                     return
 
         def view(console: Any, found: Any) -> Any:
-            from charlstm.show.studies import cells_view
+            from charlstm.show.study_charts import cells_view
 
             return cells_view(console, found)
 
@@ -248,7 +248,7 @@ def gradient(
 ) -> int:
     """How the gradient of a loss fades or grows on its way back through time."""
     import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
-    from charlstm.config import check_number
+    from charlstm.errors import check_number
 
     names = _cells(cells)
     check_number("--reach", reach, 2, 1000)
@@ -260,7 +260,7 @@ def gradient(
             if source is not None and source.name != "DEFAULT":
                 raise UsageError(f"--{option} does not go with -c", "a run is measured as it is")
     if checkpoint is None:
-        from charlstm.train.gradient import study_gradients
+        from charlstm.study.gradient import study_gradients
 
         report = study_gradients(
             open_texts(None, quiet=True),
@@ -271,14 +271,14 @@ def gradient(
             tell=note,
         )
     else:
-        from charlstm.train.gradient import study_model
+        from charlstm.study.gradient import study_model
 
         report = study_model(open_model(checkpoint).file, reach)
     if as_json:
         print(json.dumps(report.to_dict()))
         return 0
     from charlstm.show.console import stdout_console
-    from charlstm.show.studies import gradient_view
+    from charlstm.show.study_charts import gradient_view
 
     console = stdout_console()
     console.print(gradient_view(console, report))

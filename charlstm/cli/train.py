@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlstm.cli.common import open_texts
+from charlstm.cli.inputs import open_texts
 from charlstm.cli.options import Json, example, note, one_of, run_names
-from charlstm.cli.starting import begin_run, resume_run
-from charlstm.cli.watch import watch
-from charlstm.defaults import PRESETS
+from charlstm.cli.run_setup import begin_run, resume_run
+from charlstm.cli.watch_run import watch
 from charlstm.errors import ExitCode, UsageError
-from charlstm.spec import CELLS
+from charlstm.net.spec import CELLS
+from charlstm.presets import PRESETS
 
 if TYPE_CHECKING:
     from charlstm.events import RunFinished
@@ -306,9 +306,9 @@ def _refuse(options: dict[str, Any], reason: str, remedy: str) -> None:
 def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
     import math
 
-    from charlstm.metrics import event_to_dict
+    from charlstm.runs.metrics import event_to_dict
     from charlstm.scoring import perplexity
-    from charlstm.show.text import duration, printable
+    from charlstm.show.format import duration, printable
 
     if as_json:
         print(json.dumps(event_to_dict(finished)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import plotext
 from rich.text import Text
 
-from charlstm.views.blocks import Series
+from charlstm.analysis.document import Series
 
 # plotext names the 16 terminal colours its own way.
 _COLORS = {"blue": "blue+", "dark_orange": "orange", "green": "green+", "magenta": "magenta+"}

@@ -6,8 +6,6 @@ from typing import TextIO
 
 from rich.console import Console
 
-SHUT, OPEN, TRAIN, VAL = "blue", "dark_orange", "blue", "dark_orange"
-
 
 def make_console(stream: TextIO) -> Console:
     """A console that writes plain text unless ``stream`` is a terminal that can do more."""

@@ -14,7 +14,7 @@ from charlstm.events import (
     SaveFailed,
     StepDone,
 )
-from charlstm.metrics import event_from_dict
+from charlstm.runs.metrics import event_from_dict
 
 MOST_POINTS = 400
 

@@ -2,12 +2,7 @@
 
 from html import escape
 
-from charlstm.show.colors import css, tint
-from charlstm.show.picture import plot_picture
-from charlstm.show.svg import to_svg
-from charlstm.show.terminal import broken
-from charlstm.show.text import in_text, printable, symbol
-from charlstm.views.blocks import (
+from charlstm.analysis.document import (
     Bar,
     Block,
     Cell,
@@ -15,13 +10,18 @@ from charlstm.views.blocks import (
     Heading,
     Key,
     Lines,
-    Loud,
     Plots,
     Share,
     Strip,
+    Strong,
     Table,
     Tinted,
 )
+from charlstm.show.format import in_text, printable, symbol
+from charlstm.show.picture import plot_picture
+from charlstm.show.style import css, tint
+from charlstm.show.svg import to_svg
+from charlstm.show.terminal import broken
 
 LINE = 100
 """Characters of a text with strips under it, before it goes on below."""
@@ -117,7 +117,7 @@ def _cell(cell: Cell) -> str:
         edge = "right" if cell.value < 0 else "left"
         style = f"{edge}:50%;width:{length:.1f}%"
         return f'<span class="bar"><i class="{side}" style="{style}"></i></span>'
-    if isinstance(cell, Loud):
+    if isinstance(cell, Strong):
         return f'<span class="loud">{_safe(cell.text)}</span>'
     return escape(symbol(cell)) if len(cell) == 1 else _safe(cell)
 

@@ -10,15 +10,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from charlstm.analysis.document import Series
 from charlstm.events import Event
 from charlstm.scoring import perplexity
 from charlstm.show.background import BackgroundWriter
-from charlstm.show.bars import saturation_bar
 from charlstm.show.charts import chart, round_ticks
-from charlstm.show.console import OPEN, SHUT, TRAIN, VAL
 from charlstm.show.curves import View
-from charlstm.show.text import count, duration, printable
-from charlstm.views.blocks import Series
+from charlstm.show.format import count, duration, printable
+from charlstm.show.style import OPEN, SHUT, TRAIN, VAL, saturation_bar
 
 MOST_DRAWINGS_PER_SECOND = 4
 NUMBERS_WIDTH = 30

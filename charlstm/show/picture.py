@@ -3,24 +3,24 @@
 import textwrap
 from dataclasses import dataclass, field
 
-from charlstm.show.charts import round_ticks
-from charlstm.show.colors import NEGATIVE, POSITIVE, RGB, SERIES, tint
-from charlstm.show.terminal import broken
-from charlstm.show.text import in_text, printable, symbol
-from charlstm.views.blocks import (
+from charlstm.analysis.document import (
     Bar,
     Cell,
     Document,
     Heading,
     Key,
     Lines,
-    Loud,
     Plot,
     Plots,
     Share,
+    Strong,
     Table,
     Tinted,
 )
+from charlstm.show.charts import round_ticks
+from charlstm.show.format import in_text, printable, symbol
+from charlstm.show.style import NEGATIVE, POSITIVE, RGB, SERIES, tint
+from charlstm.show.terminal import broken
 
 WIDTH, MARGIN, SIZE, LEADING = 960, 20, 13, 18
 ADVANCE = 0.6
@@ -142,7 +142,7 @@ def _key(picture: Picture, key: Key) -> None:
 
 
 def _text(cell: Cell) -> str:
-    text = cell.text if isinstance(cell, Loud) else cell if isinstance(cell, str) else ""
+    text = cell.text if isinstance(cell, Strong) else cell if isinstance(cell, str) else ""
     return symbol(text) if len(text) == 1 else printable(text, keep="")
 
 
@@ -175,7 +175,7 @@ def _table(picture: Picture, table: Table) -> None:
             if isinstance(cell, Share | Bar):
                 _bar(picture, cell, starts[n], widths[n])
             else:
-                put(n, _text(cell), RED if isinstance(cell, Loud) else BLACK)
+                put(n, _text(cell), RED if isinstance(cell, Strong) else BLACK)
     if table.more:
         _words(picture, table.more, GREY)
 

@@ -13,7 +13,7 @@ from charlstm.events import (
     SaveFailed,
     StepDone,
 )
-from charlstm.show.text import duration, printable
+from charlstm.show.format import duration, printable
 
 LINE_SECONDS = 5.0
 

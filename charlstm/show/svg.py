@@ -2,8 +2,8 @@
 
 from html import escape
 
-from charlstm.show.colors import css
 from charlstm.show.picture import Dot, Label, Path, Picture, Rectangle, Shape
+from charlstm.show.style import css
 
 FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 

@@ -8,12 +8,7 @@ from rich.console import Console, Group
 from rich.table import Table as Grid
 from rich.text import Text
 
-from charlstm.show.bars import BETWEEN_CELL, OPEN_CELL, SHUT_CELL, saturation_bar
-from charlstm.show.charts import chart, round_ticks
-from charlstm.show.colors import css, tint
-from charlstm.show.console import OPEN, SHUT
-from charlstm.show.text import in_text, printable, symbol
-from charlstm.views.blocks import (
+from charlstm.analysis.document import (
     Bar,
     Block,
     Cell,
@@ -21,13 +16,25 @@ from charlstm.views.blocks import (
     Heading,
     Key,
     Lines,
-    Loud,
     Plot,
     Plots,
     Share,
     Strip,
+    Strong,
     Table,
     Tinted,
+)
+from charlstm.show.charts import chart, round_ticks
+from charlstm.show.format import in_text, printable, symbol
+from charlstm.show.style import (
+    BETWEEN_CELL,
+    OPEN,
+    OPEN_CELL,
+    SHUT,
+    SHUT_CELL,
+    css,
+    saturation_bar,
+    tint,
 )
 
 NUMBERS = 10
@@ -72,7 +79,7 @@ def _print(console: Console, block: Block) -> None:
 
 
 def _words(cell: Cell) -> Text:
-    if isinstance(cell, Loud):
+    if isinstance(cell, Strong):
         return Text(printable(cell.text, keep=""), style="bold red")
     assert isinstance(cell, str)
     return Text(symbol(cell) if len(cell) == 1 else printable(cell, keep=""))

@@ -1,4 +1,4 @@
-"""The recurrent layers in torch, on its fused kernels; proven equal to ``charlstm.engine``."""
+"""The recurrent layers in torch, on its fused kernels; proven equal to ``charlstm.net.engine``."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from charlstm.spec import CELLS, CellSpec
+from charlstm.net.spec import CELLS, CellSpec
 from charlstm.train.peephole import peephole_recurrence
 
 FORGET_NOTHING = 30.0
@@ -17,7 +17,7 @@ class CellLayer(nn.Module, ABC):
     """One layer of a cell; a subclass gives the cell's name and ``forward``.
 
     The parameters have the names, shapes and block order of the spec; the equations are there and
-    in ``charlstm.engine``. Shapes: T steps, B streams, I inputs, H hidden, S states.
+    in ``charlstm.net.engine``. Shapes: T steps, B streams, I inputs, H hidden, S states.
     """
 
     cell: ClassVar[str]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from charlstm.config import ModelConfig
 from charlstm.errors import UsageError
+from charlstm.net.model_config import ModelConfig
 from charlstm.train.network import LanguageModel
 
 TRIALS = 3

@@ -5,8 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from charlstm.batches import Streams
 from charlstm.config import TrainConfig
+from charlstm.text.streams import Streams
 from charlstm.train.device import Precision
 from charlstm.train.network import LanguageModel, load_arrays
 from charlstm.train.optimiser import Optimiser, update_average
@@ -55,7 +55,7 @@ class Learner:
             The loss -ln p, and the norm of the gradient before clipping; still on the device.
         """
         config, device = self._config, self.precision.device
-        batch = self.streams.read(position)
+        batch = self.streams.batch_at(position)
         inputs = torch.from_numpy(batch.inputs).to(device)  # (T, B)
         targets = torch.from_numpy(batch.targets).to(device)
         masks = self.model.dropout_masks(

@@ -5,8 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from charlstm.config import ModelConfig
-from charlstm.spec import CELLS
+from charlstm.net.model_config import ModelConfig
+from charlstm.net.spec import CELLS
 from charlstm.train.cells import CELL_LAYERS, CellLayer
 
 

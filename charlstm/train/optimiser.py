@@ -168,7 +168,7 @@ class Optimiser:
         self._rootless = {name for name, root in self._roots.items() if not root.any()}
 
 
-def rate_share(step: int, total_steps: int | None, config: TrainConfig) -> float:
+def rate_multiplier(step: int, total_steps: int | None, config: TrainConfig) -> float:
     """The learning rate of step ``step`` as a share of its peak.
 
     Linear warm-up over ``warmup_steps`` (at most a tenth of the budget), the peak for ``hold`` of

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from charlstm.config import TrainConfig
-from charlstm.runs import Budget
+from charlstm.runs.run import Budget
 
 EVALUATIONS = 30
 """How often a run is validated at most, spread evenly over its budget."""

@@ -12,13 +12,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from charlstm import runs
-from charlstm.batches import fit_streams
-from charlstm.checkpoint import ModelFile, read_model, read_train_state
-from charlstm.config import ModelConfig, TrainConfig
-from charlstm.corpus import Corpus
+from charlstm.config import TrainConfig
 from charlstm.errors import CharlstmError, UsageError, require
-from charlstm.runs import Budget, RunFile
+from charlstm.net.model_config import ModelConfig
+from charlstm.runs.checkpoint import ModelFile, read_model, read_resume_state
+from charlstm.runs.run import (
+    ROOT,
+    TEACHER,
+    Budget,
+    RunFile,
+    create_run,
+    now,
+    read_pointers,
+    read_run_file,
+    resume_order,
+    sweep,
+    write_run_file,
+)
+from charlstm.text.corpus import Corpus
+from charlstm.text.streams import fit_streams
+from charlstm.text.vocabulary import Vocabulary
 from charlstm.train.device import (
     Precision,
     choose_device,
@@ -28,7 +41,6 @@ from charlstm.train.device import (
 )
 from charlstm.train.network import LanguageModel, load_arrays, to_arrays
 from charlstm.train.trainer import Trainer
-from charlstm.vocab import Vocabulary
 
 STEP_OVER_PASS = 1.25
 """A training step takes about so much longer than its forward and backward pass."""
@@ -39,7 +51,7 @@ def begin(
     model_config: ModelConfig,
     train_config: TrainConfig,
     *,
-    root: Path = runs.ROOT,
+    root: Path = ROOT,
     name: str | None = None,
     init_from: Path | None = None,
     teacher: Path | None = None,
@@ -90,7 +102,7 @@ def begin(
         threads=threads,
     )
     run = _run_file(corpus, model_config, train_config, init_from, teacher)
-    path = runs.create_run(root, name or corpus.name, run, lessons)
+    path = create_run(root, name or corpus.name, run, lessons)
     trainer = _trainer(path, run, corpus, source)
     trainer.guessed_step_seconds = step_seconds
     if source is not None:
@@ -128,7 +140,7 @@ def resume(
         CharlstmError: the corpus is not the run's, or no checkpoint can be read.
         UsageError: the new budget ends before the step the run has reached.
     """
-    run = runs.read_run_file(path)
+    run = read_run_file(path)
     if corpus.digest != run.digest:
         raise CharlstmError(
             f"the corpus has changed since the run {path.name} began "
@@ -143,14 +155,14 @@ def resume(
     if extended:
         run = replace(run, budget=_budget(run.train, corpus))
     source = None
-    if run.init_from is not None and not runs.read_pointers(path).kept:
+    if run.init_from is not None and not read_pointers(path).kept:
         source = read_model(Path(run.init_from))
     trainer = _trainer(path, run, corpus, source)
-    runs.sweep(path)
+    sweep(path)
     failures: list[str] = []
-    for candidate in runs.resume_order(path):
+    for candidate in resume_order(path):
         try:
-            trainer.restore(read_model(candidate), read_train_state(candidate))
+            trainer.restore(read_model(candidate), read_resume_state(candidate))
             break
         except CharlstmError as error:
             failures.append(str(error))
@@ -163,7 +175,7 @@ def resume(
     if extended:
         _check_extension(trainer, run)
     if changes:
-        runs.write_run_file(path, run)
+        write_run_file(path, run)
     return trainer
 
 
@@ -191,7 +203,7 @@ def _what_is_new(theirs: Vocabulary, vocab: Vocabulary) -> tuple[str, ...]:
 def _what_a_teacher_may_know(teacher: Path, run: RunFile) -> tuple[str, ...]:
     """What its own run says against it: it may have read what this one is validated on."""
     try:
-        own = runs.read_run_file(teacher.parent)
+        own = read_run_file(teacher.parent)
     except CharlstmError:
         return ()
     if own.digest != run.digest:
@@ -230,10 +242,10 @@ def _run_file(
     return RunFile(
         model=model_config,
         train=train_config,
-        reading=corpus.reading,
+        source=corpus.source,
         digest=corpus.digest,
         characters=len(corpus),
-        created=runs.now(),
+        created=now(),
         budget=_budget(train_config, corpus),
         init_from=None if init_from is None else str(init_from.absolute()),
         teacher=None if teacher is None else str(teacher.absolute()),
@@ -271,7 +283,7 @@ def _trainer(
     teacher = None
     if run.teacher is not None:
         try:
-            teacher = _teacher(read_model(path / runs.TEACHER), corpus).to(device)
+            teacher = _teacher(read_model(path / TEACHER), corpus).to(device)
         except CharlstmError as error:
             raise CharlstmError(
                 error.message, f"start a new run from this one's weights: --init-from {path}"

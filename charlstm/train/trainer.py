@@ -10,9 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charlstm import runs
-from charlstm.checkpoint import ModelFile, TrainState, write_checkpoint
-from charlstm.corpus import Corpus
 from charlstm.errors import CharlstmError, reason_of
 from charlstm.events import (
     BudgetFixed,
@@ -25,14 +22,16 @@ from charlstm.events import (
     SaveFailed,
     StepDone,
 )
-from charlstm.runs import RunFile
+from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
+from charlstm.runs.run import RunFile, add_checkpoint, read_pointers, write_run_file
+from charlstm.text.corpus import Corpus
 from charlstm.train.device import Precision
-from charlstm.train.held_out import HeldOut
 from charlstm.train.learner import Learner
 from charlstm.train.network import LanguageModel, to_arrays
-from charlstm.train.optimiser import rate_share
+from charlstm.train.optimiser import rate_multiplier
 from charlstm.train.plan import Plan
 from charlstm.train.progress import Progress
+from charlstm.train.validation import HeldOut
 
 REPORT_SECONDS = 0.2
 SAVE_SECONDS = 60.0
@@ -164,7 +163,7 @@ class Trainer:
     def take_step(self) -> Tensor:
         """One step of truncated BPTT; returns the norm of the gradient before clipping."""
         progress = self.progress
-        share = rate_share(progress.step, self._plan.total_steps(progress.step), self._config)
+        share = rate_multiplier(progress.step, self._plan.total_steps(progress.step), self._config)
         self._share = share * progress.rate_scale
         loss, norm = self.learner.step(progress.step, progress.position, self._share)
         progress.step += 1
@@ -189,7 +188,7 @@ class Trainer:
     def _write_budget(self) -> None:
         """Keep the budget for a resumed run; on a full disk, try again with the next save."""
         try:
-            runs.write_run_file(self.path, self.run_file)
+            write_run_file(self.path, self.run_file)
             self._budget_written = True
         except OSError:
             pass
@@ -273,7 +272,7 @@ class Trainer:
             unsaved = event.reason if isinstance(event, SaveFailed) else None
             yield event
         val_loss = None
-        best = runs.read_pointers(self.path).best
+        best = read_pointers(self.path).best
         if reason != "stopped" and self._held_out and best is not None:
             val_loss = self._held_out.final_loss(self.path / best, self._precision.device)
         self.progress.seconds = self._clock() - begun
@@ -308,16 +307,16 @@ class Trainer:
             },
         )
 
-    def _capture(self) -> tuple[ModelFile, TrainState]:
+    def _capture(self) -> tuple[ModelFile, ResumeState]:
         """Everything the run is, copied: what a checkpoint holds and a rollback needs."""
         arrays = {n: t.detach().cpu().numpy().copy() for n, t in self.learner.tensors().items()}
         values: dict[str, Any] = {
             "progress": dict(vars(self.progress)),
             "threads": torch.get_num_threads(),
         }
-        return self.model_file(), TrainState(arrays, values)
+        return self.model_file(), ResumeState(arrays, values)
 
-    def restore(self, model: ModelFile, state: TrainState) -> None:
+    def restore(self, model: ModelFile, state: ResumeState) -> None:
         """Go on from what ``_capture`` gave.
 
         Raises:
@@ -346,7 +345,7 @@ class Trainer:
         self._nats.zero_()
         self._pending_steps = 0
 
-    def _roll_back(self, good: tuple[ModelFile, TrainState], reason: str) -> RolledBack | None:
+    def _roll_back(self, good: tuple[ModelFile, ResumeState], reason: str) -> RolledBack | None:
         """Go back to the last good state with a lower rate; None if that was tried enough."""
         failed_at, rollbacks = self.progress.step, self.progress.rollbacks
         scale, seconds = self.progress.rate_scale * ROLLBACK_RATE, self.progress.seconds
@@ -376,7 +375,7 @@ class Trainer:
             self._write_budget()
         try:
             saved = write_checkpoint(self.path, *self._capture())
-            runs.add_checkpoint(self.path, saved, best=best, keep=self._config.keep)
+            add_checkpoint(self.path, saved, best=best, keep=self._config.keep)
         except OSError as error:
             name = Path(error.filename2 or error.filename or "").name
             return SaveFailed(step, f"{name}: {reason_of(error)}" if name else reason_of(error))

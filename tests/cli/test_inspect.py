@@ -14,9 +14,9 @@ from conftest import model_config, random_weights
 from rich.cells import cell_len
 
 import charlstm
-from charlstm.checkpoint import ModelFile, TrainState, write_checkpoint
 from charlstm.cli import run
-from charlstm.vocab import Vocabulary
+from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
+from charlstm.text.vocabulary import Vocabulary
 
 GATES = ("input", "forget", "output")
 LAYERS, UNITS = 2, 24
@@ -63,7 +63,7 @@ def test_model_without_gates_is_shown_by_its_hidden_state(
     vocab = Vocabulary("\nNED: Itwasy.")
     config = model_config(len(vocab), cell="rnn")
     model = ModelFile(config, vocab, random_weights(config), "NED: I", {"step": 1, "run": "r"})
-    path = write_checkpoint(tmp_path, model, TrainState({}, {}))
+    path = write_checkpoint(tmp_path, model, ResumeState({}, {}))
     assert run(["inspect", "-c", str(path), "--gate", "hidden", "It was"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("Hidden state h: rnn 1×24 over 6 characters, after 6 of warm-up\n")
@@ -309,7 +309,7 @@ def test_wide_characters_keep_the_columns_in_line(
     vocab = Vocabulary("".join(sorted("a漢🙂\u0301\x1b\u202e")))
     config = model_config(len(vocab))
     file = ModelFile(config, vocab, random_weights(config), vocab.symbols, {"step": 0})
-    checkpoint = write_checkpoint(tmp_path, file, TrainState({}, {}))
+    checkpoint = write_checkpoint(tmp_path, file, ResumeState({}, {}))
     assert run(["inspect", "-c", str(checkpoint), vocab.symbols]) == 0
     shown = capsys.readouterr().out
     assert not set(shown) & set("\x1b\u202e")

@@ -13,12 +13,12 @@ import pytest
 from conftest import TEXT, model_config, random_weights
 
 import charlstm
-import charlstm.runs
-from charlstm import runs
-from charlstm.checkpoint import ModelFile, TrainState, write_checkpoint
+import charlstm.runs.run
 from charlstm.cli import run
-from charlstm.sampling import Place, SamplingConfig, draw
-from charlstm.vocab import BYTE_SYMBOLS, Vocabulary
+from charlstm.generate.sampling import DecodeState, SamplingConfig, draw
+from charlstm.runs import run as runs
+from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
+from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
 
 
 def sample(*arguments: str, seed: int = 1) -> int:
@@ -29,7 +29,7 @@ def untrained(folder: Path, vocab: Vocabulary) -> str:
     """A checkpoint with random weights and this vocabulary."""
     config = model_config(len(vocab))
     file = ModelFile(config, vocab, random_weights(config), "", {"step": 0})
-    return str(write_checkpoint(folder, file, TrainState({}, {})))
+    return str(write_checkpoint(folder, file, ResumeState({}, {})))
 
 
 def expected(prime: str = "", length: int = 40, **how: object) -> str:
@@ -140,7 +140,7 @@ def test_long_prime_is_read_from_its_beginning_to_its_end(
     state, logits = model.engine.initial_state(), None
     for symbol in model.file.vocab.encode(prime):
         logits, state = model.engine.step(np.array([symbol]), state)
-    drawn = draw(model.engine, Place(state, logits), SamplingConfig(), 1, 400)
+    drawn = draw(model.engine, DecodeState(state, logits), SamplingConfig(), 1, 400)
     text = model.file.vocab.decode(int(ids[0]) for ids, _ in drawn)
     assert capsys.readouterr().out == prime + text
 
@@ -304,7 +304,7 @@ def test_novelty_without_the_training_text_is_told_before_the_text(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert re.fullmatch(r"charlstm: [^\n]*gone\.txt[^\n]*\n", shown.err)
-    other = settings.replace(charlstm.runs.read_run_file(trained_run).digest, "0" * 64)
+    other = settings.replace(charlstm.runs.run.read_run_file(trained_run).digest, "0" * 64)
     (copy / "run.json").write_text(other, encoding="utf-8")
     assert run(["sample", "-c", str(copy), "--seed", "1", "--novelty"]) == 1
     assert "has changed since" in capsys.readouterr().err

@@ -13,9 +13,9 @@ import pytest
 from conftest import TEXT, model_config, random_weights
 
 import charlstm
-from charlstm.checkpoint import ModelFile, TrainState, write_checkpoint
 from charlstm.cli import run
-from charlstm.vocab import BYTE_SYMBOLS, Vocabulary
+from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
+from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
 
 
 @pytest.fixture(autouse=True)
@@ -167,7 +167,7 @@ def test_byte_model_scores_any_file(folder: Path, capsys: pytest.CaptureFixture[
     vocab = Vocabulary(BYTE_SYMBOLS, "bytes")
     config = model_config(len(vocab))
     file = ModelFile(config, vocab, random_weights(config), "", {"step": 0})
-    checkpoint = write_checkpoint(folder, file, TrainState({}, {}))
+    checkpoint = write_checkpoint(folder, file, ResumeState({}, {}))
     (folder / "data.bin").write_bytes(b"\xff\x00\xc3\r\n\xef\xbb\xbf")
     assert run(["score", "-c", str(checkpoint), str(folder / "data.bin"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["characters"] == 7

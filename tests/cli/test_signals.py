@@ -18,9 +18,9 @@ from conftest import TEXT
 from safetensors.numpy import load_file
 
 import charlstm
-from charlstm import runs
 from charlstm.cli import run
-from charlstm.metrics import read_lines
+from charlstm.runs import run as runs
+from charlstm.runs.metrics import read_lines
 
 termios = pytest.importorskip("termios")
 
@@ -68,11 +68,11 @@ fcntl.ioctl(2, termios.TIOCSCTTY, 0)
 IN_BACKGROUND = (
     OWN_TERMINAL
     + """
-import charlstm.cli.keyboard as keyboard
+import charlstm.cli.echo as echo
 if not (child := os.fork()):
     os.setpgid(0, 0)
-    keyboard.hush()
-    keyboard.restore()
+    echo.disable()
+    echo.restore()
     os._exit(0)
 os._exit(os.waitpid(child, os.WUNTRACED)[1])
 """
@@ -294,7 +294,7 @@ def test_a_terminal_that_is_not_ours_to_change_stays_as_it_is(
     if flags == "echo off":  # as for a password: whoever did that switches it on again
         attributes[3] &= ~termios.ECHO
         termios.tcsetattr(theirs, termios.TCSANOW, attributes)
-        calls = "import charlstm.cli.keyboard as k; k.hush(); k.restore(); raise SystemExit\n"
+        calls = "import charlstm.cli.echo as k; k.disable(); k.restore(); raise SystemExit\n"
         child = start(OWN_TERMINAL + calls, "", stderr=theirs)
     else:
         child = start(IN_BACKGROUND, "", stderr=theirs)

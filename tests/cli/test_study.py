@@ -14,8 +14,8 @@ from conftest import TEXT
 
 import charlstm
 from charlstm.cli import run
-from charlstm.spec import CELLS
-from charlstm.tasks import TASKS
+from charlstm.net.spec import CELLS
+from charlstm.study.tasks import TASKS
 
 LAG = ["study", "lag", "--task", "long-lag", "--lags", "2,3", "--cells", "rnn,gru"]
 LAG += ["--trials", "1", "--characters", "3000", "--hidden", "8"]
@@ -61,7 +61,7 @@ def test_lag_prints_a_table_and_charts_and_tells_what_it_does(
 def test_lag_goes_on_where_it_stood(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import charlstm.train.lag as module
+    import charlstm.study.lag as module
 
     done: list[tuple[str, int, int]] = []
     run_trial = module.run_trial
@@ -201,7 +201,7 @@ def test_cells_prints_a_table_and_does_nothing_twice(
     assert run(command) == 0
     first = capsys.readouterr().out
     assert {line.split()[0] for line in first.splitlines()[1:3]} == {"gru", "rnn"}
-    monkeypatch.setattr("charlstm.train.compare.open_run", None)
+    monkeypatch.setattr("charlstm.study.compare.open_run", None)
     assert run(command) == 0
     assert capsys.readouterr().out == first
 

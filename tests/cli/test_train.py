@@ -16,14 +16,14 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 import charlstm
-from charlstm import runs
 from charlstm.cli import run
-from charlstm.corpus import CACHE_VARIABLE
 from charlstm.errors import CharlstmError
 from charlstm.events import Event, RunFinished
-from charlstm.metrics import read_lines
-from charlstm.spec import CELLS
-from charlstm.texts import bundled_corpus
+from charlstm.net.spec import CELLS
+from charlstm.runs import run as runs
+from charlstm.runs.metrics import read_lines
+from charlstm.text.corpus import CACHE_VARIABLE
+from charlstm.text.sources import bundled_corpus
 
 SIZE = ["--hidden", "16", "--embed", "8"]
 FIXED = ["--batch", "4", "--bptt", "16", "--precision", "float32", "--device", "cpu"]
@@ -233,7 +233,7 @@ def test_bytes_models_any_file(folder: Path) -> None:
 def test_without_a_text_the_bundled_one_is_used() -> None:
     assert train(steps=1) == 0
     (made,) = Path("checkpoints").iterdir()
-    assert runs.read_run_file(made).reading.sources == (str(bundled_corpus()),)
+    assert runs.read_run_file(made).source.paths == (str(bundled_corpus()),)
 
 
 # -- advice and wrong usage --------------------------------------------------------------------

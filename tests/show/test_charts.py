@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from charlstm.analysis.document import Series
 from charlstm.show.charts import chart, round_ticks
-from charlstm.views.blocks import Series
 
 SERIES = {
     "nothing": [],

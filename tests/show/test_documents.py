@@ -12,7 +12,22 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from charlstm.show.colors import NEGATIVE, POSITIVE, SERIES, tint
+from charlstm.analysis.document import (
+    Bar,
+    Column,
+    Document,
+    Heading,
+    Key,
+    Lines,
+    Plot,
+    Plots,
+    Series,
+    Share,
+    Strip,
+    Strong,
+    Table,
+    Tinted,
+)
 from charlstm.show.html import to_html
 from charlstm.show.picture import (
     MARGIN,
@@ -25,25 +40,10 @@ from charlstm.show.picture import (
     plot_picture,
 )
 from charlstm.show.png import SCALE, draw, lacking, to_png
-from charlstm.show.progress import progress_bar
+from charlstm.show.progress_bar import progress_bar
+from charlstm.show.style import NEGATIVE, POSITIVE, SERIES, tint
 from charlstm.show.svg import to_svg
 from charlstm.show.terminal import print_document
-from charlstm.views.blocks import (
-    Bar,
-    Column,
-    Document,
-    Heading,
-    Key,
-    Lines,
-    Loud,
-    Plot,
-    Plots,
-    Series,
-    Share,
-    Strip,
-    Table,
-    Tinted,
-)
 
 EVIL = "<b>&\x1b[31m\u202e"
 TEXT = tuple('a "b"\n漢 c\x1b')
@@ -73,7 +73,7 @@ DOCUMENT = Document(
             ),
             (
                 (EVIL, "1", Bar(0.5), Share(0.25, 0.5)),
-                (" ", Loud("2.5"), Bar(-1.0), Share(1.0, 0.0)),
+                (" ", Strong("2.5"), Bar(-1.0), Share(1.0, 0.0)),
                 ("x", "", "", ""),
             ),
             "… 3 more",

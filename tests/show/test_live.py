@@ -27,7 +27,7 @@ from charlstm.events import (
     SaveFailed,
     StepDone,
 )
-from charlstm.metrics import MetricsLog, event_to_dict, read_lines
+from charlstm.runs.metrics import MetricsLog, event_to_dict, read_lines
 from charlstm.show.curves import MOST_POINTS, Curve, View, replay
 from charlstm.show.live import LivePanel
 

@@ -21,11 +21,12 @@ from forks import generator
 from safetensors.numpy import load, save
 from stops import Figures, _named
 
-from charlstm import checkpoint, runs
 from charlstm.cli import run
-from charlstm.corpus import Corpus, open_corpus
 from charlstm.events import Saved
-from charlstm.metrics import MetricsLog
+from charlstm.runs import checkpoint
+from charlstm.runs import run as runs
+from charlstm.runs.metrics import MetricsLog
+from charlstm.text.corpus import Corpus, open_corpus
 
 Bits = dict[str, bytes]
 CHECKPOINT_FILES = (
@@ -74,14 +75,14 @@ class Victim:
     @staticmethod
     def read(path: Path) -> Bits:
         """All arrays of a checkpoint; raises where it is damaged."""
-        return _bits(checkpoint.read_model(path), checkpoint.read_train_state(path))
+        return _bits(checkpoint.read_model(path), checkpoint.read_resume_state(path))
 
     def sampled(self, path: Path) -> tuple[int, str, str]:
         """What ``charlstm sample`` answers: code, text, complaint."""
         return called("sample", "-c", str(path), "--length", "20", "--seed", "1")
 
 
-def _bits(model: checkpoint.ModelFile, state: checkpoint.TrainState) -> Bits:
+def _bits(model: checkpoint.ModelFile, state: checkpoint.ResumeState) -> Bits:
     arrays = state.tensors | {f"average/{name}": array for name, array in model.weights.items()}
     return {name: array.tobytes() for name, array in arrays.items()}
 

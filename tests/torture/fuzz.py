@@ -32,10 +32,12 @@ if "FUZZ_FOLDER" not in os.environ:  # libFuzzer never returns: this process cle
         sys.exit(subprocess.run([sys.executable, *sys.argv], env=environment).returncode)
 
 with atheris.instrument_imports(include=["charlstm", "safetensors", "json"]):
-    from charlstm import checkpoint, metrics, runs, texts
     from charlstm.errors import CharlstmError
-    from charlstm.texts import Reading
-    from charlstm.vocab import UNKNOWN_POLICIES, Vocabulary
+    from charlstm.runs import checkpoint, metrics
+    from charlstm.runs import run as runs
+    from charlstm.text import sources as texts
+    from charlstm.text.sources import TextSource
+    from charlstm.text.vocabulary import UNKNOWN_POLICIES, Vocabulary
 
 INTACT = ROOT / "tests" / "data" / "format-1"
 FOLDER = Path(os.environ["FUZZ_FOLDER"])
@@ -61,7 +63,7 @@ def read_checkpoint(data: bytes, name: str, sealed: bool) -> None:
     (STEP / name).write_bytes(data)
     try:
         model = checkpoint.read_model(STEP)
-        state = checkpoint.read_train_state(STEP)
+        state = checkpoint.read_resume_state(STEP)
         if not sealed:
             assert {n: a.tobytes() for n, a in model.weights.items()} == WEIGHTS
             assert state.tensors.keys() == STATE
@@ -72,7 +74,7 @@ def read_checkpoint(data: bytes, name: str, sealed: bool) -> None:
 
 
 WEIGHTS = {n: a.tobytes() for n, a in checkpoint.read_model(STEP).weights.items()}
-STATE = checkpoint.read_train_state(STEP).tensors.keys()
+STATE = checkpoint.read_resume_state(STEP).tensors.keys()
 
 
 def read_beside(data: bytes, name: str) -> None:
@@ -101,7 +103,7 @@ def read_vocabulary(data: bytes) -> None:
 def read_text(data: bytes) -> None:
     """A text in some encoding, as a corpus reads it."""
     encodings = ("utf-8", "utf-16", "utf-32", "utf-7", "latin-1", "shift_jis", "hz", "utf-8-sig")
-    reading = Reading(("x",), encodings[data[0] % len(encodings)], data[0] > 200)
+    reading = TextSource(("x",), encodings[data[0] % len(encodings)], data[0] > 200)
     points = list(texts.decoded("x", io.BytesIO(data[1:]), reading, []))
     if reading.encoding == "latin-1" and not reading.as_bytes:
         assert b"".join(part.astype("u1").tobytes() for part in points) == data[1:]

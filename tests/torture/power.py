@@ -23,11 +23,12 @@ from conftest import TEXT, model_config, train_config
 from forks import generator
 from stops import Figures, _named
 
-from charlstm import checkpoint, runs
-from charlstm.corpus import open_corpus
 from charlstm.errors import CharlstmError
 from charlstm.events import Saved
-from charlstm.lookup import find_checkpoint
+from charlstm.runs import checkpoint
+from charlstm.runs import run as runs
+from charlstm.runs.catalogue import find_checkpoint
+from charlstm.text.corpus import open_corpus
 
 Entries = dict[str, "Node"]
 
@@ -280,7 +281,7 @@ def _assert_goes_on(root: Path, announced: int) -> str:
     for candidate in runs.resume_order(path):
         try:
             found = checkpoint.read_model(candidate).training["step"]
-            checkpoint.read_train_state(candidate)
+            checkpoint.read_resume_state(candidate)
         except CharlstmError:
             continue
         assert found >= announced - 1, (found, announced)

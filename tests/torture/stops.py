@@ -19,7 +19,7 @@ import numpy as np
 from forks import STEPS, Bench, Child, generator
 
 import charlstm
-from charlstm import runs
+from charlstm.runs import run as runs
 
 Figures = dict[str, int | float]
 
@@ -299,8 +299,8 @@ def poison(bench: Bench, trials: int, seed: int) -> Figures:
             if times == 100:
                 assert lines[-1]["reason"] == "diverged"
             for kept in runs.read_pointers(path).kept:
-                state = charlstm.checkpoint.read_train_state(path / kept)
-                charlstm.checkpoint.read_model(path / kept)  # refuses what is not finite
+                state = charlstm.runs.checkpoint.read_resume_state(path / kept)
+                charlstm.runs.checkpoint.read_model(path / kept)  # refuses what is not finite
                 assert all(np.isfinite(array).all() for array in state.tensors.values())
             figures[f"{what}, {len(back)} times back"] += 1
     return {"runs": trials, **dict(sorted(figures.items()))}

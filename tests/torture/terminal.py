@@ -15,8 +15,8 @@ from pathlib import Path
 from forks import Bench, Child, generator
 from stops import Figures, _finish, _named
 
-from charlstm import runs
-from charlstm.metrics import read_lines
+from charlstm.runs import run as runs
+from charlstm.runs.metrics import read_lines
 
 HIDE, SHOW = b"\x1b[?25l", b"\x1b[?25h"
 

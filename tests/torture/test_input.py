@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from charlstm.cli import run
 from charlstm.cli.app import app
-from charlstm.show.text import printable
+from charlstm.show.format import printable
 
 EXAMPLES = int(os.environ.get("TORTURE_EXAMPLES", "60"))
 MANY = settings(

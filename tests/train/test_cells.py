@@ -8,10 +8,10 @@ from conftest import model_config, random_weights
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
-from charlstm.config import ModelConfig
-from charlstm.engine import STEPS as STEPS_OF_THE_ENGINE
-from charlstm.engine import Engine
-from charlstm.spec import CELLS
+from charlstm.net.engine import STEPS as STEPS_OF_THE_ENGINE
+from charlstm.net.engine import Engine
+from charlstm.net.model_config import ModelConfig
+from charlstm.net.spec import CELLS
 from charlstm.train.cells import CELL_LAYERS, CellLayer
 from charlstm.train.network import LanguageModel, load_arrays, to_arrays
 from charlstm.train.peephole import peephole_recurrence
@@ -58,7 +58,7 @@ def test_logits_and_states_agree_with_the_engine(model: LanguageModel) -> None:
     logits, state = model(IDS, start)
     engine = Engine(model.config, dict(to_arrays(model)))
     for b in range(STREAMS):
-        read, read_state = engine.read(IDS[:, b].numpy(), start[:, :, b : b + 1].numpy())
+        read, read_state = engine.forward(IDS[:, b].numpy(), start[:, :, b : b + 1].numpy())
         assert_allclose(logits[:, b], read, rtol=0, atol=1e-5)
         assert_allclose(state[:, :, b : b + 1], read_state, rtol=0, atol=1e-5)
 

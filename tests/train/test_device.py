@@ -6,9 +6,9 @@ import pytest
 import torch
 from conftest import TEXT, model_config, train_config
 
-from charlstm.corpus import Corpus
 from charlstm.errors import UsageError
-from charlstm.spec import CELLS
+from charlstm.net.spec import CELLS
+from charlstm.text.corpus import Corpus
 from charlstm.train import device as device_module
 from charlstm.train import session
 from charlstm.train.device import Precision, choose_device, choose_precision, choose_threads

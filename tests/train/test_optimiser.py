@@ -14,7 +14,7 @@ from charlstm.train.optimiser import (
     ROOT_EVERY,
     Optimiser,
     inverse_root,
-    rate_share,
+    rate_multiplier,
     update_average,
 )
 
@@ -56,43 +56,43 @@ def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def test_rate_warms_up_and_holds_its_peak_while_the_budget_is_unknown() -> None:
-    shares = [rate_share(step, None, CONFIG) for step in (0, 1, 2, 3, 4, 1000, 10**9)]
+    shares = [rate_multiplier(step, None, CONFIG) for step in (0, 1, 2, 3, 4, 1000, 10**9)]
     assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1, 1])
 
 
 def test_rate_warms_up_and_then_follows_half_a_cosine() -> None:
     steps = (0, 3, 4, 28, 52, 76, 100)
-    shares = [rate_share(step, 100, CONFIG) for step in steps]
+    shares = [rate_multiplier(step, 100, CONFIG) for step in steps]
     quarter = 0.1 + 0.9 * (0.5 + 0.5**1.5)
     assert shares == pytest.approx([0.2, 0.8, 1, quarter, 0.55, 1.1 - quarter, 0.1])
 
 
 def test_rate_holds_its_peak_for_a_share_of_the_budget() -> None:
     config = train_config(warmup_steps=4, final_rate=0.1, hold=0.5)
-    shares = [rate_share(step, 100, config) for step in (3, 4, 28, 52, 76, 100, 105)]
+    shares = [rate_multiplier(step, 100, config) for step in (3, 4, 28, 52, 76, 100, 105)]
     assert shares == pytest.approx([0.8, 1, 1, 1, 0.55, 0.1, 0.1])
-    assert rate_share(53, 100, config) < 1
+    assert rate_multiplier(53, 100, config) < 1
 
 
 def test_rate_that_is_held_to_the_end_does_not_fall() -> None:
     config = train_config(warmup_steps=4, final_rate=0.1, hold=1.0)
-    assert [rate_share(step, 100, config) for step in (4, 50, 99)] == [1, 1, 1]
+    assert [rate_multiplier(step, 100, config) for step in (4, 50, 99)] == [1, 1, 1]
 
 
 def test_warmup_takes_at_most_a_tenth_of_the_budget() -> None:
     config = train_config(warmup_steps=1000)
-    shares = [rate_share(step, 30, config) for step in range(4)]
+    shares = [rate_multiplier(step, 30, config) for step in range(4)]
     assert shares == pytest.approx([0.25, 0.5, 0.75, 1])
 
 
 @pytest.mark.parametrize("total", [1, 2, 9, 10, 41, 1000])
 def test_rate_decays_monotonically_to_its_end_value_and_stays_there(total: int) -> None:
     warmup = min(4, total // 10)
-    shares = [rate_share(step, total, CONFIG) for step in range(warmup, total + 1)]
+    shares = [rate_multiplier(step, total, CONFIG) for step in range(warmup, total + 1)]
     assert shares[0] == 1
     assert all(later < earlier for earlier, later in pairwise(shares))
     assert shares[-1] == pytest.approx(0.1)
-    assert rate_share(total + 5, total, CONFIG) == pytest.approx(0.1)
+    assert rate_multiplier(total + 5, total, CONFIG) == pytest.approx(0.1)
 
 
 # -- moving average ----------------------------------------------------------------------------

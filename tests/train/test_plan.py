@@ -1,7 +1,7 @@
 import pytest
 from conftest import train_config
 
-from charlstm.runs import Budget
+from charlstm.runs.run import Budget
 from charlstm.train.plan import EVALUATION_SHARE, FORWARD_SHARE, Plan, SpeedTrial
 
 

@@ -6,9 +6,9 @@ import torch
 from conftest import TEXT, model_config, train_config
 from torch import Tensor, nn
 
-from charlstm.checkpoint import read_train_state
-from charlstm.corpus import Corpus, open_corpus
 from charlstm.events import StepDone
+from charlstm.runs.checkpoint import read_resume_state
+from charlstm.text.corpus import Corpus, open_corpus
 from charlstm.train import scaling, session
 from charlstm.train.scaling import FIRST_SCALE, LossScale
 from charlstm.train.trainer import Trainer
@@ -103,9 +103,9 @@ def test_scale_is_part_of_exact_resume(begin: Begin) -> None:
         if isinstance(event, StepDone) and event.step >= 7:
             trainer.request_stop()
     assert trainer.progress.step < 30
-    saved = read_train_state(max(trainer.path.glob("step-*"))).tensors["loss_scale"]
+    saved = read_resume_state(max(trainer.path.glob("step-*"))).tensors["loss_scale"]
     assert saved.tolist() == [FIRST_SCALE, trainer.progress.step]
-    resumed = session.resume(trainer.path, open_corpus(trainer.run_file.reading.sources))
+    resumed = session.resume(trainer.path, open_corpus(trainer.run_file.source.paths))
     scale = resumed.learner._loss_scale
     assert scale is not None
     assert scale.state.tolist() == saved.tolist()

@@ -15,11 +15,6 @@ import torch
 from conftest import TEXT, model_config, random_weights, train_config
 from torch import Tensor
 
-from charlstm import metrics, runs
-from charlstm.batches import fit_streams
-from charlstm.checkpoint import ModelFile, TrainState, read_model, read_train_state
-from charlstm.corpus import Corpus, open_corpus
-from charlstm.engine import Engine
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.events import (
     BudgetFixed,
@@ -33,13 +28,20 @@ from charlstm.events import (
     StepDone,
 )
 from charlstm.model import load
+from charlstm.net.engine import Engine
+from charlstm.runs import metrics
+from charlstm.runs import run as runs
+from charlstm.runs.catalogue import summarise
+from charlstm.runs.checkpoint import ModelFile, ResumeState, read_model, read_resume_state
 from charlstm.scoring import score
-from charlstm.summaries import summarise
-from charlstm.train import held_out, learner, plan, session
+from charlstm.text.corpus import Corpus, open_corpus
+from charlstm.text.streams import fit_streams
+from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
+from charlstm.train import learner, plan, session, validation
 from charlstm.train import trainer as training
+from charlstm.train.cells import LSTMLayer
 from charlstm.train.network import to_arrays
 from charlstm.train.trainer import Trainer
-from charlstm.vocab import BYTE_SYMBOLS, Vocabulary
 
 Begin = Callable[..., Trainer]
 E = TypeVar("E")
@@ -107,7 +109,7 @@ def begin(make_corpus: Callable[..., Corpus], tmp_path: Path) -> Begin:
 
 
 def corpus_of(path: Path) -> Corpus:
-    return open_corpus(runs.read_run_file(path).reading.sources)
+    return open_corpus(runs.read_run_file(path).source.paths)
 
 
 def resume(path: Path, **changes: float) -> Trainer:
@@ -149,7 +151,7 @@ def last_checkpoint(path: Path) -> Path:
 
 def everything(path: Path, *more: str) -> tuple[dict[str, bytes], dict[str, object]]:
     """All that a run's last checkpoint holds, the arrays bit by bit."""
-    state = read_train_state(last_checkpoint(path))
+    state = read_resume_state(last_checkpoint(path))
     averaged = read_model(last_checkpoint(path)).weights
     arrays = state.tensors | {f"average/{name}": array for name, array in averaged.items()}
     groups = {name.partition("/")[0] for name in arrays}
@@ -160,7 +162,7 @@ def everything(path: Path, *more: str) -> tuple[dict[str, bytes], dict[str, obje
 
 def is_finite(path: Path) -> bool:
     """Whether the last checkpoint's numbers are all finite; the model's are when it is read."""
-    state: TrainState = read_train_state(last_checkpoint(path))
+    state: ResumeState = read_resume_state(last_checkpoint(path))
     read_model(last_checkpoint(path))
     return all(np.isfinite(array).all() for array in state.tensors.values())
 
@@ -261,7 +263,7 @@ def test_streams_begin_anew_in_turn(begin: Begin, every: int) -> None:
         for b in range(4):
             if b % every == step % every:
                 state[:, :, b] = 0
-        inputs = torch.from_numpy(streams.read(trainer.progress.position).inputs)
+        inputs = torch.from_numpy(streams.batch_at(trainer.progress.position).inputs)
         with torch.no_grad():
             expected = model(inputs, state)[1]
         trainer.take_step()
@@ -271,7 +273,7 @@ def test_streams_begin_anew_in_turn(begin: Begin, every: int) -> None:
 def test_loss_is_the_mean_over_the_dropout_masks(begin: Begin) -> None:
     trainer = begin(steps=1, dropout=0.5, dropout_masks=3)
     learned, config = trainer.learner, trainer.run_file.train
-    batch = learned.streams.read(0)
+    batch = learned.streams.batch_at(0)
     inputs, targets = torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets)
     generator = torch.Generator().manual_seed(config.seed)
     masks = learned.model.dropout_masks(3, config.batch, 0.5, generator)
@@ -482,7 +484,7 @@ def test_run_ends_after_so_many_validations_without_a_better_one(
     begin: Begin, monkeypatch: pytest.MonkeyPatch, patience: int
 ) -> None:
     losses = chain([3.0, 2.0, 2.5, 2.0, 2.2, 2.1], repeat(2.3))  # the last is the final figure
-    monkeypatch.setattr(held_out, "quick_stateful_loss", lambda *_: next(losses))
+    monkeypatch.setattr(validation, "quick_stateful_loss", lambda *_: next(losses))
     finished = finish(begin(steps=30, patience=patience))
     assert (finished.reason, finished.best_step) == ("patience", 6)
     assert finished.step == 6 + 6 * patience
@@ -493,7 +495,7 @@ def test_patience_is_not_renewed_by_an_interruption(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = chain([3.0, 2.0, 2.5, 2.1], repeat(2.3))
-    monkeypatch.setattr(held_out, "quick_stateful_loss", lambda *_: next(losses))
+    monkeypatch.setattr(validation, "quick_stateful_loss", lambda *_: next(losses))
     trainer = begin(steps=30, patience=2)
     run_and_stop(trainer, 14)
     finished = finish(resume(trainer.path))
@@ -522,7 +524,7 @@ def test_loss_that_is_not_finite_rolls_back_and_goes_on_at_half_the_rate(
     (rolled_back,) = of_type(events, RolledBack)
     assert (rolled_back.step, rolled_back.to_step, rolled_back.rate_scale) == (9, 6, 0.5)
     rates = {event.step: event.learning_rate for event in of_type(events, StepDone)}
-    share = training.rate_share(9, 30, train_config())
+    share = training.rate_multiplier(9, 30, train_config())
     assert rates[10] == pytest.approx(0.5 * 0.02 * share)
     finished = of_type(events, RunFinished)[0]
     assert (finished.reason, finished.step) == ("budget", 30)
@@ -617,7 +619,7 @@ def test_disk_that_is_full_when_the_budget_is_fixed_does_not_end_the_run(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = begin(steps=12)
-    monkeypatch.setattr(training.runs, "write_run_file", disk_full)
+    monkeypatch.setattr(training, "write_run_file", disk_full)
     assert finish(trainer).step == 12
 
 
@@ -641,7 +643,7 @@ def test_first_validation_of_a_trained_net_is_the_best_so_far_whatever_it_says(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([3.0, 3.5, 3.4, 3.45, 3.3])
-    monkeypatch.setattr(held_out.HeldOut, "loss", lambda *_: next(losses, 4.0))
+    monkeypatch.setattr(validation.HeldOut, "loss", lambda *_: next(losses, 4.0))
     trainer = begin(steps=40)
     found = of_type(list(trainer.run()), Evaluated)[:5]
     assert [event.improved for event in found] == [True, True, True, False, True]
@@ -684,7 +686,7 @@ def test_gradient_is_of_the_text_and_of_what_the_teacher_predicts(
     read, _ = corpus_of(trainer.path).split(0.1)
     streams = np.stack([read[b * len(read) // 4 :][:33] for b in range(4)], axis=1).astype(np.int64)
     exact = Engine(teacher.file.config, dict(teacher.file.weights), np.float64)
-    logits, _ = exact.read(streams[:-1], exact.initial_state(4))
+    logits, _ = exact.forward(streams[:-1], exact.initial_state(4))
     taught = torch.from_numpy(logits[16:]).softmax(-1)  # its memory is of all 32 characters
     own = torch.nn.functional.one_hot(torch.from_numpy(streams[17:]), taught.shape[-1])
     wanted = (0.7 * own + 0.3 * taught).unsqueeze(1)
@@ -785,10 +787,20 @@ def test_a_teacher_and_its_weight_go_together(begin: Begin, taught: bool) -> Non
 def test_a_teacher_may_be_of_another_cell_in_a_precision_that_both_have(begin: Begin) -> None:
     teacher = load(finish(begin(steps=5, cell="gru", hidden=6)).path).path
     assert finish(begin(steps=5, teacher=teacher, distillation=0.5)).reason == "budget"
+
+
+def test_a_teacher_that_cannot_be_read_in_the_precision_is_refused_before_there_is_a_run(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
     teacher = load(finish(begin(steps=5)).path).path
     trained = sorted(teacher.parents[1].iterdir())
-    with pytest.raises(UsageError, match="cannot read the teacher in float16"):
-        begin(steps=5, cell="rnn", teacher=teacher, distillation=0.5, precision="float16")
+
+    def missing_kernel(*_: object) -> None:  # which formats a cell has depends on the processor
+        raise RuntimeError("not implemented for 'Half'")
+
+    with monkeypatch.context() as patch, pytest.raises(UsageError, match="cannot read the teacher"):
+        patch.setattr(LSTMLayer, "forward", missing_kernel)
+        begin(steps=5, cell="rnn", teacher=teacher, distillation=0.5)
     assert sorted(teacher.parents[1].iterdir()) == trained
 
 
@@ -806,7 +818,7 @@ def test_model_begun_from_another_corpus_agrees_on_the_characters_both_have(
     logits = []
     for file in (source.file, model):
         engine = Engine(file.config, dict(file.weights))
-        read, _ = engine.read(file.vocab.encode(text), engine.initial_state())
+        read, _ = engine.forward(file.vocab.encode(text), engine.initial_state())
         logits.append(read[:, file.vocab.encode("".join(shared))])
     assert 10 < len(shared) < len(model.vocab)
     np.testing.assert_allclose(logits[1], logits[0], rtol=0, atol=1e-5)

@@ -1,0 +1,187 @@
+"""What a view gets and gives: a model and a text, options, and what is to be shown."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from charlstm.analysis.document import Document, plural
+from charlstm.analysis.views import VIEWS
+from charlstm.errors import CharlstmError, UsageError
+from charlstm.net.engine import Array, Engine
+from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED, CellSpec
+from charlstm.runs.checkpoint import ModelFile
+from charlstm.text.vocabulary import Ids, Vocabulary
+
+
+class LoadedModel(Protocol):
+    """What a view needs of a model; ``charlstm.Model`` has it."""
+
+    file: ModelFile
+    path: Path
+
+    @property
+    def engine(self) -> Engine:
+        """The NumPy engine with the model's weights."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and the text that it is watched reading."""
+
+    model: LoadedModel
+    ids: Ids
+    """(T,) what is counted."""
+    warmup: Ids
+    """What is read before, and counted nowhere."""
+    progress: Callable[[str, int, int], None] = lambda *_: None
+    """Is told what is being done, how much of it is done, and how much there is."""
+
+    @property
+    def engine(self) -> Engine:
+        """The model's engine."""
+        return self.model.engine
+
+    @property
+    def spec(self) -> CellSpec:
+        """The model's cell."""
+        return self.model.engine.spec
+
+    @property
+    def vocab(self) -> Vocabulary:
+        """The model's symbols."""
+        return self.model.file.vocab
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """(T,) the characters of ``ids``."""
+        return tuple(self.vocab.symbols[i] for i in self.ids)
+
+    @cached_property
+    def text(self) -> str:
+        """The characters of ``ids``, one for each."""
+        return "".join(self.symbols)
+
+    def reading(self, done: int) -> None:
+        """Tell that so many characters are read."""
+        self.progress("reading", done, len(self.ids))
+
+    def facts(self, view: str) -> dict[str, Any]:
+        """What the JSON of every view begins with."""
+        config = self.model.file.config
+        return {
+            "view": view,
+            "checkpoint": str(self.model.path),
+            "cell": config.cell,
+            "layers": config.layers,
+            "hidden_size": config.hidden_size,
+            "warmup": len(self.warmup),
+            "characters": len(self.ids),
+        }
+
+    def title(self, what: str, characters: int | None = None, warmup: int | None = None) -> str:
+        """A view's title: what it is of which model over how much text, here all of it."""
+        net = self.model.file.config.describe()
+        read = plural(len(self.ids) if characters is None else characters, "character")
+        before = len(self.warmup) if warmup is None else warmup
+        after = f"after {before:,} of warm-up" if before else "from zero state"
+        return f"{what}: {net} over {read}, {after}"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command's options say to a view; None is the view's own default."""
+
+    layer: int | None = None
+    """From 0."""
+    gate: str | None = None
+    units: tuple[int, ...] = ()
+    left: float = LEFT_SATURATED
+    right: float = RIGHT_SATURATED
+    rows: int | None = None
+    """The most lines of a long table or text; 0 is all."""
+    state: str | None = None
+    """``h`` or ``c``."""
+    at: int | None = None
+    features: tuple[str, ...] = ()
+    """NAME=REGEX."""
+    guesses: int = 0
+    threshold: float = 0.5
+    """Beyond this a unit is on; below it, if it is negative."""
+
+    def state_of(self, spec: CellSpec) -> str:
+        """The state that is looked at: what was asked for, else c where there is one."""
+        if self.state is not None and self.state not in spec.states:
+            raise UsageError(
+                f"--state is {self.state!r}, which the cell {spec.name} does not have",
+                f"choose one of {', '.join(spec.states)}",
+            )
+        return self.state or spec.states[-1]
+
+    def lines(self, default: int) -> int | None:
+        """The most lines of something that may be long; None is all."""
+        return default if self.rows is None else self.rows or None
+
+    def one_unit(self) -> int | None:
+        """The unit asked for, of a view that shows one."""
+        if len(self.units) > 1:
+            raise UsageError("--unit names several units", "this view shows one")
+        return self.units[0] if self.units else None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A view's outcome: what a person sees, and what a program reads; each made when wanted."""
+
+    document: Callable[[], Document]
+    data: Callable[[], dict[str, Any]]
+
+
+View = Callable[[Subject, Options], Shown]
+
+
+def find_view(name: str) -> View:
+    """The view of this name; raises ``UsageError`` for any other."""
+    if name not in VIEWS:
+        raise UsageError(f"--view is {name!r}", f"the views there are: {', '.join(VIEWS)}")
+    view: View = import_module(f"charlstm.analysis.views.{name}").view
+    return view
+
+
+def not_for(spec: CellSpec, view: str, reason: str) -> CharlstmError:
+    """The error of a view that says nothing of a cell."""
+    return CharlstmError(
+        f"the view {view} does not apply to the cell {spec.name}: {reason}",
+        "charlstm inspect without --view applies to every cell",
+    )
+
+
+def split_of(model: LoadedModel) -> tuple[Array, Array] | None:
+    """The texts that the model's run trained on and held out, mapped from the cache.
+
+    None where there is no run, or its corpus is not in the cache any more.
+    """
+    from charlstm.runs.run import RUN_FILE, read_run_file
+    from charlstm.text.corpus import find_encoded
+
+    folder = Path(model.path).parent
+    if not (folder / RUN_FILE).is_file():
+        return None
+    run = read_run_file(folder)
+    corpus = find_encoded(run.digest, run.source)
+    if corpus is None or corpus.vocab != model.file.vocab:
+        return None
+    return corpus.split(run.train.val_fraction)
+
+
+def held_out(model: LoadedModel, longest: int) -> Ids | None:
+    """The first ``longest`` characters of the text that the model's run held out, if any."""
+    split = split_of(model) if longest else None
+    if split is None or not len(split[1]):
+        return None
+    ids: Ids = split[1][:longest].astype(np.int64)
+    return ids

@@ -1,0 +1,207 @@
+"""``errors``: what kind of characters the model, with all its states h and c, does not expect.
+
+After Karpathy, Johnson & Fei-Fei (2015), section 4.4: an error is a character with a probability
+below one half, and oracles take errors away one after the other; each error counts for the first
+that applies to it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.analysis.document import Bar, Cell, Column, Document, Heading, Lines, Table, plural
+from charlstm.analysis.ngrams import probabilities
+from charlstm.analysis.subject import Options, Shown, Subject, split_of
+from charlstm.analysis.trace import pieces
+from charlstm.errors import CharlstmError
+
+ORDER = 9
+"""The longest n-gram."""
+RECENT = 1000
+"""Characters back that a word counts as seen before."""
+RARE = 5
+"""A word that occurs at most so often in the training text is rare."""
+PUNCTUATION = ".,;:!?"
+WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+CATEGORIES = (
+    (
+        "n-gram",
+        f"at least one of {ORDER} models of the training text, n = 1 to {ORDER}, gives it one half "
+        "or more",
+    ),
+    ("recent word", f"inside a word that stood within the last {RECENT:,} characters"),
+    ("rare word", f"inside a word that the training text has at most {RARE} times"),
+    ("word start", "the first letter of a word"),
+    ("after punctuation", f"after one of {PUNCTUATION}"),
+    ("other", "all the rest"),
+)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """The errors of a text by category."""
+
+    characters: int
+    nats: float
+    """Mean loss of the model."""
+    ngram_nats: float
+    """Mean loss of the longest n-gram model."""
+    categories: tuple[str, ...]
+    """(T,) of each character, the empty string where there is no error."""
+    loss: dict[str, float]
+    """Nats of the errors of each category, as a share of all nats of the text."""
+
+    @property
+    def total(self) -> int:
+        """How many errors there are."""
+        return sum(1 for category in self.categories if category)
+
+    def count(self, category: str) -> int:
+        """How many errors are of one category."""
+        return self.categories.count(category)
+
+
+def categorise(
+    text: str,
+    errors: NDArray[np.bool_],
+    expected_by_ngram: NDArray[np.bool_],
+    training_words: Counter[str],
+) -> tuple[str, ...]:
+    """The category of each error of ``text`` (T,), in the order of ``CATEGORIES``."""
+    inside: list[str | None] = [None] * len(text)
+    starts = [False] * len(text)
+    recent = [False] * len(text)
+    last: dict[str, int] = {}
+    for match in WORD.finditer(text):
+        word, start, stop = match.group(), match.start(), match.end()
+        starts[start] = True
+        for t in range(start + 1, stop):
+            inside[t] = word
+            recent[t] = word in last and start - last[word] <= RECENT
+        last[word] = start
+    categories = []
+    for t, character_is_error in enumerate(errors):
+        word_here = inside[t]
+        if not character_is_error:
+            categories.append("")
+        elif expected_by_ngram[t]:
+            categories.append("n-gram")
+        elif recent[t]:
+            categories.append("recent word")
+        elif word_here is not None and training_words[word_here] <= RARE:
+            categories.append("rare word")
+        elif starts[t]:
+            categories.append("word start")
+        elif t and text[t - 1] in PUNCTUATION:
+            categories.append("after punctuation")
+        else:
+            categories.append("other")
+    return tuple(categories)
+
+
+def measure(subject: Subject) -> Errors:
+    """Read the text, and compare with n-grams of the text that the run trained on.
+
+    Raises:
+        CharlstmError: that text is not there any more.
+    """
+    split = split_of(subject.model)
+    if split is None:
+        raise CharlstmError(
+            "errors needs the text that the model was trained on, and it is not in the cache",
+            "train a model, or inspect one where it was trained",
+        )
+    train = np.asarray(split[0]).astype(np.int64)
+    bits = np.empty(len(subject.ids))
+    for piece in pieces(subject.engine, subject.ids, subject.warmup, subject.reading):
+        bits[piece.places] = piece.bits
+    bits[np.isnan(bits)] = 0  # a first character that nothing came before
+    lead = subject.warmup[-ORDER:]
+    ids = np.concatenate([lead, subject.ids])
+    expected = np.zeros(len(ids), dtype=bool)
+    p = np.ones(len(ids))
+    for order in probabilities(train, ids, len(subject.vocab), ORDER):
+        expected |= order >= 0.5
+        p = order
+    symbols = subject.vocab.symbols
+    words = Counter(WORD.findall("".join(symbols[i] for i in train)))
+    categories = categorise(subject.text, bits > 1, expected[len(lead) :], words)
+    total = float(bits.sum()) or 1.0
+    shares = {
+        name: sum(b for b, c in zip(bits, categories, strict=True) if c == name) / total
+        for name, _ in CATEGORIES
+    }
+    return Errors(
+        characters=len(bits),
+        nats=float(bits.mean() * np.log(2)),
+        ngram_nats=float(-np.log(p[len(lead) :]).mean()),
+        categories=categories,
+        loss={name: float(share) for name, share in shares.items()},
+    )
+
+
+def view(subject: Subject, options: Options) -> Shown:
+    """The errors by category."""
+    del options
+    errors = measure(subject)
+    data = {
+        **subject.facts("errors"),
+        "nats": errors.nats,
+        "ngram_nats": errors.ngram_nats,
+        "ngram_order": ORDER,
+        "errors": errors.total,
+        "categories": [
+            {
+                "category": name,
+                "meaning": meaning,
+                "count": errors.count(name),
+                "share_of_loss": errors.loss[name],
+            }
+            for name, meaning in CATEGORIES
+        ],
+    }
+    return Shown(lambda: document(subject, errors), lambda: data)
+
+
+def document(subject: Subject, errors: Errors) -> Document:
+    """A row for each category, and the losses beside the n-gram model's."""
+    total = max(errors.total, 1)
+    rows: Sequence[tuple[Cell, ...]] = [
+        (
+            name,
+            f"{errors.count(name):,}",
+            f"{errors.count(name) / total:.1%}",
+            f"{errors.loss[name]:.1%}",
+            Bar(errors.count(name) / total),
+        )
+        for name, _ in CATEGORIES
+    ]
+    columns = (
+        Column("category"),
+        Column("errors", right=True),
+        Column("of all", right=True),
+        Column("of the loss", right=True),
+        Column(""),
+    )
+    share = errors.total / errors.characters
+    said = (
+        f"{plural(errors.total, 'error')}, {share:.1%} of the characters: places where the "
+        "character that stands there had a probability below one half",
+        f"loss {errors.nats:.4f} nats per character; the {ORDER}-gram model of the training text "
+        f"has {errors.ngram_nats:.4f}",
+    )
+    meanings = tuple(f"{name}: {meaning}" for name, meaning in CATEGORIES)
+    states = " and ".join(subject.spec.states)
+    return Document(
+        subject.title(f"Errors with all of {states}"),
+        (
+            Lines(said),
+            Table(columns, tuple(rows)),
+            Heading("Each error counts for the first category that applies"),
+            Lines(meanings, quiet=True),
+        ),
+    )

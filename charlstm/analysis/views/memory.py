@@ -1,0 +1,185 @@
+"""``memory``: how long each unit keeps its state, by its gate and by what the text made of it."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.analysis.document import (
+    Cell,
+    Column,
+    Document,
+    Heading,
+    Lines,
+    Plot,
+    Plots,
+    Series,
+    Table,
+    colored,
+    lasting,
+    log_ticks,
+)
+from charlstm.analysis.saturation import log_memory
+from charlstm.analysis.subject import Options, Shown, Subject, not_for
+from charlstm.analysis.trace import pieces
+
+LAGS = tuple(2**n for n in range(10))
+"""Characters after which the retention is measured."""
+LISTED = 10
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How long the units of L layers of H keep their state."""
+
+    gate: str
+    state: str
+    """What the gate keeps: ``c``, or ``h`` of the gru."""
+    time_constant: NDArray[np.float64]
+    """(L, H) tau = -1 / mean(ln f), characters; infinite where nothing is forgotten."""
+    lags: tuple[int, ...]
+    retention: NDArray[np.float64]
+    """(K, L, H) share of the state that is left after each lag, a product of gates over each
+    stretch of the text of that length, averaged over all of them."""
+
+    @property
+    def half_life(self) -> NDArray[np.float64]:
+        """(L, H) characters after which half would be left of a state that fades by tau."""
+        return self.time_constant * math.log(2)
+
+
+def measure(subject: Subject) -> Memory:
+    """Read the text and multiply the gates that keep the state.
+
+    Raises:
+        CharlstmError: the cell has no such gate.
+    """
+    spec = subject.spec
+    if spec.memory is None:
+        reason = (
+            "it has no forget gate, so that nothing is ever forgotten"
+            if spec.gates
+            else "it has no gate that keeps a state"
+        )
+        raise not_for(spec, "memory", reason)
+    steps = len(subject.ids)
+    lags = tuple(lag for lag in LAGS if lag <= steps)
+    config = subject.engine.config
+    shape = (config.layers, config.hidden_size)
+    kept = np.zeros((len(lags), *shape))
+    # Sums of ln f up to each character, as far back as the longest lag.
+    tail = np.zeros((1, *shape))
+    for piece in pieces(subject.engine, subject.ids, subject.warmup, subject.reading):
+        sums = tail[-1] + np.cumsum(log_memory(spec, piece.trace), axis=0, dtype=np.float64)
+        line = np.concatenate([tail, sums])
+        for k, lag in enumerate(lags):
+            first = max(len(tail), lag)
+            if first < len(line):
+                kept[k] += np.exp(line[first:] - line[first - lag : len(line) - lag]).sum(axis=0)
+        tail = line[-(lags[-1] + 1) :] if lags else line[-1:]
+    with np.errstate(divide="ignore"):
+        time_constant = -steps / np.minimum(tail[-1], -0.0)
+    counts = np.array([steps - lag + 1 for lag in lags])
+    return Memory(
+        gate=spec.memory,
+        state=spec.states[-1],
+        time_constant=time_constant,
+        lags=lags,
+        retention=kept / counts[:, None, None],
+    )
+
+
+def view(subject: Subject, options: Options) -> Shown:
+    """The units that keep their state longest, and how all fade."""
+    memory = measure(subject)
+    data = {
+        **subject.facts("memory"),
+        "state": memory.state,
+        "gate": memory.gate,
+        "time_constant": _finite(memory.time_constant),
+        "half_life": _finite(memory.half_life),
+        "lags": list(memory.lags),
+        "retention": memory.retention.tolist(),
+    }
+    return Shown(lambda: document(subject, memory, options), lambda: data)
+
+
+def _finite(rows: NDArray[np.float64]) -> list[list[float | None]]:
+    return [[float(v) if math.isfinite(v) else None for v in row] for row in rows]
+
+
+def document(subject: Subject, memory: Memory, options: Options) -> Document:
+    """A table of units, the curves of some of them, a sentence for each layer."""
+    layers, size = memory.time_constant.shape
+    shown = range(layers) if options.layer is None else [options.layer]
+    tau = memory.time_constant
+    if options.units:
+        units = [(layer, unit) for layer in shown for unit in options.units]
+    else:
+        order = np.argsort(-tau, axis=None, kind="stable")
+        ranked = [(int(n) // size, int(n) % size) for n in order]
+        units = [place for place in ranked if place[0] in shown][: options.lines(LISTED)]
+    listed = [lag for lag in (1, 8, 64, 512) if lag in memory.lags]
+    columns = (
+        Column("layer", right=True),
+        Column("unit", right=True),
+        Column("tau", right=True),
+        Column("half-life", right=True),
+        *(Column(f"left after {lag}", right=True) for lag in listed),
+    )
+    rows: list[tuple[Cell, ...]] = [
+        (
+            str(layer + 1),
+            str(unit),
+            lasting(tau[layer, unit]),
+            lasting(memory.half_life[layer, unit]),
+            *(f"{memory.retention[memory.lags.index(k), layer, unit]:.1%}" for k in listed),
+        )
+        for layer, unit in units
+    ]
+    x = [math.log2(lag) for lag in memory.lags]
+    curves = []
+    for n, layer in enumerate(shown):
+        ordered = np.argsort(tau[layer], kind="stable")
+        for name, unit in (("longest", ordered[-1]), ("median", ordered[len(ordered) // 2])):
+            curves.append(
+                Series(
+                    f"layer {layer + 1} unit {unit}, the {name}",
+                    x,
+                    memory.retention[:, layer, unit].tolist(),
+                    colored(2 * n + (name == "median")),
+                )
+            )
+    plot = Plot(
+        f"share of {memory.state} that is left",
+        tuple(curves),
+        (0, x[-1] or 1),
+        (0, 1),
+        "characters later",
+        "share",
+        log_ticks(memory.lags),
+    )
+    notes = (
+        f"tau = −1 / mean(ln f), f the {memory.gate} gate: after tau characters 1/e of "
+        f"{memory.state} is left; half-life = tau ln 2",
+        "left after N: the product of f over N characters, averaged over all such stretches of "
+        "this text; a unit that keeps for long and then forgets at once has more than tau says",
+    )
+    told = [
+        f"Layer {layer + 1}: half of the units keep {memory.state} with tau below "
+        f"{lasting(float(np.median(tau[layer])))} characters, one in ten with tau above "
+        f"{lasting(float(np.quantile(tau[layer], 0.9)))}, the longest with "
+        f"{lasting(float(tau[layer].max()))}."
+        for layer in shown
+    ]
+    return Document(
+        subject.title(f"How long units keep {memory.state}"),
+        (
+            Lines(notes, quiet=True),
+            Table(columns, tuple(rows)),
+            Plots((plot,)),
+            Heading("What was found"),
+            Lines(tuple(told)),
+        ),
+    )

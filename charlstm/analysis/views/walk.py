@@ -1,0 +1,291 @@
+"""``walk``: one character through the cell, step by step, with the numbers of one unit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.analysis.document import (
+    Block,
+    Cell,
+    Column,
+    Document,
+    Heading,
+    Lines,
+    Strong,
+    Table,
+    named,
+    number,
+)
+from charlstm.analysis.subject import Options, Shown, Subject
+from charlstm.errors import CharlstmError, check_number
+from charlstm.generate.sampling import DecodeState, prefill
+from charlstm.net.engine import log_softmax
+from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED, CellSpec, layer_prefix
+from charlstm.text.vocabulary import Ids
+
+Row = NDArray[np.float64]
+GUESSES = 5
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the cell's equations, for all units of a layer."""
+
+    name: str
+    equation: str
+    meaning: str
+    terms: Mapping[str, Row]
+    """(H,) each, by what they are; their sum is z for a gate or a candidate, or the state."""
+    value: Row
+    """(H,) what the line computes."""
+    is_gate: bool = False
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One character on its way through one layer."""
+
+    character: str
+    position: int
+    layer: int
+    before: Mapping[str, Row]
+    """(H,) each state of the cell before the character."""
+    steps: tuple[Step, ...]
+    guesses: tuple[tuple[str, float], ...]
+    """The most likely next characters after it, with their probabilities."""
+
+
+class _Layer:
+    """A layer's weights, what it reads and its states before, in float64."""
+
+    def __init__(
+        self, spec: CellSpec, weights: Mapping[str, NDArray[Any]], layer: int, x: Row, before: Row
+    ) -> None:
+        self.spec, self.x, self.before = spec, x, before
+        prefix = layer_prefix(layer)
+        self._arrays = {
+            name.removeprefix(prefix): array.astype(np.float64)
+            for name, array in weights.items()
+            if name.startswith(prefix)
+        }
+        self._size = len(before[0])
+
+    def terms(self, block: str) -> dict[str, Row]:
+        """What z of a block is the sum of."""
+        rows = self.spec.block(block, self._size)
+        return {
+            "from x": self._arrays["weight_input"][rows] @ self.x,
+            "from h₋": self._arrays["weight_hidden"][rows] @ self.before[0],
+            "bias": self._arrays["bias"][rows],
+        }
+
+    def extra(self, name: str, block: str) -> Row:
+        """A block of an array beside the packed ones."""
+        start = self.spec.extras[name].index(block) * self._size
+        row: Row = self._arrays[name][start : start + self._size]
+        return row
+
+
+def _sigma(z: Row) -> Row:
+    half: Row = 0.5 * (1 + np.tanh(0.5 * z))
+    return half
+
+
+def _gate(name: str, equation: str, meaning: str, terms: dict[str, Row]) -> Step:
+    return Step(name, equation, meaning, terms, _sigma(sum(terms.values(), 0.0)), is_gate=True)  # type: ignore[arg-type]
+
+
+def _candidate(equation: str, terms: dict[str, Row]) -> Step:
+    z = sum(terms.values(), np.zeros(1))
+    return Step("candidate", equation, "the new value on offer", terms, np.tanh(z))
+
+
+def _lstm_steps(layer: _Layer) -> tuple[Step, ...]:
+    """The LSTM and its variants; equations as in ``CellSpec.equations``."""
+    spec, c_before = layer.spec, layer.before[1]
+    peepholes = "weight_peephole" in spec.extras
+
+    def gate(name: str, letter: str, meaning: str, c: Row, sign: str) -> Step:
+        terms = layer.terms(name)
+        if peepholes:
+            terms[f"from {sign}"] = layer.extra("weight_peephole", name) * c
+        sees = f" + p∗{sign}" if peepholes else ""
+        equation = f"{letter} = σ(W·x + U·h₋ + b{sees})"
+        return _gate(f"{name} gate", equation, meaning, terms)
+
+    steps = []
+    forget = np.ones_like(c_before)
+    kept, f = "c₋", ""
+    if "forget" in spec.blocks:
+        steps.append(gate("forget", "f", "how much of the old cell is kept", c_before, "c₋"))
+        forget, kept, f = steps[-1].value, "f∗c₋", "f∗"
+    if "input" in spec.blocks:
+        steps.append(gate("input", "i", "how much of the new value is written", c_before, "c₋"))
+    else:
+        left = {"1": np.ones_like(forget), "−f": -forget}
+        meaning = "what is forgotten makes room"
+        steps.append(Step("input gate", "i = 1 − f", meaning, left, 1 - forget, is_gate=True))
+    wrote = steps[-1].value
+    steps.append(_candidate("g = tanh(W·x + U·h₋ + b)", layer.terms("candidate")))
+    parts = {kept: forget * c_before, "i∗g": wrote * steps[-1].value}
+    c = parts[kept] + parts["i∗g"]
+    steps.append(Step("cell update", f"c = {f}c₋ + i∗g", "the new content of the cell", parts, c))
+    steps.append(gate("output", "o", "how much of the cell is shown", c, "c"))
+    shown = steps[-1].value * np.tanh(c)
+    meaning = "what the next step and the layer above see"
+    steps.append(Step("hidden state", "h = o∗tanh(c)", meaning, {"o∗tanh(c)": shown}, shown))
+    return tuple(steps)
+
+
+def _gru_steps(layer: _Layer) -> tuple[Step, ...]:
+    h_before = layer.before[0]
+    reset = _gate(
+        "reset gate",
+        "r = σ(W·x + U·h₋ + b)",
+        "how much of what was before the candidate sees",
+        layer.terms("reset"),
+    )
+    update = _gate(
+        "update gate", "u = σ(W·x + U·h₋ + b)", "how much of h is kept", layer.terms("update")
+    )
+    terms = layer.terms("candidate")
+    from_before = reset.value * (terms.pop("from h₋") + layer.extra("bias_hidden", "candidate"))
+    terms["r∗(from h₋)"] = from_before
+    candidate = _candidate("n = tanh(W·x + b + r∗(U·h₋ + b_h))", terms)
+    parts = {"u∗h₋": update.value * h_before, "(1−u)∗n": (1 - update.value) * candidate.value}
+    h = parts["u∗h₋"] + parts["(1−u)∗n"]
+    meaning = "the new state, seen by the next step and the layer above"
+    state = Step("hidden state", "h = u∗h₋ + (1−u)∗n", meaning, parts, h)
+    return (reset, update, candidate, state)
+
+
+def _rnn_steps(layer: _Layer) -> tuple[Step, ...]:
+    terms = layer.terms("candidate")
+    h = np.tanh(sum(terms.values(), np.zeros(1)))
+    meaning = "everything is written anew"
+    return (Step("hidden state", "h = tanh(W·x + U·h₋ + b)", meaning, terms, h),)
+
+
+def steps_of(
+    spec: CellSpec, weights: Mapping[str, NDArray[Any]], layer: int, x: Row, before: Row
+) -> tuple[Step, ...]:
+    """The lines of a cell's equations, computed one by one in float64.
+
+    Args:
+        spec: the cell.
+        weights: the model's arrays, by the names of ``spec``.
+        layer: from 0.
+        x: what the layer reads, (E,) or (H,).
+        before: (S, H) the states before.
+    """
+    walked = _Layer(spec, weights, layer, x, before)
+    if "c" in spec.states:
+        return _lstm_steps(walked)
+    return _gru_steps(walked) if spec.gates else _rnn_steps(walked)
+
+
+def measure(subject: Subject, layer: int, position: int) -> Walk:
+    """Read up to ``position`` and go through the cell of ``layer`` with the character there."""
+    engine, spec = subject.engine, subject.spec
+    lead: Ids = np.concatenate([subject.warmup, subject.ids[:position]])
+    place = (
+        prefill(engine, lead)
+        if len(lead)
+        else DecodeState(engine.initial_state(), np.zeros((1, 1)))
+    )
+    before = place.state[:, :, 0].astype(np.float64)
+    trace, logits, _ = engine.trace(subject.ids[position : position + 1], place.state)
+    weights = subject.model.file.weights
+    x = trace.states[0, layer - 1, 0] if layer else weights["embedding"][subject.ids[position]]
+    log_p = log_softmax(logits[0])
+    best = np.argsort(-log_p, kind="stable")[:GUESSES]
+    return Walk(
+        character=subject.symbols[position],
+        position=position,
+        layer=layer,
+        before=dict(zip(spec.states, before[layer], strict=True)),
+        steps=steps_of(spec, weights, layer, x.astype(np.float64), before[layer]),
+        guesses=tuple((subject.vocab.symbols[i], float(np.exp(log_p[i]))) for i in best),
+    )
+
+
+def view(subject: Subject, options: Options) -> Shown:
+    """Walk through the last layer, or the one asked for, at the last character or ``--at``."""
+    if not len(subject.ids):
+        raise CharlstmError("there is no text to inspect", "give at least one character")
+    position = len(subject.ids) - 1 if options.at is None else options.at
+    check_number("--at", position, 0, len(subject.ids) - 1)
+    layers = subject.engine.config.layers
+    layer = layers - 1 if options.layer is None else options.layer
+    walk = measure(subject, layer, position)
+    unit = options.one_unit()
+    if unit is None:
+        state = subject.spec.states[-1]
+        unit = int(
+            np.abs(walk.steps[-1 if state == "h" else -3].value - walk.before[state]).argmax()
+        )
+    data = {
+        **subject.facts("walk"),
+        "position": position,
+        "character": walk.character,
+        "layer": layer,
+        "unit": unit,
+        "before": {name: row.tolist() for name, row in walk.before.items()},
+        "steps": [
+            {
+                "name": step.name,
+                "equation": step.equation,
+                "terms": {name: row.tolist() for name, row in step.terms.items()},
+                "value": step.value.tolist(),
+            }
+            for step in walk.steps
+        ],
+        "guesses": [{"character": c, "p": p} for c, p in walk.guesses],
+    }
+    return Shown(lambda: document(walk, unit, subject), lambda: data)
+
+
+def document(walk: Walk, unit: int, subject: Subject) -> Document:
+    """A heading, a table and, for a state, a sentence for each step."""
+    states = " and ".join(f"{name}₋ = {number(row[unit])}" for name, row in walk.before.items())
+    intro = (
+        f"character {walk.position}, {named(walk.character)}, in layer {walk.layer + 1}; x is "
+        f"{'its embedding' if not walk.layer else f'h of layer {walk.layer}'}",
+        f"unit {unit} before it: {states}",
+    )
+    blocks: list[Block] = [Lines(intro)]
+    for place, step in enumerate(walk.steps, 1):
+        blocks += [
+            Heading(f"{place}. {step.name}: {step.equation}"),
+            Lines((step.meaning,), quiet=True),
+            _table(step, unit),
+        ]
+    told = ", ".join(f"{named(c)} {p:.0%}" for c, p in walk.guesses)
+    blocks += [Heading("What the model expects next"), Lines((told,))]
+    return Document(subject.title("One character through the cell"), tuple(blocks))
+
+
+def _table(step: Step, unit: int) -> Table:
+    squashed = step.is_gate or step.name == "candidate"
+    columns = [Column("", right=False), *(Column(name, right=True) for name in step.terms)]
+    numbers: list[Cell] = [number(row[unit]) for row in step.terms.values()]
+    means: list[Cell] = [number(float(row.mean())) for row in step.terms.values()]
+    if squashed and len(step.terms) > 2:
+        total = sum(step.terms.values(), np.zeros(1))
+        columns.append(Column("z", right=True))
+        numbers.append(number(total[unit]))
+        means.append(number(float(total.mean())))
+    columns.append(Column("value", right=True))
+    rows: list[tuple[Cell, ...]] = [
+        (f"unit {unit}", *numbers, Strong(number(step.value[unit]))),
+        ("layer's mean", *means, number(float(step.value.mean()))),
+    ]
+    if step.is_gate:
+        columns += [Column("shut", right=True), Column("open", right=True)]
+        shut, open_ = step.value < LEFT_SATURATED, step.value > RIGHT_SATURATED
+        rows[0] += ("yes" if shut[unit] else "no", "yes" if open_[unit] else "no")
+        rows[1] += (f"{shut.mean():.0%}", f"{open_.mean():.0%}")
+    return Table(tuple(columns), tuple(rows))

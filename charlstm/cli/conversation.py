@@ -1,0 +1,149 @@
+"""``charlstm sample --interactive``: lines from somebody, and the model's continuations."""
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from charlstm.cli.options import note
+from charlstm.cli.output import Output
+from charlstm.errors import CharlstmError
+
+if TYPE_CHECKING:
+    from charlstm.generate.writing import Text, TextState
+    from charlstm.model import Model
+
+HELP = """Type the beginning of something; the model goes on from it.
+Ctrl-C stops it, Ctrl-D ends. An empty line lets it go on where it stopped.
+A line that begins with / is typed with //.
+/temp X    0 takes the most likely character, 1 the model's own chances
+/length N  characters a turn; 0 is without end
+/retry     write the last turn again, differently
+/forget    begin anew, with an empty memory
+/quit      end"""
+
+
+class Conversation:
+    """Turns of one text."""
+
+    def __init__(
+        self,
+        model: "Model",
+        state: "TextState | None",
+        seed: int,
+        length: int,
+        output: Output,
+        how: dict[str, Any],
+    ) -> None:
+        """``how`` are further arguments of ``Model.generate``."""
+        self._start = state
+        self._text: Text | None = None
+        """What was written from there so far."""
+        self._model, self._output, self._how = model, output, how
+        self._seed, self._length = seed, length
+        self._before: TextState | None = None
+        """The state before the last turn was written."""
+
+    @property
+    def state(self) -> "TextState | None":
+        """Where the text stands now, also while a turn is being written."""
+        return self._start if self._text is None else self._text.state
+
+    def run(self, read_line: Callable[[], str], echo: bool) -> None:
+        """Take turns until ``read_line`` raises EOFError. ``echo`` writes what was read, too."""
+        commands: dict[str, Callable[[str], None]] = {
+            "temp": self._set_temperature,
+            "length": self._set_length,
+            "retry": self._retry,
+            "forget": self._forget,
+            "help": _help,
+        }
+        while True:
+            try:
+                line = read_line()
+            except EOFError:
+                return
+            try:
+                if line.startswith("/") and not line.startswith("//"):
+                    name, _, argument = line[1:].partition(" ")
+                    if name == "quit":
+                        return
+                    if name not in commands:
+                        raise CharlstmError(f"there is no command /{name}", "/help lists them")
+                    commands[name](argument.strip())
+                else:
+                    line = line.removeprefix("/") if line.startswith("//") else line
+                    self._before = self._model.prefill(line, self.state, self._how["unknown"])
+                    self._write(line if echo else "")
+            except CharlstmError as error:
+                note(str(error))
+
+    def _write(self, shown: str) -> None:
+        """Go on from ``_before``; Ctrl-C ends the turn."""
+        how = {**self._how, "length": self._length or None}
+        text = self._text = self._model.generate(state=self._before, seed=self._seed, **how)
+        self._seed += 1
+        try:
+            self._output.write(shown)
+            for piece in text:
+                bits = text.surprise(piece) if how["surprise"] else None
+                self._output.write(piece, bits)
+        except KeyboardInterrupt:
+            pass
+        self._output.write("\n")
+        sys.stdout.flush()
+
+    def _set_temperature(self, value: str) -> None:
+        from charlstm.generate.sampling import SamplingConfig
+
+        temperature = _number(value, float, "/temp 0.8")
+        SamplingConfig(temperature)  # has its limits
+        self._how["temperature"] = temperature
+
+    def _set_length(self, value: str) -> None:
+        from charlstm.errors import check_number
+
+        length = _number(value, int, "/length 500")
+        check_number("/length", length, 0)
+        self._length = length
+
+    def _retry(self, _: str) -> None:
+        if self._before is None:
+            raise CharlstmError("there is no turn to write again yet", "type a line first")
+        self._write("")
+
+    def _forget(self, _: str) -> None:
+        self._start = self._text = self._before = None
+
+
+def _help(_: str) -> None:
+    for line in HELP.splitlines():
+        note(line)
+
+
+def _number(value: str, kind: Callable[[str], Any], example: str) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        raise CharlstmError(f"{value!r} is no number", f"for example {example}") from None
+
+
+def line_reader() -> Callable[[], str]:
+    """Reads a line: with editing and history on a terminal, else as it comes from stdin."""
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        try:
+            import readline  # noqa: F401  input() edits lines with it
+        except ImportError:  # Windows edits lines by itself
+            pass
+        return lambda: input("> ")
+
+    stream: Any = sys.stdin
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+
+    def read() -> str:
+        line = stream.readline()
+        if not line:
+            raise EOFError
+        return str(line).rstrip("\r\n")
+
+    return read

@@ -1,0 +1,72 @@
+"""A sample that grows a few characters at a time while a model trains."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from charlstm.generate.sampling import SamplingConfig, draw, opening, prefill
+from charlstm.net.engine import Engine
+from charlstm.runs.checkpoint import ModelFile
+from charlstm.text.vocabulary import StreamDecoder, Vocabulary
+
+CHARACTERS_PER_SECOND = 40
+CHARACTERS = 600
+"""After so many the model of that moment begins a new text; sooner, but not before
+``LEAST_CHARACTERS``, where it has trained twice as long since as it had when it began to write."""
+LEAST_CHARACTERS = 120
+TEMPERATURE = 0.8
+MOST_AT_ONCE = 40
+
+
+class LiveSample:
+    """The text that the model writes; it grows with the clock, at a reader's pace.
+
+    ``take_model`` is called for the weights each time a new text begins.
+    """
+
+    def __init__(
+        self,
+        take_model: Callable[[], ModelFile],
+        seed: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.text = ""
+        self.step = 0
+        """The step whose weights write."""
+        self._take_model = take_model
+        self._seed = seed
+        self._clock = clock
+        self._due_at = clock()
+        self._ids: Iterator[int] = iter(())
+        self._decoder = StreamDecoder(Vocabulary(" "))
+
+    def grow(self, step: int) -> None:
+        """Draw the characters that the time since the last call allows."""
+        now = self._clock()
+        wanted = int((now - self._due_at) * CHARACTERS_PER_SECOND)
+        if wanted > MOST_AT_ONCE:  # after a pause; what is overdue is let go
+            wanted, self._due_at = MOST_AT_ONCE, now
+        else:
+            self._due_at += wanted / CHARACTERS_PER_SECOND
+        outgrown = step > 2 * self.step and len(self.text) >= LEAST_CHARACTERS
+        for _ in range(wanted):
+            symbol = None if outgrown else next(self._ids, None)
+            outgrown = False
+            if symbol is None:
+                self._begin(step)
+                symbol = next(self._ids)
+            self.text += self._decoder.feed(symbol)
+
+    def finish(self, step: int) -> None:
+        """Write a whole text at once, with the model as it is at the end."""
+        self._begin(step)
+        self.text += "".join(self._decoder.feed(symbol) for symbol in self._ids)
+
+    def _begin(self, step: int) -> None:
+        model = self._take_model()
+        engine = Engine(model.config, dict(model.weights))
+        place = prefill(engine, opening(model.vocab))
+        config = SamplingConfig(temperature=TEMPERATURE)
+        drawn = draw(engine, place, config, self._seed + step, CHARACTERS)
+        self._ids = (int(ids[0]) for ids, _ in drawn)
+        self._decoder = model.vocab.decoder()
+        self.text, self.step = "", step

@@ -1,0 +1,135 @@
+"""Whether a text writes or recites: what of it stands in the training corpus word for word.
+
+The longest run that a text shares with the corpus is found by its length: if they share a run of
+n symbols, they share one of n - 1. For a length, every window of the text and of the corpus gets a
+hash of 64 bits, and windows with the same hash are compared. The corpus is read in pieces from
+its memory map, so nothing is built, and nothing is kept: a megabyte takes under a second.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.text.vocabulary import Ids, Vocabulary
+
+PIECE = 1 << 20
+"""Symbols of the corpus that are looked at together."""
+WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
+_SHIFT, _TOP = np.uint64(29), np.uint64(44)
+
+Corpus = NDArray[np.unsignedinteger]
+Hashes = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """What of some texts stands in the training corpus."""
+
+    longest: int
+    """Symbols of the longest run that was copied: characters, or bytes of a byte model."""
+    copied: str
+    """That run."""
+    position: int
+    """Where in the corpus it stands; the first place found, of several."""
+    words: int
+    new_words: int
+    """Of these, how many are not words of the corpus, whatever their case."""
+
+    @property
+    def new_share(self) -> float:
+        """Share of the words that are not in the corpus; 0 where there are no words."""
+        return self.new_words / self.words if self.words else 0.0
+
+
+def novelty(texts: Sequence[str], corpus: Corpus, vocab: Vocabulary) -> Novelty:
+    """Compare ``texts``, each by itself, with the corpus (N,) of ids of ``vocab``."""
+    ids = [vocab.encode(text, unknown="replace") for text in texts]
+    longest, position = longest_copied(ids, corpus)
+    words = [word.casefold() for text in texts for word in WORD.findall(text)]
+    missing = set(words)
+    for piece in _pieces_of_words(corpus, vocab):
+        if not missing:
+            break
+        missing.difference_update(word.casefold() for word in WORD.findall(piece))
+    return Novelty(
+        longest=longest,
+        copied=vocab.decode(corpus[position : position + longest].tolist()),
+        position=position,
+        words=len(words),
+        new_words=sum(word in missing for word in words),
+    )
+
+
+def longest_copied(texts: Sequence[Ids], corpus: Corpus) -> tuple[int, int]:
+    """Length and place in the corpus (N,) of the longest run that one of ``texts`` shares."""
+    place, length, beyond = 0, 0, 1
+    most = max((len(text) for text in texts), default=0)
+    # Twice as long until it fails, then halfway between: length is shared, beyond is not.
+    while beyond <= most and (found := _find_shared(texts, corpus, beyond)) is not None:
+        place, length, beyond = found, beyond, 2 * beyond
+    beyond = min(beyond, most + 1)
+    while beyond - length > 1:
+        middle = (length + beyond) // 2
+        found = _find_shared(texts, corpus, middle)
+        if found is None:
+            beyond = middle
+        else:
+            place, length = found, middle
+    return length, place
+
+
+def _find_shared(texts: Sequence[Ids], corpus: Corpus, length: int) -> int | None:
+    """A place in the corpus where a run of this length stands that is in one of the texts."""
+    windows = {
+        int(value): text[start : start + length]
+        for text in texts
+        for start, value in enumerate(_hashes(text, length).tolist())
+    }
+    wanted = np.array(sorted(windows), dtype=np.uint64)
+    may_be_wanted = np.zeros(1 << 20, dtype=bool)  # by a hash's upper bits; most fail here
+    may_be_wanted[wanted >> _TOP] = True
+    for start in range(0, len(corpus) - length + 1, PIECE):
+        piece = corpus[start : start + PIECE + length - 1]
+        hashes = _hashes(piece, length)
+        candidates = np.flatnonzero(may_be_wanted[hashes >> _TOP])
+        candidates = candidates[np.isin(hashes[candidates], wanted)]
+        for place in candidates.tolist():
+            if np.array_equal(piece[place : place + length], windows[int(hashes[place])]):
+                return start + place
+    return None
+
+
+def _hashes(ids: NDArray[Any], length: int) -> Hashes:
+    """A hash of each window of ``length`` ids: (N - length + 1,), or (0,) if there is none.
+
+    A window is hashed as two halves, and a window whose length is no power of two as two that
+    overlap.
+    """
+    if len(ids) < length:
+        return np.empty(0, dtype=np.uint64)
+    hashes = (ids.astype(np.uint64) + np.uint64(1)) * _FIRST
+    covered = 1
+    while covered < length:
+        step = min(covered, length - covered)
+        hashes = (hashes[:-step] ^ (hashes[:-step] >> _SHIFT)) * _FIRST + hashes[step:] * _SECOND
+        hashes ^= hashes >> _SHIFT
+        covered += step
+    return hashes
+
+
+def _pieces_of_words(corpus: Corpus, vocab: Vocabulary) -> Iterator[str]:
+    """The corpus as text, in pieces that end with a space or a line where there is one."""
+    ends = [vocab.symbols.index(symbol) for symbol in " \n" if symbol in vocab.symbols]
+    start = 0
+    while start < len(corpus):
+        piece = corpus[start : start + PIECE]
+        spaces = np.flatnonzero(np.isin(piece, ends))
+        if len(piece) == PIECE and len(spaces):
+            piece = piece[: spaces[-1] + 1]
+        yield vocab.decode(piece.tolist())
+        start += len(piece)

@@ -1,0 +1,338 @@
+"""Every cell, one step at a time, in NumPy: the definition of each cell, and fast at batch 1.
+
+The sampler, the inspector and the tests' oracle call it. Shape letters: B texts side by side,
+T steps, V vocabulary, E embedding, H hidden, L layers, S states of a cell, G gates of a cell.
+All arrays are float32 unless the engine is made with another dtype.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.net.model_config import ModelConfig
+from charlstm.net.spec import CELLS, CellSpec, layer_prefix
+
+Array = NDArray[Any]
+Weights = Mapping[str, Array]
+Gates = tuple[Array, ...]
+CellStep = Callable[[CellSpec, Array, Array, Weights], tuple[Array, Gates]]
+"""The cell's spec, z (B, R), the state before (S, B, H) and the layer's arrays by their names in
+the spec, to the new state (S, B, H) and the gates, (B, H) each, in the order of ``spec.gates``.
+
+Wherever a gate sees weights or biases, the engine has halved them: sigma(z) is (1 + tanh(z/2)) / 2,
+and a factor of 2 costs no rounding. So in a step ``z_half`` of a gate is z/2 of its equation, and
+``gate`` makes sigma(z) of it. A step may overwrite its z.
+"""
+Hold = Callable[[int, Array], None]
+"""Is given each layer's number and new state (S, B, H), and may change the latter in place."""
+
+
+def gate(z_half: Array) -> Array:
+    """sigma(z) = 1 / (1 + exp(-z)) from z/2: exact to rounding, never overflows, vectorised."""
+    result: Array = np.tanh(z_half)
+    result *= 0.5
+    result += 0.5
+    return result
+
+
+def lstm_step(spec: CellSpec, z_half: Array, state: Array, _: Weights) -> tuple[Array, Gates]:
+    """One step of the LSTM (Gers, Schmidhuber & Cummins 2000).
+
+        i, f, o = sigma(z_input), sigma(z_forget), sigma(z_output);  g = tanh(z_candidate)
+        c = f * c_prev + i * g;  h = o * tanh(c)
+
+    Shapes as in ``CellStep``. Written for speed: nearly every line works in arrays that are there
+    already, and one tanh serves all four blocks.
+    """
+    np.tanh(z_half, out=z_half)
+    blocks = z_half.reshape(len(z_half), 4, -1)
+    blocks *= _LSTM_SLOPE
+    blocks += _LSTM_SHIFT
+    parts = _by_block(spec, z_half)
+    new = np.empty_like(state)
+    h, c = new
+    np.multiply(parts["forget"], state[1], out=c)
+    np.multiply(parts["input"], parts["candidate"], out=h)  # h serves as scratch until its own line
+    c += h
+    np.tanh(c, out=h)
+    h *= parts["output"]
+    return new, _in_order(spec, parts)
+
+
+_LSTM_SLOPE = np.array(
+    [[0.5 if block in CELLS["lstm"].gates else 1.0] for block in CELLS["lstm"].blocks], np.float32
+)
+"""(blocks, 1): 0.5 for a gate, 1 for the candidate, which stays as tanh left it."""
+_LSTM_SHIFT = 1 - _LSTM_SLOPE
+
+
+def lstm_1997_step(spec: CellSpec, z_half: Array, state: Array, _: Weights) -> tuple[Array, Gates]:
+    """One step of the LSTM without a forget gate (Hochreiter & Schmidhuber 1997).
+
+        i, o = sigma(z_input), sigma(z_output);  g = tanh(z_candidate)
+        c = c_prev + i * g;  h = o * tanh(c)
+
+    Shapes as in ``CellStep``. The paper squashes g to [-2, 2]; tanh stands in for it here.
+    """
+    parts = _by_block(spec, z_half)
+    i, o = gate(parts["input"]), gate(parts["output"])
+    c = state[1] + i * np.tanh(parts["candidate"])
+    return np.array([o * np.tanh(c), c]), _in_order(spec, {"input": i, "output": o})
+
+
+def coupled_step(spec: CellSpec, z_half: Array, state: Array, _: Weights) -> tuple[Array, Gates]:
+    """One step of the LSTM whose input gate is what the forget gate leaves (Greff et al. 2017).
+
+        f, o = sigma(z_forget), sigma(z_output);  i = 1 - f;  g = tanh(z_candidate)
+        c = f * c_prev + i * g;  h = o * tanh(c)
+
+    Shapes as in ``CellStep``.
+    """
+    parts = _by_block(spec, z_half)
+    f, o = gate(parts["forget"]), gate(parts["output"])
+    i = 1 - f
+    c = f * state[1] + i * np.tanh(parts["candidate"])
+    gates = _in_order(spec, {"input": i, "forget": f, "output": o})
+    return np.array([o * np.tanh(c), c]), gates
+
+
+def peephole_step(
+    spec: CellSpec, z_half: Array, state: Array, weights: Weights
+) -> tuple[Array, Gates]:
+    """One step of the LSTM whose gates see the cell (Gers & Schmidhuber 2000).
+
+        i, f = sigma(z_input + p_input * c_prev), sigma(z_forget + p_forget * c_prev)
+        c = f * c_prev + i * tanh(z_candidate)
+        o = sigma(z_output + p_output * c);  h = o * tanh(c)
+
+    Shapes as in ``CellStep``; p are the blocks of ``weight_peephole`` (3H,).
+    """
+    parts, c_prev = _by_block(spec, z_half), state[1]
+    names = spec.extras["weight_peephole"]
+    peepholes = dict(zip(names, np.split(weights["weight_peephole"], len(names)), strict=True))
+    i = gate(parts["input"] + peepholes["input"] * c_prev)
+    f = gate(parts["forget"] + peepholes["forget"] * c_prev)
+    c = f * c_prev + i * np.tanh(parts["candidate"])
+    o = gate(parts["output"] + peepholes["output"] * c)
+    gates = _in_order(spec, {"input": i, "forget": f, "output": o})
+    return np.array([o * np.tanh(c), c]), gates
+
+
+def gru_step(spec: CellSpec, z_half: Array, state: Array, weights: Weights) -> tuple[Array, Gates]:
+    """One step of the gated recurrent unit (Cho et al. 2014), in torch's convention.
+
+        r, u = sigma(z_reset), sigma(z_update)
+        n = tanh(weight_input_n x + bias_n + r * (weight_hidden_n h_prev + bias_hidden))
+        h = u * h_prev + (1 - u) * n
+
+    Shapes as in ``CellStep``. z has the whole hidden part in its candidate; the share 1 - r
+    of it is taken away again, at the price of one product more.
+    """
+    parts, h_prev = _by_block(spec, z_half), state[0]
+    r, u = gate(parts["reset"]), gate(parts["update"])
+    rows = spec.block("candidate", h_prev.shape[1])
+    hidden = _rows_times(h_prev, weights["weight_hidden"][rows])
+    n = np.tanh(parts["candidate"] - (1 - r) * hidden + r * weights["bias_hidden"])
+    h = u * h_prev + (1 - u) * n
+    return h[None], _in_order(spec, {"update": u, "reset": r})
+
+
+def rnn_step(_spec: CellSpec, z: Array, _state: Array, _: Weights) -> tuple[Array, Gates]:
+    """One step of the simple recurrent network (Elman 1990): h = tanh(z).
+
+    Shapes as in ``CellStep``; there are no gates.
+    """
+    h = np.tanh(z)
+    return h[None], ()
+
+
+def _by_block(spec: CellSpec, z: Array) -> dict[str, Array]:
+    """Views of z (B, R): its blocks (B, H)."""
+    batch, rows = z.shape
+    blocks = z.reshape(batch, len(spec.blocks), rows // len(spec.blocks)).swapaxes(0, 1)
+    return dict(zip(spec.blocks, blocks, strict=True))
+
+
+def _in_order(spec: CellSpec, gates: dict[str, Array]) -> Gates:
+    return tuple([gates[name] for name in spec.gates])
+
+
+STEPS: dict[str, CellStep] = {
+    "lstm": lstm_step,
+    "lstm-1997": lstm_1997_step,
+    "coupled": coupled_step,
+    "peephole": peephole_step,
+    "gru": gru_step,
+    "rnn": rnn_step,
+}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What happened inside at T steps of one text."""
+
+    gates: Array
+    """(T, L, G, H), in the order of ``spec.gates``."""
+    states: Array
+    """(T, L, S, H), after each step, in the order of ``spec.states``."""
+
+
+class Engine:
+    """Runs a model's weights. State goes in and comes out; the engine keeps none.
+
+    A layer reads h of the layer below it, the first one the embedding, and the output layer reads
+    the sum of all layers' h: logits = output_weight (h_1 + ... + h_L) + output_bias.
+    """
+
+    def __init__(
+        self, config: ModelConfig, weights: dict[str, Array], dtype: Any = np.float32
+    ) -> None:
+        self.config = config
+        self.spec = CELLS[config.cell]
+        self._step = STEPS[config.cell]
+        self.dtype = np.dtype(dtype)
+        arrays = {name: np.asarray(array, dtype=dtype) for name, array in weights.items()}
+        for layer in range(config.layers):
+            for name, halves in _halves(self.spec, config.hidden_size).items():
+                array = arrays[layer_prefix(layer) + name]
+                arrays[layer_prefix(layer) + name] = (array.T * halves.astype(dtype)).T
+        # The first layer's input product takes V values only: a table of V rows replaces it.
+        first = layer_prefix(0)
+        self._table = (
+            arrays["embedding"] @ arrays[first + "weight_input"].T + arrays[first + "bias"]
+        )
+        names = [layer_prefix(layer) for layer in range(config.layers)]
+        self._weights = [
+            {
+                name.removeprefix(prefix): array
+                for name, array in arrays.items()
+                if name.startswith(prefix)
+            }
+            for prefix in names
+        ]
+        self._hidden = [np.ascontiguousarray(arrays[n + "weight_hidden"]) for n in names]
+        # Above the first layer one product serves input and hidden state: [W_input, W_hidden].
+        self._joined = [
+            np.hstack([arrays[n + "weight_input"], arrays[n + "weight_hidden"]]) for n in names[1:]
+        ]
+        self._biases = [arrays[n + "bias"] for n in names]
+        self._output_weight = np.ascontiguousarray(arrays["output_weight"])
+        self._output_bias = arrays["output_bias"]
+
+    def initial_state(self, batch: int = 1) -> Array:
+        """The state before any character: zeros (L, S, B, H)."""
+        shape = (self.config.layers, len(self.spec.states), batch, self.config.hidden_size)
+        return np.zeros(shape, dtype=self.dtype)
+
+    def step(self, ids: Array, state: Array, hold: Hold | None = None) -> tuple[Array, Array]:
+        """Read one character of each text.
+
+        Args:
+            ids: (B,) integers.
+            state: (L, S, B, H).
+            hold: changes what each layer has just computed, before anything reads it.
+
+        Returns:
+            Logits of the next character (B, V), and the new state (L, S, B, H).
+        """
+        new, _ = self._advance(ids, state, hold)
+        return self.logits(new), new
+
+    def logits(self, state: Array) -> Array:
+        """Logits (B, V) of the characters that come after ``state`` (L, S, B, H)."""
+        logits = _rows_times(state[:, 0].sum(axis=0), self._output_weight)
+        logits += self._output_bias
+        return logits
+
+    def _advance(
+        self, ids: Array, state: Array, hold: Hold | None = None
+    ) -> tuple[Array, list[Gates]]:
+        new = np.empty_like(state)
+        gates: list[Gates] = []
+        for layer in range(self.config.layers):
+            if layer == 0:
+                z = self._table.take(ids, axis=0)
+                z += _rows_times(state[0, 0], self._hidden[0])
+            else:
+                joined = np.concatenate([new[layer - 1, 0], state[layer, 0]], axis=1)
+                z = _rows_times(joined, self._joined[layer - 1])
+                z += self._biases[layer]
+            new[layer], layer_gates = self._step(self.spec, z, state[layer], self._weights[layer])
+            if hold is not None:
+                hold(layer, new[layer])
+            gates.append(layer_gates)
+        return new, gates
+
+    def forward(self, ids: Array, state: Array) -> tuple[Array, Array]:
+        """Read T characters of one text, or of B texts side by side.
+
+        Args:
+            ids: (T,) or (T, B) integers.
+            state: (L, S, B, H), with B = 1 for one text.
+
+        Returns:
+            Logits (T, V) or (T, B, V), row t being those of the character after ``ids[t]``, and
+            the state.
+        """
+        columns = ids.reshape(len(ids), -1)
+        outputs = np.empty((*columns.shape, self.config.hidden_size), dtype=self.dtype)
+        for t, step_ids in enumerate(columns):
+            state, _ = self._advance(step_ids, state)
+            outputs[t] = state[:, 0].sum(axis=0)
+        logits = outputs.reshape(*ids.shape, -1) @ self._output_weight.T
+        logits += self._output_bias
+        return logits, state
+
+    def trace(self, ids: Array, state: Array) -> tuple[Trace, Array, Array]:
+        """As ``forward``, and keep every gate and state: (trace, logits (T, V), state)."""
+        layers, gate_count = self.config.layers, len(self.spec.gates)
+        size, steps = self.config.hidden_size, len(ids)
+        gates = np.empty((steps, layers, gate_count, size), dtype=self.dtype)
+        states = np.empty((steps, layers, len(self.spec.states), size), dtype=self.dtype)
+        for t in range(steps):
+            state, step_gates = self._advance(ids[t : t + 1], state)
+            states[t] = state[:, :, 0]
+            for layer, layer_gates in enumerate(step_gates):
+                for g, values in enumerate(layer_gates):
+                    gates[t, layer, g] = values[0]
+        outputs = states[:, :, 0].sum(axis=1)
+        logits = outputs @ self._output_weight.T + self._output_bias
+        return Trace(gates, states), logits, state
+
+
+def _halves(spec: CellSpec, size: int) -> dict[str, Array]:
+    """For each array of a layer, by row: 0.5 where it is a gate's, else 1."""
+    packed = ("weight_input", "weight_hidden", "bias")
+    blocks = {**dict.fromkeys(packed, spec.blocks), **spec.extras}
+    return {
+        name: np.repeat([0.5 if block in spec.gates else 1.0 for block in names], size)
+        for name, names in blocks.items()
+    }
+
+
+def _rows_times(rows: Array, matrix: Array) -> Array:
+    """rows (B, I) times matrix (O, I) transposed: (B, O).
+
+    One row takes the faster gemv; for several the large matrix comes first, a quarter faster.
+    """
+    if len(rows) == 1:
+        product: Array = np.dot(matrix, rows[0])[None]
+        return product
+    return (matrix @ rows.T).T
+
+
+def chunks(ids: Array, size: int) -> Iterator[Array]:
+    """``ids`` in pieces of at most ``size``, so that a book needs no more memory than a page."""
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
+
+
+def log_softmax(logits: Array) -> Array:
+    """Natural log of the softmax over the last axis, in float64."""
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=-1, keepdims=True)
+    wide -= np.log(np.exp(wide).sum(axis=-1, keepdims=True))
+    return wide

@@ -1,0 +1,295 @@
+"""Runs: folders below ``checkpoints/`` with their configuration, metrics and checkpoints.
+
+checkpoints/NAME/
+  run.json            settings, corpus, budget; written before the first step
+  metrics.jsonl       one event a line
+  checkpoints.json    which checkpoints are best, last and kept; replaced in one step
+  step-00000200/ …    checkpoints, see ``checkpoint``
+  teacher/            the model of another run that this one learns from, if there is one
+  lock                held by the process that trains
+"""
+
+import datetime
+import os
+import re
+import shutil
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from charlstm import files
+from charlstm.config import TrainConfig
+from charlstm.errors import CharlstmError, UsageError
+from charlstm.net.model_config import ModelConfig
+from charlstm.runs import checkpoint
+from charlstm.text.sources import TextSource
+
+ROOT = Path("checkpoints")
+RUN_FILE, METRICS_FILE, POINTER_FILE = "run.json", "metrics.jsonl", "checkpoints.json"
+TEACHER = "teacher"
+RUN_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many steps a run takes in all, and at which step that became known.
+
+    A budget in minutes depends on the speed that was measured in the first seconds; a run that is
+    repeated from its start repeats that too.
+    """
+
+    total_steps: int | None = None
+    known_at: int = 0
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """``run.json``: everything needed to begin the run again from nothing."""
+
+    model: ModelConfig
+    train: TrainConfig
+    source: TextSource
+    digest: str
+    """Of the corpus."""
+    characters: int
+    created: str
+    budget: Budget = Budget()
+    init_from: str | None = None
+    """The checkpoint whose weights the run began with."""
+    teacher: str | None = None
+    """The checkpoint that the run learns from, too; the run has a copy of its model."""
+
+
+@dataclass(frozen=True)
+class Pointers:
+    """Names of a run's checkpoints; ``kept`` in the order they were written."""
+
+    best: str | None = None
+    last: str | None = None
+    kept: tuple[str, ...] = ()
+
+
+def safe_name(name: str) -> str:
+    """A run's name from any text: ASCII letters without accents, digits, dot, dash, underscore."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    cleaned = re.sub(r"[^\w.-]+", "-", plain, flags=re.ASCII).strip(".-_")
+    return cleaned[:60] or "run"
+
+
+def create_run(
+    root: Path, name: str, run: RunFile, teacher: checkpoint.ModelFile | None = None
+) -> Path:
+    """Make the folder of a new run, ``name`` or ``name-2`` …; nothing is ever overwritten.
+
+    The run keeps ``teacher``: whatever becomes of the run that it is from, this one can go on.
+    """
+    if not root.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
+        files.sync_folder(root.parent)
+    name = safe_name(name)
+    work = files.make_work_folder(root, ".new-")
+    try:
+        if teacher is not None:
+            checkpoint.write_model(work / TEACHER, teacher)
+        write_run_file(work, run)  # the folder is synced with it
+        number = 1
+        while True:
+            target = root / (name if number == 1 else f"{name}-{number}")
+            number += 1
+            if target.exists():
+                continue
+            try:
+                os.rename(work, target)
+            except OSError:
+                if target.exists():  # another process took the name in between
+                    continue
+                raise
+            files.sync_folder(root)
+            return target
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def write_run_file(run: Path, content: RunFile) -> None:
+    """Put ``run.json`` in place in one step."""
+    value = {
+        "format": RUN_FORMAT,
+        "created": content.created,
+        "model": content.model.to_dict(),
+        "train": content.train.to_dict(),
+        "corpus": {
+            "sources": list(content.source.paths),
+            "encoding": content.source.encoding,
+            "bytes": content.source.as_bytes,
+            "digest": content.digest,
+            "characters": content.characters,
+        },
+        "budget": {
+            "total_steps": content.budget.total_steps,
+            "known_at": content.budget.known_at,
+        },
+        "init_from": content.init_from,
+        "teacher": content.teacher,
+    }
+    files.replace_file(run / RUN_FILE, files.to_json(value))
+
+
+def read_run_file(run: Path) -> RunFile:
+    """Read ``run.json``.
+
+    Raises:
+        CharlstmError: it is missing, damaged, or from a later version.
+    """
+    path = run / RUN_FILE
+    remedy = f"start a new run from its weights: --init-from {run}"
+    value = files.read_json(path, remedy)
+    files.check_format(value.get("format"), RUN_FORMAT, path, remedy)
+    try:
+        corpus, budget = value["corpus"], value["budget"]
+        sources, init_from = corpus["sources"], value["init_from"]
+        teacher = value.get("teacher")  # the first runs have none
+        texts = [corpus["encoding"], corpus["digest"], value["created"], *sources]
+        if not isinstance(sources, list) or not isinstance(init_from, str | None):
+            raise TypeError
+        if not isinstance(teacher, str | None):
+            raise TypeError
+        if not sources or not all(isinstance(text, str) for text in texts):
+            raise TypeError
+        return RunFile(
+            model=ModelConfig.from_dict(value["model"], str(path)),
+            train=TrainConfig.from_dict(value["train"], str(path)),
+            source=TextSource(tuple(sources), corpus["encoding"], bool(corpus["bytes"])),
+            digest=corpus["digest"],
+            characters=_count(corpus["characters"]),
+            created=value["created"],
+            budget=Budget(
+                None if budget["total_steps"] is None else _count(budget["total_steps"]),
+                _count(budget["known_at"]),
+            ),
+            init_from=init_from,
+            teacher=teacher,
+        )
+    except (KeyError, TypeError, ValueError):
+        raise CharlstmError(f"{path} is damaged", remedy) from None
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ValueError
+    return value
+
+
+def now() -> str:
+    """The time for ``created``: UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+# -- checkpoints of a run ----------------------------------------------------------------------
+
+
+def read_pointers(run: Path) -> Pointers:
+    """The run's checkpoints; found by looking if ``checkpoints.json`` cannot be read."""
+    try:
+        value = files.read_json(run / POINTER_FILE, "")
+        kept = tuple(name for name in value["kept"] if _is_checkpoint_name(name))
+        best, last = value["best"], value["last"]
+        if (best in kept or best is None) and (last in kept or last is None):
+            return Pointers(best, last, kept)
+    except (CharlstmError, KeyError, TypeError):
+        pass
+    found = [p.parent.name for p in run.glob(f"step-*/{checkpoint.MANIFEST}")]
+    kept = tuple(sorted(filter(_is_checkpoint_name, found), key=_place))
+    if not kept:
+        return Pointers()
+    best_step = checkpoint.read_training(run / kept[-1]).get("best_step")
+    # An untrained net, of step 0, is the best of nothing.
+    best = [name for name in kept if best_step and _place(name)[0] == best_step]
+    return Pointers((best or kept)[-1], kept[-1], kept)
+
+
+def _is_checkpoint_name(name: object) -> bool:
+    return isinstance(name, str) and _CHECKPOINT_NAME.fullmatch(name) is not None
+
+
+_CHECKPOINT_NAME = re.compile(r"step-([0-9]{1,18})(?:-([0-9]{1,18}))?")
+
+
+def _place(name: str) -> tuple[int, int]:
+    """Step and number of a checkpoint's name, in the order in which they were written."""
+    match = _CHECKPOINT_NAME.fullmatch(name)
+    assert match is not None
+    return int(match[1]), int(match[2] or 1)
+
+
+def _without(pointers: Pointers, name: str) -> Pointers:
+    """Where the pointers were found by looking, the checkpoint just written is among them."""
+    if name not in pointers.kept:
+        return pointers
+    kept = tuple(other for other in pointers.kept if other != name)
+    last = kept[-1] if kept else None
+    best = last if pointers.best == name else pointers.best
+    return Pointers(best, last, kept)
+
+
+def add_checkpoint(run: Path, saved: Path, *, best: bool, keep: int) -> Pointers:
+    """Point to a new checkpoint and delete those that nothing points to any more."""
+    old = _without(read_pointers(run), saved.name)
+    pointers = replace(old, last=saved.name, best=saved.name if best else old.best)
+    latest = [*old.kept, saved.name][-keep:]
+    kept = [n for n in (*old.kept, saved.name) if n in latest or n == pointers.best]
+    pointers = replace(pointers, kept=tuple(kept))
+    value = {"best": pointers.best, "last": pointers.last, "kept": list(pointers.kept)}
+    files.replace_file(run / POINTER_FILE, files.to_json(value))
+    for path in run.glob("step-*"):
+        if path.name not in pointers.kept:
+            shutil.rmtree(path, ignore_errors=True)
+    sweep(run)
+    return pointers
+
+
+def sweep(run: Path) -> None:
+    """Delete what a killed process left half-written; for whoever holds the run's lock."""
+    for path in run.glob(".writing-*"):
+        shutil.rmtree(path, ignore_errors=True)
+    for name in (RUN_FILE, METRICS_FILE, POINTER_FILE):
+        for path in run.glob(f".{name}-*"):
+            path.unlink(missing_ok=True)
+
+
+def resume_order(run: Path) -> Iterator[Path]:
+    """The checkpoints to resume from, the last one first, then the ones before it."""
+    pointers = read_pointers(run)
+    names = [*pointers.kept]
+    if pointers.last in names:
+        names.remove(pointers.last)
+        names.append(pointers.last)
+    for name in reversed(names):
+        yield run / name
+
+
+@contextmanager
+def lock(run: Path) -> Iterator[None]:
+    """Hold a run for training. The system lets go of the lock when the process ends.
+
+    Raises:
+        UsageError: another process trains into the run.
+    """
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    with open(os.open(run / "lock", flags, 0o666), "r+b", buffering=0) as file:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(
+                f"another process is training into {run}", "wait for it, or start a new run"
+            ) from None
+        yield

@@ -1,0 +1,65 @@
+"""The table of runs."""
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+
+from charlstm.runs.catalogue import RunSummary
+from charlstm.show.format import count, printable, size
+
+LEAST_MISSED = ("disk", "params", "corpus", "age", "model", "best")
+"""Columns in the order in which a narrow terminal loses them."""
+GAP = 2
+
+
+def print_runs(console: Console, summaries: Sequence[RunSummary]) -> None:
+    """All runs, the newest first; columns that do not fit are left out."""
+    rows = [_cells(run) for run in summaries if not run.problem]
+    if rows:
+        widths = {name: max(cell_len(r[name]) for r in [*rows, {name: name}]) for name in rows[0]}
+        for name in LEAST_MISSED:
+            if sum(widths.values()) + GAP * len(widths) <= console.width:
+                break
+            del widths[name]
+        table = Table(box=None, padding=(0, GAP, 0, 0), header_style="bold")
+        for name in widths:
+            table.add_column(
+                name,
+                justify="left" if name in ("run", "model", "corpus") else "right",
+                no_wrap=True,
+                overflow="ellipsis",
+            )
+        for row in rows:
+            table.add_row(*(row[name] for name in widths))
+        console.print(table)
+    for run in summaries:
+        if run.problem:
+            line = printable(f"{run.name}  {run.problem}", keep="")
+            console.print(line, style="dim")
+
+
+def _cells(run: RunSummary) -> dict[str, str]:
+    return {
+        "run": _short(run.name, 28),
+        "model": run.model,
+        "params": count(run.parameters),
+        "corpus": _short(run.corpus, 16),
+        "steps": f"{run.step:,}" + (f"/{run.total_steps:,}" if run.total_steps else ""),
+        "best": "–" if run.best_loss is None else f"{run.best_loss:.4f}",
+        "age": _age(run.age_seconds),
+        "disk": size(run.disk_bytes),
+    }
+
+
+def _short(name: str, longest: int) -> str:
+    shown = printable(name, keep="")
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def _age(seconds: float) -> str:
+    for limit, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= limit:
+            return f"{seconds / limit:.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"

@@ -1,0 +1,63 @@
+"""A study while it goes on: redrawn in place, or as plain lines."""
+
+import time
+from collections.abc import Callable
+from typing import Self, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from charlstm.show.format import printable
+from charlstm.show.live import MOST_DRAWINGS_PER_SECOND
+from charlstm.show.plain import LINE_SECONDS
+
+
+class StudyPanel:
+    """What is known so far, redrawn in place; it is gone when the study ends."""
+
+    def __init__(self, console: Console, view: Callable[[], RenderableType]) -> None:
+        self._view = view
+        self._line = Text()
+        self._body: RenderableType = view()
+        self._drawn_at = 0.0
+        self._live = Live(
+            console=console,
+            get_renderable=lambda: Group(self._line, Text(), self._body),
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def show(self, line: str, *, result: bool) -> None:
+        """Tell what is being done; a ``result`` is among what is known."""
+        self._line = Text(printable(line, keep=""), "bold", no_wrap=True, overflow="ellipsis")
+        if result:
+            self._body = self._view()
+        if result or time.monotonic() - self._drawn_at >= 1 / MOST_DRAWINGS_PER_SECOND:
+            self._live.refresh()
+            self._drawn_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._live.start(refresh=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+
+class StudyLines:
+    """A study as plain lines, for pipes and logs."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._clock = stream, clock
+        self._next_line_at = 0.0
+
+    def show(self, line: str, *, result: bool) -> None:
+        """Print every ``result``, and of the rest a line every few seconds."""
+        if not result:
+            if self._clock() < self._next_line_at:
+                return
+            self._next_line_at = self._clock() + LINE_SECONDS
+        print(printable(line, keep=""), file=self._stream, flush=True)

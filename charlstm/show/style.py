@@ -1,0 +1,54 @@
+"""The colours of everything drawn, and the bar that shows how saturated a gate is."""
+
+from rich.text import Text
+
+RGB = tuple[int, int, int]
+
+SHUT, OPEN, TRAIN, VAL = "blue", "dark_orange", "blue", "dark_orange"
+"""Of the two ends of a gate and of the two losses, by Rich's names."""
+
+NEGATIVE: RGB = (5, 113, 176)
+POSITIVE: RGB = (230, 97, 1)
+WHITE: RGB = (255, 255, 255)
+SERIES: dict[str, RGB] = {
+    "blue": (31, 119, 180),
+    "dark_orange": (230, 97, 1),
+    "green": (44, 140, 60),
+    "magenta": (160, 50, 160),
+}
+
+
+def tint(value: float) -> RGB:
+    """White for 0, ever bluer down to -1, ever more orange up to 1; linear in each channel."""
+    end = NEGATIVE if value < 0 else POSITIVE
+    share = min(abs(value), 1.0)
+    red, green, blue = (round(a + share * (b - a)) for a, b in zip(WHITE, end, strict=True))
+    return red, green, blue
+
+
+def css(color: RGB) -> str:
+    """``#rrggbb``."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+SHUT_CELL, BETWEEN_CELL, OPEN_CELL = "█", "·", "▒"
+
+
+def saturation_bar(left: float, right: float, width: int) -> Text:
+    """Share shut from the left, share open from the right, what is between as dots.
+
+    The three differ in their character as well as their colour. A share that is not zero has at
+    least one cell.
+    """
+    shut, open_ = _cells(left, width), _cells(right, width)
+    if shut + open_ > width:
+        shut, open_ = (width - open_, open_) if shut > open_ else (shut, width - shut)
+    bar = Text(no_wrap=True)
+    bar.append(SHUT_CELL * shut, style=SHUT)
+    bar.append(BETWEEN_CELL * (width - shut - open_), style="dim")
+    bar.append(OPEN_CELL * open_, style=OPEN)
+    return bar
+
+
+def _cells(share: float, width: int) -> int:
+    return max(1, round(share * width)) if share > 0.005 else 0

@@ -1,0 +1,1 @@
+"""Experiments on recurrent cells: tasks with long lags, gradients, cells compared."""

@@ -1,0 +1,212 @@
+"""How the gradient of a loss reaches back through the states before it."""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from charlstm.config import TrainConfig
+from charlstm.errors import CharlstmError
+from charlstm.net.model_config import ModelConfig
+from charlstm.net.spec import CELLS
+from charlstm.runs.checkpoint import ModelFile
+from charlstm.study.results import Clipping, GradientProfile, GradientReport
+from charlstm.text.corpus import Corpus
+from charlstm.text.vocabulary import Ids
+from charlstm.train.cells import CellLayer
+from charlstm.train.device import Precision
+from charlstm.train.network import LanguageModel, load_arrays
+from charlstm.train.session import unsaved
+from charlstm.train.validation import quick_stateful_loss
+
+WARMUP = 50
+"""Characters that are read from zero state before the first state that is looked at."""
+SEED, EMBEDDING, VAL_FRACTION = 1, 32, 0.1
+SCALES = {"rnn": (0.5, 2.0)}
+"""What the hidden matrices of a cell are multiplied by as well: to vanish sooner, to explode."""
+NO_CLIP = 1e30
+TEXTS = 32
+"""Texts side by side: the norms are medians over them."""
+
+
+def windows(ids: NDArray[np.unsignedinteger], reach: int) -> Ids:
+    """Texts to measure on, (WARMUP + reach + 1, B), spread evenly over ``ids``."""
+    length = WARMUP + reach + 1
+    starts = np.linspace(0, len(ids) - length, TEXTS).astype(np.int64)
+    chosen: Ids = np.asarray(ids)[starts + np.arange(length)[:, None]].astype(np.int64)
+    return chosen
+
+
+def state_gradients(model: LanguageModel, ids: Ids, state: Tensor) -> Tensor:
+    """The gradients of the last prediction's loss with respect to every state before it.
+
+    h and c are the two halves of what one step hands to the next: dL_t / dh_{t-k} leaves c_{t-k}
+    as it is, although h was computed from it, and dL_t / dc_{t-k} leaves h_{t-k}.
+
+    Args:
+        model: of any number type.
+        ids: (K + 1, B); the last character is the one predicted.
+        state: (L, S, B, H), before the first.
+
+    Returns:
+        (K, L, S, B, H), number k - 1 being the gradient k steps before the loss, k = 1 … K.
+    """
+    symbols = torch.from_numpy(ids)
+    states = [state.detach().requires_grad_()]
+    for t in range(len(ids) - 1):
+        logits, state = model(symbols[t : t + 1], states[-1])
+        states.append(state)
+    loss = nn.functional.cross_entropy(logits[0], symbols[-1], reduction="sum")
+    gradients = torch.autograd.grad(loss, states[:-1])
+    return torch.stack(gradients[::-1])
+
+
+def profile(model: LanguageModel, ids: Ids, name: str) -> GradientProfile:
+    """Measure ``model`` on ``ids`` (WARMUP + K + 1, B), in float64."""
+    wide = copy.deepcopy(model).double().requires_grad_(True)
+    zero = wide.initial_state(ids.shape[1]).double()
+    with torch.no_grad():
+        _, state = wide(torch.from_numpy(ids[:WARMUP]), zero)
+    gradients = state_gradients(wide, ids[WARMUP:], state)
+    norms = gradients.square().sum(dim=(1, 4)).sqrt()  # (K, S, B)
+    medians = norms.median(dim=-1).values.numpy()
+    has_c = len(CELLS[model.config.cell].states) > 1
+    return GradientProfile(
+        name=name,
+        cell=model.config.cell,
+        h=medians[:, 0],
+        c=medians[:, 1] if has_c else None,
+        step_norm=_step_norm(wide, ids[WARMUP:], state),
+    )
+
+
+def _step_norm(model: LanguageModel, ids: Ids, state: Tensor) -> float:
+    """The norm of the gradient that a training step on these texts would clip."""
+    symbols = torch.from_numpy(ids)
+    logits, _ = model(symbols[:-1], state)
+    loss = nn.functional.cross_entropy(logits.flatten(0, 1), symbols[1:].flatten())
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    return float(torch.stack([gradient.norm() for gradient in gradients]).norm())
+
+
+@torch.no_grad()
+def scale_hidden(model: LanguageModel, factor: float) -> None:
+    """Multiply the hidden matrices, orthogonal at the start, by ``factor``."""
+    for layer in model.layers:
+        assert isinstance(layer, CellLayer)
+        layer.weight_hidden *= factor
+
+
+def short_training(
+    corpus: Corpus,
+    config: ModelConfig,
+    steps: int,
+    name: str,
+    *,
+    clip: float | None = 1.0,
+    scale: float = 1.0,
+) -> tuple[LanguageModel, Clipping]:
+    """Train for ``steps`` steps, from hidden matrices multiplied by ``scale``."""
+    settings = TrainConfig(
+        batch=16,
+        bptt=64,
+        epochs=None,
+        steps=steps,
+        minutes=None,
+        learning_rate=0.04,
+        adam_rate=0.01,
+        warmup_steps=20,
+        final_rate=0.01,
+        weight_decay=0.1,
+        dropout=0.0,
+        clip=NO_CLIP if clip is None else clip,
+        averaging=0.99,
+        val_fraction=VAL_FRACTION,
+        patience=0,
+        keep=1,
+        seed=SEED,
+        device="cpu",
+        precision="float32",
+    )
+    trainer = unsaved(corpus, config, settings, lambda model: scale_hidden(model, scale))
+    norms = np.array([trainer.take_step().item() for _ in range(steps)])
+    _, held_out = corpus.split(VAL_FRACTION)
+    loss = quick_stateful_loss(trainer.average, held_out, Precision(torch.device("cpu"), "float32"))
+    return trainer.average, Clipping(
+        name=name,
+        clip=clip,
+        median_norm=float(np.median(norms)),
+        largest_norm=float(norms.max()),
+        clipped=float((norms > 1).mean()),
+        val_loss=loss,
+    )
+
+
+def study_gradients(
+    corpus: Corpus,
+    cells: Sequence[str],
+    *,
+    hidden_size: int,
+    reach: int,
+    steps: int,
+    tell: Callable[[str], None] = lambda _: None,
+) -> GradientReport:
+    """Profiles of untrained and of shortly trained models of ``cells``, and what clipping does."""
+    ids = windows(corpus.split(VAL_FRACTION)[1], reach)
+    configs = [ModelConfig(cell, len(corpus.vocab), EMBEDDING, hidden_size, 1) for cell in cells]
+    tell("untrained models …")
+    untrained = [untrained_profile(config, ids) for config in configs]
+    untrained += [
+        untrained_profile(config, ids, factor)
+        for config in configs
+        for factor in SCALES.get(config.cell, ())
+    ]
+    trained, clippings = [], []
+    for config in configs:
+        tell(f"{config.cell}: {steps} steps of training …")
+        model, clipping = short_training(corpus, config, steps, config.cell)
+        trained.append(profile(model, ids, config.cell))
+        clippings.append(clipping)
+    for config in configs:
+        for factor in SCALES.get(config.cell, ()):
+            name = scaled_name(config.cell, factor)
+            for clip in (1.0, None):
+                tell(f"{name}: {steps} steps {'without' if clip is None else 'with'} clipping …")
+                _, clipping = short_training(corpus, config, steps, name, clip=clip, scale=factor)
+                clippings.append(clipping)
+    return GradientReport(tuple(untrained), tuple(trained), tuple(clippings))
+
+
+def study_model(file: ModelFile, reach: int) -> GradientReport:
+    """Profiles of a checkpoint's model, and of one of its shape with new weights, on its excerpt.
+
+    Raises:
+        CharlstmError: the excerpt is too short.
+    """
+    held_out = file.vocab.encode(file.excerpt)
+    if len(held_out) <= WARMUP + reach:
+        raise CharlstmError(
+            f"the run's excerpt has {len(held_out)} characters, too few to look {reach} steps back",
+            f"give a --reach of {max(2, len(held_out) - WARMUP - 1)} at most",
+        )
+    ids = windows(held_out.astype(np.uint32), reach)
+    model = LanguageModel(file.config)
+    load_arrays(model, dict(file.weights))
+    trained = profile(model, ids, file.config.cell)
+    return GradientReport((untrained_profile(file.config, ids),), (trained,), ())
+
+
+def untrained_profile(config: ModelConfig, ids: Ids, factor: float = 1.0) -> GradientProfile:
+    """The profile of new weights, with hidden matrices multiplied by ``factor``."""
+    model = LanguageModel(config)
+    model.initialise(torch.Generator().manual_seed(SEED))
+    scale_hidden(model, factor)
+    return profile(model, ids, scaled_name(config.cell, factor))
+
+
+def scaled_name(cell: str, factor: float) -> str:
+    """What a cell whose hidden matrices were multiplied is called."""
+    return cell if factor == 1 else f"{cell}, W×{factor:g}"

@@ -1,0 +1,179 @@
+"""One trial of `charlstm study lag`: train a cell on a task until it has solved it."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from charlstm.config import TrainConfig
+from charlstm.net.model_config import ModelConfig
+from charlstm.net.spec import CELLS
+from charlstm.study.results import LagTrial
+from charlstm.study.tasks import (
+    Examples,
+    Task,
+    examples,
+    is_right,
+    numbered_examples,
+    training_text,
+)
+from charlstm.text.corpus import Corpus
+from charlstm.text.sources import TextSource
+from charlstm.train.cells import CellLayer
+from charlstm.train.network import LanguageModel
+from charlstm.train.session import unsaved
+from charlstm.train.trainer import Trainer
+
+EMBEDDING, STREAM_STEPS = 16, 64
+TEXT_CHARACTERS = 300_000
+"""The training text's length, roughly; it is read again when it ends."""
+ROWS, STREAMS, STREAM_CHARACTERS = 256, 10, 2_000
+"""What a model is judged by: so many rows, or streams of so many characters."""
+CHECK_EVERY = 800
+"""Rows, or pieces of streams, between two looks at whether the task is solved."""
+RATE, STREAM_RATE = 0.0025, 0.02
+"""Peak rates: Adam's, times the square root of the batch, and Muon's where there are rows; Muon's
+for streams."""
+REACH = 20
+"""Where strings have a number, in the end those up to so many times the lag are tried."""
+
+
+@dataclass(frozen=True)
+class LagSettings:
+    """What all trials of a study have in common."""
+
+    task: Task
+    hidden_size: int
+    characters: int
+    """The budget of a trial."""
+    forget_bias: float | None
+    """Of the gate that keeps the memory, at the start; None: see ``memory_bias``."""
+
+
+@dataclass(frozen=True)
+class LagProgress:
+    """Where a trial stands."""
+
+    characters: int
+    right: float
+    """Share of the judged predictions that are right."""
+
+
+def run_trial(
+    settings: LagSettings, cell: str, lag: int, trial: int, clock: Callable[[], float] = time.time
+) -> Iterator[LagProgress | LagTrial]:
+    """Train until the task is solved or the budget spent; the last thing yielded is the result.
+
+    The steps are those of `charlstm train`. Where the task's strings have rows of their own, a
+    step reads one row of each stream, from zero state. The averaged weights are judged.
+    """
+    begun = clock()
+    task = settings.task
+    trainer = make_trainer(settings, cell, lag, trial)
+    total = trainer.run_file.budget.total_steps
+    assert total is not None
+    check_every = CHECK_EVERY // task.batch
+    if task.numbered is None:
+        test = examples(
+            task, lag, trial, STREAMS if task.width is None else ROWS, STREAM_CHARACTERS
+        )
+    else:
+        test = numbered_examples(task, lag, 2 * lag)
+    for step in range(1, total + 1):
+        if task.width is not None:
+            trainer.learner.reset_state()
+        trainer.take_step()
+        if step % check_every == 0 or step == total:
+            right, state = judge(trainer.average, test, task.threshold)
+            share = float(right[test.legal.any(axis=-1)].mean())
+            characters = trainer.progress.position * task.batch
+            yield LagProgress(characters, share)
+            if share == 1:
+                break
+    reach = None
+    if task.numbered is not None:
+        beyond, _ = judge(
+            trainer.average, numbered_examples(task, lag, REACH * lag), task.threshold
+        )
+        wrong = np.flatnonzero(~beyond.all(axis=0))  # (B,), text n - 1 being that of n
+        reach = int(wrong[0]) if len(wrong) else beyond.shape[1]
+    yield LagTrial(
+        cell=cell,
+        lag=lag,
+        trial=trial,
+        solved=share == 1,
+        characters=characters,
+        right=share,
+        reach=reach,
+        cell_state=float(np.abs(state[:, 1]).mean()) if "c" in CELLS[cell].states else None,
+        seconds=clock() - begun,
+    )
+
+
+def make_trainer(settings: LagSettings, cell: str, lag: int, trial: int) -> Trainer:
+    """The untrained model of a trial and its text, in the ordinary trainer."""
+    task = settings.task
+    vocab = task.vocabulary(lag)
+    bptt = STREAM_STEPS if task.width is None else task.width(lag)
+    rows = max(2, TEXT_CHARACTERS // (task.batch * bptt)) * task.batch
+    ids = vocab.encode(training_text(task, lag, trial, rows * bptt))
+    rate = RATE * task.batch**0.5
+    corpus = Corpus(task.name, TextSource((task.name,)), vocab, ids.astype(np.uint32), (), "")
+    config = TrainConfig(
+        batch=task.batch,
+        bptt=bptt,
+        epochs=None,
+        steps=math.ceil(settings.characters / (task.batch * bptt)),
+        minutes=None,
+        learning_rate=STREAM_RATE if task.width is None else rate,
+        adam_rate=rate,
+        warmup_steps=20,
+        final_rate=0.01,
+        weight_decay=0.1,
+        dropout=0.0,
+        clip=1.0,
+        averaging=0.99,
+        val_fraction=0.0,
+        patience=0,
+        keep=1,
+        seed=trial,
+        device="cpu",
+        precision="float32",
+    )
+    model = ModelConfig(cell, len(vocab), EMBEDDING, settings.hidden_size, 1)
+    bias = memory_bias(task, lag) if settings.forget_bias is None else settings.forget_bias
+    return unsaved(corpus, model, config, lambda untrained: remember(untrained, bias))
+
+
+def memory_bias(task: Task, lag: int) -> float:
+    """Where the gate that keeps the memory begins, before the sigmoid.
+
+    ln(lag) for streams: lag / (lag + 1), so that a state fades with the time constant of the lag.
+    2 ln(lag) where the state is reset anyway: only 1/lag of it fades over a lag; on a stream such
+    a gate does not learn to forget. The usual 1 gives 0.73, and of that 50 steps leave 0.0000002.
+    docs/study.md has the measurements. Tallec & Ollivier 2018 draw ln(1 … lag) for each unit.
+    """
+    return (1 if task.width is None else 2) * math.log(lag)
+
+
+@torch.no_grad()
+def remember(model: LanguageModel, bias: float) -> None:
+    """Let the gate that keeps the memory begin at sigma(``bias``), in cells that have one."""
+    for layer in model.layers:
+        assert isinstance(layer, CellLayer)
+        if layer.spec.memory is not None:
+            layer.bias[layer.spec.block(layer.spec.memory, layer.hidden_size)] = bias
+
+
+@torch.inference_mode()
+def judge(
+    model: LanguageModel, test: Examples, threshold: float | None
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Which predictions are right (T, B), and the state after the last character (L, S, B, H)."""
+    ids = torch.from_numpy(test.ids[:-1])
+    logits, state = model(ids, model.initial_state(ids.shape[1]))
+    return is_right(logits.numpy(), test.legal, threshold), state.numpy()

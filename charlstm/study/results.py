@@ -1,0 +1,263 @@
+"""What a study found so far: results on disk, one by one, and what they say together."""
+
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm import files
+from charlstm.errors import CharlstmError, UsageError
+from charlstm.net.model_config import ModelConfig
+from charlstm.runs.run import lock, safe_name
+
+ROOT = Path("studies")
+RESULTS_FILE, FORMAT = "results.json", 1
+
+
+@dataclass(frozen=True)
+class LagTrial:
+    """One network of `charlstm study lag`, from its first weights to the criterion or budget."""
+
+    cell: str
+    lag: int
+    trial: int
+    """From 1; also the seed of weights, training text and test."""
+    solved: bool
+    characters: int
+    """Read until the task was solved, or all of the budget; padding included."""
+    right: float
+    """Share of the judged predictions that were right when the trial ended."""
+    reach: int | None
+    """For strings with a number: all up to this one were right."""
+    cell_state: float | None
+    """Mean of |c| at the end of the test; None for a cell without c."""
+    seconds: float
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What no second result has."""
+        return self.cell, self.lag, self.trial
+
+
+@dataclass(frozen=True)
+class CellRun:
+    """One training run of `charlstm study cells`."""
+
+    cell: str
+    seed: int
+    hidden_size: int
+    parameters: int
+    val_loss: float
+    """Nats per character, of the best checkpoint, state carried."""
+    chars_per_second: float
+    seconds: float
+    run: str
+    """Its folder."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What no second result has."""
+        return self.cell, self.seed
+
+
+R = TypeVar("R", LagTrial, CellRun)
+K = TypeVar("K")
+
+
+class Results(Generic[R]):
+    """The results of one study; its file is replaced whole with each new one."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], found: Iterable[R] = ()) -> None:
+        self.folder, self.path = folder, folder / RESULTS_FILE
+        self.settings = dict(settings)
+        self.all: list[R] = list(found)
+
+    def add(self, result: R) -> None:
+        """Keep one more result; it is on disk when this returns."""
+        self.all.append(result)
+        files.replace_file(self.path, files.to_json(self.to_dict()))
+
+    def missing(self, keys: Iterable[K]) -> list[K]:
+        """Those of ``keys`` whose results are still to be had."""
+        present = {result.key for result in self.all}
+        return [key for key in keys if key not in present]
+
+    def among(self, keys: Iterable[object]) -> list[R]:
+        """The results with these keys."""
+        wanted = set(keys)
+        return [result for result in self.all if result.key in wanted]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the file holds, and the JSON of a study's ``--json``."""
+        return {
+            "format": FORMAT,
+            "settings": self.settings,
+            "results": [asdict(result) for result in self.all],
+        }
+
+
+@contextmanager
+def open_results(
+    root: Path, name: str, kind: type[R], settings: Mapping[str, Any]
+) -> Iterator[Results[R]]:
+    """What a study has found so far, held against other processes.
+
+    Raises:
+        UsageError: the folder holds a study with other settings, or another process writes there.
+        CharlstmError: its file is damaged.
+    """
+    folder = root / safe_name(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder):
+        path = folder / RESULTS_FILE
+        yield Results(folder, settings, _read(path, kind, settings) if path.exists() else ())
+
+
+def _read(path: Path, kind: type[R], settings: Mapping[str, Any]) -> list[R]:
+    remedy = "delete it, and the study begins anew"
+    content = files.read_json(path, remedy)
+    files.check_format(content.get("format"), FORMAT, path, remedy)
+    theirs = content.get("settings")
+    try:
+        assert isinstance(theirs, dict)
+        found = [kind(**result) for result in content["results"]]
+    except (AssertionError, KeyError, TypeError):
+        raise CharlstmError(f"{path} is damaged", remedy) from None
+    for name, ours in settings.items():
+        if theirs.get(name) != ours:
+            raise UsageError(
+                f"{path.parent} holds a study with {name.replace('_', ' ')} {theirs.get(name)}, "
+                f"not {ours}",
+                "give this one another --name",
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class LagSummary:
+    """The trials of one cell at one lag."""
+
+    trials: int
+    solved: int
+    characters: float | None
+    """Median over the solved trials."""
+    right: float
+    """Median over all trials."""
+    reach: float | None
+    cell_state: float | None
+
+    @classmethod
+    def of(cls, trials: Sequence[LagTrial]) -> Self:
+        """Summarise at least one trial."""
+        return cls(
+            trials=len(trials),
+            solved=sum(trial.solved for trial in trials),
+            characters=median(trial.characters for trial in trials if trial.solved),
+            right=statistics.median(trial.right for trial in trials),
+            reach=median(trial.reach for trial in trials),
+            cell_state=median(trial.cell_state for trial in trials),
+        )
+
+
+def median(values: Iterable[float | None]) -> float | None:
+    """The median of those that are there, or None."""
+    present = [value for value in values if value is not None]
+    return statistics.median(present) if present else None
+
+
+def summarise_lags(trials: Iterable[LagTrial]) -> dict[tuple[str, int], LagSummary]:
+    """By cell and lag."""
+    groups: dict[tuple[str, int], list[LagTrial]] = {}
+    for trial in trials:
+        groups.setdefault((trial.cell, trial.lag), []).append(trial)
+    return {key: LagSummary.of(group) for key, group in groups.items()}
+
+
+def matched_model(cell: str, parameters: int, vocab_size: int, embedding_size: int) -> ModelConfig:
+    """The one-layer model of ``cell`` whose number of parameters comes closest to the one given.
+
+    Karpathy, Johnson & Fei-Fei 2015 compare cells at equal parameters in the same way.
+    """
+
+    def make(hidden: int) -> ModelConfig:
+        return ModelConfig(cell, vocab_size, embedding_size, hidden, 1)
+
+    low, high = 1, ModelConfig.MAX_SIZE
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if make(middle).parameters <= parameters else (low, middle)
+    return min(make(low), make(high), key=lambda config: abs(config.parameters - parameters))
+
+
+def growth(norms: NDArray[np.float64]) -> float:
+    """What each step back multiplies a gradient by, in the geometric mean."""
+    return float((norms[-1] / norms[0]) ** (1 / max(1, len(norms) - 1)))
+
+
+@dataclass(frozen=True)
+class GradientProfile:
+    """How the loss at one step depends on the states before it; K steps back, medians over texts.
+
+    ``h[k - 1]`` is the norm of dL_t / dh_{t-k}, k = 1 … K, all layers together; ``c`` likewise.
+    """
+
+    name: str
+    cell: str
+    h: NDArray[np.float64]
+    c: NDArray[np.float64] | None
+    step_norm: float
+    """Norm of the gradient of the parameters over K steps, before clipping."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; ``h`` and ``c`` begin at k = 1."""
+        return {
+            "name": self.name,
+            "cell": self.cell,
+            "h": self.h.tolist(),
+            "c": None if self.c is None else self.c.tolist(),
+            "growth_h": growth(self.h),
+            "growth_c": None if self.c is None else growth(self.c),
+            "step_norm": self.step_norm,
+        }
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """A short training, seen from its gradients."""
+
+    name: str
+    clip: float | None
+    """The greatest norm allowed; None: any."""
+    median_norm: float
+    """Of the gradient before clipping, over all steps."""
+    largest_norm: float
+    clipped: float
+    """Share of the steps whose gradient was longer than 1, which is what is allowed by default."""
+    val_loss: float
+    """Nats per character in the end; NaN if the weights were no longer finite."""
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """All that `charlstm study gradient` measures."""
+
+    untrained: tuple[GradientProfile, ...]
+    trained: tuple[GradientProfile, ...]
+    clippings: tuple[Clipping, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON of ``charlstm study gradient --json``."""
+        return {
+            "untrained": [profile.to_dict() for profile in self.untrained],
+            "trained": [profile.to_dict() for profile in self.trained],
+            "clipping": [
+                {**asdict(one), "val_loss": one.val_loss if math.isfinite(one.val_loss) else None}
+                for one in self.clippings
+            ],
+        }

@@ -1,0 +1,1 @@
+"""From files to characters, ids and streams of them."""

@@ -1,0 +1,339 @@
+"""Encode a text once into memory-mapped ids, and split them.
+
+The text comes chunk by chunk and is written as ids, so its size is bounded by the disk, not by
+memory. The cache is keyed by the sources' paths, sizes and times, and by how they were read.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.errors import CharlstmError, UsageError, reason_of
+from charlstm.files import file_size, make_work_folder, read_json
+from charlstm.text import sources as texts
+from charlstm.text.sources import READ_ERRORS, STDIN, TextSource, check_encoding, corpus_name
+from charlstm.text.vocabulary import BYTE_SYMBOLS, MAX_VOCABULARY, Vocabulary
+
+MIN_CHARACTERS = 20
+CACHE_VARIABLE = "CHARLSTM_CACHE"
+
+
+def cache_folder() -> Path:
+    """Where encoded corpora are kept: $CHARLSTM_CACHE, or charlstm in the user's cache."""
+    if chosen := os.environ.get(CACHE_VARIABLE):
+        return Path(chosen)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "charlstm"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "charlstm"
+    if os.name == "nt" and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local) / "charlstm" / "cache"
+    return Path.home() / ".cache" / "charlstm"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """An encoded text: ids mapped from disk, the vocabulary, and how often each symbol occurs."""
+
+    name: str
+    source: TextSource
+    vocab: Vocabulary
+    ids: NDArray[np.unsignedinteger] = field(compare=False)
+    """Shape (N,), memory-mapped; uint8, uint16 or uint32, the smallest that holds V."""
+    counts: tuple[int, ...]
+    """Occurrences of each symbol, by id."""
+    digest: str
+    """SHA-256 over vocabulary and ids: two corpora with one digest are the same text."""
+    notices: tuple[str, ...] = field(default=(), compare=False)
+    """What a user should know: skipped files, a byte-order mark dropped."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def split(
+        self, val_fraction: float
+    ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]:
+        """The first part, to train on, and the last ``val_fraction`` of it, to validate on."""
+        cut = int(len(self.ids) * (1 - val_fraction))
+        return self.ids[:cut], self.ids[cut:]
+
+
+def open_corpus(
+    sources: Sequence[str | Path],
+    *,
+    encoding: str = "utf-8",
+    as_bytes: bool = False,
+    stdin: BinaryIO | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Corpus:
+    """Read ``sources`` as one text; encoded on the first call, mapped from the cache later.
+
+    Files are joined in the order given, a folder's files in the order of their paths, with
+    nothing between them. ``.gz``, ``.bz2`` and ``.xz`` are decompressed. Text is decoded
+    strictly, without newline translation; a byte-order mark at a file's start is dropped.
+    ``progress`` is called with the number of characters read so far.
+
+    Raises:
+        CharlstmError: a source is missing, unreadable, empty or not valid in ``encoding``.
+        UsageError: the encoding is not known, or stdin is named beside other sources.
+    """
+    check_encoding(encoding)
+    named = [STDIN if str(s) == STDIN else str(Path(s).absolute()) for s in sources]
+    source = TextSource(tuple(named), encoding, as_bytes)
+    if STDIN in named:
+        if len(named) > 1:
+            raise UsageError("stdin (-) is named beside other sources", "give stdin alone")
+        notices: list[str] = []
+        raw = stdin if stdin is not None else sys.stdin.buffer
+        corpus = _encode(source, [("standard input", lambda: raw)], None, notices, progress)
+        return corpus
+    notices = []
+    files = texts.list_files([Path(s) for s in named], encoding, as_bytes, notices)
+    folder = cache_folder() / "corpora" / _source_key(files, source)
+    if (folder / "corpus.json").exists():
+        try:
+            return _load(folder, source, notices)
+        except CharlstmError:
+            shutil.rmtree(folder, ignore_errors=True)
+    opened = [(str(path), texts.opener(path)) for path in files]
+    return _encode(source, opened, folder, notices, progress)
+
+
+def reopen_corpus(source: TextSource, digest: str) -> Corpus | None:
+    """The corpus that was read so; from stdin, the one with this digest if it is still cached.
+
+    Raises as ``open_corpus``. The corpus has another digest if its files have changed.
+    """
+    if source.paths == (STDIN,):
+        return find_encoded(digest, source)
+    return open_corpus(source.paths, encoding=source.encoding, as_bytes=source.as_bytes)
+
+
+def find_encoded(digest: str, source: TextSource) -> Corpus | None:
+    """The cached corpus with this digest, if there is one; how a text from stdin is found."""
+    for folder in cached_corpora():
+        try:
+            corpus = _load(folder, source, [])
+        except CharlstmError:
+            continue
+        if corpus.digest == digest:
+            return corpus
+    return None
+
+
+def cached_corpora() -> list[Path]:
+    """The folders of all encoded texts."""
+    return sorted(path.parent for path in (cache_folder() / "corpora").glob("*/corpus.json"))
+
+
+def _source_key(files: list[Path], source: TextSource) -> str:
+    """A name for the cache folder: a digest over paths, sizes, times and encoding."""
+    facts: list[Any] = [2, source.encoding, source.as_bytes]
+    for path in files:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise CharlstmError(f"{path} cannot be read: {reason_of(error)}") from None
+        facts.append([str(path), status.st_size, status.st_mtime_ns])
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+
+
+class _Writer:
+    """Ids on disk in order of first appearance, widened when the vocabulary outgrows its type."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.table = np.full(MAX_VOCABULARY, -1, dtype=np.int32)
+        self.seen: list[int] = []
+        self.counts = np.zeros(0, dtype=np.int64)
+        self.dtype: np.dtype[np.unsignedinteger] = np.dtype(np.uint8)
+        self.length = 0
+        self._file = path.open("wb")
+
+    def add(self, points: NDArray[np.uint32]) -> None:
+        ids = self.table[points]
+        if (ids < 0).any():
+            unseen, first = np.unique(points[ids < 0], return_index=True)
+            fresh = unseen[np.argsort(first)]
+            self.table[fresh] = np.arange(len(self.seen), len(self.seen) + len(fresh))
+            self.seen += fresh.tolist()
+            ids = self.table[points]
+            self._widen()
+        counted = np.bincount(ids, minlength=len(self.seen))
+        counted[: len(self.counts)] += self.counts
+        self.counts = counted
+        self._file.write(ids.astype(self.dtype).tobytes())
+        self.length += len(ids)
+
+    def _widen(self) -> None:
+        needed = _id_type(len(self.seen))
+        if needed.itemsize == self.dtype.itemsize:
+            return
+        self._file.close()
+        narrow = self.path.with_suffix(".narrow")
+        self.path.rename(narrow)
+        self._file = self.path.open("wb")
+        with narrow.open("rb") as old:
+            while chunk := old.read(texts.CHUNK_BYTES):
+                self._file.write(np.frombuffer(chunk, self.dtype).astype(needed).tobytes())
+        narrow.unlink()
+        self.dtype = needed
+
+    def finish(self, vocab_order: NDArray[np.int64]) -> str:
+        """Renumber the ids so that ``vocab_order[new] == old``; return the digest of them."""
+        self._file.close()
+        rank = np.empty(len(vocab_order), dtype=self.dtype)
+        rank[vocab_order] = np.arange(len(vocab_order))
+        digest = hashlib.sha256()
+        with self.path.open("r+b") as file:
+            position = 0
+            while chunk := file.read(texts.CHUNK_BYTES):
+                renumbered = rank[np.frombuffer(chunk, self.dtype)].tobytes()
+                digest.update(renumbered)
+                file.seek(position)
+                file.write(renumbered)
+                position += len(chunk)
+        return digest.hexdigest()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _id_type(size: int) -> np.dtype[np.unsignedinteger]:
+    return np.dtype(np.uint8 if size <= 1 << 8 else np.uint16 if size <= 1 << 16 else np.uint32)
+
+
+def _encode(
+    source: TextSource,
+    sources: list[tuple[str, Callable[[], BinaryIO]]],
+    folder: Path | None,
+    notices: list[str],
+    progress: Callable[[int], None],
+) -> Corpus:
+    root = cache_folder() / "corpora"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        work = make_work_folder(root, ".new-")
+    except OSError as error:
+        raise CharlstmError(
+            f"the cache {root} cannot be written: {reason_of(error)}",
+            f"set {CACHE_VARIABLE} to a folder that can be written",
+        ) from None
+    try:
+        with_notices = len(notices)
+        meta = _write_ids(source, sources, work / "ids.bin", notices, progress)
+        meta["notices"] = notices[with_notices:]
+        (work / "corpus.json").write_text(json.dumps(meta), encoding="utf-8")
+        target = folder or root / f"stdin-{meta['digest'][:24]}"
+        _move_into_place(work, target)
+        return _load(target, source, notices[:with_notices])
+    except OSError as error:
+        raise CharlstmError(
+            f"the corpus cannot be encoded into {root}: {reason_of(error)}",
+            f"free some space, or set {CACHE_VARIABLE} to another folder",
+        ) from None
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _move_into_place(work: Path, target: Path) -> None:
+    """Rename the finished folder; where another process was faster, its result serves as well."""
+    try:
+        work.rename(target)
+    except OSError:
+        if not (target / "corpus.json").exists():
+            shutil.rmtree(target, ignore_errors=True)
+            work.rename(target)
+
+
+def _write_ids(
+    source: TextSource,
+    sources: list[tuple[str, Callable[[], BinaryIO]]],
+    path: Path,
+    notices: list[str],
+    progress: Callable[[int], None],
+) -> dict[str, Any]:
+    writer = _Writer(path)
+    try:
+        for name, open_source in sources:
+            try:
+                stream = open_source()
+            except OSError as error:
+                raise CharlstmError(f"{name} cannot be read: {reason_of(error)}") from None
+            with stream if name != "standard input" else io.BytesIO():
+                try:
+                    for points in texts.decoded(name, stream, source, notices):
+                        writer.add(points)
+                        progress(writer.length)
+                except READ_ERRORS as error:
+                    raise CharlstmError(f"{name} cannot be read: {reason_of(error)}") from None
+        if writer.length < MIN_CHARACTERS:
+            what = sources[0][0] if len(sources) == 1 else "the corpus"
+            length = f"{writer.length} characters" if writer.length else "no characters"
+            raise CharlstmError(
+                f"{what} has {length} and must have at least {MIN_CHARACTERS}",
+                "give a longer text; a few thousand characters make a start",
+            )
+        seen = np.array(writer.seen, dtype=np.int64)
+        if source.as_bytes:
+            missing = np.setdiff1d(np.arange(256), seen)
+            seen = np.concatenate([seen, missing])
+            symbols = BYTE_SYMBOLS
+        else:
+            symbols = "".join(map(chr, sorted(writer.seen)))
+        order = np.argsort(seen)
+        counts = np.zeros(len(seen), dtype=np.int64)
+        counts[: len(writer.counts)] = writer.counts
+        ids_digest = writer.finish(order)
+    finally:
+        writer.close()
+    return {
+        "vocabulary": [ord(s) for s in symbols],
+        "counts": counts[order].tolist(),
+        "length": writer.length,
+        "digest": _digest(symbols, ids_digest),
+    }
+
+
+def _digest(symbols: str, ids_digest: str) -> str:
+    whole = symbols.encode("utf-8", "surrogatepass") + ids_digest.encode()
+    return hashlib.sha256(whole).hexdigest()
+
+
+def _load(folder: Path, source: TextSource, notices: list[str]) -> Corpus:
+    try:
+        meta = read_json(folder / "corpus.json", "")
+        file_size(folder / "ids.bin")  # refuses a pipe, which would be waited for
+        symbols = "".join(map(chr, meta["vocabulary"]))
+        kind = "bytes" if source.as_bytes else "characters"
+        vocab = Vocabulary(symbols, kind)  # type: ignore[arg-type]
+        ids = np.memmap(folder / "ids.bin", dtype=_id_type(len(vocab)), mode="r")
+        # A second a gigabyte, for never learning from a text that a failing disk has changed.
+        with (folder / "ids.bin").open("rb") as file:
+            ids_digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if len(ids) != meta["length"] or _digest(symbols, ids_digest) != meta["digest"]:
+            raise ValueError("its checksum does not match")
+        return Corpus(
+            name=corpus_name(source),
+            source=source,
+            vocab=vocab,
+            ids=ids,
+            counts=tuple(meta["counts"]),
+            digest=meta["digest"],
+            notices=(*notices, *meta.get("notices", ())),
+        )
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, CharlstmError) as error:
+        raise CharlstmError(
+            f"the cached corpus {folder} is damaged: {reason_of(error)}",
+            "delete that folder; it is made again from the text",
+        ) from None

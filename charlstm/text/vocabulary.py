@@ -1,0 +1,150 @@
+"""Characters to ids and back, with a stated policy for characters a model never saw."""
+
+import codecs
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.errors import CharlstmError
+
+UnknownPolicy = Literal["error", "skip", "replace"]
+UNKNOWN_POLICIES: tuple[UnknownPolicy, ...] = ("error", "skip", "replace")
+CODE_POINTS = "utf-32-le"
+MAX_VOCABULARY = sys.maxunicode + 1
+"""As many as there are code points."""
+Ids = NDArray[np.int64]
+
+
+def code_points(text: str) -> NDArray[np.uint32]:
+    """The code point of each character; shape (len(text),).
+
+    Raises:
+        UnicodeEncodeError: half a surrogate pair is no character.
+    """
+    return np.frombuffer(text.encode(CODE_POINTS), dtype="<u4")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The symbols of a model; the id of a symbol is its place in ``symbols``.
+
+    ``kind`` is ``characters`` (symbols are Unicode characters, in code-point order) or ``bytes``
+    (256 symbols, symbol b standing for byte b).
+    """
+
+    symbols: str
+    kind: Literal["characters", "bytes"] = "characters"
+
+    def __post_init__(self) -> None:
+        unique = len(set(self.symbols)) == len(self.symbols)
+        if not self.symbols or not unique or len(self.symbols) > MAX_VOCABULARY:
+            raise CharlstmError("the vocabulary is empty or names a symbol twice")
+        if self.kind == "bytes" and self.symbols != BYTE_SYMBOLS:
+            raise CharlstmError("a byte vocabulary must hold the 256 bytes in order")
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {symbol: i for i, symbol in enumerate(self.symbols)}
+
+    def _as_symbols(self, text: str) -> str:
+        """``text`` in the alphabet of ``symbols``: itself, or its UTF-8 bytes one by one."""
+        if self.kind == "characters":
+            return text
+        try:
+            return text.encode("utf-8", "surrogateescape").decode("latin-1")
+        except UnicodeEncodeError as error:
+            raise CharlstmError(
+                f"U+{ord(text[error.start]):04X} is half a character and stands for no byte",
+                "leave it out",
+            ) from None
+
+    def symbols_in(self, character: str) -> int:
+        """How many symbols a character is made of: 1, or the number of its bytes."""
+        return len(self._as_symbols(character))
+
+    def unknown(self, text: str) -> list[str]:
+        """The characters of ``text`` that have no id, each once, in order of appearance."""
+        return [s for s in dict.fromkeys(self._as_symbols(text)) if s not in self._index]
+
+    def encode(self, text: str, unknown: UnknownPolicy = "error") -> Ids:
+        """Ids of the characters of ``text``; int64 (N,), or fewer where some are skipped.
+
+        ``unknown`` says what happens to a character without an id: ``error`` raises, ``skip``
+        leaves it out, ``replace`` puts a space in its place (or, in a vocabulary without a
+        space, the first symbol).
+
+        Raises:
+            CharlstmError: a character has no id and the policy is ``error``.
+        """
+        missing = self.unknown(text)
+        if missing and unknown == "error":
+            shown = " ".join(f"{s!r} (U+{ord(s):04X})" for s in missing[:5])
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            raise CharlstmError(
+                f"the model never saw {shown}{more}",
+                "leave such characters out, or use --unknown skip or --unknown replace",
+            )
+        symbols: Iterable[str] = self._as_symbols(text)
+        if missing:
+            gone = set(missing)
+            stand_in = " " if " " in self._index else self.symbols[0]
+            symbols = (
+                (s for s in symbols if s not in gone)
+                if unknown == "skip"
+                else (stand_in if s in gone else s for s in symbols)
+            )
+        index = self._index
+        return np.fromiter((index[s] for s in symbols), dtype=np.int64)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ``ids``; bytes that are not UTF-8 come as surrogate escapes."""
+        text = "".join(self.symbols[i] for i in ids)
+        if self.kind == "bytes":
+            return text.encode("latin-1").decode("utf-8", "surrogateescape")
+        return text
+
+    def by_character(self, ids: Iterable[int], values: Iterable[float]) -> list[tuple[str, float]]:
+        """Each character of ``ids`` with the sum of its symbols' values."""
+        decoder, pending = self.decoder(), 0.0
+        result: list[tuple[str, float]] = []
+        for symbol_id, value in zip(ids, values, strict=True):
+            pending += value
+            if piece := decoder.feed(symbol_id):
+                result += ((character, pending / len(piece)) for character in piece)
+                pending = 0.0
+        rest = decoder.finish()
+        return result + [(character, pending / len(rest)) for character in rest]
+
+    def decoder(self) -> "StreamDecoder":
+        """A decoder that takes ids one at a time."""
+        return StreamDecoder(self)
+
+
+class StreamDecoder:
+    """Turns ids into text as they come; a character of several bytes comes when complete."""
+
+    def __init__(self, vocab: Vocabulary) -> None:
+        self._symbols = vocab.symbols
+        self._bytes: codecs.IncrementalDecoder | None = None
+        if vocab.kind == "bytes":
+            self._bytes = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+
+    def feed(self, symbol_id: int) -> str:
+        """The text that ``symbol_id`` completes; empty within a character of several bytes."""
+        symbol = self._symbols[symbol_id]
+        return symbol if self._bytes is None else self._bytes.decode(symbol.encode("latin-1"))
+
+    def finish(self) -> str:
+        """What is left: the bytes of a character that was never completed."""
+        return "" if self._bytes is None else self._bytes.decode(b"", final=True)
+
+
+BYTE_SYMBOLS = bytes(range(256)).decode("latin-1")

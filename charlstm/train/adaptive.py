@@ -1,0 +1,123 @@
+"""Dynamic evaluation: scoring a text while the weights learn from what was read of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from charlstm.runs.checkpoint import ModelFile
+from charlstm.scoring import Score, summarise
+from charlstm.text.vocabulary import Ids
+from charlstm.train.network import LanguageModel, load_arrays
+
+FLOOR = 0.1
+"""epsilon as a share of the mean RMS: what hardly ever had a gradient shall not leap at one."""
+TINY = 1e-30
+STREAMS = 16
+COLLECTED = 200
+"""Pieces of the training text, of so many streams each, that the mean squares come from."""
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """How far the weights follow the text; docs/sampling.md says how the rates were chosen."""
+
+    piece: int = 20
+    """Characters that are scored, then learnt from; the gradient goes back through these."""
+    rate: float = 0.05
+    """eta times the root of the number of parameters: how far a step goes in all, where gradients
+    are as large as usual."""
+    decay: float = 0.01
+    """lambda: the share of the way back to the trained weights, per step and on average."""
+
+
+@dataclass
+class _Weight:
+    """A parameter, where it was, and how far its gradients usually go."""
+
+    value: Tensor
+    trained: Tensor
+    scale: Tensor
+    """eta / (RMS + epsilon)"""
+    pull: Tensor
+    """lambda * RMS / mean RMS, at most 1"""
+
+
+def score_adaptive(
+    model: ModelFile,
+    ids: Ids,
+    training: NDArray[np.unsignedinteger],
+    adaptation: Adaptation = Adaptation(),
+    progress: Callable[[int], None] = lambda _: None,
+) -> Score:
+    """Score ``ids`` (N,) in one contiguous pass, with a step of learning after each piece.
+
+        theta += pull * (theta_0 - theta) - eta * g / (RMS + epsilon)
+        pull = min(1, lambda * RMS / mean(RMS)),  epsilon = 0.1 mean(RMS)
+
+    (Krause, Kahembwe, Murray & Renals 2018, Dynamic Evaluation of Neural Sequence Models.) g is
+    the gradient of a piece's mean -ln p, RMS the root of the mean square of each weight's gradients
+    on ``training``. A character is always predicted before it is learnt from. What was learnt is
+    forgotten at the end.
+    """
+    network = LanguageModel(model.config)
+    load_arrays(network, dict(model.weights))
+    squares = _mean_squares(network, training, adaptation.piece)
+    roots = [square.sqrt() for square in squares]
+    mean_root = sum(float(root.sum()) for root in roots) / model.config.parameters
+    mean_root = max(mean_root, TINY)
+    rate = adaptation.rate / model.config.parameters**0.5
+    weights = [
+        _Weight(
+            value,
+            value.detach().clone(),
+            rate / (root + FLOOR * mean_root),
+            (adaptation.decay * root / mean_root).clamp(max=1),
+        )
+        for value, root in zip(network.parameters(), roots, strict=True)
+    ]
+    text = torch.from_numpy(ids.astype(np.int64))[:, None]
+    bits = np.full(len(ids), np.nan)
+    state = network.initial_state(1)
+    for start in range(0, len(ids) - 1, adaptation.piece):
+        piece = text[start : start + adaptation.piece + 1]
+        nats, state = _learn(network, piece, state)
+        bits[start + 1 : start + len(piece)] = nats.double().numpy() / np.log(2)
+        with torch.no_grad():
+            for weight in weights:
+                assert weight.value.grad is not None
+                step = weight.pull * (weight.trained - weight.value)
+                step.addcmul_(weight.value.grad, weight.scale, value=-1)
+                weight.value += step
+        progress(start + len(piece) - 1)
+    return summarise(bits, adaptive=True)
+
+
+def _learn(network: LanguageModel, ids: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """-ln p of ids[1:] (T, B), and the state, detached; leaves the gradient of their mean."""
+    network.zero_grad()
+    logits, state = network(ids[:-1], state)
+    nats = nn.functional.cross_entropy(logits.flatten(0, 1), ids[1:].flatten(), reduction="none")
+    nats.mean().backward()  # type: ignore[no-untyped-call]
+    return nats.detach(), state.detach()
+
+
+def _mean_squares(
+    network: LanguageModel, training: NDArray[np.unsignedinteger], piece: int
+) -> list[Tensor]:
+    """Mean squared gradients of the pieces of some streams that are spread over the text."""
+    pieces = max(1, min(COLLECTED, (len(training) // STREAMS - 1) // piece))
+    starts = np.arange(STREAMS) * (len(training) // STREAMS)
+    squares = [torch.zeros_like(value) for value in network.parameters()]
+    state = network.initial_state(STREAMS)
+    for number in range(pieces):
+        places = starts + np.arange(number * piece, (number + 1) * piece + 1)[:, None]
+        places %= len(training)
+        _, state = _learn(network, torch.from_numpy(training[places].astype(np.int64)), state)
+        for square, value in zip(squares, network.parameters(), strict=True):
+            assert value.grad is not None
+            square += value.grad**2 / pieces
+    return squares

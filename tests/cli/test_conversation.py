@@ -1,0 +1,271 @@
+"""``charlstm sample --interactive``, through a pipe and through a terminal."""
+
+import io
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+import charlstm
+from charlstm import Model
+from charlstm.cli import run
+
+Talk = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture
+def model(trained_run: Path) -> Model:
+    return charlstm.load(trained_run)
+
+
+@pytest.fixture
+def talk(
+    trained_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Talk:
+    """Type lines into a pipe; returns stdout and stderr."""
+
+    def typed(lines: str | bytes, *options: str, code: int = 0) -> tuple[str, str]:
+        data = lines.encode() if isinstance(lines, str) else lines
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        command = ["sample", "-c", str(trained_run), "-i", "--seed", "1", "--length", "30"]
+        assert run([*command, *options]) == code
+        shown = capsys.readouterr()
+        return shown.out, shown.err
+
+    return typed
+
+
+def text(model: Model, state: object, seed: int, **how: object) -> str:
+    how = {"length": 30, **how}
+    return "".join(model.generate(state=state, seed=seed, **how))  # type: ignore[arg-type]
+
+
+# -- through a pipe ----------------------------------------------------------------------------
+
+
+def test_the_state_is_kept_from_turn_to_turn(talk: Talk, model: Model) -> None:
+    out, err = talk("NED: \nTAM: \n\n")
+    first = model.prefill("NED: ")
+    one = text(model, first, 1)
+    second = model.prefill("NED: " + one + "TAM: ")
+    two = text(model, second, 2)
+    three = text(model, model.prefill("NED: " + one + "TAM: " + two), 3)
+    assert out == f"NED: {one}\nTAM: {two}\n{three}\n"
+    assert err == ""
+    assert talk("NED: \nTAM: \n\n", "--no-echo")[0] == f"{one}\n{two}\n{three}\n"
+
+
+def test_retry_writes_the_last_turn_again_with_another_seed(talk: Talk, model: Model) -> None:
+    out, _ = talk("NED: \n/retry\nTAM\n", "--no-echo")
+    start = model.prefill("NED: ")
+    one, two = text(model, start, 1), text(model, start, 2)
+    three = text(model, model.prefill("NED: " + two + "TAM"), 3)
+    assert out == f"{one}\n{two}\n{three}\n"
+    assert one != two
+
+
+def test_forget_begins_anew(talk: Talk, model: Model) -> None:
+    out, _ = talk("NED: \n/forget\nTAM: \n", "--no-echo")
+    assert out.splitlines()[-1] == text(model, model.prefill("TAM: "), 2).splitlines()[-1]
+    assert "there is no turn" in talk("NED\n/forget\n/retry\n")[1]
+
+
+def test_temperature_and_length_change_from_the_next_turn_on(talk: Talk, model: Model) -> None:
+    out, err = talk("/temp 0\n/length 50\nNED: \n", "--no-echo")
+    assert out == text(model, model.prefill("NED: "), 1, temperature=0, length=50) + "\n"
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("/temp", "'' is no number; for example /temp 0.8"),
+        ("/temp warm", "'warm' is no number"),
+        ("/temp -1", "must be"),
+        ("/temp nan", "must be"),
+        ("/length 1.5", "'1.5' is no number"),
+        ("/length -1", "/length is -1"),
+        ("/nix", "there is no command /nix; /help lists them"),
+        ("/retry", "there is no turn"),
+        ("€", "'€' (U+20AC)"),
+    ],
+)
+def test_a_mistake_is_one_line_and_the_talk_goes_on(
+    line: str, words: str, talk: Talk, model: Model
+) -> None:
+    out, err = talk(f"{line}\nNED: \n", "--no-echo")
+    assert words in err
+    assert err.count("\n") == 1
+    assert out == text(model, model.prefill("NED: "), 1) + "\n"
+
+
+def test_bytes_that_are_no_text_are_a_mistake_like_others(talk: Talk) -> None:
+    assert "U+DCFF" in talk(b"NED\xff\n")[1]
+
+
+def test_help_lists_every_command(talk: Talk) -> None:
+    out, err = talk("/help\n")
+    assert out == ""
+    for name in ("temp", "length", "retry", "forget", "quit"):
+        assert re.search(rf"^/{name}\b", err, re.MULTILINE)
+
+
+def test_quit_ends_and_two_slashes_are_a_slash(talk: Talk) -> None:
+    assert talk("/quit\nNED\n") == ("", "")
+    assert "'/' (U+002F)" in talk("//x\n")[1]
+
+
+def test_a_prime_and_a_state_come_before_the_first_line(
+    talk: Talk, model: Model, tmp_path: Path
+) -> None:
+    state = str(tmp_path / "a.state")
+    out, _ = talk("TAM: \n", "--prime", "NED: ", "--save-state", state)
+    one = text(model, model.prefill("NED: TAM: "), 1)
+    assert out == f"NED: TAM: {one}\n"
+    out, _ = talk("\n", "--state", state)
+    assert out == text(model, model.prefill("NED: TAM: " + one), 1) + "\n"
+
+
+# -- through a terminal ------------------------------------------------------------------------
+
+pytest_posix = pytest.mark.skipif(os.name == "nt", reason="terminals as POSIX has them")
+
+
+class Terminal:
+    """``charlstm sample --interactive`` at a terminal of its own."""
+
+    def __init__(self, run: Path, *options: str) -> None:
+        import pty
+
+        self.screen = b""
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(Path(charlstm.__file__).parents[1]),
+            "TERM": "xterm-256color",
+        }
+        environment.pop("NO_COLOR", None)
+        command = [sys.executable, "-m", "charlstm", "sample", "-c", str(run), "-i", *options]
+        self.end, theirs = pty.openpty()
+        self.child = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=_take_terminal,
+        )
+        os.close(theirs)
+
+    def type(self, text: bytes) -> None:
+        os.write(self.end, text)
+
+    def wait_for(self, pattern: bytes, seconds: float = 60) -> bytes:
+        """What came up to ``pattern``, which is taken away with it."""
+        end = time.monotonic() + seconds
+        while not (found := re.search(pattern, self.screen)):
+            assert time.monotonic() < end, self.screen
+            if select.select([self.end], [], [], 0.1)[0]:
+                try:
+                    self.screen += os.read(self.end, 65536)
+                except OSError:
+                    raise AssertionError(self.screen) from None
+        before, self.screen = self.screen[: found.end()], self.screen[found.end() :]
+        return before
+
+
+def _take_terminal() -> None:
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.fixture
+def terminal(trained_run: Path) -> Iterator[Callable[..., Terminal]]:
+    opened: list[Terminal] = []
+
+    def start(*options: str) -> Terminal:
+        opened.append(Terminal(trained_run, *options))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.child.kill()
+        one.child.wait()
+
+
+@pytest_posix
+def test_lines_are_edited_remembered_and_answered_at_a_terminal(
+    terminal: Callable[..., Terminal], model: Model
+) -> None:
+    there = terminal("--seed", "1", "--length", "30", "--temp", "0")
+    assert b"/help tells more, Ctrl-D ends\r\n" in there.wait_for(b"> ")
+    there.type(b"XED: \x01\x1b[3~N\r")  # to the beginning, delete, type N
+    one = text(model, model.prefill("NED: "), 1, temperature=0)
+    there.wait_for(re.escape(one.replace("\n", "\r\n").encode()))
+    there.wait_for(b"> ")
+    there.type(b"/forget\r")
+    there.wait_for(b"> ")
+    there.type(b"\x1b[A\x1b[A\r")  # two lines back
+    there.wait_for(re.escape(one.replace("\n", "\r\n").encode()))
+    there.wait_for(b"> ")
+    there.type(b"\x04")
+    assert there.child.wait(60) == 0
+
+
+@pytest_posix
+def test_ctrl_c_ends_a_turn_and_then_the_talk(
+    terminal: Callable[..., Terminal], model: Model, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.state"
+    there = terminal("--seed", "1", "--length", "0", "--save-state", str(path))
+    there.wait_for(b"> ")
+    there.type(b"NED: \r")
+    there.wait_for(b"\r\n.{40}")
+    there.type(b"\x03")
+    there.wait_for(b"> ")
+    there.type(b"/length 5\r")
+    there.wait_for(b"> ")
+    while there.child.poll() is None:
+        # Between the prompt and readline's waiting for keys, Ctrl-C is seen with the next key only.
+        there.type(b"\x03")
+        with suppress(subprocess.TimeoutExpired):
+            there.child.wait(5)
+    assert there.child.returncode == 130
+    assert b"Traceback" not in there.screen
+    assert len(model.load_state(path).recent) > 40
+
+
+@pytest_posix
+def test_a_terminal_that_goes_away_leaves_a_whole_state(
+    terminal: Callable[..., Terminal], model: Model, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.state"
+    there = terminal("--seed", "1", "--length", "0", "--save-state", str(path))
+    there.wait_for(b"> ")
+    there.type(b"NED: \r")
+    there.wait_for(b"\r\n(?s:.{300})")
+    os.close(there.end)
+    assert there.child.wait(60) in (1, 130)
+    assert len(model.load_state(path).recent) > 40
+    assert [p.name for p in tmp_path.iterdir()] == ["a.state"]
+
+
+@pytest_posix
+def test_characters_are_tinted_at_a_terminal(terminal: Callable[..., Terminal]) -> None:
+    there = terminal("--seed", "1", "--length", "60", "--temp", "3", "--color", "surprise")
+    there.wait_for(b"surprise in bits")
+    there.wait_for(b"> ")
+    there.type(b"NED: \r")
+    shown = there.wait_for(b"\n> |\x1b\\[\\?2004h> ")
+    assert b"\x1b[38;5;16;48;5;2" in shown
+    there.child.send_signal(signal.SIGHUP)

@@ -1,0 +1,305 @@
+"""``charlstm runs``: what there is, one of them in full, and disk space got back."""
+
+import io
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from charlstm.cli import run
+from charlstm.runs import run as store
+from charlstm.text.corpus import CACHE_VARIABLE, Corpus, cached_corpora
+
+ONE_LINE = r"charlstm: [^\n]+\n"
+
+
+class Terminal(io.StringIO):
+    """A stdin with somebody at it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def checkpoints(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``checkpoints/`` with the runs old and new (of the same content) and broken."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    folder = tmp_path / "checkpoints"
+    now = time.time()
+    for name, age in (("old", 300), ("new", 200)):
+        shutil.copytree(trained_run, folder / name)
+        os.utime(folder / name / store.POINTER_FILE, (now - age, now - age))
+    (folder / "broken").mkdir()
+    (folder / "broken" / "run.json").write_text("{")
+    os.utime(folder / "broken" / "run.json", (now - 400, now - 400))
+    (folder / "no-run").mkdir()
+    return folder
+
+
+def files_below(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.name != "lock"}
+
+
+def copy_checkpoint(run_path: Path, name: str) -> str:
+    """One more checkpoint, to which nothing points."""
+    last = store.read_pointers(run_path).last
+    assert last is not None
+    shutil.copytree(run_path / last, run_path / name)
+    return name
+
+
+def add_superfluous(run_path: Path) -> str:
+    """A checkpoint as a run with a larger --keep would have left it."""
+    return copy_checkpoint(run_path, "step-00000001")
+
+
+# -- the table ---------------------------------------------------------------------------------
+
+
+def test_table_lists_the_runs_newest_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["runs"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    header, *rows = shown.out.splitlines()
+    assert header.split() == ["run", "model", "params", "corpus", "steps", "best", "age", "disk"]
+    assert [row.split()[0] for row in rows] == ["new", "old", "broken"]
+    assert re.fullmatch(
+        r"new +lstm 2×24 +\S+k +small +150/150 +\d\.\d{4} +3 min +\d+\.\d [kM]B *", rows[0]
+    )
+
+
+def test_damaged_run_is_listed_with_its_problem(
+    checkpoints: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for columns in ("200", "80"):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert run(["runs"]) == 0
+        (row,) = [r for r in capsys.readouterr().out.splitlines() if r.startswith("broken")]
+        assert "damaged" in row
+
+
+@pytest.mark.parametrize("columns", [120, 80, 60, 40])
+def test_table_keeps_names_and_numbers_whole_in_any_width(
+    columns: int,
+    checkpoints: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    long = "a-name-as-long-as-some-are"
+    (checkpoints / "old").rename(checkpoints / long)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert run(["runs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(cell_len, lines)) <= columns
+    for line, name in zip(lines[1:], ("new", long), strict=False):
+        assert line.startswith(f"{name} ")
+        assert "…" not in line
+        assert "150/150" in line
+
+
+def test_json_has_a_row_per_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["runs", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(rows) == ["new", "old", "broken"]
+    new = rows["new"]
+    assert new["path"] == "checkpoints/new"
+    assert (new["model"], new["corpus"]) == ("lstm 2×24", "small")
+    assert (new["step"], new["total_steps"]) == (150, 150)
+    assert new["parameters"] > 0
+    assert new["characters"] > 0
+    assert new["best_loss"] > 0
+    assert new["disk_bytes"] > 4 * new["parameters"]
+    assert new["problem"] == ""
+    assert "damaged" in rows["broken"]["problem"]
+
+
+def test_without_runs_the_remedy_is_told(
+    checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(checkpoints)
+    assert run(["runs"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(r"[^\n]*checkpoints/[^\n]*charlstm train[^\n]*\n", shown.err)
+    assert run(["runs", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert run(["runs", "show"]) == 1
+    assert re.fullmatch(ONE_LINE, capsys.readouterr().err)
+    assert not checkpoints.exists()
+
+
+def test_control_characters_in_a_name_are_made_visible(
+    checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkpoints / "old").rename(checkpoints / "o\x1b[2Jd")
+    assert run(["runs"]) == 0
+    assert run(["runs", "show", "o\x1b[2Jd"]) == 0
+    shown = capsys.readouterr().out
+    assert "o␛[2Jd" in shown
+    assert "\x1b" not in shown
+
+
+# -- show --------------------------------------------------------------------------------------
+
+
+def test_show_tells_all_of_one_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["runs", "show", "old"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    facts = {line.split("  ")[0]: line for line in shown.out.splitlines()}
+    assert "checkpoints/old" in facts["run"]
+    assert "lstm 2×24" in facts["model"]
+    assert "small.txt" in facts["corpus"]
+    assert "150 of 150" in facts["steps"]
+    assert "nats at step" in facts["best"]
+    assert "(best" in facts["checkpoints"]
+    assert "last)" in facts["checkpoints"]
+    assert re.search(r"^ *learning rate +0\.02$", shown.out, re.MULTILINE)
+    assert re.search(r"^ *seed +3$", shown.out, re.MULTILINE)
+
+
+def test_show_means_the_newest_run_if_none_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["runs", "show", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["name"] == "new"
+    assert shown["model_settings"]["hidden_size"] == 24
+    assert shown["train_settings"]["seed"] == 3
+    assert {shown["best"], shown["last"]} <= set(shown["checkpoints"])
+    assert shown["created"].startswith("20")
+
+
+@pytest.mark.parametrize(("name", "word"), [("nix", "'nix'"), ("broken", "damaged")])
+def test_show_of_what_cannot_be_shown_is_one_line(
+    name: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["runs", "show", name]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(ONE_LINE, shown.err)
+    assert word in shown.err
+
+
+# -- prune -------------------------------------------------------------------------------------
+
+
+def test_prune_deletes_only_what_is_superfluous(
+    checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pointers = json.loads((checkpoints / "old" / store.POINTER_FILE).read_text())
+    best = copy_checkpoint(checkpoints / "old", "step-00000099")
+    pointers |= {"best": best, "kept": [best, pointers["last"]]}
+    (checkpoints / "old" / store.POINTER_FILE).write_text(json.dumps(pointers))
+    before = files_below(checkpoints)
+    name = add_superfluous(checkpoints / "old")
+    (checkpoints / "new" / ".writing-1234").mkdir()
+    (checkpoints / "new" / ".writing-1234" / "model.json").write_text("half")
+    assert run(["runs", "prune", "--yes"]) == 0
+    told = capsys.readouterr().err
+    assert f"old/{name}" in told
+    assert re.search(r"^freed \d", told, re.MULTILINE)
+    assert files_below(checkpoints) == before
+    assert run(["sample", "-c", "old", "--length", "3", "--seed", "1"]) == 0
+    capsys.readouterr()
+    assert run(["runs", "prune", "--yes"]) == 0
+    assert capsys.readouterr().err == "nothing to prune\n"
+
+
+def test_prune_of_a_named_run_leaves_the_others(checkpoints: Path) -> None:
+    names = [add_superfluous(checkpoints / run_name) for run_name in ("old", "new")]
+    assert run(["runs", "prune", "old", "--yes"]) == 0
+    assert not (checkpoints / "old" / names[0]).exists()
+    assert (checkpoints / "new" / names[1]).exists()
+
+
+def test_prune_asks_and_takes_no_for_an_answer(
+    checkpoints: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    superfluous = checkpoints / "old" / add_superfluous(checkpoints / "old")
+    for answer, code in (("n\n", 0), ("\n", 0), ("", 130)):
+        monkeypatch.setattr(sys, "stdin", Terminal(answer))
+        assert run(["runs", "prune"]) == code
+        assert superfluous.is_dir()
+    shown = capsys.readouterr()
+    assert "Delete these" in shown.err
+    assert shown.out.strip() == ""
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+    assert run(["runs", "prune"]) == 0
+    assert not superfluous.exists()
+
+
+def test_prune_with_nobody_to_ask_deletes_nothing(
+    checkpoints: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    superfluous = checkpoints / "old" / add_superfluous(checkpoints / "old")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    assert run(["runs", "prune"]) == 2
+    assert "--yes" in capsys.readouterr().err
+    assert superfluous.is_dir()
+
+
+def test_whole_deletes_the_named_run_and_no_other(checkpoints: Path) -> None:
+    assert run(["runs", "prune", "--whole", "--yes", "old"]) == 0
+    assert {p.name for p in checkpoints.iterdir()} == {"new", "broken", "no-run"}
+
+
+def test_whole_wants_names(checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = files_below(checkpoints)
+    assert run(["runs", "prune", "--whole", "--yes"]) == 2
+    assert re.fullmatch(ONE_LINE, capsys.readouterr().err)
+    assert files_below(checkpoints) == before
+
+
+@pytest.mark.parametrize("arguments", [["new", "nix"], ["nix"]])
+def test_prune_with_an_unknown_name_deletes_nothing(
+    arguments: list[str], checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files_below(checkpoints)
+    assert run(["runs", "prune", "--whole", "--yes", *arguments]) == 1
+    assert re.fullmatch(ONE_LINE, capsys.readouterr().err)
+    assert files_below(checkpoints) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="one process can take a lock twice there")
+def test_run_in_training_is_not_pruned(
+    checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_superfluous(checkpoints / "old")
+    before = files_below(checkpoints)
+    with store.lock(checkpoints / "old"):
+        assert run(["runs", "prune", "--whole", "--yes", "old"]) == 2
+        assert run(["runs", "prune", "--yes", "old"]) == 2
+    assert "another process is training into checkpoints/old" in capsys.readouterr().err
+    assert files_below(checkpoints) == before
+
+
+def test_cache_deletes_the_encoded_texts_and_no_run(
+    checkpoints: Path,
+    make_corpus: Callable[..., Corpus],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    make_corpus()
+    make_corpus("another text " * 50)
+    assert len(cached_corpora()) == 2
+    before = files_below(checkpoints)
+    assert run(["runs", "prune", "--cache", "--yes"]) == 0
+    assert capsys.readouterr().err.count("corpora") == 2
+    assert cached_corpora() == []
+    assert files_below(checkpoints) == before
+
+
+@pytest.mark.parametrize("more", [["old"], ["old", "--whole"]], ids=str)
+def test_cache_is_pruned_by_itself(more: list[str], checkpoints: Path) -> None:
+    before = files_below(checkpoints)
+    assert run(["runs", "prune", "--cache", "--yes", *more]) == 2
+    assert files_below(checkpoints) == before

@@ -1,0 +1,422 @@
+"""The next character is drawn from the distribution that the options say."""
+
+import math
+from collections.abc import Iterable
+from itertools import islice
+
+import numpy as np
+import pytest
+from conftest import random_weights
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charlstm.errors import UsageError
+from charlstm.generate import sampling
+from charlstm.generate.sampling import (
+    DecodeState,
+    SamplingConfig,
+    distribution,
+    draw,
+    opening,
+    prefill,
+    repeat,
+    surprise_bits,
+)
+from charlstm.net.engine import Engine
+from charlstm.net.model_config import ModelConfig
+from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
+
+LOGITS = np.array([2.0, 1.0, 0.5, 0.0, -1.0, -1.5, 0.25, 1.5])
+SYMBOLS = "\nabcdefg"
+
+
+class Constant:
+    """Stands in for an engine: the logits never change."""
+
+    def __init__(self, logits: np.ndarray) -> None:
+        self._logits = logits
+
+    def step(self, ids: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.tile(self._logits, (len(ids), 1)), state
+
+    def place(self) -> DecodeState:
+        return DecodeState(np.zeros((1, 2, 1, 1)), self._logits[None].copy())
+
+
+def small_engine(vocab_size: int = len(SYMBOLS)) -> Engine:
+    config = ModelConfig("lstm", vocab_size, 4, 16, 2)
+    return Engine(config, dict(random_weights(config, seed=1)))
+
+
+def chances(probabilities: Iterable[float], **options: float) -> list[float]:
+    """The distribution after the filters, from one before them."""
+    with np.errstate(divide="ignore"):
+        logits = np.log(np.array([list(probabilities)]))
+    return distribution(logits, SamplingConfig(**options))[0].tolist()  # type: ignore[arg-type]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits - logits.max())
+    return weights / weights.sum()
+
+
+# -- the distribution --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_draws_follow_the_softmax(temperature: float) -> None:
+    engine, number = Constant(LOGITS), 20_000
+    config = SamplingConfig(temperature=temperature)
+    drawn = draw(engine, engine.place(), config, seed=1, length=number)  # type: ignore[arg-type]
+    counts = np.bincount([int(ids[0]) for ids, _ in drawn], minlength=len(LOGITS))
+    expected = softmax(LOGITS / temperature) * number
+    assert counts.sum() == number
+    assert expected.min() > 5
+    # Chi-square with 7 degrees of freedom exceeds 24.3 once in a thousand seeds (Wilson and
+    # Hilferty: 7 (1 - 2/63 + 3.09 sqrt(2/63))^3).
+    assert ((counts - expected) ** 2 / expected).sum() < 24.3
+
+
+def test_without_options_it_is_the_softmax() -> None:
+    logits = np.stack([LOGITS, LOGITS[::-1] * 3])
+    found = distribution(logits, SamplingConfig())
+    assert np.allclose(found, [softmax(row) for row in logits], rtol=1e-12)
+
+
+def test_the_logits_are_left_as_they_were() -> None:
+    logits = LOGITS[None].copy()
+    config = SamplingConfig(0.5, top_k=3, top_p=0.5, min_p=0.1, repeat_penalty=2.0)
+    distribution(logits, config, [[0, 1]])
+    assert np.array_equal(logits[0], LOGITS)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_temperature_zero_takes_the_most_likely(scale: float) -> None:
+    found = distribution(LOGITS[None] * scale, SamplingConfig(temperature=0))
+    assert found[0].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_temperature_zero_takes_one_of_several_as_likely() -> None:
+    found = distribution(np.array([[0.0, 3.0, 3.0]]), SamplingConfig(temperature=0))
+    assert found[0].tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e-10, 5e-324])
+def test_a_tiny_temperature_comes_to_the_most_likely(temperature: float) -> None:
+    found = distribution(LOGITS[None], SamplingConfig(temperature=temperature))
+    assert found[0].argmax() == 0
+    assert found[0, 0] == 1
+
+
+def test_a_high_temperature_is_nearly_uniform() -> None:
+    found = distribution(LOGITS[None], SamplingConfig(temperature=100))[0]
+    assert found.max() / found.min() == pytest.approx(math.exp(3.5 / 100))
+
+
+def test_logits_of_any_size_make_a_distribution() -> None:
+    for logits in ([[1e30, -1e30]], [[-1e4, -1e4]], [[88.0, 0.0]]):
+        found = distribution(np.array(logits, dtype=np.float32), SamplingConfig())
+        assert np.isfinite(found).all()
+        assert found.sum() == pytest.approx(1)
+
+
+# -- filters -----------------------------------------------------------------------------------
+
+
+def test_top_k_keeps_the_most_likely() -> None:
+    assert chances([0.1, 0.4, 0.2, 0.3], top_k=2) == pytest.approx([0, 4 / 7, 0, 3 / 7])
+    assert chances([0.1, 0.4, 0.2, 0.3], top_k=1) == pytest.approx([0, 1, 0, 0])
+
+
+def test_top_k_keeps_those_tied_with_the_last() -> None:
+    assert chances([0.4, 0.2, 0.2, 0.2], top_k=2) == pytest.approx([0.4, 0.2, 0.2, 0.2])
+    assert chances([0.2, 0.2, 0.5, 0.1], top_k=2) == pytest.approx([2 / 9, 2 / 9, 5 / 9, 0])
+
+
+@pytest.mark.parametrize("k", [0, 4, 5, 1000])
+def test_top_k_of_all_or_zero_keeps_all(k: int) -> None:
+    assert chances([0.1, 0.4, 0.2, 0.3], top_k=k) == pytest.approx([0.1, 0.4, 0.2, 0.3])
+
+
+def test_top_p_keeps_the_one_that_reaches_p() -> None:
+    probabilities = [0.25, 0.5, 0.125, 0.125]
+    assert chances(probabilities, top_p=0.01) == pytest.approx([0, 1, 0, 0])
+    assert chances(probabilities, top_p=0.51) == pytest.approx([1 / 3, 2 / 3, 0, 0])
+    assert chances(probabilities, top_p=0.74) == pytest.approx([1 / 3, 2 / 3, 0, 0])
+    assert chances(probabilities, top_p=1.0) == pytest.approx(probabilities)
+
+
+@given(
+    st.lists(st.floats(-5, 5), min_size=1, max_size=12),
+    st.floats(0.01, 0.999),
+)
+def test_top_p_keeps_the_smallest_set_that_reaches_p(logits: list[float], p: float) -> None:
+    before = softmax(np.array(logits))
+    after = distribution(np.array([logits]), SamplingConfig(top_p=p))[0]
+    kept = before[after > 0]
+    assert kept.sum() >= p - 1e-9
+    assert kept.sum() - kept.min() < p + 1e-9
+    assert kept.min() >= before[after == 0].max(initial=0) - 1e-12
+    assert np.allclose(after[after > 0], kept / kept.sum())
+
+
+def test_min_p_keeps_what_is_a_share_as_likely_as_the_most_likely() -> None:
+    probabilities = [0.5, 0.3, 0.15, 0.05]
+    assert chances(probabilities, min_p=0.29) == pytest.approx([50 / 95, 30 / 95, 15 / 95, 0])
+    assert chances(probabilities, min_p=0.31) == pytest.approx([5 / 8, 3 / 8, 0, 0])
+    assert chances(probabilities, min_p=1.0) == pytest.approx([1, 0, 0, 0])
+    assert chances(probabilities, min_p=0.0) == pytest.approx(probabilities)
+
+
+def test_top_p_counts_what_top_k_left() -> None:
+    # 0.4 of 0.7 reaches 0.55; of the whole it would not.
+    assert chances([0.4, 0.3, 0.2, 0.1], top_k=2, top_p=0.55) == pytest.approx([1, 0, 0, 0])
+
+
+def test_filters_apply_after_the_temperature() -> None:
+    probabilities = [0.4, 0.3, 0.2, 0.1]
+    # Squared and normalised: 16/30, 9/30, 4/30, 1/30.
+    assert chances(probabilities, temperature=0.5, top_p=0.5) == pytest.approx([1, 0, 0, 0])
+    assert chances(probabilities, temperature=0.5, min_p=0.4) == pytest.approx(
+        [16 / 25, 9 / 25, 0, 0]
+    )
+
+
+def test_the_repeat_penalty_lowers_recent_characters_whatever_their_sign() -> None:
+    logits = np.array([[2.0, -1.0, 1.0]])
+    found = distribution(logits, SamplingConfig(repeat_penalty=2.0), [[0, 1, 0]])
+    assert np.allclose(found[0], softmax(np.array([1.0, -2.0, 1.0])))
+
+
+def test_the_repeat_penalty_comes_before_the_temperature_and_the_filters() -> None:
+    logits = np.array([[2.0, 1.5, 0.0]])
+    for config in (
+        SamplingConfig(temperature=0, repeat_penalty=2.0),
+        SamplingConfig(top_k=1, repeat_penalty=2.0),
+    ):
+        assert distribution(logits, config, [[0]])[0].tolist() == [0, 1, 0]
+
+
+def test_each_text_has_its_own_recent_characters() -> None:
+    logits = np.array([[2.0, 1.0], [2.0, 1.0]])
+    found = distribution(logits, SamplingConfig(temperature=0, repeat_penalty=9.0), [[0], []])
+    assert found.tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(("window", "cycle"), [(1, [0, 1]), (2, [0, 1, 2])])
+def test_the_penalty_looks_back_as_far_as_its_window(window: int, cycle: list[int]) -> None:
+    engine = Constant(np.array([4.0, 3.0, 2.0]))
+    config = SamplingConfig(temperature=0, repeat_penalty=10.0, repeat_window=window)
+    drawn = draw(engine, engine.place(), config, seed=0, length=6)  # type: ignore[arg-type]
+    assert [int(ids[0]) for ids, _ in drawn] == cycle * (6 // len(cycle))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 0},
+        {"top_k": 1},
+        {"top_p": 0.1},
+        {"min_p": 1.0},
+        {"repeat_penalty": 3.0},
+    ],
+)
+def test_a_vocabulary_of_one_symbol_has_one_choice(options: dict[str, float]) -> None:
+    engine = Constant(np.array([-3.0]))
+    config = SamplingConfig(**options)  # type: ignore[arg-type]
+    drawn = draw(engine, engine.place(), config, seed=0, length=5)  # type: ignore[arg-type]
+    assert [ids.tolist() for ids, _ in drawn] == [[0]] * 5
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "outside"),
+    [
+        ("temperature", 0.0, -0.1),
+        ("top_k", 0, -1),
+        ("top_p", 1e-9, 0.0),
+        ("top_p", 1.0, 1.01),
+        ("min_p", 0.0, -0.1),
+        ("min_p", 1.0, 1.01),
+        ("repeat_penalty", 1e-9, 0.0),
+        ("repeat_window", 1, 0),
+        ("temperature", 1e9, math.nan),
+        ("top_p", 0.5, math.nan),
+        ("repeat_penalty", 1e9, math.inf),
+    ],
+)
+def test_options_have_limits(name: str, inside: float, outside: float) -> None:
+    assert getattr(SamplingConfig(**{name: inside}), name) == inside  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="must be"):
+        SamplingConfig(**{name: outside})  # type: ignore[arg-type]
+
+
+# -- what is drawn follows the filters ----------------------------------------------------------
+
+CHANCES = (0.4, 0.3, 0.2, 0.1)
+DRAWS = 20_000
+
+
+def limit(freedom: int) -> float:
+    """Chi-square exceeds it once in ten thousand seeds (Wilson & Hilferty 1931)."""
+    share = 2 / (9 * freedom)
+    return float(freedom * (1 - share + 3.719 * math.sqrt(share)) ** 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "weights"),
+    [
+        ({}, (4, 3, 2, 1)),
+        ({"temperature": 0.5}, (16, 9, 4, 1)),
+        ({"temperature": 2.0}, (4**0.5, 3**0.5, 2**0.5, 1)),
+        ({"temperature": 100.0}, (4**0.01, 3**0.01, 2**0.01, 1)),
+        ({"temperature": 0}, (1, 0, 0, 0)),
+        ({"top_k": 2}, (4, 3, 0, 0)),
+        ({"top_p": 0.65}, (4, 3, 0, 0)),
+        ({"top_p": 0.75}, (4, 3, 2, 0)),
+        ({"min_p": 0.4}, (4, 3, 2, 0)),
+        # ln p is negative, so a penalty of 2 squares p; 0 and 3 are recent.
+        ({"repeat_penalty": 2.0}, (0.16, 0.3, 0.2, 0.01)),
+        ({"repeat_penalty": 2.0, "repeat_window": 1}, (0.4, 0.3, 0.2, 0.01)),
+        # Penalty .16 .3 .2 .01; squared 256 900 400 1; the first three; 0.6 of 1556 needs two,
+        # and the second is not 0.5 of the first.
+        (
+            {
+                "repeat_penalty": 2.0,
+                "temperature": 0.5,
+                "top_k": 3,
+                "top_p": 0.6,
+                "min_p": 0.4,
+            },
+            (0, 9, 4, 0),
+        ),
+        (
+            {
+                "repeat_penalty": 2.0,
+                "temperature": 0.5,
+                "top_k": 3,
+                "top_p": 0.6,
+                "min_p": 0.5,
+            },
+            (0, 1, 0, 0),
+        ),
+    ],
+    ids=str,
+)
+def test_draws_follow_the_exact_distribution_of_each_filter(
+    options: dict[str, float], weights: tuple[float, ...]
+) -> None:
+    engine = Constant(np.log(CHANCES))
+    config = SamplingConfig(**options)  # type: ignore[arg-type]
+    places = repeat(engine.place(), DRAWS)
+    [(ids, _)] = draw(engine, places, config, 1, 1, before=[0, 3])  # type: ignore[arg-type]
+    counts = np.bincount(ids, minlength=4)
+    kept = np.flatnonzero(weights)
+    expected = np.array(weights)[kept] / sum(weights) * DRAWS
+    assert counts.sum() == counts[kept].sum() == DRAWS
+    if len(kept) > 1:
+        assert ((counts[kept] - expected) ** 2 / expected).sum() < limit(len(kept) - 1)
+
+
+def test_ties_are_drawn_as_often_as_each_other() -> None:
+    engine = Constant(np.zeros(3))
+    for options in ({"top_k": 1}, {"top_p": 0.9}, {"min_p": 1.0}):
+        config = SamplingConfig(**options)  # type: ignore[arg-type]
+        places = repeat(engine.place(), DRAWS)
+        [(ids, _)] = draw(engine, places, config, 1, 1)  # type: ignore[arg-type]
+        counts = np.bincount(ids, minlength=3)
+        assert ((counts - DRAWS / 3) ** 2 / (DRAWS / 3)).sum() < limit(2)
+
+
+@given(
+    st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=6),
+    st.sampled_from([0.0, 1e-9, 0.5, 1.0, 100.0, 1e9]),
+    st.integers(0, 7),
+    st.floats(1e-12, 1),
+    st.floats(0, 1),
+    st.floats(0.1, 10),
+)
+def test_no_filters_leave_nothing_to_draw(
+    logits: list[float], temperature: float, k: int, p: float, share: float, penalty: float
+) -> None:
+    config = SamplingConfig(temperature, k, p, share, penalty)
+    found = distribution(np.array([logits], dtype=np.float32), config, [range(len(logits))])
+    assert np.isfinite(found).all()
+    assert found.sum() == pytest.approx(1)
+
+
+# -- drawing -----------------------------------------------------------------------------------
+
+
+def texts(engine: Engine, batch: int, seed: int, **options: float) -> list[list[int]]:
+    place = repeat(prefill(engine, np.array([1, 2, 3])), batch)
+    config = SamplingConfig(**options)  # type: ignore[arg-type]
+    return np.array([ids for ids, _ in draw(engine, place, config, seed, 100)]).T.tolist()
+
+
+@pytest.mark.parametrize("options", [{}, {"repeat_penalty": 1.5, "repeat_window": 8}])
+def test_text_b_of_a_batch_is_the_single_text_of_seed_plus_b(options: dict[str, float]) -> None:
+    engine = small_engine()
+    batch = texts(engine, 4, seed=10, **options)
+    assert batch == [texts(engine, 1, seed=10 + b, **options)[0] for b in range(4)]
+    assert len({tuple(text) for text in batch}) == 4
+
+
+def test_the_same_seed_gives_the_same_text() -> None:
+    engine = small_engine()
+    assert texts(engine, 1, seed=7) == texts(engine, 1, seed=7)
+    assert texts(engine, 1, seed=7) != texts(engine, 1, seed=8)
+
+
+def test_drawing_goes_on_from_the_place_it_gives() -> None:
+    engine = small_engine()
+    config = SamplingConfig(temperature=0)
+    start = prefill(engine, np.array([1]))
+    whole = [int(ids[0]) for ids, _ in draw(engine, start, config, 0, 20)]
+    ids, place = list(draw(engine, start, config, 0, 8))[-1]
+    assert int(ids[0]) == whole[7]
+    assert [int(ids[0]) for ids, _ in draw(engine, place, config, 0, 12)] == whole[8:]
+    again = prefill(engine, np.array([1, *whole[:8]]))
+    assert np.allclose(again.logits, place.logits, atol=1e-5)
+    assert np.allclose(again.state, place.state, atol=1e-5)
+
+
+def test_the_penalty_counts_what_was_read_before_as_far_as_its_window() -> None:
+    engine = Constant(np.array([4.0, 3.0, 2.0]))
+    for window, first in ((2, 2), (1, 0)):
+        config = SamplingConfig(temperature=0, repeat_penalty=10.0, repeat_window=window)
+        [(ids, _)] = draw(engine, engine.place(), config, 0, 1, before=[0, 1])  # type: ignore[arg-type]
+        assert ids.tolist() == [first]
+
+
+def test_a_length_of_none_has_no_end_and_zero_no_beginning() -> None:
+    engine = Constant(LOGITS)
+    place, config = engine.place(), SamplingConfig()
+    assert len(list(islice(draw(engine, place, config, 0), 3000))) == 3000  # type: ignore[arg-type]
+    assert list(draw(engine, place, config, 0, 0)) == []  # type: ignore[arg-type]
+
+
+def test_the_prime_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = small_engine()
+    ids = np.array([1, 2, 3, 4, 5, 6, 7, 0, 1])
+    whole = prefill(engine, ids)
+    for other in (ids[:-1], ids[1:], ids[::-1]):
+        assert not np.allclose(prefill(engine, other).state, whole.state)
+    logits, state = engine.forward(ids, engine.initial_state())
+    assert np.allclose(whole.logits, logits[-1:], atol=1e-6)
+    assert np.array_equal(whole.state, state)
+    assert np.array_equal(prefill(engine, ids[4:], prefill(engine, ids[:4]).state).state, state)
+    monkeypatch.setattr(sampling, "READ_CHUNK", 2)
+    assert np.array_equal(prefill(engine, ids).state, state)
+
+
+def test_without_a_prime_a_newline_or_the_first_symbol_is_read() -> None:
+    assert opening(Vocabulary("\t\nab")).tolist() == [1]
+    assert opening(Vocabulary("ab")).tolist() == [0]
+    assert opening(Vocabulary(BYTE_SYMBOLS, "bytes")).tolist() == [10]
+
+
+def test_surprise_is_the_logarithm_of_the_probability() -> None:
+    logits = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]])) + 7
+    found = surprise_bits(logits, np.array([1, 2]))
+    assert found.tolist() == pytest.approx([2, -math.log2(0.8)])

@@ -1,0 +1,542 @@
+"""Runs are never overwritten, found by any of their names, and held by one process."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import model_config, train_config
+
+from charlstm import files
+from charlstm.errors import CharlstmError, UsageError
+from charlstm.runs import run as runs
+from charlstm.runs.catalogue import find_checkpoint, find_run, list_runs
+from charlstm.runs.run import (
+    METRICS_FILE,
+    POINTER_FILE,
+    RUN_FILE,
+    Budget,
+    Pointers,
+    RunFile,
+    add_checkpoint,
+    create_run,
+    lock,
+    read_pointers,
+    read_run_file,
+    resume_order,
+    safe_name,
+    write_run_file,
+)
+from charlstm.text.sources import TextSource
+
+RUN = RunFile(
+    model=model_config(5),
+    train=train_config(),
+    source=TextSource(("/texts/a.txt", "/texts/\udcffb.gz"), "latin-1", False),
+    digest="d" * 64,
+    characters=1234,
+    created="2025-01-02T03:04:05+00:00",
+    budget=Budget(total_steps=70, known_at=3),
+    init_from="/runs/old/step-00000005",
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return create_run(tmp_path / "checkpoints", "tales", RUN)
+
+
+def fake_checkpoint(run: Path, name: str) -> Path:
+    (run / name).mkdir()
+    (run / name / "manifest.json").write_text("{}")
+    return run / name
+
+
+def save(run: Path, step: int, *, best: bool, keep: int = 1) -> Pointers:
+    saved = fake_checkpoint(run, f"step-{step:08d}")
+    return add_checkpoint(run, saved, best=best, keep=keep)
+
+
+def on_disk(run: Path) -> list[int]:
+    return sorted(int(path.name.split("-")[1]) for path in run.glob("step-*"))
+
+
+def steps(pointers: Pointers) -> tuple[int, int, list[int]]:
+    def number(name: str | None) -> int:
+        return int((name or "step-0").split("-")[1])
+
+    return number(pointers.best), number(pointers.last), [number(n) for n in pointers.kept]
+
+
+# -- making runs -------------------------------------------------------------------------------
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    first = create_run(tmp_path, "tales", RUN)
+    (first / METRICS_FILE).write_text("precious")
+    others = [create_run(tmp_path, "tales", replace(RUN, digest=d)) for d in "ab"]
+    assert [path.name for path in (first, *others)] == ["tales", "tales-2", "tales-3"]
+    assert (first / METRICS_FILE).read_text() == "precious"
+    assert read_run_file(first) == RUN
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tales", "tales-2", "tales-3"]
+
+
+def test_a_name_taken_by_a_file_or_an_empty_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "tales").write_text("a file")
+    (tmp_path / "tales-2").mkdir()
+    assert create_run(tmp_path, "tales", RUN).name == "tales-3"
+    assert (tmp_path / "tales").read_text() == "a file"
+    assert list((tmp_path / "tales-2").iterdir()) == []
+
+
+def test_a_run_that_cannot_be_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(source: Path, target: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(PermissionError):
+        create_run(tmp_path, "tales", RUN)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_another_process_takes_in_between_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def be_slower(source: Path, target: Path) -> None:
+        if target.name == "tales":
+            target.mkdir()
+            (target / RUN_FILE).write_text("the other's")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", be_slower)
+    assert create_run(tmp_path, "tales", RUN).name == "tales-2"
+    assert (tmp_path / "tales" / RUN_FILE).read_text() == "the other's"
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("tales.v2_final-1", "tales.v2_final-1"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("/absolute/path", "absolute-path"),
+        ("C:\\windows\\x", "C-windows-x"),
+        ("a\0b\n\x1b[31mc", "a-b-31mc"),
+        ("..", "run"),
+        (".hidden", "hidden"),
+        ("-rf", "rf"),
+        ("", "run"),
+        ("  ", "run"),
+        ("Война и мир", "run"),
+        ("märchen é", "marchen-e"),
+        ("x" * 5000, "x" * 60),
+    ],
+)
+def test_any_text_makes_a_safe_name(name: str, safe: str) -> None:
+    assert safe_name(name) == safe
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "a/b", "..", "", "\0", "x" * 5000])
+def test_a_run_of_any_name_is_made_below_its_root(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "deep" / "checkpoints"
+    path = create_run(root, name, RUN)
+    assert path.parent == root
+    assert list(root.iterdir()) == [path]
+    assert list(tmp_path.iterdir()) == [tmp_path / "deep"]
+
+
+CREATE = """
+import sys
+from pathlib import Path
+from charlstm.runs.run import create_run, read_run_file
+
+run = read_run_file(Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(8):
+    print(create_run(Path(sys.argv[2]), "tales", run).name, flush=True)
+"""
+
+
+def test_processes_that_make_runs_at_once_get_distinct_folders(run: Path, tmp_path: Path) -> None:
+    root = tmp_path / "shared"
+    command = [sys.executable, "-c", CREATE, str(run), str(root)]
+    pipe = subprocess.PIPE
+    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(3)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    names = [name for p in processes for name in p.communicate(timeout=60)[0].split()]
+    assert all(process.returncode == 0 for process in processes)
+    assert sorted(names) == sorted(["tales", *(f"tales-{n}" for n in range(2, 25))])
+    assert {path.name for path in root.iterdir()} == set(names)
+
+
+# -- run.json ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        RUN,
+        replace(RUN, budget=Budget(), init_from=None),
+        replace(RUN, train=train_config(steps=None, minutes=1.5)),
+        replace(RUN, source=TextSource(("-",), "utf-8", True)),
+    ],
+)
+def test_run_json_comes_back_as_it_was(run: Path, content: RunFile) -> None:
+    write_run_file(run, content)
+    assert read_run_file(run) == content
+
+
+def test_run_json_is_replaced_in_one_step(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_short(path: Path, data: bytes) -> None:
+        path.write_bytes(data[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_durably", cut_short)
+    with pytest.raises(OSError, match="No space"):
+        write_run_file(run, replace(RUN, digest="new"))
+    assert read_run_file(run) == RUN
+    assert [path.name for path in run.iterdir()] == [RUN_FILE]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b"[" * 10**6])
+def test_a_damaged_run_json_is_named(run: Path, content: bytes) -> None:
+    (run / RUN_FILE).write_bytes(content)
+    with pytest.raises(CharlstmError, match=r"run\.json is damaged"):
+        read_run_file(run)
+
+
+def change(run: Path, **values: Any) -> None:
+    content = json.loads((run / RUN_FILE).read_text())
+    (run / RUN_FILE).write_text(json.dumps({**content, **values}))
+
+
+@pytest.mark.parametrize("field", ["created", "model", "train", "corpus", "budget", "init_from"])
+def test_every_missing_part_of_run_json_is_noticed(run: Path, field: str) -> None:
+    content = json.loads((run / RUN_FILE).read_text())
+    del content[field]
+    (run / RUN_FILE).write_text(json.dumps(content))
+    with pytest.raises(CharlstmError, match=r"run\.json"):
+        read_run_file(run)
+
+
+@pytest.mark.parametrize("field", ["model", "train", "corpus", "budget"])
+@pytest.mark.parametrize("value", [None, 3, "text", [1], {}])
+def test_a_part_of_another_type_is_damage(run: Path, field: str, value: object) -> None:
+    change(run, **{field: value})
+    with pytest.raises(CharlstmError, match=r"run\.json"):
+        read_run_file(run)
+
+
+CORPUS = {"sources": ["/a"], "encoding": "utf-8", "bytes": False, "digest": "d", "characters": 5}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"corpus": {**CORPUS, "characters": math.inf}},
+        {"corpus": {**CORPUS, "sources": "/a"}},
+        {"corpus": {**CORPUS, "encoding": None}},
+        {"init_from": 5},
+        {"format": "one"},
+    ],
+)
+def test_values_that_cannot_be_are_damage(run: Path, values: dict[str, Any]) -> None:
+    change(run, **values)
+    with pytest.raises(CharlstmError, match=r"run\.json"):
+        read_run_file(run)
+
+
+def test_a_run_of_a_later_format_asks_for_an_update(run: Path) -> None:
+    change(run, format=2)
+    with pytest.raises(CharlstmError, match=r"has format 2; .* update charlstm"):
+        read_run_file(run)
+
+
+def test_a_missing_run_json_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CharlstmError, match=r"run\.json cannot be read: no such file"):
+        read_run_file(tmp_path)
+
+
+# -- pointers ----------------------------------------------------------------------------------
+
+
+def test_a_new_run_has_no_checkpoints(run: Path) -> None:
+    assert read_pointers(run) == Pointers()
+
+
+def test_only_best_and_last_stay(run: Path) -> None:
+    assert steps(save(run, 10, best=True)) == (10, 10, [10])
+    assert steps(save(run, 20, best=False)) == (10, 20, [10, 20])
+    assert steps(save(run, 30, best=False)) == (10, 30, [10, 30])
+    assert on_disk(run) == [10, 30]
+    assert steps(save(run, 40, best=True)) == (40, 40, [40])
+    assert on_disk(run) == [40]
+    assert steps(read_pointers(run)) == (40, 40, [40])
+
+
+def test_the_latest_n_stay_beside_the_best(run: Path) -> None:
+    for step in (10, 20, 30, 40, 50):
+        save(run, step, best=step == 10, keep=3)
+    assert steps(read_pointers(run)) == (10, 50, [10, 30, 40, 50])
+    assert on_disk(run) == [10, 30, 40, 50]
+
+
+def test_only_what_nothing_points_to_is_deleted(run: Path) -> None:
+    save(run, 10, best=True)
+    fake_checkpoint(run, "step-00000010-2")
+    fake_checkpoint(run, ".writing-dead")
+    (run / METRICS_FILE).write_text("{}\n")
+    (run / "notes").mkdir()
+    save(run, 20, best=False)
+    assert {path.name for path in run.iterdir()} == {
+        *(RUN_FILE, POINTER_FILE, METRICS_FILE, "notes"),
+        *("step-00000010", "step-00000020"),
+    }
+
+
+def test_nothing_is_deleted_unless_the_pointers_are_in_place(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(run, 10, best=True)
+
+    def fail(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="No space"):
+        save(run, 20, best=True)
+    assert steps(read_pointers(run)) == (10, 10, [10])
+    assert on_disk(run) == [10, 20]
+    assert {p.name for p in run.iterdir() if p.is_file()} == {RUN_FILE, POINTER_FILE}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"best": null}',
+        b'{"best": "step-00000030", "last": "step-00000030", "kept": []}',
+        b'{"best": null, "last": [], "kept": null}',
+        b'{"best": "../x", "last": "step-00000020", "kept": ["step-00000020", "../x"]}',
+    ],
+)
+def test_damaged_pointers_are_made_good_by_looking(run: Path, content: bytes) -> None:
+    save(run, 10, best=True)
+    save(run, 20, best=False)
+    (run / "step-00000030").mkdir()  # no manifest: never completed
+    (run / POINTER_FILE).write_bytes(content)
+    assert steps(read_pointers(run)) == (20, 20, [10, 20])
+
+
+def test_after_damage_a_checkpoint_that_is_not_the_best_does_not_become_it(run: Path) -> None:
+    save(run, 10, best=True)
+    save(run, 20, best=False)
+    (run / POINTER_FILE).unlink()
+    assert steps(save(run, 30, best=False)) == (20, 30, [20, 30])
+
+
+def test_the_best_checkpoint_is_found_when_the_pointers_are_lost(run: Path) -> None:
+    save(run, 10, best=True, keep=5)
+    for step, best_step in ((99999999, 99999999), (100000000, 99999999)):
+        save(run, step, best=best_step == step, keep=5)
+        model = run / f"step-{step:08d}" / "model.json"
+        model.write_text(json.dumps({"training": {"best_step": best_step}}))
+    (run / POINTER_FILE).unlink()
+    assert steps(read_pointers(run)) == (99999999, 100000000, [10, 99999999, 100000000])
+
+
+def test_what_a_killed_process_left_is_deleted_by_the_next_save(run: Path) -> None:
+    (run / ".writing-1").mkdir()
+    (run / ".writing-1" / "model.json").touch()
+    for name in (RUN_FILE, POINTER_FILE, METRICS_FILE):
+        (run / f".{name}-12345678").touch()
+    save(run, 10, best=True)
+    assert not list(run.glob(".*"))
+
+
+def test_a_lock_that_leads_out_of_the_run_is_not_followed(run: Path, tmp_path: Path) -> None:
+    (run / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"), lock(run):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc", "step-1/../../x", "step-", "step-1\n", "", ".", None, 3, ["step-1"]]
+)
+def test_names_that_are_no_checkpoints_are_ignored(run: Path, name: object) -> None:
+    save(run, 10, best=True)
+    good = "step-00000010"
+    value = {"best": good, "last": good, "kept": [name, good]}
+    (run / POINTER_FILE).write_text(json.dumps(value))
+    assert steps(read_pointers(run)) == (10, 10, [10])
+    for role in ("best", "last"):
+        (run / POINTER_FILE).write_text(json.dumps({**value, role: name or "", "kept": [name]}))
+        assert read_pointers(run) == Pointers(good, good, (good,))
+
+
+def test_a_run_resumes_from_the_last_checkpoint_then_from_those_before(run: Path) -> None:
+    for step in (10, 20, 30):
+        save(run, step, best=step == 10, keep=2)
+    assert [path.name for path in resume_order(run)] == [
+        "step-00000030",
+        "step-00000020",
+        "step-00000010",
+    ]
+    pointers = {"best": "step-00000030", "last": "step-00000020"}
+    kept = ["step-00000010", "step-00000020", "step-00000030"]
+    (run / POINTER_FILE).write_text(json.dumps({**pointers, "kept": kept}))
+    assert next(resume_order(run)) == run / "step-00000020"
+
+
+# -- finding -----------------------------------------------------------------------------------
+
+
+def aged(path: Path, seconds: int) -> None:
+    """Make a run's files this much older than a fixed moment."""
+    for file in path.iterdir():
+        os.utime(file, (1_700_000_000 - seconds,) * 2)
+
+
+def test_runs_are_listed_by_when_they_were_last_written(tmp_path: Path) -> None:
+    old, new = create_run(tmp_path, "old", RUN), create_run(tmp_path, "new", RUN)
+    (tmp_path / "not-a-run").mkdir()
+    (tmp_path / "file").write_text("")
+    create_run(tmp_path, "x", RUN).rename(tmp_path / ".new-unfinished")
+    aged(old, 20)
+    aged(new, 10)
+    assert list_runs(tmp_path) == [new, old]
+    save(old, 10, best=True)  # later than both
+    assert list_runs(tmp_path) == [old, new]
+    assert list_runs(tmp_path / "none") == []
+
+
+def test_a_checkpoint_is_found_by_each_of_its_names(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(run, 10, best=True)
+    save(run, 20, best=False)
+    root, best, last = run.parent, run / "step-00000010", run / "step-00000020"
+    assert find_checkpoint(str(run), root) == best
+    assert find_checkpoint("tales", root) == best
+    assert find_checkpoint(str(last), root) == last
+    assert find_checkpoint("tales/step-00000020", root) == last
+    assert find_checkpoint(None, root) == best
+    assert find_run("tales", root) == find_run(str(run), root) == find_run(None, root) == run
+    monkeypatch.chdir(root.parent)
+    assert find_checkpoint("tales") == Path("checkpoints/tales/step-00000010")
+    assert find_checkpoint(None) == Path("checkpoints/tales/step-00000010")
+
+
+def test_the_newest_checkpoint_is_that_of_the_newest_run_that_has_one(tmp_path: Path) -> None:
+    with_one, without = create_run(tmp_path, "a", RUN), create_run(tmp_path, "b", RUN)
+    save(with_one, 10, best=True)
+    aged(with_one, 10)
+    aged(without, 0)
+    assert find_run(None, tmp_path) == without
+    assert find_checkpoint(None, tmp_path) == with_one / "step-00000010"
+
+
+def test_when_there_is_no_run_the_error_says_how_to_make_one(tmp_path: Path) -> None:
+    for find in (find_run, find_checkpoint):
+        with pytest.raises(CharlstmError, match=r"there is no run under .*; make one: charlstm"):
+            find(None, tmp_path / "checkpoints")
+
+
+def test_a_run_that_is_not_there_is_named_beside_those_that_are(run: Path) -> None:
+    for name in ("novel", str(run / "step-00000099"), "a\0b"):
+        with pytest.raises(CharlstmError, match=r"there is no run .*checkpoints/: tales$"):
+            find_checkpoint(name, run.parent)
+    with pytest.raises(CharlstmError, match=r"there is no run 'tails'; did you mean tales\?$"):
+        find_checkpoint("tails", run.parent)
+    with pytest.raises(CharlstmError, match="see charlstm runs"):
+        find_run("tails", run / "none")
+
+
+def test_of_many_runs_a_few_are_named_and_the_rest_counted(run: Path) -> None:
+    for number in range(7):
+        (run.parent / f"other-{number}").mkdir()
+        write_run_file(run.parent / f"other-{number}", RUN)
+    with pytest.raises(CharlstmError, match=r"(, other-\d){4} and 3 more$|other.* and 3 more$"):
+        find_run("zzz", run.parent)
+
+
+def test_a_name_too_long_for_a_file_is_no_run(tmp_path: Path) -> None:
+    for find in (find_run, find_checkpoint):
+        with pytest.raises(CharlstmError, match="there is no run"):
+            find("a" * 300, tmp_path)
+
+
+def test_a_run_without_a_checkpoint_is_told_apart(run: Path) -> None:
+    for name in ("tales", str(run), None):
+        with pytest.raises(CharlstmError, match=r"has no checkpoint yet; .*train --resume -c"):
+            find_checkpoint(name, run.parent)
+
+
+# -- lock --------------------------------------------------------------------------------------
+
+HOLD = """
+import sys
+from pathlib import Path
+from charlstm.runs.run import lock
+
+with lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_a_run_is_held_by_one_process_until_it_dies(run: Path) -> None:
+    pipe = subprocess.PIPE
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(run)], stdin=pipe, stdout=pipe, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UsageError, match="another process is training into"), lock(run):
+            pass
+        holder.send_signal(signal.SIGKILL)
+        assert holder.wait(timeout=60) == -signal.SIGKILL
+        with lock(run):
+            assert (run / "lock").exists()
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_a_lock_is_let_go_after_an_error(run: Path) -> None:
+    with pytest.raises(RuntimeError, match="inside"), lock(run):
+        raise RuntimeError("inside")
+    with lock(run), pytest.raises(UsageError), lock(run):
+        pass
+
+
+def test_a_locked_run_can_still_be_read(run: Path) -> None:
+    with lock(run):
+        assert read_run_file(run) == RUN
+        assert list_runs(run.parent) == [run]
+
+
+def test_the_time_of_a_run_is_utc_to_the_second() -> None:
+    assert runs.now().endswith("+00:00")
+    assert len(runs.now()) == len("2025-01-02T03:04:05+00:00")

@@ -1,0 +1,76 @@
+"""The documentation is held to what the code says."""
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+
+
+def script(path: str) -> Any:
+    """A script of the repository, as a module."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_command_page_is_what_the_commands_say() -> None:
+    commands = script("docs/commands.py")
+    assert commands.PAGE.read_text(encoding="utf-8") == commands.render()
+
+
+def test_benchmark_page_is_what_the_records_say() -> None:
+    report = script("benchmarks/report.py")
+    assert report.PAGE.read_text(encoding="utf-8") == report.page()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert all((page.parent / target).exists() for target in targets), targets
+
+
+def test_every_word_of_a_picture_stands_in_its_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = script("docs/pictures.py")
+    monkeypatch.setattr(pictures, "PICTURES", tmp_path)
+    recorded = pictures.console(40, 5)
+    recorded.print("[red]   one[/]  <two>\n[blue]  日本  [/]three")
+    pictures.save(recorded, "x.svg", "title")
+    root = ElementTree.parse(tmp_path / "x.svg").getroot()
+    placed = {
+        text.text: (float(text.get("x", "")), float(text.get("textLength", "")))
+        for text in root.iter("{http://www.w3.org/2000/svg}text")
+        if text.get("textLength")
+    }
+    letter = placed["one"][1] / 3
+    told = {word: (x / letter, length / letter) for word, (x, length) in placed.items()}
+    columns = {"one": (3, 3), "<two>": (8, 5), "日本": (2, 4), "three": (8, 5)}
+    assert told == {word: pytest.approx(place) for word, place in columns.items()}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs" / "pictures").iterdir()), ids=lambda p: p.name
+)
+def test_pictures_need_no_spaces_to_be_kept(path: Path) -> None:
+    svg = path.read_text(encoding="utf-8")
+    texts = re.findall(r"<text[^>]*textLength[^>]*>(.*?)</text>", svg, re.DOTALL)
+    assert all(text == text.strip() and "&#160;" not in text for text in texts)
+
+
+def test_bundled_text_is_long_and_described() -> None:
+    text = (ROOT / "data" / "nettle-quay.txt").read_text(encoding="utf-8")
+    described = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    assert len(text) >= 150_000
+    assert f"{len(text):,} characters" in described
+    assert f"{len(set(text))} of them distinct" in described

@@ -1,0 +1,253 @@
+"""Commands that do not train start without torch, and every command explains itself."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+import charlstm
+from charlstm.analysis.views import VIEWS
+from charlstm.cli import run
+from charlstm.cli.app import app
+
+# Exits with the command's own code, or with a message (and 1) if the command imported torch.
+WATCHED = """
+import sys
+from charlstm.cli import run
+code = run(sys.argv[1:])
+sys.exit(code or ("torch" in sys.modules and "torch was imported") or 0)
+"""
+ROOT: Any = get_command(app)
+COMMANDS = sorted(ROOT.commands)
+ALL = [(name,) for name in COMMANDS] + [
+    (name, below) for name in COMMANDS for below in getattr(ROOT.commands[name], "commands", {})
+]
+
+
+def find(path: tuple[str, ...]) -> Any:
+    command = ROOT
+    for name in path:
+        command = command.commands[name]
+    return command
+
+
+def start(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(charlstm.__file__).parents[1])}
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--help",
+        "train --help",
+        "study --help",
+        "study lag --help",
+        "sample -c small --length 5 --seed 1",
+        "inspect -c small --rows 3",
+        "sample -c small --count 2 --length 5 --seed 1 --temp 0.5",
+        "sample -c small --interactive --prime Row --seed 1",
+        "score -c small small.txt",
+        "score -c small small.txt --top 3",
+        "runs",
+        "runs show small",
+    ],
+)
+def test_commands_that_do_not_train_never_import_torch(command: str, trained_run: Path) -> None:
+    done = start("-c", WATCHED, *command.split(), folder=trained_run.parents[1])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def test_version_and_python_m_charlstm(tmp_path: Path) -> None:
+    done = start("-m", "charlstm", "--version", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"charlstm {charlstm.__version__}\n")
+
+
+def test_python_m_charlstm_exits_with_the_commands_code(tmp_path: Path) -> None:
+    done = start("-m", "charlstm", "sample", "--temp", "warm", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("charlstm: Invalid value for '--temp'")
+
+
+def test_shells_complete_commands_and_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_CHARLSTM_COMPLETE", "complete_bash")
+    for words, completed in (
+        ("charlstm s", {"sample", "score", "study"}),
+        ("charlstm runs p", {"prune"}),
+    ):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+        done = start("-c", "from charlstm.cli import main; main()", folder=tmp_path)
+        assert (done.returncode, set(done.stdout.split())) == (0, completed)
+    monkeypatch.setenv("_CHARLSTM_COMPLETE", "complete_nothing")
+    assert start("-c", "from charlstm.cli import main; main()", folder=tmp_path).returncode == 1
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_commands_help_shows_an_example(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert run([name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    examples = shown.partition("Examples:")[2]
+    assert re.search(rf"^ *charlstm {name}\b", examples, re.MULTILINE)
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_option_and_argument_has_a_help_text(path: tuple[str, ...]) -> None:
+    command = find(path)
+    assert command.help
+    assert [parameter.name for parameter in command.params if not parameter.help] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_use_only_options_that_there_are(name: str) -> None:
+    lines = [line.strip() for line in find((name,)).epilog.split("\n\n")[1:]]
+    assert lines
+    for line in lines:
+        words = shlex.split(line.rpartition("| ")[2].split("     ")[0])
+        assert words[:2] == ["charlstm", name]
+        below = getattr(find((name,)), "commands", {})
+        command = below.get(words[2]) if len(words) > 2 and below else find((name,))
+        known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_no_arguments_show_the_help_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    shown = capsys.readouterr()
+    assert all(name in shown.out for name in COMMANDS)
+    assert shown.err == ""
+
+
+@pytest.mark.parametrize("arguments", [["nix"], ["train", "--nix"], ["sample", "extra"]])
+def test_wrong_usage_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(rf"charlstm: .*{arguments[-1]}.*\n", shown.err)
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["sample", "-c", ""], {"tales", "tea"}),
+        (["sample", "-c", "ta"], {"tales"}),
+        (["runs", "show", "te"], {"tea"}),
+        (["runs", "prune", "tea", ""], {"tales", "tea"}),
+        (["train", "--init-from", ""], {"tales", "tea"}),
+        (["train", "--preset", ""], {"tiny", "quick", "small", "medium", "large", "huge"}),
+        (["train", "--cell", "ls"], {"lstm", "lstm-1997"}),
+        (["train", "--precision", "b"], {"bfloat16"}),
+        (["study", "lag", "--task", "re"], {"reber"}),
+        (["inspect", "--gate", "f"], {"forget"}),
+        (["inspect", "--view", ""], set(VIEWS)),
+        (["score", "--unknown", ""], {"error", "skip", "replace"}),
+    ],
+    ids=" ".join,
+)
+def test_shells_complete_the_values_of_options(
+    words: list[str],
+    offered: set[str],
+    trained_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("tales", "tea"):
+        shutil.copytree(trained_run, tmp_path / "checkpoints" / name)
+    monkeypatch.setenv("_CHARLSTM_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", " ".join(["charlstm", *words]))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    done = start("-c", "from charlstm.cli import main; main()", folder=tmp_path)
+    assert set(done.stdout.split()) == offered
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["tran"], "train"),
+        (["runs", "remove"], "prune"),
+        (["runs", "shwo"], "show"),
+        (["generate"], "sample"),
+    ],
+    ids=str,
+)
+def test_a_command_that_does_not_exist_names_the_one_meant(
+    arguments: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert capsys.readouterr().err.endswith(f"Did you mean {meant}?\n")
+
+
+def test_a_text_in_the_place_of_a_command_is_told_how_to_train_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "book.txt").touch()
+    (tmp_path / "studies").mkdir()
+    assert run(["book.txt"]) == 2
+    assert capsys.readouterr().err.endswith(" To train on book.txt: charlstm train book.txt\n")
+    assert run(["studies"]) == 2
+    assert capsys.readouterr().err.endswith("Did you mean study?\n")
+
+
+def test_a_run_in_the_place_of_a_word_too_many_is_told_how_to_name_it(
+    trained_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(trained_run.parent.parent)
+    assert run(["sample", trained_run.name]) == 2
+    assert capsys.readouterr().err.endswith(f". The run of that name: -c {trained_run.name}\n")
+    assert run(["sample", "nothing"]) == 2
+    assert "-c" not in capsys.readouterr().err
+
+
+def test_a_command_like_no_other_gets_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["xyzzy"]) == 2
+    assert "There are train, sample, inspect, score, study, runs." in capsys.readouterr().err
+
+
+# In training, numpy's threads would take cores from torch's; see charlstm/train/__init__.py.
+COUNT_THREADS = """
+import ctypes, sys
+from pathlib import Path
+from charlstm.cli import run
+assert run("train tales.txt --hidden 16 --batch 2 --bptt 8 --steps 1 --quiet".split()) == 0
+import numpy
+folder = Path(numpy.__file__).parent.parent / "numpy.libs"
+for path in folder.glob("libscipy_openblas64_*.so"):
+    print("threads", ctypes.CDLL(str(path)).scipy_openblas_get_num_threads64_())
+"""
+
+
+def test_training_leaves_the_cores_to_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "tales.txt").write_text("Row, said the heron. " * 50)
+    done = start("-c", COUNT_THREADS, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    if "threads" not in done.stdout:
+        pytest.skip("this numpy has no OpenBLAS whose threads can be counted")
+    assert "threads 1\n" in done.stdout

@@ -1,0 +1,354 @@
+"""A text is encoded once, mapped from the cache later, and split at its end."""
+
+import errno
+import io
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import MIXED, PLAIN, text_of, write
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from charlstm.errors import CharlstmError, UsageError
+from charlstm.text import corpus
+from charlstm.text import sources as texts
+from charlstm.text.corpus import CACHE_VARIABLE, Corpus, cache_folder, find_encoded, open_corpus
+from charlstm.text.sources import STDIN, TextSource
+
+MakeCorpus = Callable[..., Corpus]
+
+
+def same(one: Corpus | None, other: Corpus) -> bool:
+    assert one is not None
+    return (one.digest, one.vocab, one.counts) == (other.digest, other.vocab, other.counts) and (
+        np.array_equal(one.ids, other.ids)
+    )
+
+
+# -- content -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", [MIXED, MIXED.encode("utf-16-le").decode("latin-1"), "\r\n" * 10])
+def test_a_text_is_kept_character_by_character(make_corpus: MakeCorpus, text: str) -> None:
+    assert text_of(make_corpus(text)) == text
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_chunk_borders_within_characters_do_not_matter(make_corpus: MakeCorpus) -> None:
+    for shift in range(8):
+        text = "x" * shift + MIXED
+        assert text_of(make_corpus(text)) == text
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(min_size=20))
+@example("\ufeff" * 21)
+def test_any_text_comes_back_from_its_ids(text: str) -> None:
+    found = open_corpus([STDIN], stdin=io.BytesIO(("\ufeff" + text).encode()))
+    assert text_of(found) == text
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.binary(min_size=20))
+def test_any_bytes_come_back_from_their_ids(data: bytes) -> None:
+    found = open_corpus([STDIN], as_bytes=True, stdin=io.BytesIO(data))
+    assert np.asarray(found.ids).tobytes() == data
+    assert len(found.vocab) == 256
+
+
+def test_symbols_are_sorted_and_counted(make_corpus: MakeCorpus) -> None:
+    found = make_corpus(MIXED)
+    occurrences = Counter(MIXED)
+    assert found.vocab.symbols == "".join(sorted(occurrences))
+    assert found.counts == tuple(occurrences[s] for s in found.vocab.symbols)
+    assert len(found) == len(MIXED)
+
+
+def test_bytes_are_counted_over_all_256_symbols(make_corpus: MakeCorpus) -> None:
+    data = b"\xff\x00" * 10 + b"a"
+    found = make_corpus(data, as_bytes=True)
+    assert [(i, n) for i, n in enumerate(found.counts) if n] == [(0, 10), (97, 1), (255, 10)]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_progress_tells_the_characters_read_so_far(tmp_path: Path) -> None:
+    told: list[int] = []
+    open_corpus([write(tmp_path / "a.txt", PLAIN)], progress=told.append)
+    assert told == [8, 16, 24, 32, 40, len(PLAIN)]
+
+
+def test_files_are_joined_in_the_order_given(tmp_path: Path) -> None:
+    one, two = write(tmp_path / "1.txt", "first, "), write(tmp_path / "2.txt", PLAIN)
+    assert text_of(open_corpus([two, one])) == PLAIN + "first, "
+    assert text_of(open_corpus([one, two, one])) == "first, " + PLAIN + "first, "
+
+
+def test_the_validation_part_is_the_end_of_the_text(make_corpus: MakeCorpus) -> None:
+    found = make_corpus("abcdefghij" * 10 + "end")
+    for fraction, held_out in [(0.0, 0), (0.1, 11), (0.5, 52), (0.9, 93)]:
+        train, val = found.split(fraction)
+        assert (len(train), len(val)) == (103 - held_out, held_out)
+        assert np.array_equal(np.concatenate([train, val]), found.ids)
+
+
+# -- stdin -------------------------------------------------------------------------------------
+
+
+def test_a_text_from_stdin_is_found_again_by_its_digest(cache: Path) -> None:
+    stream = io.BytesIO(PLAIN.encode())
+    found = open_corpus([STDIN], stdin=stream)
+    assert text_of(found) == PLAIN
+    assert found.name == "stdin"
+    assert not stream.closed
+    assert same(find_encoded(found.digest, TextSource((STDIN,))), found)
+    assert find_encoded("0" * 64, TextSource((STDIN,))) is None
+
+
+def test_the_same_text_from_stdin_is_kept_once(cache: Path) -> None:
+    for _ in range(2):
+        open_corpus([STDIN], stdin=io.BytesIO(PLAIN.encode()))
+    open_corpus([STDIN], stdin=io.BytesIO(b"another text of some length"))
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_a_damaged_neighbour_does_not_hide_a_text_from_stdin(cache: Path) -> None:
+    found = open_corpus([STDIN], stdin=io.BytesIO(PLAIN.encode()))
+    write(cache / "0-first" / "corpus.json", "{")
+    assert same(find_encoded(found.digest, TextSource((STDIN,))), found)
+
+
+def test_stdin_is_given_alone(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", PLAIN)
+    with pytest.raises(UsageError, match="give stdin alone"):
+        open_corpus([path, STDIN], stdin=io.BytesIO(PLAIN.encode()))
+
+
+# -- cache -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unreadable(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Call it, and no source can be read any more."""
+
+    def fail(path: Path) -> object:
+        raise AssertionError(f"{path} was read again")
+
+    return lambda: monkeypatch.setattr(texts, "opener", fail)
+
+
+def test_a_text_is_read_once(tmp_path: Path, cache: Path, unreadable: Callable[[], None]) -> None:
+    path = write(tmp_path / "a.txt", MIXED)
+    first = open_corpus([path])
+    unreadable()
+    second = open_corpus([path])
+    assert same(second, first)
+    assert text_of(second) == MIXED
+    assert {p.name for p in cache.glob("*/*")} == {"corpus.json", "ids.bin"}
+
+
+def test_a_relative_path_finds_the_same_cache(
+    tmp_path: Path, unreadable: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_corpus([write(tmp_path / "a.txt", PLAIN)])
+    unreadable()
+    monkeypatch.chdir(tmp_path)
+    assert same(open_corpus(["a.txt"]), first)
+
+
+def test_a_changed_text_is_read_again(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", PLAIN)
+    before = open_corpus([path])
+    status = path.stat()
+    write(path, PLAIN.upper())  # of the same size
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    after = open_corpus([path])
+    assert text_of(after) == PLAIN.upper()
+    assert after.digest != before.digest
+    assert text_of(before) == PLAIN
+
+
+def test_another_manner_of_reading_is_another_entry(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path / "a.txt", "é" * 20)
+    assert len(open_corpus([path])) == 20
+    assert len(open_corpus([path], encoding="latin-1")) == 40
+    assert len(open_corpus([path], as_bytes=True).vocab) == 256
+    assert len(list(cache.iterdir())) == 3
+
+
+DAMAGES = ["cut ids", "no ids", "empty ids", "zeros", "a pipe", "bad json", "empty json"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_made_again(tmp_path: Path, cache: Path, damage: str) -> None:
+    path = write(tmp_path / "a.txt", MIXED)
+    digest = open_corpus([path]).digest
+    (folder,) = cache.iterdir()
+    ids, meta = folder / "ids.bin", folder / "corpus.json"
+    content = ids.read_bytes()
+    match damage:
+        case "cut ids":
+            ids.write_bytes(content[:-1])
+        case "no ids":
+            ids.unlink()
+        case "empty ids":
+            ids.write_bytes(b"")
+        case "zeros":  # as a power cut leaves what was not synced
+            ids.write_bytes(bytes(len(content)))
+        case "a pipe":
+            ids.unlink()
+            os.mkfifo(ids)
+        case "bad json":
+            meta.write_text('{"vocabulary": [97, 97]}')
+        case "empty json":
+            meta.write_text("")
+    again = open_corpus([path])
+    assert again.digest == digest
+    assert text_of(again) == MIXED
+    assert ids.read_bytes() == content
+
+
+def test_a_cache_entry_without_its_json_is_made_again(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path / "a.txt", PLAIN)
+    open_corpus([path])
+    (folder,) = cache.iterdir()
+    (folder / "corpus.json").unlink()
+    assert text_of(open_corpus([path])) == PLAIN
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.txt", PLAIN)
+    monkeypatch.setenv(CACHE_VARIABLE, str(path / "cache"))
+    with pytest.raises(CharlstmError, match=f"set {CACHE_VARIABLE} to a folder"):
+        open_corpus([path])
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(corpus, "_move_into_place", fail)
+    with pytest.raises(CharlstmError, match="no space left on device; free some space"):
+        open_corpus([write(tmp_path / "a.txt", PLAIN)])
+    assert list(cache.iterdir()) == []
+
+
+def test_the_cache_folder_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, "/chosen")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert cache_folder() == Path("/chosen")
+    monkeypatch.delenv(CACHE_VARIABLE)
+    assert cache_folder() == Path("/xdg/charlstm")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder().is_relative_to(Path.home())
+
+
+MEETING = """
+import sys, time
+from pathlib import Path
+from charlstm.text import corpus
+
+move, meeting = corpus._move_into_place, Path(sys.argv[2])
+
+def wait_for_the_other(work, target):
+    (meeting / work.name).touch()
+    while len(list(meeting.iterdir())) < 2:
+        time.sleep(0.005)
+    move(work, target)
+
+corpus._move_into_place = wait_for_the_other
+print(corpus.open_corpus([sys.argv[1]]).digest)
+"""
+
+
+def test_two_processes_may_encode_a_text_at_once(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path / "a.txt", MIXED * 100)
+    meeting = tmp_path / "meeting"
+    meeting.mkdir()
+    command = [sys.executable, "-c", MEETING, str(path), str(meeting)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    digests = {process.communicate(timeout=60)[0].strip() for process in both}
+    assert [process.returncode for process in both] == [0, 0]
+    assert digests == {open_corpus([path]).digest}
+    assert len(list(cache.iterdir())) == 1
+
+
+# -- ids ---------------------------------------------------------------------------------------
+
+
+def characters(count: int) -> str:
+    """``count`` different characters; surrogates are left out."""
+    points = (i for i in range(0x20, 0x110000) if not 0xD800 <= i < 0xE000)
+    return "".join(chr(next(points)) for _ in range(count))
+
+
+@pytest.mark.parametrize(
+    ("symbols", "dtype"),
+    [(256, np.uint8), (257, np.uint16), (65536, np.uint16), (65537, np.uint32)],
+)
+def test_ids_take_the_smallest_type_and_widen_on_the_way(
+    make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch, symbols: int, dtype: type
+) -> None:
+    monkeypatch.setattr(texts, "CHUNK_BYTES", 128 if symbols < 1000 else 1 << 14)
+    text = characters(symbols)
+    text = text[::-1] + text
+    found = make_corpus(text)
+    assert found.ids.dtype == dtype
+    assert len(found.vocab) == symbols
+    assert text_of(found) == text
+    assert found.counts == (2,) * symbols
+
+
+def test_ids_may_widen_twice_within_one_chunk(make_corpus: MakeCorpus) -> None:
+    text = "plain start" + characters(70_000)
+    found = make_corpus(text)
+    assert found.ids.dtype == np.uint32
+    assert text_of(found) == text
+
+
+def test_ids_are_mapped_and_cannot_be_written(make_corpus: MakeCorpus) -> None:
+    ids = make_corpus().ids
+    assert isinstance(ids, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        ids[0] = 1
+
+
+def test_equal_texts_have_one_digest_and_others_another(make_corpus: MakeCorpus) -> None:
+    def digest(text: str, **reading: object) -> str:
+        return make_corpus(text, **reading).digest
+
+    text = "abcdefghijklmnopqrst"
+    assert digest(text) == digest(text)
+    others = [text[::-1], text + "a", text.upper(), text.replace("a", "b")]
+    digests = {digest(text), digest(text, as_bytes=True), *map(digest, others)}
+    assert len(digests) == 6
+
+
+def test_two_corpora_of_the_same_files_are_equal(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", PLAIN)
+    assert open_corpus([path]) == open_corpus([path])
+    assert open_corpus([path]) != open_corpus([path], as_bytes=True)
+
+
+# -- what is refused ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"), [("", "has no"), ("x" * 19, "has 19"), ("\ufeff", "has no")]
+)
+def test_a_text_that_is_too_short_is_refused(
+    make_corpus: MakeCorpus, cache: Path, text: str, problem: str
+) -> None:
+    with pytest.raises(CharlstmError, match=rf"text-1\.txt {problem} characters and"):
+        make_corpus(text)
+    assert list(cache.iterdir()) == []
+    assert len(make_corpus("x" * 20)) == 20
