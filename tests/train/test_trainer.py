@@ -798,8 +798,8 @@ def test_a_teacher_that_cannot_be_read_in_the_precision_is_refused_before_there_
     def missing_kernel(*_: object) -> None:  # which formats a cell has depends on the processor
         raise RuntimeError("not implemented for 'Half'")
 
-    with monkeypatch.context() as patch, pytest.raises(UsageError, match="cannot read the teacher"):
-        patch.setattr(LSTMLayer, "forward", missing_kernel)
+    monkeypatch.setattr(LSTMLayer, "forward", missing_kernel)
+    with pytest.raises(UsageError, match="cannot read the teacher"):
         begin(steps=5, cell="rnn", teacher=teacher, distillation=0.5)
     assert sorted(teacher.parents[1].iterdir()) == trained
 
