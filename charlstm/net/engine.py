@@ -21,37 +21,36 @@ Gates = tuple[Array, ...]
 CellStep = Callable[[CellSpec, Array, Array, Weights], tuple[Array, Gates]]
 """The cell's spec, z (B, R), the state before (S, B, H) and the layer's arrays by their names in
 the spec, to the new state (S, B, H) and the gates, (B, H) each, in the order of ``spec.gates``.
-
-Wherever a gate sees weights or biases, the engine has halved them: sigma(z) is (1 + tanh(z/2)) / 2,
-and a factor of 2 costs no rounding. So in a step ``z_half`` of a gate is z/2 of its equation, and
-``gate`` makes sigma(z) of it. A step may overwrite its z.
+A step may overwrite its z.
 """
 Hold = Callable[[int, Array], None]
-"""Is given each layer's number and new state (S, B, H), and may change the latter in place."""
+"""Takes each layer's number and new state (S, B, H), and may change the state in place."""
 
 
-def gate(z_half: Array) -> Array:
-    """sigma(z) = 1 / (1 + exp(-z)) from z/2: exact to rounding, never overflows, vectorised."""
-    result: Array = np.tanh(z_half)
+def gate(z: Array) -> Array:
+    """sigma(z) = 1 / (1 + exp(-z)) as (1 + tanh(z/2)) / 2, which never overflows."""
+    result: Array = z * 0.5
+    np.tanh(result, out=result)
     result *= 0.5
     result += 0.5
     return result
 
 
-def lstm_step(spec: CellSpec, z_half: Array, state: Array, _: Weights) -> tuple[Array, Gates]:
+def lstm_step(spec: CellSpec, z: Array, state: Array, _: Weights) -> tuple[Array, Gates]:
     """One step of the LSTM (Gers, Schmidhuber & Cummins 2000).
 
         i, f, o = sigma(z_input), sigma(z_forget), sigma(z_output);  g = tanh(z_candidate)
         c = f * c_prev + i * g;  h = o * tanh(c)
 
     Shapes as in ``CellStep``. Written for speed: nearly every line works in arrays that are there
-    already, and one tanh serves all four blocks.
+    already, and one tanh serves all four blocks, for sigma(z) is (1 + tanh(z/2)) / 2.
     """
-    np.tanh(z_half, out=z_half)
-    blocks = z_half.reshape(len(z_half), 4, -1)
+    blocks = z.reshape(len(z), 4, -1)
+    blocks *= _LSTM_SLOPE
+    np.tanh(z, out=z)
     blocks *= _LSTM_SLOPE
     blocks += _LSTM_SHIFT
-    parts = _by_block(spec, z_half)
+    parts = spec.split(z, axis=1)
     new = np.empty_like(state)
     h, c = new
     np.multiply(parts["forget"], state[1], out=c)
@@ -65,11 +64,11 @@ def lstm_step(spec: CellSpec, z_half: Array, state: Array, _: Weights) -> tuple[
 _LSTM_SLOPE = np.array(
     [[0.5 if block in CELLS["lstm"].gates else 1.0] for block in CELLS["lstm"].blocks], np.float32
 )
-"""(blocks, 1): 0.5 for a gate, 1 for the candidate, which stays as tanh left it."""
+"""(blocks, 1): 0.5 for a gate, 1 for the candidate, which is tanh(z) itself."""
 _LSTM_SHIFT = 1 - _LSTM_SLOPE
 
 
-def lstm_1997_step(spec: CellSpec, z_half: Array, state: Array, _: Weights) -> tuple[Array, Gates]:
+def lstm_1997_step(spec: CellSpec, z: Array, state: Array, _: Weights) -> tuple[Array, Gates]:
     """One step of the LSTM without a forget gate (Hochreiter & Schmidhuber 1997).
 
         i, o = sigma(z_input), sigma(z_output);  g = tanh(z_candidate)
@@ -77,13 +76,13 @@ def lstm_1997_step(spec: CellSpec, z_half: Array, state: Array, _: Weights) -> t
 
     Shapes as in ``CellStep``. The paper squashes g to [-2, 2]; tanh stands in for it here.
     """
-    parts = _by_block(spec, z_half)
+    parts = spec.split(z, axis=1)
     i, o = gate(parts["input"]), gate(parts["output"])
     c = state[1] + i * np.tanh(parts["candidate"])
     return np.array([o * np.tanh(c), c]), _in_order(spec, {"input": i, "output": o})
 
 
-def coupled_step(spec: CellSpec, z_half: Array, state: Array, _: Weights) -> tuple[Array, Gates]:
+def coupled_step(spec: CellSpec, z: Array, state: Array, _: Weights) -> tuple[Array, Gates]:
     """One step of the LSTM whose input gate is what the forget gate leaves (Greff et al. 2017).
 
         f, o = sigma(z_forget), sigma(z_output);  i = 1 - f;  g = tanh(z_candidate)
@@ -91,7 +90,7 @@ def coupled_step(spec: CellSpec, z_half: Array, state: Array, _: Weights) -> tup
 
     Shapes as in ``CellStep``.
     """
-    parts = _by_block(spec, z_half)
+    parts = spec.split(z, axis=1)
     f, o = gate(parts["forget"]), gate(parts["output"])
     i = 1 - f
     c = f * state[1] + i * np.tanh(parts["candidate"])
@@ -99,9 +98,7 @@ def coupled_step(spec: CellSpec, z_half: Array, state: Array, _: Weights) -> tup
     return np.array([o * np.tanh(c), c]), gates
 
 
-def peephole_step(
-    spec: CellSpec, z_half: Array, state: Array, weights: Weights
-) -> tuple[Array, Gates]:
+def peephole_step(spec: CellSpec, z: Array, state: Array, weights: Weights) -> tuple[Array, Gates]:
     """One step of the LSTM whose gates see the cell (Gers & Schmidhuber 2000).
 
         i, f = sigma(z_input + p_input * c_prev), sigma(z_forget + p_forget * c_prev)
@@ -110,9 +107,8 @@ def peephole_step(
 
     Shapes as in ``CellStep``; p are the blocks of ``weight_peephole`` (3H,).
     """
-    parts, c_prev = _by_block(spec, z_half), state[1]
-    names = spec.extras["weight_peephole"]
-    peepholes = dict(zip(names, np.split(weights["weight_peephole"], len(names)), strict=True))
+    parts, c_prev = spec.split(z, axis=1), state[1]
+    peepholes = spec.split(weights["weight_peephole"], "weight_peephole")
     i = gate(parts["input"] + peepholes["input"] * c_prev)
     f = gate(parts["forget"] + peepholes["forget"] * c_prev)
     c = f * c_prev + i * np.tanh(parts["candidate"])
@@ -121,17 +117,17 @@ def peephole_step(
     return np.array([o * np.tanh(c), c]), gates
 
 
-def gru_step(spec: CellSpec, z_half: Array, state: Array, weights: Weights) -> tuple[Array, Gates]:
+def gru_step(spec: CellSpec, z: Array, state: Array, weights: Weights) -> tuple[Array, Gates]:
     """One step of the gated recurrent unit (Cho et al. 2014), in torch's convention.
 
         r, u = sigma(z_reset), sigma(z_update)
         n = tanh(weight_input_n x + bias_n + r * (weight_hidden_n h_prev + bias_hidden))
         h = u * h_prev + (1 - u) * n
 
-    Shapes as in ``CellStep``. z has the whole hidden part in its candidate; the share 1 - r
-    of it is taken away again, at the price of one product more.
+    Shapes as in ``CellStep``. z has the whole hidden part in its candidate; 1 - r times it is
+    taken away again, at the price of one more product.
     """
-    parts, h_prev = _by_block(spec, z_half), state[0]
+    parts, h_prev = spec.split(z, axis=1), state[0]
     r, u = gate(parts["reset"]), gate(parts["update"])
     rows = spec.block("candidate", h_prev.shape[1])
     hidden = _rows_times(h_prev, weights["weight_hidden"][rows])
@@ -147,13 +143,6 @@ def rnn_step(_spec: CellSpec, z: Array, _state: Array, _: Weights) -> tuple[Arra
     """
     h = np.tanh(z)
     return h[None], ()
-
-
-def _by_block(spec: CellSpec, z: Array) -> dict[str, Array]:
-    """Views of z (B, R): its blocks (B, H)."""
-    batch, rows = z.shape
-    blocks = z.reshape(batch, len(spec.blocks), rows // len(spec.blocks)).swapaxes(0, 1)
-    return dict(zip(spec.blocks, blocks, strict=True))
 
 
 def _in_order(spec: CellSpec, gates: dict[str, Array]) -> Gates:
@@ -192,13 +181,9 @@ class Engine:
     ) -> None:
         self.config = config
         self.spec = CELLS[config.cell]
-        self._step = STEPS[config.cell]
+        self._cell_step = STEPS[config.cell]
         self.dtype = np.dtype(dtype)
         arrays = {name: np.asarray(array, dtype=dtype) for name, array in weights.items()}
-        for layer in range(config.layers):
-            for name, halves in _halves(self.spec, config.hidden_size).items():
-                array = arrays[layer_prefix(layer) + name]
-                arrays[layer_prefix(layer) + name] = (array.T * halves.astype(dtype)).T
         # The first layer's input product takes V values only: a table of V rows replaces it.
         first = layer_prefix(0)
         self._table = (
@@ -238,7 +223,7 @@ class Engine:
         Returns:
             Logits of the next character (B, V), and the new state (L, S, B, H).
         """
-        new, _ = self._advance(ids, state, hold)
+        new, _ = self._step(ids, state, hold)
         return self.logits(new), new
 
     def logits(self, state: Array) -> Array:
@@ -247,7 +232,7 @@ class Engine:
         logits += self._output_bias
         return logits
 
-    def _advance(
+    def _step(
         self, ids: Array, state: Array, hold: Hold | None = None
     ) -> tuple[Array, list[Gates]]:
         new = np.empty_like(state)
@@ -260,11 +245,19 @@ class Engine:
                 joined = np.concatenate([new[layer - 1, 0], state[layer, 0]], axis=1)
                 z = _rows_times(joined, self._joined[layer - 1])
                 z += self._biases[layer]
-            new[layer], layer_gates = self._step(self.spec, z, state[layer], self._weights[layer])
+            new[layer], layer_gates = self._cell_step(
+                self.spec, z, state[layer], self._weights[layer]
+            )
             if hold is not None:
                 hold(layer, new[layer])
             gates.append(layer_gates)
         return new, gates
+
+    def advance(self, ids: Array, state: Array) -> Array:
+        """The state after T characters, as ``forward`` gives it, without computing their logits."""
+        for step_ids in ids.reshape(len(ids), -1):
+            state, _ = self._step(step_ids, state)
+        return state
 
     def forward(self, ids: Array, state: Array) -> tuple[Array, Array]:
         """Read T characters of one text, or of B texts side by side.
@@ -280,7 +273,7 @@ class Engine:
         columns = ids.reshape(len(ids), -1)
         outputs = np.empty((*columns.shape, self.config.hidden_size), dtype=self.dtype)
         for t, step_ids in enumerate(columns):
-            state, _ = self._advance(step_ids, state)
+            state, _ = self._step(step_ids, state)
             outputs[t] = state[:, 0].sum(axis=0)
         logits = outputs.reshape(*ids.shape, -1) @ self._output_weight.T
         logits += self._output_bias
@@ -293,7 +286,7 @@ class Engine:
         gates = np.empty((steps, layers, gate_count, size), dtype=self.dtype)
         states = np.empty((steps, layers, len(self.spec.states), size), dtype=self.dtype)
         for t in range(steps):
-            state, step_gates = self._advance(ids[t : t + 1], state)
+            state, step_gates = self._step(ids[t : t + 1], state)
             states[t] = state[:, :, 0]
             for layer, layer_gates in enumerate(step_gates):
                 for g, values in enumerate(layer_gates):
@@ -301,16 +294,6 @@ class Engine:
         outputs = states[:, :, 0].sum(axis=1)
         logits = outputs @ self._output_weight.T + self._output_bias
         return Trace(gates, states), logits, state
-
-
-def _halves(spec: CellSpec, size: int) -> dict[str, Array]:
-    """For each array of a layer, by row: 0.5 where it is a gate's, else 1."""
-    packed = ("weight_input", "weight_hidden", "bias")
-    blocks = {**dict.fromkeys(packed, spec.blocks), **spec.extras}
-    return {
-        name: np.repeat([0.5 if block in spec.gates else 1.0 for block in names], size)
-        for name, names in blocks.items()
-    }
 
 
 def _rows_times(rows: Array, matrix: Array) -> Array:

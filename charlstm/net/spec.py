@@ -1,7 +1,8 @@
-"""Per cell: gate order, states, parameter names and shapes, equations, paper.
+"""Per cell: gate order, states, parameter names and shapes.
 
 This module alone knows how a cell's weights are packed. The NumPy engine, the torch cells, the
-checkpoint and the inspector all read it here.
+checkpoint and the inspector all read it here. The equations stand beside the steps in
+``engine``, the papers in docs/cells.md.
 
 Notation: x_t the input (E or H numbers), h_{t-1} and c_{t-1} the state, sigma the logistic
 sigmoid, * elementwise. Every gate g has a block of H rows in three packed arrays,
@@ -12,6 +13,7 @@ beside these three is in ``CellSpec.extras``.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 LEFT_SATURATED = 0.1
 """A gate unit below this is left-saturated, shut (Karpathy, Johnson & Fei-Fei 2015)."""
@@ -23,7 +25,7 @@ HIDDEN = "hidden"
 
 @dataclass(frozen=True)
 class CellSpec:
-    """What there is to know of a recurrent cell before any number is computed."""
+    """A cell's blocks, gates, states and arrays: all but its equations."""
 
     name: str
     blocks: tuple[str, ...]
@@ -32,8 +34,6 @@ class CellSpec:
     """What is sigmoid-activated, in the order it is shown; not each needs rows of its own."""
     states: tuple[str, ...]
     """The arrays of H numbers carried from one step to the next; ``h`` is the output."""
-    equations: tuple[str, ...]
-    paper: str
     extras: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Arrays beside the three packed ones: the blocks of H numbers in each, by its name."""
     memory: str | None = None
@@ -44,10 +44,24 @@ class CellSpec:
         """What a report on saturation has: the gates, or h where there are none."""
         return self.gates or (HIDDEN,)
 
-    def block(self, name: str, hidden_size: int) -> slice:
-        """The rows of block ``name`` in the packed arrays."""
-        start = self.blocks.index(name) * hidden_size
+    def block(self, name: str, hidden_size: int, array: str = "bias") -> slice:
+        """The rows of block ``name`` in ``array``: a packed one, which are alike, or an extra."""
+        start = self.extras.get(array, self.blocks).index(name) * hidden_size
         return slice(start, start + hidden_size)
+
+    def split(self, values: Any, array: str = "bias", axis: int = 0) -> dict[str, Any]:
+        """Views of ``values`` by block; its ``axis`` is as long as ``array`` has rows.
+
+        ``values`` is a NumPy array or a torch tensor. The rows of weights are axis 0; those of
+        pre-activations z (B, R) are axis 1.
+        """
+        blocks = self.extras.get(array, self.blocks)
+        size = values.shape[axis] // len(blocks)
+        before = (slice(None),) * axis
+        return {
+            name: values[(*before, slice(k * size, (k + 1) * size))]
+            for k, name in enumerate(blocks)
+        }
 
     def layer_shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
         """Shapes of one layer's packed arrays, by name."""
@@ -68,16 +82,6 @@ CELLS = {
             blocks=("input", "forget", "candidate", "output"),
             gates=("input", "forget", "output"),
             states=("h", "c"),
-            equations=(
-                "f = sigma(z_forget)",
-                "i = sigma(z_input)",
-                "g = tanh(z_candidate)",
-                "c = f * c_prev + i * g",
-                "o = sigma(z_output)",
-                "h = o * tanh(c)",
-            ),
-            paper="Gers, Schmidhuber & Cummins 2000, Learning to Forget; after Hochreiter & "
-            "Schmidhuber 1997, Long Short-Term Memory",
             memory="forget",
         ),
         CellSpec(
@@ -85,30 +89,12 @@ CELLS = {
             blocks=("input", "candidate", "output"),
             gates=("input", "output"),
             states=("h", "c"),
-            equations=(
-                "i = sigma(z_input)",
-                "g = tanh(z_candidate)",
-                "c = c_prev + i * g",
-                "o = sigma(z_output)",
-                "h = o * tanh(c)",
-            ),
-            paper="Hochreiter & Schmidhuber 1997, Long Short-Term Memory; there with g in [-2, 2] "
-            "and a truncated gradient",
         ),
         CellSpec(
             name="coupled",
             blocks=("forget", "candidate", "output"),
             gates=("input", "forget", "output"),
             states=("h", "c"),
-            equations=(
-                "f = sigma(z_forget)",
-                "i = 1 - f",
-                "g = tanh(z_candidate)",
-                "c = f * c_prev + i * g",
-                "o = sigma(z_output)",
-                "h = o * tanh(c)",
-            ),
-            paper="Greff et al. 2017, LSTM: A Search Space Odyssey (there CIFG)",
             memory="forget",
         ),
         CellSpec(
@@ -116,15 +102,6 @@ CELLS = {
             blocks=("input", "forget", "candidate", "output"),
             gates=("input", "forget", "output"),
             states=("h", "c"),
-            equations=(
-                "i = sigma(z_input + p_input * c_prev)",
-                "f = sigma(z_forget + p_forget * c_prev)",
-                "g = tanh(z_candidate)",
-                "c = f * c_prev + i * g",
-                "o = sigma(z_output + p_output * c)",
-                "h = o * tanh(c)",
-            ),
-            paper="Gers & Schmidhuber 2000, Recurrent Nets that Time and Count",
             extras={"weight_peephole": ("input", "forget", "output")},
             memory="forget",
         ),
@@ -133,14 +110,6 @@ CELLS = {
             blocks=("reset", "update", "candidate"),
             gates=("update", "reset"),
             states=("h",),
-            equations=(
-                "r = sigma(z_reset)",
-                "u = sigma(z_update)",
-                "n = tanh(weight_input_n x + bias_n + r * (weight_hidden_n h_prev + bias_hidden))",
-                "h = u * h_prev + (1 - u) * n",
-            ),
-            paper="Cho et al. 2014, Learning Phrase Representations using RNN Encoder-Decoder; "
-            "r after the product, as in torch",
             extras={"bias_hidden": ("candidate",)},
             memory="update",
         ),
@@ -149,8 +118,6 @@ CELLS = {
             blocks=("candidate",),
             gates=(),
             states=("h",),
-            equations=("h = tanh(z_candidate)",),
-            paper="Elman 1990, Finding Structure in Time",
         ),
     )
 }

@@ -75,8 +75,15 @@ class LSTMLayer(CellLayer):
         return outputs, torch.cat([h, c])
 
     def packed(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Input weights, hidden weights and bias in torch's order i, f, g, o: here the spec's."""
+        """Input weights, hidden weights and bias in the order of torch's kernel.
+
+        That is input, forget, candidate, output: the order of the cell ``lstm``.
+        """
         return self.weight_input, self.weight_hidden, self.bias
+
+
+def _in_kernel_order(blocks: dict[str, Tensor]) -> Tensor:
+    return torch.cat([blocks[name] for name in CELLS["lstm"].blocks])
 
 
 class LSTM1997Layer(LSTMLayer):
@@ -89,8 +96,9 @@ class LSTM1997Layer(LSTMLayer):
 
     def packed(self) -> tuple[Tensor, Tensor, Tensor]:  # noqa: D102
         def with_forget(rows: Tensor, value: float) -> Tensor:
-            i, g, o = rows.chunk(3)
-            return torch.cat([i, torch.full_like(i, value), g, o])
+            blocks = self.spec.split(rows)
+            blocks["forget"] = torch.full_like(blocks["input"], value)
+            return _in_kernel_order(blocks)
 
         return (
             with_forget(self.weight_input, 0.0),
@@ -110,8 +118,9 @@ class CoupledLayer(LSTMLayer):
 
     def packed(self) -> tuple[Tensor, Tensor, Tensor]:  # noqa: D102
         def with_input(rows: Tensor) -> Tensor:
-            f, g, o = rows.chunk(3)
-            return torch.cat([-f, f, g, o])
+            blocks = self.spec.split(rows)
+            blocks["input"] = -blocks["forget"]
+            return _in_kernel_order(blocks)
 
         return (
             with_input(self.weight_input),

@@ -6,6 +6,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from charlstm.net.spec import CELLS
+
+SPEC = CELLS["peephole"]
+
 
 def peephole_recurrence(
     projected: Tensor, weight_hidden: Tensor, weight_peephole: Tensor, h: Tensor, c: Tensor
@@ -16,8 +20,8 @@ def peephole_recurrence(
 
     Args:
         projected: (T, B, 4H), weight_input x + bias of every step.
-        weight_hidden: (4H, H), in the order input, forget, candidate, output.
-        weight_peephole: (3H,), in the order input, forget, output.
+        weight_hidden: (4H, H), packed as in the spec.
+        weight_peephole: (3H,), likewise.
         h: (B, H), before the first step.
         c: (B, H), before the first step.
 
@@ -57,9 +61,11 @@ class PeepholeRecurrence(torch.autograd.Function):
         hiddens[0], cells[0] = h, c
         product = projected.new_empty(batch, rows)
         gates, tanh_c, shown = (c.new_empty(batch, n) for n in (rows, size, size))
-        i, f, g, o = gates.chunk(4, 1)
-        sigmoids = gates[:, : 2 * size]
-        p_i, p_f, p_o = peephole.chunk(3)
+        i, f, g, o = _blocks(gates)
+        # Input and forget gate are neighbours: one call makes the sigmoids of both.
+        first, second = SPEC.block("input", size), SPEC.block("forget", size)
+        sigmoids = gates[:, first.start : second.stop]
+        p_i, p_f, p_o = _peepholes(peephole)
         weight = weight_hidden.T
         for t in range(steps):
             torch.mm(hiddens[t], weight, out=product)
@@ -88,12 +94,12 @@ class PeepholeRecurrence(torch.autograd.Function):
         d_carried = torch.zeros_like(hiddens[0])
         d_c = d_last_c.clone()
         gates, d_gates = d_c.new_empty(batch, 4 * size), d_c.new_empty(batch, 4 * size)
-        i, f, g, o = gates.chunk(4, 1)
-        d_i, d_f, d_g, d_o = d_gates.chunk(4, 1)
+        i, f, g, o = _blocks(gates)
+        d_i, d_f, d_g, d_o = _blocks(d_gates)
         tanh_c, d_h = torch.empty_like(d_c), torch.empty_like(d_c)
-        p_i, p_f, p_o = peephole.chunk(3)
+        p_i, p_f, p_o = _peepholes(peephole)
         d_peephole = torch.zeros_like(peephole)
-        d_p_i, d_p_f, d_p_o = d_peephole.chunk(3)
+        d_p_i, d_p_f, d_p_o = _peepholes(d_peephole)
         for t in reversed(range(steps)):
             gates.copy_(kept[t])
             tanh_c.copy_(squashed[t])
@@ -119,3 +125,15 @@ class PeepholeRecurrence(torch.autograd.Function):
             torch.mm(d_projected[t], weight_hidden, out=d_carried)
         d_weight = d_projected.flatten(0, 1).T @ hiddens[:-1].flatten(0, 1)
         return d_projected, d_weight, d_peephole, d_carried, d_c
+
+
+def _blocks(z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Views of z (B, 4H), in the order of the equations: input, forget, candidate, output."""
+    blocks = SPEC.split(z, axis=1)
+    return blocks["input"], blocks["forget"], blocks["candidate"], blocks["output"]
+
+
+def _peepholes(weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Views of ``weight_peephole`` (3H,) or its gradient: input, forget, output."""
+    blocks = SPEC.split(weights, "weight_peephole")
+    return blocks["input"], blocks["forget"], blocks["output"]

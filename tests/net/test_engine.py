@@ -9,7 +9,7 @@ from reference import read_text
 
 from charlstm.net.engine import Engine, chunks, gate, log_softmax
 from charlstm.net.model_config import ModelConfig
-from charlstm.net.spec import CELLS, layer_prefix
+from charlstm.net.spec import CELLS, CellSpec, layer_prefix
 
 VOCAB_SIZE = 11
 IDS = np.random.default_rng(1).integers(0, VOCAB_SIZE, 40)
@@ -84,6 +84,17 @@ def test_trace_equals_read(subject: Subject) -> None:
     logits, state = engine.forward(IDS, start)
     assert_allclose(traced, logits, rtol=0, atol=1e-12)
     assert_array_equal(traced_state, state)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_advancing_gives_the_state_of_reading_without_its_logits(
+    subject: Subject, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = subject.engine(np.float32)
+    ids = IDS if batch == 1 else IDS.reshape(10, 4)
+    expected = engine.forward(ids, engine.initial_state(batch))[1]
+    monkeypatch.setattr(engine, "_output_weight", None)
+    assert_array_equal(engine.advance(ids, engine.initial_state(batch)), expected)
 
 
 @pytest.mark.parametrize("method", ["step", "forward", "trace"])
@@ -177,10 +188,24 @@ def test_specs_name_only_what_their_cells_have() -> None:
         assert spec.states[0] == "h"
 
 
+@pytest.mark.parametrize("spec", CELLS.values(), ids=CELLS)
+def test_blocks_cover_every_array_once_in_the_order_of_the_spec(spec: CellSpec) -> None:
+    for array, shape in spec.layer_shapes(2, 3).items():
+        values = np.arange(np.prod(shape)).reshape(shape)
+        names = spec.extras.get(array, spec.blocks)
+        parts = spec.split(values, array)
+        assert tuple(parts) == names
+        assert_array_equal(np.concatenate(list(parts.values())), values)
+        for name in names:
+            assert_array_equal(parts[name], values[spec.block(name, 3, array)])
+        across = spec.split(values.T[None] if values.ndim == 1 else values.T, array, axis=1)
+        assert_array_equal(across[names[-1]].ravel(), parts[names[-1]].T.ravel())
+
+
 def test_gate_is_the_sigmoid_at_any_float() -> None:
     z = np.array([-3e38, -1000, -2, 0, 2, 1000, 3e38], dtype=np.float32)
     expected = [0, 0, 0.11920292, 0.5, 0.88079708, 1, 1]
-    assert_allclose(gate(z / 2), expected, rtol=0, atol=1e-7)
+    assert_allclose(gate(z), expected, rtol=0, atol=1e-7)
 
 
 def test_log_softmax_is_the_log_of_probabilities_that_sum_to_one() -> None:

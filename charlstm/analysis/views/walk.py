@@ -84,8 +84,7 @@ class _Layer:
 
     def extra(self, name: str, block: str) -> Row:
         """A block of an array beside the packed ones."""
-        start = self.spec.extras[name].index(block) * self._size
-        row: Row = self._arrays[name][start : start + self._size]
+        row: Row = self._arrays[name][self.spec.block(block, self._size, name)]
         return row
 
 
@@ -104,7 +103,7 @@ def _candidate(equation: str, terms: dict[str, Row]) -> Step:
 
 
 def _lstm_steps(layer: _Layer) -> tuple[Step, ...]:
-    """The LSTM and its variants; equations as in ``CellSpec.equations``."""
+    """The LSTM and its variants; equations as in docs/cells.md."""
     spec, c_before = layer.spec, layer.before[1]
     peepholes = "weight_peephole" in spec.extras
 
