@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from charlstm.analysis.saturation import GateReport
     from charlstm.errors import CharlstmError
-    from charlstm.generate.writing import Text, TextState
+    from charlstm.generate.sampling import SamplingConfig, TextState
+    from charlstm.generate.writing import Text
     from charlstm.model import Model, load
     from charlstm.scoring import Score
 
@@ -22,6 +23,7 @@ __all__ = [
     "CharlstmError",
     "GateReport",
     "Model",
+    "SamplingConfig",
     "Score",
     "Text",
     "TextState",
@@ -33,9 +35,10 @@ _HOMES = {
     "CharlstmError": "errors",
     "GateReport": "analysis.saturation",
     "Model": "model",
+    "SamplingConfig": "generate.sampling",
     "Score": "scoring",
     "Text": "generate.writing",
-    "TextState": "generate.writing",
+    "TextState": "generate.sampling",
     "load": "model",
 }
 

@@ -2,6 +2,7 @@
 
 import math
 from enum import IntEnum
+from numbers import Integral, Real
 
 
 class ExitCode(IntEnum):
@@ -60,8 +61,10 @@ def check_number(
     hint: str = "",
 ) -> None:
     """Raise ``UsageError`` unless ``value`` is a finite number from ``low`` to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise UsageError(f"{name} is {value!r}, but must be a number", hint)
     above = value >= low if low_allowed else value > low
-    finite = isinstance(value, int) or math.isfinite(value)
+    finite = isinstance(value, Integral) or math.isfinite(value)
     if finite and above and value <= high:
         return
     bound = "at least" if low_allowed else "above"
@@ -73,5 +76,16 @@ def check_number(
     require(False, f"{name} is {_written(value)}, but must be {limit}", hint)
 
 
+def check_integer(
+    name: str, value: int, low: int, high: float = math.inf, *, hint: str = ""
+) -> None:
+    """Raise ``UsageError`` unless ``value`` is a whole number from ``low`` to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise UsageError(f"{name} is {value!r}, but must be a whole number", hint)
+    check_number(name, value, low, high, hint=hint)
+
+
 def _written(value: float) -> str:
-    return str(value) if isinstance(value, int) or float(f"{value:g}") != value else f"{value:g}"
+    return (
+        str(value) if isinstance(value, Integral) or float(f"{value:g}") != value else f"{value:g}"
+    )

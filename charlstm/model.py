@@ -1,17 +1,27 @@
 """A trained model in Python: generate, score, inspect."""
 
 import secrets
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
 from charlstm.analysis.saturation import GateReport, Thresholds, measure_gates
-from charlstm.errors import CharlstmError, check_number
-from charlstm.generate.sampling import SamplingConfig, opening, prefill
+from charlstm.errors import CharlstmError, check_integer, require
+from charlstm.generate.sampling import (
+    Sampler,
+    SamplingConfig,
+    SamplingFields,
+    TextState,
+    opening,
+    prefill,
+)
 from charlstm.generate.state_file import load_state, save_state
-from charlstm.generate.writing import REMEMBERED, Text, TextState, draw_texts
+from charlstm.generate.writing import Text, draw_texts
 from charlstm.net.engine import Engine
 from charlstm.runs.catalogue import find_checkpoint
 from charlstm.runs.checkpoint import ModelFile, read_model
@@ -20,10 +30,12 @@ from charlstm.text.vocabulary import Ids, UnknownPolicy
 
 DEFAULT_LENGTH = 1000
 MAX_SEED = 2**32
+MAX_COUNT = 10_000
+"""Texts side by side; each takes some tens of kilobytes."""
 
 
 class Model:
-    """A checkpoint's model. TextSource it never runs code from it, and never imports torch."""
+    """A checkpoint's model. Loading one runs no code from it, and never imports torch."""
 
     def __init__(self, file: ModelFile, path: Path) -> None:
         self.file = file
@@ -44,54 +56,42 @@ class Model:
         prime: str = "",
         *,
         length: int | None = DEFAULT_LENGTH,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repeat_penalty: float = 1.0,
-        repeat_window: int = 64,
-        stop: str | Sequence[str] = (),
+        stop: str | Sequence[str] | None = None,
         seed: int | None = None,
         unknown: UnknownPolicy = "error",
         state: TextState | None = None,
         surprise: bool = False,
-        progress: Callable[[int], None] = lambda _: None,
+        sampling: SamplingConfig | None = None,
+        **fields: Unpack[SamplingFields],
     ) -> Text:
         """Continue ``prime``; yields the new text, a character at a time.
 
         Args:
-            prime: is read first, on from ``state`` or from zero state.
+            prime: is read first, on from ``state`` or from zero state; see ``prefill``.
             length: in characters (bytes for a byte model), or None for a text without end.
-            temperature: divides the logits; 0 takes the most likely character.
-            top_k: keep the k most likely characters; 0 keeps all.
-            top_p: keep the most likely characters that reach p together.
-            min_p: keep characters at least this share as likely as the most likely one.
-            repeat_penalty: above 1, recent characters get less likely.
-            repeat_window: how many characters are recent, those of the prime among them.
-            stop: the text ends before any of these.
+            stop: the text ends before any of these strings. One that has a character which the
+                model does not know never occurs, nor does one that begins inside ``prime``.
             seed: the same seed gives the same text; None draws one.
             unknown: what happens to characters of ``prime`` that the model never saw.
             state: go on from here: the ``state`` of an earlier text, or ``load_state``'s.
             surprise: measure each character, for ``Text.surprise``.
-            progress: called with the number of characters of ``prime`` read so far.
+            sampling: how characters are chosen; the default is the model's own distribution.
+            **fields: fields of ``SamplingConfig``, such as ``temperature=0.8``; they replace
+                those of ``sampling``.
 
         Returns:
             An iterator of characters; its ``state`` is where the text stands.
 
         Raises:
-            UsageError: a number is out of its range.
+            UsageError: an argument is out of its range or of the wrong type.
             CharlstmError: ``prime`` has a character that the model never saw.
         """
-        config = SamplingConfig(temperature, top_k, top_p, min_p, repeat_penalty, repeat_window)
         if length is not None:
-            check_number("--length", length, 0)
-        chosen = new_seed() if seed is None else seed
-        check_number("--seed", chosen, 0)
-        start = self.prefill(prime, state, unknown, progress)
-        stops = [stop] if isinstance(stop, str) else stop
-        return Text(
-            self.engine, self.file.vocab, start, config, chosen, length, stops, surprise=surprise
-        )
+            check_integer("`length`", length, 0, sys.maxsize)
+        config = _sampling(sampling, fields)
+        stops, chosen = self._stops(stop), _checked_seed(seed)
+        sampler = Sampler(self.engine, self.prefill(prime, state, unknown), config, chosen)
+        return Text(sampler, self.file.vocab, length, stops, surprise=surprise)
 
     def generate_batch(
         self,
@@ -99,31 +99,26 @@ class Model:
         *,
         count: int,
         length: int = DEFAULT_LENGTH,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repeat_penalty: float = 1.0,
-        repeat_window: int = 64,
-        stop: str | Sequence[str] = (),
+        stop: str | Sequence[str] | None = None,
         seed: int | None = None,
         unknown: UnknownPolicy = "error",
         state: TextState | None = None,
-        progress: Callable[[int], None] = lambda _: None,
+        sampling: SamplingConfig | None = None,
+        **fields: Unpack[SamplingFields],
     ) -> list[str]:
         """``count`` continuations of ``prime``, written side by side, which is faster.
 
         Text b is that of ``generate`` with ``seed + b``, but for rounding: see
         ``writing.draw_texts``. Arguments and errors are those of ``generate``.
         """
-        config = SamplingConfig(temperature, top_k, top_p, min_p, repeat_penalty, repeat_window)
-        check_number("--count", count, 1)
-        check_number("--length", length, 0)
-        chosen = new_seed() if seed is None else seed
-        check_number("--seed", chosen, 0)
-        start = self.prefill(prime, state, unknown, progress)
-        stops = [stop] if isinstance(stop, str) else stop
-        return draw_texts(self.engine, self.file.vocab, start, config, chosen, length, count, stops)
+        hint = "write them in several batches, each with its own `seed`"
+        check_integer("`count`", count, 1, MAX_COUNT, hint=hint)
+        check_integer("`length`", length, 0, sys.maxsize)
+        config = _sampling(sampling, fields)
+        stops, chosen = self._stops(stop), _checked_seed(seed)
+        start = self.prefill(prime, state, unknown)
+        sampler = Sampler(self.engine, start, config, chosen, count)
+        return draw_texts(sampler, self.file.vocab, length, stops)
 
     def prefill(
         self,
@@ -134,21 +129,37 @@ class Model:
     ) -> TextState:
         """The state after ``text``, read on from ``state``, or from zero state.
 
-        Without a state an empty text is a line's beginning: a newline is read.
+        Without a state an empty text is the beginning of a line: a newline is read. Characters
+        that the model knows in another Unicode form only are read in that one; see
+        ``Vocabulary.known_form``. ``progress`` is called with the characters read so far.
         """
+        if state is not None:
+            self._check_state(state)
         vocab = self.file.vocab
-        ids = vocab.encode(text, unknown)
+        ids = vocab.encode(vocab.known_form(text), unknown)
         if not len(ids):
             if state is not None:
                 return state
             ids = opening(vocab)
-        before = state or TextState(self.engine.initial_state())
-        place = prefill(self.engine, ids, before.state, progress)
-        recent = (*before.recent, *ids[-REMEMBERED:].tolist())[-REMEMBERED:]
-        return TextState(place.state, recent)
+        return prefill(self.engine, ids, state, progress)
+
+    def _check_state(self, state: TextState) -> None:
+        require(
+            isinstance(state, TextState) and state.fits(self.file.config),
+            "`state` is not a state of this model",
+            "give the `state` of a text that this model wrote",
+        )
+
+    def _stops(self, stop: str | Sequence[str] | None) -> list[str]:
+        stops = [stop] if isinstance(stop, str) else list(stop or ())
+        for one in stops:
+            require(isinstance(one, str), f"`stop` is {one!r}, but must be text")
+            require(one != "", "`stop` is empty", "give the text to end before")
+        return [self.file.vocab.known_form(one) for one in stops]
 
     def save_state(self, path: str | Path, state: TextState) -> None:
-        """Write the ``state`` of a text to a file; see ``states``."""
+        """Write the ``state`` of a text to a file; see ``generate.state_file``."""
+        self._check_state(state)
         save_state(Path(path), state, self.file)
 
     def load_state(self, path: str | Path) -> TextState:
@@ -158,8 +169,12 @@ class Model:
     def score(
         self, text: str, *, window: int | None = None, unknown: UnknownPolicy = "error"
     ) -> Score:
-        """Nats, bits and perplexity of ``text``; see ``scoring`` for the two protocols."""
-        return score(self.engine, self.file.vocab.encode(text, unknown), window)
+        """Nats, bits and perplexity of ``text``; see ``scoring`` for the two protocols.
+
+        Unicode forms are those of ``prefill``.
+        """
+        vocab = self.file.vocab
+        return score(self.engine, vocab.encode(vocab.known_form(text), unknown), window)
 
     def inspect(
         self,
@@ -174,7 +189,8 @@ class Model:
 
         ``warmup`` is read first and not counted. Left out, it is the held-out excerpt, or, when
         that is what is inspected, its first fifth; give an empty string for a cold start.
-        ``unit`` narrows the values of each position to one unit of each layer.
+        ``unit`` narrows the values of each position to one unit of each layer. Unicode forms are
+        those of ``prefill``.
         """
         vocab = self.file.vocab
         ids, before = self.inspected(text, warmup, unknown)
@@ -191,9 +207,9 @@ class Model:
             lead = len(excerpt) // 5 if warmup is None else 0
             ids, before = excerpt[lead:], excerpt[:lead]
         else:
-            ids, before = vocab.encode(text, unknown), excerpt
+            ids, before = vocab.encode(vocab.known_form(text), unknown), excerpt
         if warmup is not None:
-            before = vocab.encode(warmup, unknown)
+            before = vocab.encode(vocab.known_form(warmup), unknown)
         return ids, before.astype(np.int64)
 
 
@@ -215,5 +231,16 @@ def load(path: str | Path | None = None) -> Model:
 
 
 def new_seed() -> int:
-    """A seed for a text that was given none; small enough to be typed again."""
+    """A random seed, small enough to be typed again."""
     return secrets.randbelow(MAX_SEED)
+
+
+def _checked_seed(seed: int | None) -> int:
+    if seed is None:
+        return new_seed()
+    check_integer("`seed`", seed, 0)
+    return int(seed)
+
+
+def _sampling(config: SamplingConfig | None, fields: SamplingFields) -> SamplingConfig:
+    return replace(config or SamplingConfig(), **fields)

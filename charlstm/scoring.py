@@ -2,12 +2,13 @@
 
 ``stateful``: one contiguous pass, state carried from the first character to the last. A long text
 is read in parts side by side, and read again from each part's beginning, with the state that the
-part before it ended with, until that makes no difference any more: see ``_read_block``.
+part before it ended with, until that makes no difference any more: see ``_Parts``.
 ``windowed``: windows of N characters, zero state at the start of each, every position counted
 (the protocol of nanoGPT's validation loss, at N = 256, over all windows instead of a sample).
 """
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import CharlstmError, check_number
+from charlstm.errors import CharlstmError, check_integer
 from charlstm.generate.sampling import READ_CHUNK, surprise_bits
 from charlstm.net.engine import Engine
 from charlstm.text.vocabulary import Ids
@@ -70,9 +71,10 @@ class Score:
         return ", ".join(details)
 
     def most_surprising(self, count: int) -> list[int]:
-        """The places of the most surprising characters, the most surprising first."""
-        order = np.argsort(-self.surprise_bits[1:], kind="stable")[:count] + 1
-        return [int(place) for place in order]
+        """The positions of the most surprising characters, the most surprising first."""
+        check_integer("`count`", count, 0)
+        order = np.argsort(-self.surprise_bits[1:], kind="stable")[: min(count, sys.maxsize)] + 1
+        return [int(position) for position in order]
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON of ``charlstm score --json``."""
@@ -104,29 +106,34 @@ def score(
     """Score the text ``ids`` (N,), N >= 2; ``window`` is None for the stateful protocol.
 
     The first character is not predicted: nothing comes before it. In the windowed protocol the
-    last window may be shorter. With ``segments`` the text is cut into so many, each read from the
-    state after the 256 characters before it alone: nearly the stateful score, and labelled as
+    last window may be shorter. With ``segments`` the text is cut into that many, each read from the
+    state after only the 256 characters before it: nearly the stateful score, and labelled as
     such. ``progress`` is called with the characters done so far.
     """
+    check_scorable(ids)
     predicted = len(ids) - 1
-    if predicted < 1:
-        raise CharlstmError(
-            f"the text has {len(ids)} characters, and a score needs 2 at least",
-            "give a longer text",
-        )
     bits = np.full(len(ids), np.nan)
     if window is not None:
-        check_number("--window", window, 1)
-        _score_windows(engine, ids, window, bits, progress)
+        check_integer("`window`", window, 1)
+        _score_windows(engine, ids, min(window, predicted), bits, progress)
     elif segments is not None:
         most = max(1, predicted // SEGMENT_WARMUP)
         hint = f"a segment has {SEGMENT_WARMUP} characters at least"
-        check_number("--segments", segments, 1, most, hint=hint)
+        check_integer("`segments`", segments, 1, most, hint=hint)
         length = -(-predicted // segments)
         _score_windows(engine, ids, length, bits, progress, SEGMENT_WARMUP)
     else:
         _score_stateful(engine, ids, bits, progress)
     return summarise(bits, window=window, segments=segments)
+
+
+def check_scorable(ids: Ids) -> None:
+    """Raise ``CharlstmError`` for a text (N,) without a character to predict, N < 2."""
+    if len(ids) < 2:
+        count = "1 character" if len(ids) else "0 characters"
+        raise CharlstmError(
+            f"the text has {count}, and a score needs 2 at least", "give a longer text"
+        )
 
 
 def summarise(
@@ -158,67 +165,87 @@ def _score_stateful(
         if done + block > predicted:  # what is left, in parts of whole chunks, then the rest
             block = (predicted - done) // (PARTS * CHUNK) * (PARTS * CHUNK)
         if side_by_side and block >= PARTS * CHUNK * 4:
-            places = slice(done, done + block)
-            bits[done + 1 : done + block + 1], state, side_by_side = _read_block(
-                engine, ids[places], ids[done + 1 : done + block + 1], state
-            )
+            inputs, targets = slice(done, done + block), slice(done + 1, done + block + 1)
+            parts = _Parts(engine, ids[inputs], ids[targets], state)
+            side_by_side = parts.read_all()
+            bits[targets], state = parts.surprise_bits, parts.end
             done += block
         else:
             chunk = ids[done : min(done + READ_CHUNK, predicted)]
             logits, state = engine.forward(chunk, state)
-            places = slice(done + 1, done + 1 + len(chunk))
-            bits[places] = surprise_bits(logits, ids[places])
+            targets = slice(done + 1, done + 1 + len(chunk))
+            bits[targets] = surprise_bits(logits, ids[targets])
             done += len(chunk)
         progress(done)
 
 
-def _read_block(
-    engine: Engine, ids: Ids, targets: Ids, state: NDArray[Any]
-) -> tuple[NDArray[np.float64], NDArray[Any], bool]:
-    """One contiguous pass over ``ids`` (N,) from ``state``, many characters at a time.
+class _Parts:
+    """A block of a text in P parts, read side by side as if in one contiguous pass.
 
-    The text is cut into parts, which are read side by side from zero state, and then once more
-    from the state that the part before ended with, each until its state is again the one it had
-    there before, up to ``TOLERANCE``: from there on nothing changes. A part that never comes to
-    that has another end than the part after it began with, which is then read again in its turn.
-
-    Returns:
-        -log2 p of each of ``targets`` (N,), the state after ``ids``, and whether parts forget fast
-        enough for this to be worth while.
+    All parts are read from zero state, the first one from the state before the block. Then each is
+    read again from the state that the part before ended with, until its state is again what it was
+    there, up to ``TOLERANCE``: from there on nothing changes. A part that never comes to that has
+    another end than the next part was read from, which is then read once more in its turn.
     """
-    steps = len(ids) // PARTS
-    inputs, outputs = ids.reshape(PARTS, steps).T, targets.reshape(PARTS, steps).T
-    bits = np.empty((steps, PARTS))
-    start = engine.initial_state(PARTS)
-    start[:, :, :1] = state
-    marks = np.full((steps // CHUNK, *start.shape), np.inf, dtype=start.dtype)
-    """The states after each chunk, as they were read last."""
 
-    def read(parts: Ids, state: NDArray[Any]) -> Ids:
-        """Read these parts from ``state`` until nothing changes; return those that changed all."""
-        for chunk, mark in enumerate(marks):
-            rows = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
-            logits, state = engine.forward(inputs[rows, parts], state)
-            read_bits = surprise_bits(
-                logits.reshape(-1, logits.shape[-1]), outputs[rows, parts].ravel()
-            )
-            bits[rows, parts] = read_bits.reshape(CHUNK, -1)
-            apart = np.abs(state - mark[:, :, parts]).max(axis=(0, 1, 3)) > TOLERANCE
-            mark[:, :, parts] = state
-            parts, state = parts[apart], state[:, :, apart]
+    def __init__(self, engine: Engine, ids: Ids, targets: Ids, state: NDArray[Any]) -> None:
+        """``ids`` (N,) are read from ``state``, and predict ``targets`` (N,)."""
+        self._engine = engine
+        self._inputs = ids.reshape(PARTS, -1).T
+        self._targets = targets.reshape(PARTS, -1).T
+        self._bits = np.empty(self._inputs.shape)
+        self._start = engine.initial_state(PARTS)
+        self._start[:, :, :1] = state
+        chunks = len(self._inputs) // CHUNK
+        self._states = np.empty((chunks, *self._start.shape), dtype=self._start.dtype)
+        """The states after each chunk, as it was read last."""
+
+    @property
+    def surprise_bits(self) -> NDArray[np.float64]:
+        """(N,) -log2 p of each target."""
+        bits: NDArray[np.float64] = self._bits.T.ravel()
+        return bits
+
+    @property
+    def end(self) -> NDArray[Any]:
+        """(L, S, 1, H), the state after the block."""
+        end: NDArray[Any] = self._states[-1][:, :, -1:].copy()
+        return end
+
+    def read_all(self) -> bool:
+        """Read the block; return whether parts forget fast enough for this to be worth while."""
+        state = self._start
+        for chunk in range(len(self._states)):
+            state = self._states[chunk] = self._read(chunk, np.arange(PARTS), state)
+        ends = self._states[-1]
+        changed = set(self._read_again(np.arange(1, PARTS), ends[:, :, :-1]).tolist())
+        again = 0
+        for part in range(2, PARTS):
+            if part - 1 in changed:
+                before = ends[:, :, part - 1 : part]
+                changed |= set(self._read_again(np.array([part]), before).tolist())
+                again += 1
+        return again <= PARTS // 4
+
+    def _read_again(self, parts: Ids, state: NDArray[Any]) -> Ids:
+        """Read ``parts`` from ``state`` until nothing changes; return those whose end changed."""
+        for chunk, before in enumerate(self._states):
+            state = self._read(chunk, parts, state)
+            changed = np.abs(state - before[:, :, parts]).max(axis=(0, 1, 3)) > TOLERANCE
+            before[:, :, parts] = state
+            parts, state = parts[changed], state[:, :, changed]
             if not len(parts):
                 break
         return parts
 
-    ends = marks[-1]
-    read(np.arange(PARTS), start)
-    changed = set(read(np.arange(1, PARTS), ends[:, :, :-1]).tolist())
-    again = 0
-    for part in range(2, PARTS):
-        if part - 1 in changed:
-            changed |= set(read(np.array([part]), ends[:, :, part - 1 : part]).tolist())
-            again += 1
-    return bits.T.ravel(), ends[:, :, -1:].copy(), again <= PARTS // 4
+    def _read(self, chunk: int, parts: Ids, state: NDArray[Any]) -> NDArray[Any]:
+        """Read one chunk of ``parts`` from ``state``; return the state after it."""
+        rows = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
+        logits, state = self._engine.forward(self._inputs[rows, parts], state)
+        targets = self._targets[rows, parts].ravel()
+        bits = surprise_bits(logits.reshape(-1, logits.shape[-1]), targets)
+        self._bits[rows, parts] = bits.reshape(CHUNK, -1)
+        return state
 
 
 def _score_windows(
@@ -229,7 +256,7 @@ def _score_windows(
     progress: Callable[[int], None],
     warmup: int = 0,
 ) -> None:
-    """Windows of so many characters, each from the state after the ``warmup`` before it."""
+    """Score windows of ``window`` characters, each from the state after ``warmup`` before it."""
     predicted = len(ids) - 1
     starts = np.arange(0, predicted, window)
     for group in range(0, len(starts), WINDOWS_AT_ONCE):
@@ -237,14 +264,15 @@ def _score_windows(
         state = engine.initial_state(len(begin))
         if warmup:
             before = begin + np.arange(-warmup, 0)[:, None]
-            _, state = engine.forward(ids[np.maximum(before, 0)], state)
+            state = engine.advance(ids[np.maximum(before, 0)], state)
             state[:, :, begin == 0] = 0
         for t in range(0, window, CHUNK):
-            places = begin + np.arange(t, min(t + CHUNK, window))[:, None]
+            positions = begin + np.arange(t, min(t + CHUNK, window))[:, None]
             # Only the text's very last window is short; it reads on over its own last character.
-            logits, state = engine.forward(ids[np.minimum(places, predicted - 1)], state)
-            inside = places < predicted
-            bits[places[inside] + 1] = surprise_bits(logits[inside], ids[places[inside] + 1])
+            logits, state = engine.forward(ids[np.minimum(positions, predicted - 1)], state)
+            inside = positions < predicted
+            targets = positions[inside] + 1
+            bits[targets] = surprise_bits(logits[inside], ids[targets])
             if not inside.any():
                 break
         progress(min(predicted, int(begin[-1]) + window))

@@ -5,11 +5,13 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import model_config, random_weights
 
 import charlstm
 from charlstm import CharlstmError, Model
@@ -17,6 +19,7 @@ from charlstm.errors import UsageError
 from charlstm.generate.sampling import surprise_bits
 from charlstm.runs import checkpoint
 from charlstm.runs import run as runs
+from charlstm.runs.checkpoint import ModelFile
 from charlstm.runs.run import read_pointers
 from charlstm.scoring import Score
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
@@ -139,23 +142,108 @@ def test_a_text_may_have_no_end_or_no_length(model: Model) -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("name", "values"),
     [
-        {"temperature": -1.0},
-        {"top_k": -1},
-        {"top_p": 0.0},
-        {"min_p": 2.0},
-        {"repeat_penalty": 0.0},
-        {"repeat_window": 0},
-        {"length": -1},
-        {"seed": -1},
+        ("temperature", [-1.0, math.nan, "1", None, True]),
+        ("top_k", [-1, 2.0]),
+        ("top_p", [0.0]),
+        ("min_p", [2.0]),
+        ("repeat_penalty", [0.0]),
+        ("repeat_window", [0, 10**20]),
+        ("length", [-1, 2.0, "9", True, 10**20]),
+        ("seed", [-1, 2.0, "9", True]),
+        ("stop", ["", [""], ["a", None]]),
+        ("unknown", ["bogus", None]),
+        ("state", ["NED", np.zeros((2, 2, 1, 24), np.float32)]),
     ],
 )
-def test_a_number_out_of_range_is_refused_before_the_first_character(
-    model: Model, options: dict[str, float]
+def test_an_argument_out_of_range_is_refused_before_the_first_character(
+    model: Model, name: str, values: list[object]
 ) -> None:
-    with pytest.raises(UsageError, match="must be"):
-        model.generate(**options)  # type: ignore[arg-type]
+    for value in values:
+        for write in (model.generate, partial(model.generate_batch, count=2)):
+            with pytest.raises(UsageError, match=rf"^`{name}` is"):
+                write(**{name: value})  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.0, True, "2", 10**9, 10**20])
+def test_a_count_out_of_range_is_refused(model: Model, count: object) -> None:
+    with pytest.raises(UsageError, match=r"^`count` is") as caught:
+        model.generate_batch(count=count, length=3)  # type: ignore[arg-type]
+    assert "hidden" not in str(caught.value)
+
+
+def test_numbers_of_numpy_are_numbers(model: Model) -> None:
+    plain = "".join(model.generate(length=9, seed=3, top_k=4, temperature=0.5))
+    numpy = {"length": np.int64(9), "seed": np.int64(3), "top_k": np.int32(4)}
+    found = model.generate(**numpy, temperature=np.float64(0.5))  # type: ignore[arg-type]
+    assert "".join(found) == plain
+    assert model.generate_batch(count=np.int64(1), **numpy, temperature=0.5) == [plain]  # type: ignore[arg-type]
+
+
+def test_no_stop_string_is_none_or_an_empty_list(model: Model) -> None:
+    assert len({"".join(model.generate(length=40, seed=1, stop=s)) for s in (None, (), [])}) == 1
+
+
+def test_a_sampling_config_can_be_given_and_fields_of_it_replaced(model: Model) -> None:
+    config = charlstm.SamplingConfig(temperature=2.0, top_k=5)
+    whole = "".join(model.generate(length=60, seed=1, sampling=config))
+    assert whole == "".join(model.generate(length=60, seed=1, temperature=2.0, top_k=5))
+    assert model.generate_batch(count=1, length=60, seed=1, sampling=config) == [whole]
+    replaced = "".join(model.generate(length=60, seed=1, sampling=config, top_k=2))
+    assert replaced == "".join(model.generate(length=60, seed=1, temperature=2.0, top_k=2))
+    assert replaced != whole
+
+
+def test_a_field_that_is_not_there_is_a_type_error(model: Model) -> None:
+    with pytest.raises(TypeError, match="temp"):
+        model.generate(temp=0.5)  # type: ignore[call-arg]
+
+
+def test_a_state_of_another_model_is_refused(model: Model, tmp_path: Path) -> None:
+    state = model.prefill("NED")
+    config = model_config(len(model.file.vocab), hidden=12, layers=2)
+    vocab = Vocabulary(model.file.vocab.symbols)
+    other = Model(ModelFile(config, vocab, random_weights(config), "", {}), model.path)
+    few = Vocabulary("Ned ")
+    config = model_config(len(few), hidden=24, layers=2)
+    fewer = Model(ModelFile(config, few, random_weights(config), "", {}), model.path)
+    broken = replace(state, state=np.full_like(state.state, np.nan))
+    for stranger, wrong in ((other, state), (fewer, state), (model, broken)):
+        for use in (
+            partial(stranger.generate, state=wrong),
+            partial(stranger.prefill, "d", wrong),
+            partial(stranger.save_state, tmp_path / "a.state", wrong),
+        ):
+            with pytest.raises(UsageError, match="`state` is not a state of this model"):
+                use()
+    assert not list(tmp_path.iterdir())
+
+
+def test_text_is_a_string(model: Model) -> None:
+    for read in (model.generate, model.prefill, model.score, model.inspect):
+        with pytest.raises(UsageError, match="must be a string"):
+            read(b"NED")  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("unit", [-1, 24, 2.0, True, "3"])
+def test_a_unit_that_is_none_is_refused(model: Model, unit: object) -> None:
+    with pytest.raises(UsageError, match=r"^`unit` is"):
+        model.inspect("NED", unit=unit)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("known", "typed"), [("\u00e9", "e\u0301"), ("e\u0301", "\u00e9")])
+def test_accents_are_read_in_the_form_that_the_model_knows(known: str, typed: str) -> None:
+    vocab = Vocabulary("".join(sorted({*"\nabcde", *known})))
+    config = model_config(len(vocab))
+    model = Model(ModelFile(config, vocab, random_weights(config), "abc", {}), Path("none"))
+    assert np.array_equal(model.prefill("a" + typed).state, model.prefill("a" + known).state)
+    assert model.score("a" + typed).nats == model.score("a" + known).nats
+    assert "".join(model.inspect("a" + typed).symbols) == "a" + known
+    text = "".join(model.generate(length=600, seed=1))
+    assert known in text
+    stopped = "".join(model.generate(length=600, seed=1, stop=typed))
+    assert stopped == text.partition(known)[0]
 
 
 def test_unknown_characters_are_named_before_the_first_character(model: Model) -> None:

@@ -174,7 +174,7 @@ def test_segments_score_as_a_loop_that_warms_up_each(segments: int, engine: Engi
 
 def test_segments_shorter_than_their_warm_up_are_refused(engine: Engine) -> None:
     ids = np.random.default_rng(4).integers(0, 9, 1600)
-    with pytest.raises(UsageError, match="--segments is 7, but must be at least 1 and at most 6"):
+    with pytest.raises(UsageError, match="`segments` is 7, but must be at least 1 and at most 6"):
         score(engine, ids, segments=7)
 
 
@@ -201,7 +201,7 @@ def test_only_the_first_character_has_no_surprise(engine: Engine, window: int | 
     assert_array_equal(np.flatnonzero(np.isnan(bits)), [0])
 
 
-@pytest.mark.parametrize("window", [199, 200, 5000])
+@pytest.mark.parametrize("window", [199, 200, 5000, 10**30])
 def test_window_as_long_as_the_text_equals_the_stateful_score(engine: Engine, window: int) -> None:
     assert score(engine, IDS, window).nats == pytest.approx(score(engine, IDS).nats, abs=1e-12)
 
@@ -211,6 +211,14 @@ def test_progress_ends_at_the_number_of_predicted_characters(engine: Engine) -> 
         seen: list[int] = []
         score(engine, IDS, window, seen.append)
         assert seen[-1] == 199
+
+
+def test_a_count_of_places_is_a_whole_number(engine: Engine) -> None:
+    found = score(engine, IDS)
+    assert len(found.most_surprising(10**30)) == 199
+    for count in (-1, 2.0, True, "3", None):
+        with pytest.raises(UsageError, match="`count` is"):
+            found.most_surprising(count)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("window", [None, 8])
@@ -223,5 +231,12 @@ def test_text_without_a_character_to_predict_is_refused(
 
 
 def test_window_of_no_characters_is_refused(engine: Engine) -> None:
-    with pytest.raises(UsageError, match="--window is 0"):
+    with pytest.raises(UsageError, match="`window` is 0"):
         score(engine, IDS, 0)
+
+
+@pytest.mark.parametrize("value", [2.0, True, "3"])
+@pytest.mark.parametrize("name", ["window", "segments"])
+def test_windows_and_segments_are_whole_numbers(engine: Engine, name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` is {value!r}, but must be a whole number"):
+        score(engine, IDS, **{name: value})  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.analysis.trace import pieces
-from charlstm.errors import check_number, require
+from charlstm.errors import check_integer, check_number, require
 from charlstm.events import GateSaturation
 from charlstm.net.engine import Engine, Trace
 from charlstm.net.spec import CELLS, HIDDEN, LEFT_SATURATED, RIGHT_SATURATED, CellSpec
@@ -33,12 +33,12 @@ class Thresholds:
     right: float = RIGHT_SATURATED
 
     def __post_init__(self) -> None:
-        check_number("--left", self.left, 0, 1)
-        check_number("--right", self.right, 0, 1)
+        check_number("`left`", self.left, 0, 1)
+        check_number("`right`", self.right, 0, 1)
         require(
             self.left < self.right,
-            f"--left is {self.left:g} and --right is {self.right:g}",
-            "--left has to be the smaller of the two",
+            f"`left` is {self.left:g} and `right` is {self.right:g}",
+            "`left` has to be the smaller of the two",
         )
 
 
@@ -60,13 +60,13 @@ class GateReport:
     mean: NDArray[np.float64]
     """(T, L, G) mean activation over the layer's units."""
     left: NDArray[np.float64]
-    """(T, L, G) share of the layer's units below the left threshold."""
+    """(T, L, G) fraction of the layer's units below the left threshold."""
     right: NDArray[np.float64]
-    """(T, L, G) share of the layer's units above the right threshold."""
+    """(T, L, G) fraction of the layer's units above the right threshold."""
     unit_left: NDArray[np.float64]
-    """(L, G, H) share of the text's steps at which the unit is left-saturated."""
+    """(L, G, H) fraction of the text's steps at which the unit is left-saturated."""
     unit_right: NDArray[np.float64]
-    """(L, G, H) share of the text's steps at which the unit is right-saturated."""
+    """(L, G, H) fraction of the text's steps at which the unit is right-saturated."""
     unit_mean: NDArray[np.float64]
     """(L, G, H) mean activation over the text."""
     time_constant: NDArray[np.float64] | None
@@ -182,7 +182,7 @@ def measure_gates(
 ) -> GateReport:
     """Read ``warmup`` and then ``ids`` (T,), T >= 1, and report on the gates at ``ids``.
 
-    With ``unit``, the shares and means of a position are those of this one unit of each layer.
+    With ``unit``, the fractions and means of a position are those of this one unit of each layer.
 
     Raises:
         CharlstmError: there is nothing to read.
@@ -190,7 +190,7 @@ def measure_gates(
     spec = engine.spec
     steps, layers, size = len(ids), engine.config.layers, engine.config.hidden_size
     if unit is not None:
-        check_number("--unit", unit, 0, size - 1)
+        check_integer("`unit`", unit, 0, size - 1)
     low, high = _limits(spec, thresholds)
     per_step = {
         name: np.empty((steps, layers, len(spec.reported))) for name in ("mean", "left", "right")
@@ -279,8 +279,8 @@ def longest_memory(report: GateReport, layers: range, count: int) -> list[tuple[
     ]
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}%"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.0f}%"
 
 
 def _units(count: int) -> str:

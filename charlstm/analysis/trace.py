@@ -49,8 +49,8 @@ def pieces(
     state = engine.initial_state()
     before: Array | None = None
     if len(warmup):
-        place = prefill(engine, warmup)
-        state, before = place.state, place.logits
+        state = prefill(engine, warmup).state
+        before = engine.logits(state)
     done = 0
     for chunk in chunks(ids, TRACE_CHUNK):
         trace, logits, state = engine.trace(chunk, state)

@@ -9,7 +9,8 @@ from charlstm.cli.output import Output
 from charlstm.errors import CharlstmError
 
 if TYPE_CHECKING:
-    from charlstm.generate.writing import Text, TextState
+    from charlstm.generate.sampling import TextState
+    from charlstm.generate.writing import Text
     from charlstm.model import Model
 
 HELP = """Type the beginning of something; the model goes on from it.
@@ -103,7 +104,7 @@ class Conversation:
         from charlstm.errors import check_number
 
         length = _number(value, int, "/length 500")
-        check_number("/length", length, 0)
+        check_number("/length", length, 0, sys.maxsize)
         self._length = length
 
     def _retry(self, _: str) -> None:

@@ -47,6 +47,14 @@ def note_unknown(vocab: "Vocabulary", text: str, policy: "UnknownPolicy") -> Non
         note(f"characters that the model never saw: {missing:,} of {len(text):,}, {done}")
 
 
+def known_form(vocab: "Vocabulary", text: str) -> str:
+    """``text`` in the Unicode form that the model knows; stderr says when that is another one."""
+    form = vocab.known_form(text)
+    if form != text:
+        note("accents were put in the Unicode form that the model knows: they look the same")
+    return form
+
+
 def read_text(source: str, *, as_bytes: bool) -> str:
     """The text of a file, or of stdin for ``-``, exactly as it is; a byte-order mark is dropped.
 

@@ -11,6 +11,7 @@ import typer
 
 from charlstm.cli.conversation import Conversation, line_reader
 from charlstm.cli.inputs import (
+    known_form,
     note_unknown,
     open_model,
     progress_of,
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from charlstm.generate.writing import Text, TextState
+    from charlstm.generate.sampling import TextState
+    from charlstm.generate.writing import Text
     from charlstm.model import Model
     from charlstm.text.vocabulary import Vocabulary
 
@@ -186,6 +188,10 @@ def sample(
     start = None if state is None else model.load_state(state)
     training = training_text(model) if novelty else None
     text = prime or "" if prime_file is None else read_text(prime_file, as_bytes=as_bytes)
+    text = known_form(vocab, text)
+    for one in stop or ():
+        if missing := vocab.unknown(vocab.known_form(one)):
+            note(f"--stop {one!r} never occurs: the model does not know {missing[0]!r}")
     if seed is None:
         seed = new_seed()
         note(f"seed {seed}" if count == 1 else f"seeds {seed} to {seed + count - 1}")
@@ -208,14 +214,15 @@ def sample(
             talk.run(line_reader(), echo=echo and not output.terminal)
             output.close()
         return 0
-    how |= {"seed": seed, "state": start, "progress": progress}
+    start = model.prefill(text, start, policy, progress)
+    how |= {"seed": seed, "state": start}
     characters = LENGTH if length is None else length
     if count > 1:
-        texts = model.generate_batch(text, count=count, length=characters, **how)
+        texts = model.generate_batch(count=count, length=characters, **how)
         output.write(BETWEEN.join(shown + one for one in texts))
         output.close()
     else:
-        stream = model.generate(text, length=characters or None, surprise=output.tinted, **how)
+        stream = model.generate(length=characters or None, surprise=output.tinted, **how)
         with _keeping(save_state, model, lambda: stream.state):
             texts = ["".join(_written(stream, output, shown, collect=novelty))]
     if training is not None:
@@ -228,10 +235,13 @@ def _check_alone(length: int | None, seed: int | None, count: int, color: str | 
     from charlstm.errors import check_number
 
     if length is not None:
-        check_number("--length", length, 0)
+        check_number("--length", length, 0, sys.maxsize)
     if seed is not None:
         check_number("--seed", seed, 0)
-    check_number("--count", count, 1)
+    from charlstm.model import MAX_COUNT
+
+    hint = "write them in several batches, each with its own --seed"
+    check_number("--count", count, 1, MAX_COUNT, hint=hint)
     require(color in (None, "surprise"), f"--color is {color!r}", "there is --color surprise")
 
 
@@ -289,5 +299,5 @@ def _tell_novelty(
     copied = found.copied if found.longest <= 60 else found.copied[:60] + "…"
     note(
         f"longest run copied from the training text: {found.longest} characters, {copied!r}; "
-        f"{found.new_words:,} of {found.words:,} words are not in it ({found.new_share:.1%})"
+        f"{found.new_words:,} of {found.words:,} words are not in it ({found.new_fraction:.1%})"
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from charlstm.cli.inputs import (
+    known_form,
     note_unknown,
     open_model,
     progress_of,
@@ -68,7 +69,7 @@ def score(
     model = open_model(checkpoint)
     vocab = model.file.vocab
     training = training_text(model)[0] if adapt else None
-    text = read_text(file, as_bytes=vocab.kind == "bytes")
+    text = known_form(vocab, read_text(file, as_bytes=vocab.kind == "bytes"))
     ids = vocab.encode(text, policy)
     note_unknown(vocab, text, policy)
     progress = progress_of(len(ids))

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 
-from charlstm.generate.sampling import SamplingConfig, draw, opening, prefill
+from charlstm.generate.sampling import Sampler, SamplingConfig, opening, prefill
 from charlstm.net.engine import Engine
 from charlstm.runs.checkpoint import ModelFile
 from charlstm.text.vocabulary import StreamDecoder, Vocabulary
@@ -64,9 +65,9 @@ class LiveSample:
     def _begin(self, step: int) -> None:
         model = self._take_model()
         engine = Engine(model.config, dict(model.weights))
-        place = prefill(engine, opening(model.vocab))
+        start = prefill(engine, opening(model.vocab))
         config = SamplingConfig(temperature=TEMPERATURE)
-        drawn = draw(engine, place, config, self._seed + step, CHARACTERS)
-        self._ids = (int(ids[0]) for ids, _ in drawn)
+        sampler = Sampler(engine, start, config, self._seed + step)
+        self._ids = (int(ids[0]) for ids in islice(sampler, CHARACTERS))
         self._decoder = model.vocab.decoder()
         self.text, self.step = "", step

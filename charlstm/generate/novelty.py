@@ -1,9 +1,9 @@
-"""Whether a text writes or recites: what of it stands in the training corpus word for word.
+"""How much of a text is copied from the training corpus word for word.
 
-The longest run that a text shares with the corpus is found by its length: if they share a run of
-n symbols, they share one of n - 1. For a length, every window of the text and of the corpus gets a
-hash of 64 bits, and windows with the same hash are compared. The corpus is read in pieces from
-its memory map, so nothing is built, and nothing is kept: a megabyte takes under a second.
+The longest run of symbols that a text shares with the corpus is found by its length: if they share
+a run of n symbols, they share one of n - 1. For a length, every window of the text and of the
+corpus gets a hash of 64 bits, and windows with the same hash are compared. The corpus is read in
+pieces from its memory map, and no index is built: a megabyte takes under a second.
 """
 
 import re
@@ -28,21 +28,22 @@ Hashes = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Novelty:
-    """What of some texts stands in the training corpus."""
+    """How much of some texts is in the training corpus."""
 
     longest: int
-    """Symbols of the longest run that was copied: characters, or bytes of a byte model."""
+    """Symbols of the longest run that was copied: characters, or bytes for a byte model."""
     copied: str
     """That run."""
     position: int
-    """Where in the corpus it stands; the first place found, of several."""
+    """Where in the corpus it begins; of several positions, the first one found."""
     words: int
+    """Words of the texts."""
     new_words: int
-    """Of these, how many are not words of the corpus, whatever their case."""
+    """How many of these are not words of the corpus, whatever their case."""
 
     @property
-    def new_share(self) -> float:
-        """Share of the words that are not in the corpus; 0 where there are no words."""
+    def new_fraction(self) -> float:
+        """Fraction of the words that are not in the corpus; 0 where there are no words."""
         return self.new_words / self.words if self.words else 0.0
 
 
@@ -66,25 +67,25 @@ def novelty(texts: Sequence[str], corpus: Corpus, vocab: Vocabulary) -> Novelty:
 
 
 def longest_copied(texts: Sequence[Ids], corpus: Corpus) -> tuple[int, int]:
-    """Length and place in the corpus (N,) of the longest run that one of ``texts`` shares."""
-    place, length, beyond = 0, 0, 1
-    most = max((len(text) for text in texts), default=0)
-    # Twice as long until it fails, then halfway between: length is shared, beyond is not.
-    while beyond <= most and (found := _find_shared(texts, corpus, beyond)) is not None:
-        place, length, beyond = found, beyond, 2 * beyond
-    beyond = min(beyond, most + 1)
-    while beyond - length > 1:
-        middle = (length + beyond) // 2
+    """Length and position in the corpus (N,) of the longest run that one of ``texts`` shares."""
+    position, length, too_long = 0, 0, 1
+    limit = max((len(text) for text in texts), default=0)
+    # Twice as long until it fails, then halfway between: length is shared, too_long is not.
+    while too_long <= limit and (found := _find_shared(texts, corpus, too_long)) is not None:
+        position, length, too_long = found, too_long, 2 * too_long
+    too_long = min(too_long, limit + 1)
+    while too_long - length > 1:
+        middle = (length + too_long) // 2
         found = _find_shared(texts, corpus, middle)
         if found is None:
-            beyond = middle
+            too_long = middle
         else:
-            place, length = found, middle
-    return length, place
+            position, length = found, middle
+    return length, position
 
 
 def _find_shared(texts: Sequence[Ids], corpus: Corpus, length: int) -> int | None:
-    """A place in the corpus where a run of this length stands that is in one of the texts."""
+    """A position in the corpus of a run of this length that one of the texts has, too."""
     windows = {
         int(value): text[start : start + length]
         for text in texts
@@ -98,9 +99,9 @@ def _find_shared(texts: Sequence[Ids], corpus: Corpus, length: int) -> int | Non
         hashes = _hashes(piece, length)
         candidates = np.flatnonzero(may_be_wanted[hashes >> _TOP])
         candidates = candidates[np.isin(hashes[candidates], wanted)]
-        for place in candidates.tolist():
-            if np.array_equal(piece[place : place + length], windows[int(hashes[place])]):
-                return start + place
+        for offset in candidates.tolist():
+            if np.array_equal(piece[offset : offset + length], windows[int(hashes[offset])]):
+                return start + offset
     return None
 
 

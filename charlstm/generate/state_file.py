@@ -12,7 +12,7 @@ from safetensors.numpy import save
 
 from charlstm.errors import CharlstmError, reason_of
 from charlstm.files import replace_file
-from charlstm.generate.writing import REMEMBERED, TextState
+from charlstm.generate.sampling import REMEMBERED, TextState
 from charlstm.net.spec import CELLS
 from charlstm.runs.checkpoint import Arrays, ModelFile, fingerprint
 
@@ -48,7 +48,7 @@ def load_state(path: Path, model: ModelFile) -> TextState:
     """
     config = model.config
     shape = (config.layers, len(CELLS[config.cell].states), 1, config.hidden_size)
-    remedy = "save one with --save-state"
+    remedy = "save one with `save_state`"
     try:
         size = path.stat().st_size
         if size > HEADER_BYTES + 4 * int(np.prod(shape)) + 8 * REMEMBERED:
@@ -60,19 +60,15 @@ def load_state(path: Path, model: ModelFile) -> TextState:
             if metadata.get("model") != fingerprint(model):
                 raise CharlstmError(
                     f"{path} is the state of another model",
-                    "name the checkpoint it was saved with by -c",
+                    "use the `checkpoint` that it was saved with",
                 )
             state, recent = file.get_tensor("state"), file.get_tensor("recent")
     except OSError as error:
         raise CharlstmError(f"{path} cannot be read: {reason_of(error)}", remedy) from None
     except (SafetensorError, ValueError, TypeError) as error:
         raise CharlstmError(f"{path} is damaged: {error}", remedy) from None
-    whole = (
-        (state.shape, state.dtype) == (shape, np.float32)
-        and (recent.ndim, recent.dtype) == (1, np.int64)
-        and np.isfinite(state).all()
-        and ((recent >= 0) & (recent < config.vocab_size)).all()
-    )
-    if not whole:
+    plain = (recent.ndim, recent.dtype) == (1, np.int64)
+    found = TextState(state, tuple(recent.tolist()) if plain else ())
+    if not plain or not found.fits(config):
         raise CharlstmError(f"{path} is damaged: its arrays do not fit the model", remedy)
-    return TextState(state, tuple(recent.tolist()))
+    return found

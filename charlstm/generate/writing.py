@@ -1,17 +1,14 @@
-"""Texts as they are written: from drawn ids to characters, stop strings, where a text stands."""
+"""Texts as they are written: from drawn ids to characters, up to a stop string."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from charlstm.generate.sampling import DecodeState, SamplingConfig, draw, repeat, surprise_bits
-from charlstm.net.engine import Engine
-from charlstm.text.vocabulary import Ids, StreamDecoder, Vocabulary
+from charlstm.errors import require
+from charlstm.generate.sampling import Sampler, TextState, surprise_bits
+from charlstm.text.vocabulary import StreamDecoder, Vocabulary
 
 BLOCK = 64
 """Steps of a batch between two looks for stop strings."""
@@ -32,7 +29,7 @@ class StopFilter:
     def feed(self, text: str) -> str:
         """The part of the text so far that is safe to pass on."""
         self._held += text
-        found = [(place, stop) for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        found = [(start, stop) for stop in self._stops if (start := self._held.find(stop)) >= 0]
         if found:
             # The first to be complete ends the text, as if it came a character at a time.
             cut, _ = min(found, key=lambda match: (match[0] + len(match[1]), match[0]))
@@ -69,20 +66,6 @@ def as_text(ids: Iterable[int], decoder: StreamDecoder, stop: StopFilter) -> Ite
         yield rest
 
 
-REMEMBERED = 4096
-"""Characters that a state keeps for the repeat penalty."""
-
-
-@dataclass(frozen=True)
-class TextState:
-    """Where a text stands: enough to go on from it."""
-
-    state: NDArray[Any]
-    """(L, S, 1, H)"""
-    recent: tuple[int, ...] = ()
-    """The last ids of the text, for the repeat penalty; ``REMEMBERED`` at most."""
-
-
 class Text(Iterator[str]):
     """A text while it is written: an iterator of its pieces that knows where it stands.
 
@@ -92,24 +75,16 @@ class Text(Iterator[str]):
 
     def __init__(
         self,
-        engine: Engine,
+        sampler: Sampler,
         vocab: Vocabulary,
-        start: TextState,
-        config: SamplingConfig,
-        seed: int,
-        length: int | None,
+        length: int | None = None,
         stops: Sequence[str] = (),
         *,
         surprise: bool = False,
     ) -> None:
-        self._place = DecodeState(start.state, engine.logits(start.state))
-        window = max(REMEMBERED, config.repeat_window)
-        self._recent = deque(start.recent, maxlen=window)
-        self._vocab = vocab
-        self._bits: deque[float] = deque()
-        drawn = draw(engine, self._place, config, seed, length, start.recent)
-        symbols = self._noted(drawn, surprise)
-        self._pieces = as_text(symbols, vocab.decoder(), StopFilter(stops))
+        self._sampler, self._vocab = sampler, vocab
+        self._bits: deque[float] | None = deque() if surprise else None
+        self._pieces = as_text(self._drawn(length), vocab.decoder(), StopFilter(stops))
 
     def __next__(self) -> str:
         return next(self._pieces)
@@ -117,49 +92,43 @@ class Text(Iterator[str]):
     @property
     def state(self) -> TextState:
         """The state after all that was drawn: also after a stop string, which is not shown."""
-        return TextState(self._place.state, tuple(self._recent)[-REMEMBERED:])
+        return self._sampler.text_state()
 
     def surprise(self, piece: str) -> list[float]:
         """-log2 p of each character of the piece that came last, without temperature or filters.
 
-        The text must have been made with ``surprise=True``.
+        Raises:
+            UsageError: the text was made without ``surprise=True``, or this is no new piece.
         """
-        return [
-            sum(self._bits.popleft() for _ in range(self._vocab.symbols_in(character)))
-            for character in piece
-        ]
+        bits = self._bits
+        require(bits is not None, "the text was not measured", "generate it with `surprise`=True")
+        assert bits is not None
+        counts = [self._vocab.symbols_in(character) for character in piece]
+        require(sum(counts) <= len(bits), f"{piece!r} is not the piece that came last")
+        return [sum(bits.popleft() for _ in range(count)) for count in counts]
 
-    def _noted(self, drawn: Iterator[tuple[Ids, DecodeState]], surprise: bool) -> Iterator[int]:
-        for ids, place in drawn:
-            if surprise:
-                self._bits.append(float(surprise_bits(self._place.logits, ids)[0]))
-            self._place = place
-            symbol = int(ids[0])
-            self._recent.append(symbol)
-            yield symbol
+    def _drawn(self, length: int | None) -> Iterator[int]:
+        logits = self._sampler.logits
+        for ids in islice(self._sampler, length):
+            if self._bits is not None:
+                self._bits.append(float(surprise_bits(logits, ids)[0]))
+            logits = self._sampler.logits
+            yield int(ids[0])
 
 
 def draw_texts(
-    engine: Engine,
-    vocab: Vocabulary,
-    start: TextState,
-    config: SamplingConfig,
-    seed: int,
-    length: int,
-    count: int,
-    stops: Sequence[str] = (),
+    sampler: Sampler, vocab: Vocabulary, length: int, stops: Sequence[str] = ()
 ) -> list[str]:
-    """``count`` texts side by side; text b is that of ``Text`` with ``seed + b``.
+    """The texts of ``sampler``; text b is that of ``Text`` with ``seed + b``.
 
     One product for all of them rounds a little differently than one for each, so after some
-    thousand characters a draw may fall on the other side of a limit, and that text goes its own
-    way from there.
+    thousand characters a draw may fall on the other side of a limit, and from there the text is
+    another.
     """
-    place = repeat(DecodeState(start.state, engine.logits(start.state)), count)
-    decoders = [vocab.decoder() for _ in range(count)]
-    filters = [StopFilter(stops) for _ in range(count)]
-    texts = [""] * count
-    drawn = (ids for ids, _ in draw(engine, place, config, seed, length, start.recent))
+    decoders = [vocab.decoder() for _ in range(sampler.count)]
+    filters = [StopFilter(stops) for _ in range(sampler.count)]
+    texts = [""] * sampler.count
+    drawn = islice(sampler, length)
     while block := list(islice(drawn, BLOCK)):
         for b, ids in enumerate(np.array(block).T.tolist()):
             if not filters[b].stopped:

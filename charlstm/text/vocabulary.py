@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, require
 
 UnknownPolicy = Literal["error", "skip", "replace"]
 UNKNOWN_POLICIES: tuple[UnknownPolicy, ...] = ("error", "skip", "replace")
@@ -74,6 +74,27 @@ class Vocabulary:
         """The characters of ``text`` that have no id, each once, in order of appearance."""
         return [s for s in dict.fromkeys(self._as_symbols(text)) if s not in self._index]
 
+    def known_form(self, text: str) -> str:
+        """``text``, or the equivalent of it in Unicode that has fewer unknown characters.
+
+        An accent may be part of a character, as in \u00e9, or a character of its own, as in e and
+        U+0301. They look alike, and a model may know only one of the two. Characters are composed
+        (NFC), or decomposed (NFD) where the model knows only that.
+        """
+        if not isinstance(text, str) or not (unknown := self.unknown(text)):
+            return text
+        import unicodedata  # for most texts never needed
+
+        composed = unicodedata.normalize("NFC", text)
+        forms = {}
+        for character in set(composed):
+            decomposed = unicodedata.normalize("NFD", character)
+            typed = character if character in text else decomposed
+            both = (character, decomposed)
+            forms[ord(character)] = next((f for f in both if not self.unknown(f)), typed)
+        other = composed.translate(forms)
+        return other if len(self.unknown(other)) < len(unknown) else text
+
     def encode(self, text: str, unknown: UnknownPolicy = "error") -> Ids:
         """Ids of the characters of ``text``; int64 (N,), or fewer where some are skipped.
 
@@ -83,14 +104,18 @@ class Vocabulary:
 
         Raises:
             CharlstmError: a character has no id and the policy is ``error``.
+            UsageError: there is no such policy, or ``text`` is no string.
         """
+        require(isinstance(text, str), f"the text is {text!r}, but must be a string")
+        names = ", ".join(UNKNOWN_POLICIES)
+        require(unknown in UNKNOWN_POLICIES, f"`unknown` is {unknown!r}", f"choose one of {names}")
         missing = self.unknown(text)
         if missing and unknown == "error":
             shown = " ".join(f"{s!r} (U+{ord(s):04X})" for s in missing[:5])
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             raise CharlstmError(
                 f"the model never saw {shown}{more}",
-                "leave such characters out, or use --unknown skip or --unknown replace",
+                "leave such characters out, or use `unknown` skip or `unknown` replace",
             )
         symbols: Iterable[str] = self._as_symbols(text)
         if missing:

@@ -8,17 +8,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from charlstm.errors import check_integer, check_number
 from charlstm.runs.checkpoint import ModelFile
-from charlstm.scoring import Score, summarise
+from charlstm.scoring import Score, check_scorable, summarise
 from charlstm.text.vocabulary import Ids
 from charlstm.train.network import LanguageModel, load_arrays
 
 FLOOR = 0.1
-"""epsilon as a share of the mean RMS: what hardly ever had a gradient shall not leap at one."""
+"""epsilon as a fraction of the mean RMS: weights that hardly ever had a gradient make no jumps."""
 TINY = 1e-30
 STREAMS = 16
+MAX_PIECE = 100_000
 COLLECTED = 200
-"""Pieces of the training text, of so many streams each, that the mean squares come from."""
+"""Pieces of the training text, of ``STREAMS`` streams each, that the mean squares come from."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,12 @@ class Adaptation:
     """eta times the root of the number of parameters: how far a step goes in all, where gradients
     are as large as usual."""
     decay: float = 0.01
-    """lambda: the share of the way back to the trained weights, per step and on average."""
+    """lambda: the fraction of the way back to the trained weights, per step and on average."""
+
+    def __post_init__(self) -> None:
+        check_integer("`piece`", self.piece, 1, MAX_PIECE)
+        check_number("`rate`", self.rate, 0)
+        check_number("`decay`", self.decay, 0)
 
 
 @dataclass
@@ -60,9 +67,13 @@ def score_adaptive(
 
     (Krause, Kahembwe, Murray & Renals 2018, Dynamic Evaluation of Neural Sequence Models.) g is
     the gradient of a piece's mean -ln p, RMS the root of the mean square of each weight's gradients
-    on ``training``. A character is always predicted before it is learnt from. What was learnt is
-    forgotten at the end.
+    on ``training``. A character is always predicted before it is learnt from. The model
+    itself is not changed.
+
+    Raises:
+        CharlstmError: the text has no character to predict.
     """
+    check_scorable(ids)
     network = LanguageModel(model.config)
     load_arrays(network, dict(model.weights))
     squares = _mean_squares(network, training, adaptation.piece)
@@ -114,9 +125,9 @@ def _mean_squares(
     squares = [torch.zeros_like(value) for value in network.parameters()]
     state = network.initial_state(STREAMS)
     for number in range(pieces):
-        places = starts + np.arange(number * piece, (number + 1) * piece + 1)[:, None]
-        places %= len(training)
-        _, state = _learn(network, torch.from_numpy(training[places].astype(np.int64)), state)
+        positions = starts + np.arange(number * piece, (number + 1) * piece + 1)[:, None]
+        positions %= len(training)
+        _, state = _learn(network, torch.from_numpy(training[positions].astype(np.int64)), state)
         for square, value in zip(squares, network.parameters(), strict=True):
             assert value.grad is not None
             square += value.grad**2 / pieces

@@ -121,7 +121,7 @@ def test_gate_exactly_at_a_threshold_is_neither_shut_nor_open() -> None:
 
 
 @pytest.mark.parametrize("thresholds", [{"left": -0.1}, {"right": 1.1}, {"left": math.nan}])
-def test_threshold_that_is_no_share_is_refused(thresholds: dict[str, float]) -> None:
+def test_threshold_that_is_no_fraction_is_refused(thresholds: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="must be at least 0 and at most 1"):
         Thresholds(**thresholds)
 
@@ -130,7 +130,7 @@ def test_threshold_that_is_no_share_is_refused(thresholds: dict[str, float]) -> 
 def test_thresholds_that_a_gate_could_be_beyond_both_of_are_refused(
     ends: tuple[float, float],
 ) -> None:
-    with pytest.raises(UsageError, match="--left has to be the smaller"):
+    with pytest.raises(UsageError, match="`left` has to be the smaller"):
         Thresholds(*ends)
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import unicodedata
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from conftest import TEXT, model_config, random_weights
 import charlstm
 import charlstm.runs.run
 from charlstm.cli import run
-from charlstm.generate.sampling import DecodeState, SamplingConfig, draw
+from charlstm.generate.sampling import Sampler, SamplingConfig, TextState
 from charlstm.runs import run as runs
 from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
@@ -137,11 +138,11 @@ def test_long_prime_is_read_from_its_beginning_to_its_end(
     prime = (TEXT * 100)[:10_000]
     assert sample("--prime", prime, "--length", "400") == 0
     model = charlstm.load("small")
-    state, logits = model.engine.initial_state(), None
+    state = model.engine.initial_state()
     for symbol in model.file.vocab.encode(prime):
-        logits, state = model.engine.step(np.array([symbol]), state)
-    drawn = draw(model.engine, DecodeState(state, logits), SamplingConfig(), 1, 400)
-    text = model.file.vocab.decode(int(ids[0]) for ids, _ in drawn)
+        _, state = model.engine.step(np.array([symbol]), state)
+    sampler = Sampler(model.engine, TextState(state), SamplingConfig(), 1)
+    text = model.file.vocab.decode(int(ids[0]) for ids in islice(sampler, 400))
     assert capsys.readouterr().out == prime + text
 
 
@@ -466,3 +467,34 @@ def test_byte_model_writes_raw_bytes_to_a_pipe(
     assert written[:5] == b"\xff\x00\r\n\xc3"
     assert len(written) == 2005
     assert len(np.unique(np.frombuffer(written, np.uint8))) > 200
+
+
+# -- what cannot be as it was typed -------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_stop_string_that_can_never_occur_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample("--length", "9", "--stop", "heron", "--stop", "h\u00e9ron") == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "--stop" in line]
+    assert notes == ["--stop 'h\u00e9ron' never occurs: the model does not know '\u00e9'"]
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        ("--repeat-window", "99999999999999999999"),
+        ("--count", "1000000000"),
+        ("--count", "99999999999999999999"),
+        ("--length", "99999999999999999999"),
+        ("--repeat-penalty", "1e300", "--temp", "1e-310"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.usefixtures("folder")
+def test_extreme_numbers_are_refused_in_one_line(
+    numbers: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sample(*numbers) == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"charlstm: [^\n]+ and at most [^\n]+\n", error)
+    assert "--hidden" not in error

@@ -56,7 +56,7 @@ def test_a_report_has_the_run_and_the_new_words(dtype: type) -> None:
     assert found.longest == len(found.copied)
     assert CORPUS[found.position :].startswith(found.copied)
     # xxrow, row, to, thezz, THE, heron, don't, wet, xyz, xyz
-    assert (found.words, found.new_words, found.new_share) == (10, 4, 0.4)
+    assert (found.words, found.new_words, found.new_fraction) == (10, 4, 0.4)
 
 
 def test_nothing_written_is_nothing_copied() -> None:
@@ -64,7 +64,7 @@ def test_nothing_written_is_nothing_copied() -> None:
         found = novelty(texts, ids_of(CORPUS), VOCAB)
         assert (found.longest, found.copied) == (0, "")
     assert found.words == found.new_words == 1
-    assert novelty([], ids_of(CORPUS), VOCAB).new_share == 0
+    assert novelty([], ids_of(CORPUS), VOCAB).new_fraction == 0
 
 
 def test_words_and_runs_across_the_pieces_of_a_corpus_are_found(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import fields
 from itertools import islice
 
 import numpy as np
@@ -13,13 +14,13 @@ from hypothesis import strategies as st
 from charlstm.errors import UsageError
 from charlstm.generate import sampling
 from charlstm.generate.sampling import (
-    DecodeState,
+    Sampler,
     SamplingConfig,
+    SamplingFields,
+    TextState,
     distribution,
-    draw,
     opening,
     prefill,
-    repeat,
     surprise_bits,
 )
 from charlstm.net.engine import Engine
@@ -39,8 +40,20 @@ class Constant:
     def step(self, ids: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.tile(self._logits, (len(ids), 1)), state
 
-    def place(self) -> DecodeState:
-        return DecodeState(np.zeros((1, 2, 1, 1)), self._logits[None].copy())
+    def logits(self, state: np.ndarray) -> np.ndarray:
+        return np.tile(self._logits, (state.shape[2], 1))
+
+
+def sampler(
+    engine: Constant, config: SamplingConfig, seed: int, count: int = 1, before: Iterable[int] = ()
+) -> Sampler:
+    start = TextState(np.zeros((1, 2, 1, 1)), tuple(before))
+    return Sampler(engine, start, config, seed, count)  # type: ignore[arg-type]
+
+
+def drawn(sampler: Sampler, length: int) -> list[int]:
+    """Characters of the first text."""
+    return [int(ids[0]) for ids in islice(sampler, length)]
 
 
 def small_engine(vocab_size: int = len(SYMBOLS)) -> Engine:
@@ -67,8 +80,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def test_draws_follow_the_softmax(temperature: float) -> None:
     engine, number = Constant(LOGITS), 20_000
     config = SamplingConfig(temperature=temperature)
-    drawn = draw(engine, engine.place(), config, seed=1, length=number)  # type: ignore[arg-type]
-    counts = np.bincount([int(ids[0]) for ids, _ in drawn], minlength=len(LOGITS))
+    counts = np.bincount(drawn(sampler(engine, config, 1), number), minlength=len(LOGITS))
     expected = softmax(LOGITS / temperature) * number
     assert counts.sum() == number
     assert expected.min() > 5
@@ -207,8 +219,7 @@ def test_each_text_has_its_own_recent_characters() -> None:
 def test_the_penalty_looks_back_as_far_as_its_window(window: int, cycle: list[int]) -> None:
     engine = Constant(np.array([4.0, 3.0, 2.0]))
     config = SamplingConfig(temperature=0, repeat_penalty=10.0, repeat_window=window)
-    drawn = draw(engine, engine.place(), config, seed=0, length=6)  # type: ignore[arg-type]
-    assert [int(ids[0]) for ids, _ in drawn] == cycle * (6 // len(cycle))
+    assert drawn(sampler(engine, config, 0), 6) == cycle * (6 // len(cycle))
 
 
 @pytest.mark.parametrize(
@@ -225,8 +236,7 @@ def test_the_penalty_looks_back_as_far_as_its_window(window: int, cycle: list[in
 def test_a_vocabulary_of_one_symbol_has_one_choice(options: dict[str, float]) -> None:
     engine = Constant(np.array([-3.0]))
     config = SamplingConfig(**options)  # type: ignore[arg-type]
-    drawn = draw(engine, engine.place(), config, seed=0, length=5)  # type: ignore[arg-type]
-    assert [ids.tolist() for ids, _ in drawn] == [[0]] * 5
+    assert drawn(sampler(engine, config, 0), 5) == [0] * 5
 
 
 @pytest.mark.parametrize(
@@ -239,16 +249,39 @@ def test_a_vocabulary_of_one_symbol_has_one_choice(options: dict[str, float]) ->
         ("min_p", 0.0, -0.1),
         ("min_p", 1.0, 1.01),
         ("repeat_penalty", 1e-9, 0.0),
+        ("repeat_penalty", 1e9, 1e300),
         ("repeat_window", 1, 0),
+        ("repeat_window", 10**9, 99999999999999999999),
+        ("repeat_window", np.int64(7), 7.0),
+        ("top_k", np.int64(7), True),
+        ("top_k", 10**30, "3"),
+        ("temperature", np.float32(0.5), "0.5"),
+        ("temperature", 1, True),
+        ("min_p", 0, None),
         ("temperature", 1e9, math.nan),
         ("top_p", 0.5, math.nan),
         ("repeat_penalty", 1e9, math.inf),
     ],
 )
-def test_options_have_limits(name: str, inside: float, outside: float) -> None:
+def test_options_have_limits(name: str, inside: float, outside: object) -> None:
     assert getattr(SamplingConfig(**{name: inside}), name) == inside  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="must be"):
+    with pytest.raises(UsageError, match=f"^`{name}` is .*, but must be"):
         SamplingConfig(**{name: outside})  # type: ignore[arg-type]
+
+
+def test_keywords_are_the_fields() -> None:
+    assert SamplingFields.__annotations__ == {f.name: f.type for f in fields(SamplingConfig)}
+
+
+@pytest.mark.parametrize("penalty", [1e-9, 1e9])
+@pytest.mark.parametrize("temperature", [5e-324, 1e-310, 1.0, 1e308])
+def test_no_logit_overflows(penalty: float, temperature: float) -> None:
+    most = float(np.finfo(np.float32).max)
+    config = SamplingConfig(temperature, repeat_penalty=penalty)
+    with np.errstate(all="raise", under="ignore"):
+        for logits in ([[most, -most]], [[-most, most]], [[most, most]], [[-1.0, 1.0]]):
+            found = distribution(np.array(logits, np.float32), config, [[0, 1]])
+            assert found.sum() == pytest.approx(1)
 
 
 # -- what is drawn follows the filters ----------------------------------------------------------
@@ -308,8 +341,7 @@ def test_draws_follow_the_exact_distribution_of_each_filter(
 ) -> None:
     engine = Constant(np.log(CHANCES))
     config = SamplingConfig(**options)  # type: ignore[arg-type]
-    places = repeat(engine.place(), DRAWS)
-    [(ids, _)] = draw(engine, places, config, 1, 1, before=[0, 3])  # type: ignore[arg-type]
+    ids = next(sampler(engine, config, 1, DRAWS, before=[0, 3]))
     counts = np.bincount(ids, minlength=4)
     kept = np.flatnonzero(weights)
     expected = np.array(weights)[kept] / sum(weights) * DRAWS
@@ -322,8 +354,7 @@ def test_ties_are_drawn_as_often_as_each_other() -> None:
     engine = Constant(np.zeros(3))
     for options in ({"top_k": 1}, {"top_p": 0.9}, {"min_p": 1.0}):
         config = SamplingConfig(**options)  # type: ignore[arg-type]
-        places = repeat(engine.place(), DRAWS)
-        [(ids, _)] = draw(engine, places, config, 1, 1)  # type: ignore[arg-type]
+        ids = next(sampler(engine, config, 1, DRAWS))
         counts = np.bincount(ids, minlength=3)
         assert ((counts - DRAWS / 3) ** 2 / (DRAWS / 3)).sum() < limit(2)
 
@@ -337,9 +368,9 @@ def test_ties_are_drawn_as_often_as_each_other() -> None:
     st.floats(0.1, 10),
 )
 def test_no_filters_leave_nothing_to_draw(
-    logits: list[float], temperature: float, k: int, p: float, share: float, penalty: float
+    logits: list[float], temperature: float, k: int, p: float, min_p: float, penalty: float
 ) -> None:
-    config = SamplingConfig(temperature, k, p, share, penalty)
+    config = SamplingConfig(temperature, k, p, min_p, penalty)
     found = distribution(np.array([logits], dtype=np.float32), config, [range(len(logits))])
     assert np.isfinite(found).all()
     assert found.sum() == pytest.approx(1)
@@ -349,9 +380,9 @@ def test_no_filters_leave_nothing_to_draw(
 
 
 def texts(engine: Engine, batch: int, seed: int, **options: float) -> list[list[int]]:
-    place = repeat(prefill(engine, np.array([1, 2, 3])), batch)
+    start = prefill(engine, np.array([1, 2, 3]))
     config = SamplingConfig(**options)  # type: ignore[arg-type]
-    return np.array([ids for ids, _ in draw(engine, place, config, seed, 100)]).T.tolist()
+    return np.array(list(islice(Sampler(engine, start, config, seed, batch), 100))).T.tolist()
 
 
 @pytest.mark.parametrize("options", [{}, {"repeat_penalty": 1.5, "repeat_window": 8}])
@@ -368,32 +399,26 @@ def test_the_same_seed_gives_the_same_text() -> None:
     assert texts(engine, 1, seed=7) != texts(engine, 1, seed=8)
 
 
-def test_drawing_goes_on_from_the_place_it_gives() -> None:
+@pytest.mark.parametrize("penalty", [1.0, 3.0])
+def test_drawing_goes_on_from_the_state_it_gives(penalty: float) -> None:
     engine = small_engine()
-    config = SamplingConfig(temperature=0)
+    config = SamplingConfig(temperature=0, repeat_penalty=penalty)
     start = prefill(engine, np.array([1]))
-    whole = [int(ids[0]) for ids, _ in draw(engine, start, config, 0, 20)]
-    ids, place = list(draw(engine, start, config, 0, 8))[-1]
-    assert int(ids[0]) == whole[7]
-    assert [int(ids[0]) for ids, _ in draw(engine, place, config, 0, 12)] == whole[8:]
+    whole = drawn(Sampler(engine, start, config, 0), 20)
+    first = Sampler(engine, start, config, 0, count=2)
+    assert drawn(first, 8) == whole[:8]
+    for text in range(2):
+        assert drawn(Sampler(engine, first.text_state(text), config, 0), 12) == whole[8:]
     again = prefill(engine, np.array([1, *whole[:8]]))
-    assert np.allclose(again.logits, place.logits, atol=1e-5)
-    assert np.allclose(again.state, place.state, atol=1e-5)
+    assert np.allclose(again.state, first.text_state().state, atol=1e-5)
+    assert again.recent == first.text_state().recent
 
 
 def test_the_penalty_counts_what_was_read_before_as_far_as_its_window() -> None:
     engine = Constant(np.array([4.0, 3.0, 2.0]))
     for window, first in ((2, 2), (1, 0)):
         config = SamplingConfig(temperature=0, repeat_penalty=10.0, repeat_window=window)
-        [(ids, _)] = draw(engine, engine.place(), config, 0, 1, before=[0, 1])  # type: ignore[arg-type]
-        assert ids.tolist() == [first]
-
-
-def test_a_length_of_none_has_no_end_and_zero_no_beginning() -> None:
-    engine = Constant(LOGITS)
-    place, config = engine.place(), SamplingConfig()
-    assert len(list(islice(draw(engine, place, config, 0), 3000))) == 3000  # type: ignore[arg-type]
-    assert list(draw(engine, place, config, 0, 0)) == []  # type: ignore[arg-type]
+        assert drawn(sampler(engine, config, 0, before=[0, 1]), 1) == [first]
 
 
 def test_the_prime_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,9 +428,13 @@ def test_the_prime_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     for other in (ids[:-1], ids[1:], ids[::-1]):
         assert not np.allclose(prefill(engine, other).state, whole.state)
     logits, state = engine.forward(ids, engine.initial_state())
-    assert np.allclose(whole.logits, logits[-1:], atol=1e-6)
+    assert np.allclose(engine.logits(whole.state), logits[-1:], atol=1e-6)
     assert np.array_equal(whole.state, state)
-    assert np.array_equal(prefill(engine, ids[4:], prefill(engine, ids[:4]).state).state, state)
+    assert whole.recent == tuple(ids.tolist())
+    in_two = prefill(engine, ids[4:], prefill(engine, ids[:4]))
+    assert np.array_equal(in_two.state, state)
+    assert in_two.recent == whole.recent
+    assert np.array_equal(prefill(engine, ids[:0], whole).state, state)
     monkeypatch.setattr(sampling, "READ_CHUNK", 2)
     assert np.array_equal(prefill(engine, ids).state, state)
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 import charlstm
 from charlstm import Model
-from charlstm.generate import writing
-from charlstm.generate.sampling import surprise_bits
-from charlstm.generate.writing import StopFilter, TextState, as_text
+from charlstm.errors import UsageError
+from charlstm.generate import sampling, writing
+from charlstm.generate.sampling import TextState, surprise_bits
+from charlstm.generate.writing import StopFilter, as_text
 from charlstm.runs.checkpoint import ModelFile
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
 
@@ -63,8 +64,7 @@ def test_the_state_is_that_of_what_was_drawn_so_far(model: Model) -> None:
 def test_a_state_remembers_a_limited_number_of_characters(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "REMEMBERED", 10)
-    monkeypatch.setattr("charlstm.model.REMEMBERED", 10)
+    monkeypatch.setattr(sampling, "REMEMBERED", 10)
     state = model.prefill("said the heron, and sat")
     assert state.recent == tuple(model.file.vocab.encode("n, and sat").tolist())
     text = model.generate(state=state, length=30, seed=1)
@@ -101,6 +101,17 @@ def test_surprise_of_a_character_is_the_sum_of_its_bytes() -> None:
     logits, _ = model.engine.forward(ids, model.engine.initial_state())
     total = surprise_bits(logits[:-1], ids[1:]).sum()
     assert sum(sum(bits) for _, bits in pieces) == pytest.approx(total, rel=1e-5)
+
+
+def test_surprise_of_what_was_not_measured_is_refused(model: Model) -> None:
+    text = model.generate("NED:", length=3, seed=2)
+    with pytest.raises(UsageError, match="was not measured"):
+        text.surprise(next(text))
+    text = model.generate("NED:", length=3, seed=2, surprise=True)
+    piece = next(text)
+    assert len(text.surprise(piece)) == 1
+    with pytest.raises(UsageError, match="is not the piece that came last"):
+        text.surprise(piece)
 
 
 # -- texts side by side ------------------------------------------------------------------------

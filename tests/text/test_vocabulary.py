@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, UsageError
 from charlstm.text.vocabulary import BYTE_SYMBOLS, UNKNOWN_POLICIES, Vocabulary, code_points
 
 BYTES = Vocabulary(BYTE_SYMBOLS, "bytes")
@@ -85,7 +85,7 @@ def test_an_unknown_character_is_an_error_that_names_it_and_the_remedy() -> None
     with pytest.raises(CharlstmError) as caught:
         Vocabulary("ab").encode("aéb\né")
     assert "'é' (U+00E9) '\\n' (U+000A)" in caught.value.message
-    assert "--unknown skip" in caught.value.hint
+    assert "`unknown` skip" in caught.value.hint
 
 
 def test_many_unknown_characters_are_counted() -> None:
@@ -142,3 +142,35 @@ def test_values_of_bytes_are_added_up_by_character() -> None:
     assert plain.by_character([1, 0, 1], [3, 2, 1]) == [("b", 3), ("a", 2), ("b", 1)]
     assert vocab.symbols_in("é") == 2
     assert plain.symbols_in("a") == 1
+
+
+# -- Unicode forms ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("symbols", "text", "expected"),
+    [
+        ("abc\u00e9", "e\u0301", "\u00e9"),
+        ("abce\u0301", "\u00e9", "e\u0301"),
+        ("abce\u0301", "a\u00e9\u2713", "ae\u0301\u2713"),  # the check mark stays unknown
+        ("ab\u00e9n\u0303", "e\u0301\u00f1", "\u00e9n\u0303"),  # one of each
+        ("\ud55c", "\u1112\u1161\u11ab", "\ud55c"),  # Korean letters and syllables
+        ("abce\u0301\u00e9", "e\u0301\u00e9", "e\u0301\u00e9"),  # both are known
+        ("abc", "e\u0301", "e\u0301"),  # neither is
+        ("abc", "abc", "abc"),
+    ],
+)
+def test_characters_get_the_unicode_form_that_is_known(
+    symbols: str, text: str, expected: str
+) -> None:
+    assert Vocabulary(symbols).known_form(text) == expected
+
+
+def test_bytes_know_every_form() -> None:
+    vocab = Vocabulary(BYTE_SYMBOLS, "bytes")
+    assert vocab.known_form("e\u0301\u00e9\udcff") == "e\u0301\u00e9\udcff"
+
+
+def test_a_policy_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="`unknown` is 'bogus'"):
+        Vocabulary("ab").encode("a", "bogus")  # type: ignore[arg-type]

@@ -8,7 +8,8 @@ import torch
 from conftest import TEXT
 
 import charlstm
-from charlstm import Model
+from charlstm import CharlstmError, Model
+from charlstm.errors import UsageError
 from charlstm.train.adaptive import FLOOR, Adaptation, score_adaptive
 from charlstm.train.network import LanguageModel, load_arrays
 
@@ -46,6 +47,23 @@ def test_a_text_that_repeats_itself_gets_easier(
     found = score_adaptive(model.file, ids, training, Adaptation(rate=0.3))
     assert found.nats < plain.nats - 0.1
     assert all(np.array_equal(before[name], model.file.weights[name]) for name in before)
+
+
+def test_a_text_without_a_character_to_predict_is_refused(
+    model: Model, ids: np.ndarray, training: np.ndarray
+) -> None:
+    for length in (0, 1):
+        with pytest.raises(CharlstmError, match="needs 2"):
+            score_adaptive(model.file, ids[:length], training)
+    assert score_adaptive(model.file, ids[:2], training).characters == 1
+
+
+@pytest.mark.parametrize(
+    "values", [{"piece": 0}, {"piece": 2.0}, {"rate": -0.1}, {"decay": np.inf}], ids=str
+)
+def test_rates_have_limits(values: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=f"^`{next(iter(values))}` is .*must be"):
+        Adaptation(**values)  # type: ignore[arg-type]
 
 
 def test_no_character_is_learnt_from_before_it_is_predicted(

@@ -21,7 +21,7 @@ from charlstm.analysis.document import (
 )
 from charlstm.analysis.subject import Options, Shown, Subject
 from charlstm.errors import CharlstmError, check_number
-from charlstm.generate.sampling import DecodeState, prefill
+from charlstm.generate.sampling import prefill
 from charlstm.net.engine import log_softmax
 from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED, CellSpec, layer_prefix
 from charlstm.text.vocabulary import Ids
@@ -190,13 +190,9 @@ def measure(subject: Subject, layer: int, position: int) -> Walk:
     """Read up to ``position`` and go through the cell of ``layer`` with the character there."""
     engine, spec = subject.engine, subject.spec
     lead: Ids = np.concatenate([subject.warmup, subject.ids[:position]])
-    place = (
-        prefill(engine, lead)
-        if len(lead)
-        else DecodeState(engine.initial_state(), np.zeros((1, 1)))
-    )
-    before = place.state[:, :, 0].astype(np.float64)
-    trace, logits, _ = engine.trace(subject.ids[position : position + 1], place.state)
+    state = prefill(engine, lead).state
+    before = state[:, :, 0].astype(np.float64)
+    trace, logits, _ = engine.trace(subject.ids[position : position + 1], state)
     weights = subject.model.file.weights
     x = trace.states[0, layer - 1, 0] if layer else weights["embedding"][subject.ids[position]]
     log_p = log_softmax(logits[0])
