@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from charlstm.runs.checkpoint import ModelFile
 from charlstm.scoring import Score, summarise
 from charlstm.text.vocabulary import Ids
-from charlstm.train.network import LanguageModel, load_arrays
+from charlstm.train.network import LanguageModel, stored_model
 
 FLOOR = 0.1
-"""epsilon as a share of the mean RMS: what hardly ever had a gradient shall not leap at one."""
+"""epsilon as a fraction of the mean RMS: a weight that hardly ever had a gradient must not leap at
+one."""
 TINY = 1e-30
 STREAMS = 16
 COLLECTED = 200
-"""Pieces of the training text, of so many streams each, that the mean squares come from."""
+"""Pieces of the training text, of ``STREAMS`` streams each, that the mean squares come from."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Adaptation:
     """eta times the root of the number of parameters: how far a step goes in all, where gradients
     are as large as usual."""
     decay: float = 0.01
-    """lambda: the share of the way back to the trained weights, per step and on average."""
+    """lambda: the fraction of the way back to the trained weights, per step and on average."""
 
 
 @dataclass
@@ -63,8 +64,7 @@ def score_adaptive(
     on ``training``. A character is always predicted before it is learnt from. What was learnt is
     forgotten at the end.
     """
-    network = LanguageModel(model.config)
-    load_arrays(network, dict(model.weights))
+    network = stored_model(model)
     squares = _mean_squares(network, training, adaptation.piece)
     roots = [square.sqrt() for square in squares]
     mean_root = sum(float(root.sum()) for root in roots) / model.config.parameters
@@ -114,9 +114,9 @@ def _mean_squares(
     squares = [torch.zeros_like(value) for value in network.parameters()]
     state = network.initial_state(STREAMS)
     for number in range(pieces):
-        places = starts + np.arange(number * piece, (number + 1) * piece + 1)[:, None]
-        places %= len(training)
-        _, state = _learn(network, torch.from_numpy(training[places].astype(np.int64)), state)
+        positions = starts + np.arange(number * piece, (number + 1) * piece + 1)[:, None]
+        positions %= len(training)
+        _, state = _learn(network, torch.from_numpy(training[positions].astype(np.int64)), state)
         for square, value in zip(squares, network.parameters(), strict=True):
             assert value.grad is not None
             square += value.grad**2 / pieces
