@@ -67,7 +67,7 @@ def train(
         len(corpus),
         len(corpus.vocab),
         preset=preset,
-        taught=teacher is not None,
+        with_teacher=teacher is not None,
         model={k: v for k, v in given.items() if k in MODEL_FIELDS},
         train={k: v for k, v in given.items() if k in TRAIN_FIELDS} | {"seed": seed},
     )

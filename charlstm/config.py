@@ -1,18 +1,23 @@
 """The settings of a training run, and what all settings share: frozen, checked when made."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any, ClassVar, Self, get_args, get_type_hints
 
 from charlstm.errors import CharlstmError, UsageError, check_number, require
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-MOST_OF_A_BUDGET = 10**12
+MAX_BUDGET = 10**12
 
 
 @dataclass(frozen=True)
 class Settings:
     """Conversion to and from the plain dictionaries that JSON holds."""
+
+    OLD_VALUES: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Values of the fields that files of earlier versions do not have."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name."""
@@ -29,14 +34,13 @@ class Settings:
         hint = "the file is damaged or from another version; use another checkpoint"
         if not isinstance(values, dict):
             raise CharlstmError(damaged, hint)
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        needed = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
-        if not needed <= values.keys() <= fields.keys():
-            extra, missing = values.keys() - fields.keys(), needed - values.keys()
-            wrong = ", ".join(sorted(map(str, extra | missing)))
-            raise CharlstmError(f"{damaged} ({wrong})", hint)
+        values = {**cls.OLD_VALUES, **values}
+        types = get_type_hints(cls)
+        fields = {field.name: types[field.name] for field in dataclasses.fields(cls)}
+        if wrong := values.keys() ^ fields.keys():
+            raise CharlstmError(f"{damaged} ({', '.join(sorted(map(str, wrong)))})", hint)
         for name, value in values.items():
-            if type(value) not in _JSON_TYPES[str(fields[name].type)]:
+            if not _has_type(value, fields[name]):
                 raise CharlstmError(f"{damaged} ({name})", hint)
         try:
             return cls(**values)
@@ -44,99 +48,112 @@ class Settings:
             raise CharlstmError(f"{damaged} ({error.message})", hint) from None
 
 
-# The declared types that the settings use, and what JSON gives for each.
-_JSON_TYPES: dict[str, tuple[type, ...]] = {
-    "<class 'int'>": (int,),
-    "<class 'float'>": (float, int),
-    "<class 'str'>": (str,),
-    "<class 'bool'>": (bool,),
-    "int | None": (int, type(None)),
-    "float | None": (float, int, type(None)),
-}
+def _has_type(value: object, declared: Any) -> bool:
+    """Whether a value from JSON is of a declared type, such as ``float | None``.
+
+    JSON writes some floats as whole numbers; its ``true`` is no number.
+    """
+    types = get_args(declared) or (declared,)
+    return type(value) in types or (type(value) is int and float in types)
 
 
 @dataclass(frozen=True)
 class TrainConfig(Settings):
-    """How a run trains. Exactly one of ``epochs``, ``steps`` and ``minutes`` is the budget."""
+    """How a run trains. Exactly one of ``epochs``, ``steps`` and ``minutes`` is the budget.
+
+    The defaults are today's recipe; ``presets`` adds what depends on the text.
+    """
+
+    OLD_VALUES: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {
+            "threads": 0,
+            "dropout_masks": 1,
+            "hold": 0.0,
+            "row_averaging": 0.0,
+            "reset_every": 0,
+            "distillation": 0.0,
+        }
+    )
 
     batch: int
     """B, parallel streams."""
     bptt: int
     """T, characters per stream and step through which the gradient flows."""
-    epochs: float | None
-    steps: int | None
-    minutes: float | None
-    learning_rate: float
+    epochs: float | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    learning_rate: float = 0.04
     """Peak rate of Muon, for the recurrent layers' matrices."""
-    adam_rate: float
+    adam_rate: float = 0.01
     """Peak rate of Adam, for embedding, biases and output layer."""
-    warmup_steps: int
-    final_rate: float
-    """The rate at the end of the budget, as a share of the peak."""
-    weight_decay: float
-    """Share of the rate at which the recurrent layers' matrices shrink towards 0."""
-    dropout: float
-    """Share of the output layer's inputs dropped, the same at all T steps (locked, Gal 2016)."""
-    clip: float
+    warmup_steps: int = 20
+    final_rate: float = 0.01
+    """The rate at the end of the budget, as a fraction of the peak."""
+    weight_decay: float = 0.1
+    """Fraction of the rate by which the recurrent layers' matrices shrink towards 0."""
+    dropout: float = 0.0
+    """Probability that an input of the output layer is dropped, the same at all T steps (locked,
+    Gal 2016)."""
+    clip: float = 1.0
     """Greatest norm of the gradient."""
-    averaging: float
+    averaging: float = 0.99
     """Decay of the moving average of the weights, per step."""
-    val_fraction: float
-    patience: int
+    val_fraction: float = 0.1
+    """Fraction of the text, at its end, that is held out for validation."""
+    patience: int = 8
     """Evaluations without a better validation after which the run stops; 0 never stops."""
-    keep: int
-    """How many of the latest checkpoints stay, beside the best."""
-    seed: int
-    device: str
-    precision: str
+    keep: int = 2
+    """How many of the latest checkpoints stay, besides the best."""
+    seed: int = 1
+    device: str = "auto"
+    precision: str = "auto"
     threads: int = 0
-    """Of the CPU; 0, which the first runs have, for as many as torch takes."""
+    """Of the CPU; 0 for as many as a trial finds useful."""
     dropout_masks: int = 1
-    """Dropout masks of a stream, over which the loss is the mean; the first runs have one."""
+    """Dropout masks of a stream, over which the loss is the mean."""
     hold: float = 0.0
-    """Share of the budget, after the warm-up, in which the rate stays at its peak; the first runs
-    have none."""
-    row_averaging: float = 0.0
-    """Decay, per step, of the mean square by which Muon evens the rows of a matrix's step; 0, which
-    the first runs have, leaves them as they are."""
-    reset_every: int = 0
-    """Steps after which the state of a stream is zero again, one stream after the other; 0, which
-    the first runs have, for never."""
+    """Fraction of the budget, after the warm-up, in which the rate stays at its peak."""
+    row_averaging: float = 0.95
+    """Decay, per step, of the mean square by which Muon evens the rows of a matrix's step; 0 leaves
+    them as they are."""
+    reset_every: int = 100
+    """Steps after which the state of a stream is zero again, one stream after the other, so that a
+    model knows the zero state with which all reading and writing begins; 0 for never."""
     distillation: float = 0.0
     """Weight of the teacher's predictions in what is minimised; 0 for a run without a teacher."""
 
     def __post_init__(self) -> None:
-        check_number("--batch", self.batch, 1, 65536)
-        check_number("--bptt", self.bptt, 1, 65536)
-        budgets = {"--epochs": self.epochs, "--steps": self.steps, "--minutes": self.minutes}
+        check_number("`batch`", self.batch, 1, 65536)
+        check_number("`bptt`", self.bptt, 1, 65536)
+        budgets = {"epochs": self.epochs, "steps": self.steps, "minutes": self.minutes}
         given = {name: value for name, value in budgets.items() if value is not None}
         require(
             len(given) == 1,
             f"{len(given)} budgets are given",
-            "give one of --epochs, --steps and --minutes",
+            "give one of `epochs`, `steps` and `minutes`",
         )
         for name, value in given.items():
-            check_number(name, value, 0, MOST_OF_A_BUDGET, low_allowed=False)
-        check_number("--lr", self.learning_rate, 0, 10, low_allowed=False)
-        check_number("--adam-lr", self.adam_rate, 0, 10, low_allowed=False)
-        check_number("--warmup", self.warmup_steps, 0)
-        check_number("--final-rate", self.final_rate, 0, 1)
-        check_number("--hold", self.hold, 0, 1)
-        check_number("--weight-decay", self.weight_decay, 0, 1)
-        check_number("--dropout", self.dropout, 0, 0.95)
-        check_number("--dropout-masks", self.dropout_masks, 1, 64)
-        check_number("--clip", self.clip, 0, low_allowed=False)
-        check_number("--averaging", self.averaging, 0, 0.99999)
-        check_number("--val-fraction", self.val_fraction, 0, 0.9)
-        check_number("--patience", self.patience, 0)
-        check_number("--keep", self.keep, 1, 1_000_000)
-        check_number("--seed", self.seed, 0, 2**63 - 1)
-        check_number("--threads", self.threads, 0, 1024)
-        check_number("--row-averaging", self.row_averaging, 0, 0.99999)
-        check_number("--reset-every", self.reset_every, 0, MOST_OF_A_BUDGET)
-        check_number("distillation", self.distillation, 0, 1)
+            check_number(f"`{name}`", value, 0, MAX_BUDGET, low_allowed=False)
+        check_number("`learning_rate`", self.learning_rate, 0, 10, low_allowed=False)
+        check_number("`adam_rate`", self.adam_rate, 0, 10, low_allowed=False)
+        check_number("`warmup_steps`", self.warmup_steps, 0)
+        check_number("`final_rate`", self.final_rate, 0, 1)
+        check_number("`hold`", self.hold, 0, 1)
+        check_number("`weight_decay`", self.weight_decay, 0, 1)
+        check_number("`dropout`", self.dropout, 0, 0.95)
+        check_number("`dropout_masks`", self.dropout_masks, 1, 64)
+        check_number("`clip`", self.clip, 0, low_allowed=False)
+        check_number("`averaging`", self.averaging, 0, 0.99999)
+        check_number("`val_fraction`", self.val_fraction, 0, 0.9)
+        check_number("`patience`", self.patience, 0)
+        check_number("`keep`", self.keep, 1, 1_000_000)
+        check_number("`seed`", self.seed, 0, 2**63 - 1)
+        check_number("`threads`", self.threads, 0, 1024)
+        check_number("`row_averaging`", self.row_averaging, 0, 0.99999)
+        check_number("`reset_every`", self.reset_every, 0, MAX_BUDGET)
+        check_number("`distillation`", self.distillation, 0, 1)
         require(
             self.precision in PRECISIONS,
-            f"--precision is {self.precision!r}",
+            f"`precision` is {self.precision!r}",
             f"choose one of {', '.join(PRECISIONS)}",
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from charlstm.config import TrainConfig
-from charlstm.errors import UsageError
+from charlstm.errors import UsageError, require
 from charlstm.files import memory_present
 from charlstm.net.model_config import ModelConfig
 
@@ -39,17 +39,16 @@ PRESETS = {
     "huge": Preset(512, 3, 64, 32, 64, 0.3, 12_000_000, 30),
 }
 DROPOUT_MASKS = 4
-"""Of a stream and step, where the output layer, so often, is at most a sixth of the model."""
-RESET_EVERY = 100
-"""Steps; so that a net knows the zero state, with which all that is read or written begins."""
+"""Of a stream and step, where the output layer, run once for each, is at most a sixth of the
+model."""
 DISTILLATION = 0.7
 """The weight of a teacher's predictions beside the text's own characters."""
 LEAST_DROPOUT = 0.1
-"""For what is hardly read twice, and cannot be learnt by heart; and with a teacher, whose
+"""For a text that is hardly read twice and therefore not memorised; and with a teacher, whose
 predictions prevent that better (docs/experiments.md)."""
 FEW_EPOCHS, FALL = 5.0, 3.0
-"""In more epochs than these few the rate falls in the last three only: at a low rate a text is
-learnt by heart (docs/experiments.md)."""
+"""In more epochs than these few the rate falls in the last three only: at a low rate a model
+memorises its text (docs/experiments.md)."""
 MAX_EPOCHS = 30.0
 MOST_CHARACTERS = 20_000_000
 """A longer text is not read to its end by default: that would take hours."""
@@ -58,7 +57,7 @@ MOST_CHARACTERS = 20_000_000
 def default_preset(characters: int, minutes: float | None = None) -> str:
     """The preset for a text of this size and, where it is given, a time.
 
-    A small text would only be learnt by heart by a large model; in a short time a small model gets
+    A large model would only memorise a small text; in a short time a small model gets
     further, because it takes more steps.
     """
     if characters < 20_000:
@@ -75,14 +74,13 @@ def default_settings(
     vocab_size: int,
     *,
     preset: str | None = None,
-    taught: bool = False,
+    with_teacher: bool = False,
     model: Mapping[str, Any] | None = None,
     train: Mapping[str, Any] | None = None,
 ) -> tuple[ModelConfig, TrainConfig]:
     """The settings of a new run on a text of ``characters`` characters.
 
-    ``preset`` is a name in ``PRESETS``, or None for the one that suits the text and the time; a
-    run with a teacher is ``taught``.
+    ``preset`` is a name in ``PRESETS``, or None for the one that suits the text and the time.
     ``model`` and ``train`` hold the fields of the two configurations that the user chose; all
     others have their defaults.
 
@@ -90,7 +88,7 @@ def default_settings(
         UsageError: there is no such preset, or a value is out of its range.
     """
     if preset is not None and preset not in PRESETS:
-        raise UsageError(f"--preset is {preset!r}", f"choose one of {', '.join(PRESETS)}")
+        raise UsageError(f"`preset` is {preset!r}", f"choose one of {', '.join(PRESETS)}")
     given = dict(train or {})
     chosen = PRESETS[preset or default_preset(characters, given.get("minutes"))]
     shape: dict[str, Any] = {
@@ -99,39 +97,22 @@ def default_settings(
         "hidden_size": chosen.hidden_size,
         "layers": chosen.layers,
     }
-    values: dict[str, Any] = {
-        "batch": chosen.batch,
-        "bptt": chosen.bptt,
-        "epochs": None,
-        "steps": None,
-        "minutes": None,
-        "learning_rate": 0.04,
-        "adam_rate": 0.01,
-        "warmup_steps": 20,
-        "final_rate": 0.01,
-        "weight_decay": 0.1,
-        "row_averaging": 0.95,
-        "reset_every": RESET_EVERY,
-        "clip": 1.0,
-        "averaging": 0.99,
-        "val_fraction": 0.1,
-        "patience": 8,
-        "keep": 2,
-        "seed": 1,
-        "device": "auto",
-        "precision": "auto",
-        "distillation": DISTILLATION if taught else 0.0,
-    }
     if not given.keys() & {"epochs", "steps", "minutes"}:
         given["epochs"] = default_epochs(chosen, characters)
     config = ModelConfig(vocab_size=vocab_size, **{**shape, **(model or {})})
-    if 6 * DROPOUT_MASKS * vocab_size * config.hidden_size <= config.parameters:
-        values["dropout_masks"] = DROPOUT_MASKS
-    settings = TrainConfig(**{"dropout": chosen.dropout, **values, **given})
+    small_output = 6 * DROPOUT_MASKS * vocab_size * config.hidden_size <= config.parameters
+    values: dict[str, Any] = {
+        "batch": chosen.batch,
+        "bptt": chosen.bptt,
+        "dropout": LEAST_DROPOUT,
+        "dropout_masks": DROPOUT_MASKS if small_output else 1,
+        "distillation": DISTILLATION if with_teacher else 0.0,
+    }
+    settings = TrainConfig(**{**values, **given})
+    if settings.distillation:
+        return config, settings
     epochs = _epochs(chosen, characters, settings)
-    by_epochs = {"dropout": LEAST_DROPOUT, "hold": 0.0}
-    if not settings.distillation:
-        by_epochs = {"dropout": default_dropout(chosen, epochs), "hold": default_hold(epochs)}
+    by_epochs = {"dropout": default_dropout(chosen, epochs), "hold": default_hold(epochs)}
     return config, replace(settings, **(by_epochs | given))
 
 
@@ -165,11 +146,14 @@ def _epochs(preset: Preset, characters: int, train: TrainConfig) -> float:
 
 
 LITTLE = 10_000
-"""Characters below which a text is not enough to learn a manner from."""
-
+"""Characters below which a text is too short to learn its style."""
+GIB = 2**30
+MUCH, FAR_TOO_MUCH = 0.8, 2.0
+"""Times the memory that is there: what deserves a note, and what is refused. The need is estimated
+roughly, and a system can move some of it to disk."""
 
 MANY_SYMBOLS, FEW_BYTES = 0.25, 1.1
-"""A share of the parameters, and bytes to a character: so many symbols, for so little gained."""
+"""Symbols that take this fraction of the parameters, for a text of fewer bytes per character."""
 
 
 def advice(
@@ -184,13 +168,12 @@ def advice(
     if model.parameters > 30 * characters and characters < LITTLE:
         notes.append(
             f"{characters:,} characters are little to learn from: what it writes may be "
-            "gibberish; give more text, or have it learn this one by heart with --val-fraction 0 "
-            "--steps 500"
+            "gibberish; give more text, or let it memorise this one: `val_fraction` 0, `steps` 500"
         )
     elif model.parameters > 30 * characters:
         notes.append(
             f"{model.parameters:,} parameters for {characters:,} characters: the model will "
-            "learn the text by heart; more text or a smaller --hidden would help"
+            "memorise the text; more text or a smaller `hidden_size` would help"
         )
     rare = sum(1 for count in counts if 0 < count < 5)
     if rare:
@@ -198,24 +181,35 @@ def advice(
             f"{rare} of {len(counts)} characters {'occurs' if rare == 1 else 'occur'} fewer than "
             f"5 times: the model will hardly learn {'it' if rare == 1 else 'them'}"
         )
-    share = len(vocab) * (model.embedding_size + model.hidden_size + 1) / model.parameters
-    if len(vocab) > 256 and share > MANY_SYMBOLS:
+    fraction = len(vocab) * (model.embedding_size + model.hidden_size + 1) / model.parameters
+    if len(vocab) > 256 and fraction > MANY_SYMBOLS:
         lengths = [len(symbol.encode("utf-8", "surrogatepass")) for symbol in vocab.symbols]
         if (
             sum(n * count for n, count in zip(lengths, counts, strict=True))
             < FEW_BYTES * characters
         ):
             notes.append(
-                f"{len(vocab):,} characters take {share:.0%} of the parameters, most of them for "
-                "hardly any text: with --bytes, which has 256 symbols, it learns faster"
+                f"{len(vocab):,} characters take {fraction:.0%} of the parameters, most of them "
+                "for hardly any text: with `as_bytes`, which has 256 symbols, it learns faster"
             )
     needed, present = memory_needed(model, train), memory_present()
-    if present is not None and needed > 0.8 * present:
+    if present is not None and needed > MUCH * present:
         notes.append(
-            f"training wants about {needed / 2**30:.1f} GiB of memory and {present / 2**30:.1f} "
-            "GiB are there: use a smaller --hidden, --batch or --bptt"
+            f"training wants about {needed / GIB:.1f} GiB of memory, and there are "
+            f"{present / GIB:.1f}: use a smaller `hidden_size`, `batch` or `bptt`"
         )
     return notes
+
+
+def require_memory(model: ModelConfig, train: TrainConfig) -> None:
+    """Raise ``UsageError`` if training needs far more memory than this process may have."""
+    needed, present = memory_needed(model, train), memory_present()
+    require(
+        present is None or needed <= FAR_TOO_MUCH * present,
+        f"training wants about {needed / GIB:,.0f} GiB of memory, and there are "
+        f"{(present or 0) / GIB:.1f}",
+        "use a smaller `hidden_size`, `batch` or `bptt`",
+    )
 
 
 def memory_needed(model: ModelConfig, train: TrainConfig) -> int:

@@ -102,9 +102,7 @@ def train_config(**changes: object) -> TrainConfig:
     values: dict[str, object] = {
         "batch": 4,
         "bptt": 16,
-        "epochs": None,
         "steps": 20,
-        "minutes": None,
         "learning_rate": 0.02,
         "adam_rate": 0.01,
         "warmup_steps": 4,
@@ -119,6 +117,8 @@ def train_config(**changes: object) -> TrainConfig:
         "seed": 3,
         "device": "cpu",
         "precision": "float32",
+        "row_averaging": 0.0,
+        "reset_every": 0,
     }
     return TrainConfig(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -132,13 +132,14 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = folder / "small.txt"
     text.write_text(TEXT * 30, encoding="utf-8")
     corpus = open_corpus([text])
-    trainer = begin(
+    opened = begin(
         corpus,
         model_config(len(corpus.vocab), layers=2),
         train_config(steps=150, dropout=0.0),
         root=folder / "checkpoints",
     )
-    finished = list(trainer.run())[-1]
+    with opened as trainer:
+        finished = list(trainer.run())[-1]
     assert isinstance(finished, RunFinished)
     return finished.path
 

@@ -66,7 +66,7 @@ def test_a_preset_that_is_not_there_is_named_beside_those_that_are() -> None:
 
 
 def test_a_choice_out_of_its_range_is_refused() -> None:
-    with pytest.raises(UsageError, match="--hidden is 0"):
+    with pytest.raises(UsageError, match="`hidden_size` is 0"):
         default_settings(1_000, 100, model={"hidden_size": 0})
     with pytest.raises(UsageError, match="2 budgets are given"):
         default_settings(1_000, 100, train={"steps": 1, "minutes": 1.0})
@@ -162,7 +162,7 @@ def test_what_is_hardly_read_twice_has_little_dropout(
 def test_a_taught_run_has_little_dropout(
     characters: int, train: dict[str, float], dropout: float
 ) -> None:
-    _, settings = default_settings(characters, 100, taught=True, train=train)
+    _, settings = default_settings(characters, 100, with_teacher=True, train=train)
     assert (settings.distillation, settings.dropout) == (0.7, dropout)
     assert default_settings(characters, 100, train=train)[1].distillation == 0
 
@@ -191,8 +191,8 @@ def test_in_many_epochs_the_rate_falls_in_the_last_three(
 
 
 def test_the_rate_of_a_taught_run_falls_from_the_start() -> None:
-    assert default_settings(10**6, 100, taught=True)[1].hold == 0.0
-    assert default_settings(10**6, 100, taught=True, train={"hold": 0.5})[1].hold == 0.5
+    assert default_settings(10**6, 100, with_teacher=True)[1].hold == 0.0
+    assert default_settings(10**6, 100, with_teacher=True, train={"hold": 0.5})[1].hold == 0.5
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -226,13 +226,13 @@ def test_a_model_much_larger_than_its_text_is_noted(monkeypatch: pytest.MonkeyPa
     assert advice(large, VOCAB, [limit + 1], TRAIN) == []
     (note,) = advice(large, VOCAB, [limit - 1], TRAIN)
     assert f"{large.parameters:,} parameters for {limit - 1:,} characters" in note
-    assert "--hidden" in note
+    assert "`hidden_size`" in note
 
 
 def test_a_text_too_small_to_learn_from_is_noted_with_a_way_out() -> None:
     (note,) = advice(replace(MODEL, hidden_size=256), VOCAB, [3000], TRAIN)
     assert note.startswith("3,000 characters are little to learn from")
-    assert note.endswith("--val-fraction 0 --steps 500")
+    assert note.endswith("`val_fraction` 0, `steps` 500")
 
 
 def test_rare_characters_are_counted_but_not_absent_ones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,10 +245,10 @@ MANY = "".join(map(chr, range(0x21, 0x21 + 600)))
 """95 of them are one byte long, the others two."""
 
 
-def told_of_bytes(symbols: str, counts: list[int], hidden_size: int) -> bool:
+def advises_bytes(symbols: str, counts: list[int], hidden_size: int) -> bool:
     model = ModelConfig("lstm", len(symbols), 8, hidden_size, 1)
     notes = advice(model, Vocabulary(symbols), counts, TRAIN)
-    return any("--bytes" in note for note in notes)
+    return any("`as_bytes`" in note for note in notes)
 
 
 @pytest.mark.parametrize(
@@ -264,18 +264,18 @@ def test_bytes_are_advised_where_many_characters_cost_much_and_are_rare(
     symbols: str, each_of_95: int, each_other: int, hidden_size: int, told: bool
 ) -> None:
     counts = [each_of_95] * 95 + [each_other] * (len(symbols) - 95)
-    assert told_of_bytes(symbols, counts, hidden_size) is told
+    assert advises_bytes(symbols, counts, hidden_size) is told
 
 
 def test_half_a_surrogate_pair_among_many_characters_is_no_trouble() -> None:
-    assert told_of_bytes(MANY + "\udc80", [10_000] * 95 + [1] * 506, 32)
+    assert advises_bytes(MANY + "\udc80", [10_000] * 95 + [1] * 506, 32)
 
 
 def test_memory_that_is_not_there_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = memory_needed(MODEL, TRAIN)
     monkeypatch.setattr(defaults, "memory_present", lambda: needed)
     (note,) = advice(MODEL, VOCAB, COUNTS, TRAIN)
-    assert "--batch" in note
+    assert "`batch`" in note
     for enough in (2 * needed, None):
         monkeypatch.setattr(defaults, "memory_present", lambda enough=enough: enough)
         assert advice(MODEL, VOCAB, COUNTS, TRAIN) == []

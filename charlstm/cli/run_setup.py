@@ -1,4 +1,4 @@
-"""From the options of `charlstm train` to a trainer that holds the lock of its run."""
+"""From the options of `charlstm train` to an open run."""
 
 import os
 from contextlib import ExitStack
@@ -23,7 +23,6 @@ def begin_run(
     """Begin a run on a corpus, with the options of the model, of its learning and of its start."""
     from charlstm.presets import advice, default_settings
     from charlstm.runs.catalogue import find_checkpoint
-    from charlstm.runs.run import lock
 
     source = find_checkpoint(start["init_from"]) if "init_from" in start else None
     teacher = find_checkpoint(start["teacher"]) if "teacher" in start else None
@@ -31,7 +30,7 @@ def begin_run(
         len(corpus),
         len(corpus.vocab),
         preset=start.get("preset"),
-        taught=teacher is not None,
+        with_teacher=teacher is not None,
         model=model,
         train=learning,
     )
@@ -41,7 +40,7 @@ def begin_run(
         note("starting …")
     from charlstm.train.session import begin
 
-    trainer = begin(
+    opened = begin(
         corpus,
         model_config,
         train_config,
@@ -49,7 +48,7 @@ def begin_run(
         init_from=source,
         teacher=teacher,
     )
-    stack.enter_context(lock(trainer.path))
+    trainer = stack.enter_context(opened)
     if teacher is not None and not quiet:
         note(f"taught by {teacher}")
     for option in ("batch", "bptt"):
@@ -71,10 +70,9 @@ def resume_run(
     changes: dict[str, Any],
     quiet: bool,
 ) -> "Trainer":
-    """Go on with a run; ``changes`` may be of its budget, patience and number of checkpoints."""
-    from charlstm.runs import metrics
+    """Go on with a run; ``changes`` are the settings that ``open_run`` can change."""
     from charlstm.runs.catalogue import find_run
-    from charlstm.runs.run import METRICS_FILE, lock, read_run_file
+    from charlstm.runs.run import read_run_file
     from charlstm.text.corpus import open_corpus, reopen_corpus
 
     for name in text or ():
@@ -82,7 +80,6 @@ def resume_run(
     path = find_run(checkpoint, inside=True)
     if checkpoint is None and not quiet:
         note(f"resuming {path}")
-    stack.enter_context(lock(path))
     run = read_run_file(path)
     source = run.source
     if text:
@@ -99,9 +96,9 @@ def resume_run(
             "the run's text came from stdin and is no longer in the cache",
             "pipe it in again: charlstm train - --resume",
         )
-    from charlstm.train.session import resume
+    from charlstm.train.session import open_run
 
-    trainer = resume(path, corpus, changes)
+    trainer = stack.enter_context(open_run(path, corpus, changes))
     for notice in trainer.notices:
         note(notice)
     total = trainer.run_file.budget.total_steps
@@ -112,7 +109,6 @@ def resume_run(
             f"the run has done its {total:,} steps; to go on, give a larger budget than "
             f"--{name} {getattr(used, name):g}"
         )
-    metrics.cut_metrics(path / METRICS_FILE, trainer.progress.step)
     return trainer
 
 

@@ -188,14 +188,14 @@ def cells(
         def work() -> Iterator[Status]:
             from charlstm.events import Evaluated, RunFinished, StepDone
             from charlstm.runs.metrics import MetricsLog
-            from charlstm.study.compare import EMBEDDING, open_run, result
+            from charlstm.study.compare import EMBEDDING, open_cell_run, result
 
             for cell, seed in results.missing(wanted):
                 model = matched_model(cell, parameters, len(corpus.vocab), EMBEDDING)
                 where = f"{model.describe()}, seed {seed}"
                 yield Status(f"{where}: starting")
-                trainer = open_run(results.folder, corpus, model, seed, characters)
-                with closing(MetricsLog(trainer.path / METRICS_FILE)) as log:
+                opened = open_cell_run(results.folder, corpus, model, seed, characters)
+                with opened as trainer, closing(MetricsLog(trainer.path / METRICS_FILE)) as log:
                     for event in trainer.run():
                         log.write(event)
                         if isinstance(event, StepDone):
@@ -203,6 +203,8 @@ def cells(
                         elif isinstance(event, Evaluated):
                             loss = f"validation {event.val_loss:.4f}"
                             yield Status(f"{where}: step {event.step:,}, {loss}")
+                        elif isinstance(event, RunFinished) and event.reason == "diverged":
+                            yield Status(f"{where}: diverged, which is no result", True)
                         elif isinstance(event, RunFinished) and event.reason != "stopped":
                             results.add(result(trainer, event))
                             yield Status(f"{where}: validation {event.val_loss:.4f}", True)
@@ -268,7 +270,7 @@ def gradient(
             hidden_size=hidden,
             reach=reach,
             steps=steps,
-            tell=note,
+            report=note,
         )
     else:
         from charlstm.study.gradient import study_model

@@ -224,7 +224,9 @@ def train(
     """Train a model on a text, and watch it learn."""
     import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
 
-    budget = _given(epochs=epochs, steps=steps, minutes=minutes, patience=patience, keep=keep)
+    changeable = _given(
+        epochs=epochs, steps=steps, minutes=minutes, patience=patience, keep=keep, device=device
+    )
     model = _given(cell=cell, hidden_size=hidden, layers=layers, embedding_size=embed)
     learning = _given(
         batch=batch,
@@ -243,7 +245,6 @@ def train(
         averaging=averaging,
         val_fraction=val_fraction,
         seed=seed,
-        device=device,
         precision=precision,
         threads=threads,
     )
@@ -256,7 +257,7 @@ def train(
                 "a resumed run keeps its settings",
                 "leave them out, or start a new run",
             )
-            trainer = resume_run(stack, checkpoint, text, budget, quiet)
+            trainer = resume_run(stack, checkpoint, text, changeable, quiet)
         else:
             _refuse(
                 _given(checkpoint=checkpoint),
@@ -271,7 +272,7 @@ def train(
                 )
             corpus = open_texts(text, quiet=quiet, **reading)
             try:
-                trainer = begin_run(stack, corpus, model, {**budget, **learning}, start, quiet)
+                trainer = begin_run(stack, corpus, model, {**changeable, **learning}, start, quiet)
             except KeyboardInterrupt:
                 note("stopped before the run began")
                 raise

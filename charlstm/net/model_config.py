@@ -26,13 +26,11 @@ class ModelConfig(Settings):
     MAX_SIZE: ClassVar[int] = 16384
 
     def __post_init__(self) -> None:
-        require(
-            self.cell in CELLS, f"the cell is {self.cell!r}", f"choose one of {', '.join(CELLS)}"
-        )
+        require(self.cell in CELLS, f"`cell` is {self.cell!r}", f"choose one of {', '.join(CELLS)}")
         check_number("the vocabulary's size", self.vocab_size, 1, sys.maxunicode + 1)
-        check_number("--embed", self.embedding_size, 1, self.MAX_SIZE)
-        check_number("--hidden", self.hidden_size, 1, self.MAX_SIZE)
-        check_number("--layers", self.layers, 1, 64)
+        check_number("`embedding_size`", self.embedding_size, 1, self.MAX_SIZE)
+        check_number("`hidden_size`", self.hidden_size, 1, self.MAX_SIZE)
+        check_number("`layers`", self.layers, 1, 64)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the model's arrays; see ``spec.parameter_shapes``."""

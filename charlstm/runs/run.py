@@ -234,12 +234,17 @@ def _without(pointers: Pointers, name: str) -> Pointers:
     return Pointers(best, last, kept)
 
 
-def add_checkpoint(run: Path, saved: Path, *, best: bool, keep: int) -> Pointers:
-    """Point to a new checkpoint and delete those that nothing points to any more."""
+def add_checkpoint(
+    run: Path, saved: Path, *, best: bool, keep: int, rollback: str | None = None
+) -> Pointers:
+    """Point to a new checkpoint and delete those that nothing points to any more.
+
+    ``rollback`` names one that stays too: a run that diverges after this one goes back to it.
+    """
     old = _without(read_pointers(run), saved.name)
     pointers = replace(old, last=saved.name, best=saved.name if best else old.best)
     latest = [*old.kept, saved.name][-keep:]
-    kept = [n for n in (*old.kept, saved.name) if n in latest or n == pointers.best]
+    kept = [n for n in (*old.kept, saved.name) if n in latest or n in (pointers.best, rollback)]
     pointers = replace(pointers, kept=tuple(kept))
     value = {"best": pointers.best, "last": pointers.last, "kept": list(pointers.kept)}
     files.replace_file(run / POINTER_FILE, files.to_json(value))

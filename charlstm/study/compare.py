@@ -1,6 +1,8 @@
-"""The runs of `charlstm study cells`: one cell and seed each, begun or gone on with."""
+"""The runs of `charlstm study cells`: one cell and seed each, begun or resumed."""
 
 import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from charlstm.events import RunFinished
@@ -10,43 +12,38 @@ from charlstm.runs import metrics
 from charlstm.runs.run import METRICS_FILE, RUN_FILE, safe_name
 from charlstm.study.results import CellRun
 from charlstm.text.corpus import Corpus
-from charlstm.train.session import begin, resume
+from charlstm.train.session import begin, open_run
 from charlstm.train.trainer import Trainer
 
 PRESET, EMBEDDING = "quick", 32
 
 
-def open_run(
+@contextmanager
+def open_cell_run(
     folder: Path, corpus: Corpus, model: ModelConfig, seed: int, characters: int
-) -> Trainer:
-    """The run of a cell and seed below ``folder``, from its beginning or from where it stands.
+) -> Iterator[Trainer]:
+    """The run of a cell and seed below ``folder``, held for training, from where it was left.
 
     All runs of a study differ in cell, width and seed alone; none stops early.
     """
     path = folder / safe_name(f"{model.cell}-{seed}")
     if (path / RUN_FILE).is_file():
-        trainer = resume(path, corpus)
-        metrics.cut_metrics(path / METRICS_FILE, trainer.progress.step)
-        return trainer
-    _, settings = default_settings(
-        len(corpus),
-        len(corpus.vocab),
-        preset=PRESET,
-        train={
+        opened = open_run(path, corpus)
+    else:
+        changes = {
             "epochs": characters / len(corpus.split(0.1)[0]),
             "patience": 0,
-            "hold": 0.0,  # these three of the figures in docs/cells.md
-            "row_averaging": 0.0,
-            "reset_every": 0,
             "seed": seed,
             "precision": "float32",
-        },
-    )
-    return begin(corpus, model, settings, root=folder, name=path.name)
+        }
+        _, settings = default_settings(len(corpus), len(corpus.vocab), preset=PRESET, train=changes)
+        opened = begin(corpus, model, settings, root=folder, name=path.name)
+    with opened as trainer:
+        yield trainer
 
 
 def result(trainer: Trainer, finished: RunFinished) -> CellRun:
-    """What a finished run says about its cell; the speed is the median over its reports."""
+    """The result of a run that reached its budget; the speed is the median over its reports."""
     run = trainer.run_file
     lines = metrics.read_lines(trainer.path / METRICS_FILE)
     speeds = [line["chars_per_second"] for line in lines if line.get("event") == "step_done"]

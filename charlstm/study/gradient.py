@@ -18,8 +18,9 @@ from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Ids
 from charlstm.train.cells import CellLayer
 from charlstm.train.device import Precision
-from charlstm.train.network import LanguageModel, load_arrays
-from charlstm.train.session import unsaved
+from charlstm.train.learner import Learner
+from charlstm.train.network import LanguageModel, stored_model, untrained_model
+from charlstm.train.optimiser import rate_multiplier
 from charlstm.train.validation import quick_stateful_loss
 
 WARMUP = 50
@@ -111,31 +112,19 @@ def short_training(
 ) -> tuple[LanguageModel, Clipping]:
     """Train for ``steps`` steps, from hidden matrices multiplied by ``scale``."""
     settings = TrainConfig(
-        batch=16,
-        bptt=64,
-        epochs=None,
-        steps=steps,
-        minutes=None,
-        learning_rate=0.04,
-        adam_rate=0.01,
-        warmup_steps=20,
-        final_rate=0.01,
-        weight_decay=0.1,
-        dropout=0.0,
-        clip=NO_CLIP if clip is None else clip,
-        averaging=0.99,
-        val_fraction=VAL_FRACTION,
-        patience=0,
-        keep=1,
-        seed=SEED,
-        device="cpu",
-        precision="float32",
+        batch=16, bptt=64, steps=steps, clip=NO_CLIP if clip is None else clip, seed=SEED
     )
-    trainer = unsaved(corpus, config, settings, lambda model: scale_hidden(model, scale))
-    norms = np.array([trainer.take_step().item() for _ in range(steps)])
-    _, held_out = corpus.split(VAL_FRACTION)
-    loss = quick_stateful_loss(trainer.average, held_out, Precision(torch.device("cpu"), "float32"))
-    return trainer.average, Clipping(
+    model = untrained_model(config, SEED)
+    scale_hidden(model, scale)
+    train_ids, held_out = corpus.split(VAL_FRACTION)
+    precision = Precision(torch.device("cpu"), "float32")
+    learner = Learner(settings, train_ids, model, precision)
+    norms = np.zeros(steps)
+    for step in range(steps):
+        _, norm = learner.step(step, rate_multiplier(step, steps, settings))
+        norms[step] = norm.item()
+    loss = quick_stateful_loss(learner.average, held_out, precision)
+    return learner.average, Clipping(
         name=name,
         clip=clip,
         median_norm=float(np.median(norms)),
@@ -152,12 +141,12 @@ def study_gradients(
     hidden_size: int,
     reach: int,
     steps: int,
-    tell: Callable[[str], None] = lambda _: None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> GradientReport:
     """Profiles of untrained and of shortly trained models of ``cells``, and what clipping does."""
     ids = windows(corpus.split(VAL_FRACTION)[1], reach)
     configs = [ModelConfig(cell, len(corpus.vocab), EMBEDDING, hidden_size, 1) for cell in cells]
-    tell("untrained models …")
+    report("untrained models …")
     untrained = [untrained_profile(config, ids) for config in configs]
     untrained += [
         untrained_profile(config, ids, factor)
@@ -166,7 +155,7 @@ def study_gradients(
     ]
     trained, clippings = [], []
     for config in configs:
-        tell(f"{config.cell}: {steps} steps of training …")
+        report(f"{config.cell}: {steps} steps of training …")
         model, clipping = short_training(corpus, config, steps, config.cell)
         trained.append(profile(model, ids, config.cell))
         clippings.append(clipping)
@@ -174,7 +163,7 @@ def study_gradients(
         for factor in SCALES.get(config.cell, ()):
             name = scaled_name(config.cell, factor)
             for clip in (1.0, None):
-                tell(f"{name}: {steps} steps {'without' if clip is None else 'with'} clipping …")
+                report(f"{name}: {steps} steps {'without' if clip is None else 'with'} clipping …")
                 _, clipping = short_training(corpus, config, steps, name, clip=clip, scale=factor)
                 clippings.append(clipping)
     return GradientReport(tuple(untrained), tuple(trained), tuple(clippings))
@@ -190,19 +179,16 @@ def study_model(file: ModelFile, reach: int) -> GradientReport:
     if len(held_out) <= WARMUP + reach:
         raise CharlstmError(
             f"the run's excerpt has {len(held_out)} characters, too few to look {reach} steps back",
-            f"give a --reach of {max(2, len(held_out) - WARMUP - 1)} at most",
+            f"set `reach` to {max(2, len(held_out) - WARMUP - 1)} at most",
         )
     ids = windows(held_out.astype(np.uint32), reach)
-    model = LanguageModel(file.config)
-    load_arrays(model, dict(file.weights))
-    trained = profile(model, ids, file.config.cell)
+    trained = profile(stored_model(file), ids, file.config.cell)
     return GradientReport((untrained_profile(file.config, ids),), (trained,), ())
 
 
 def untrained_profile(config: ModelConfig, ids: Ids, factor: float = 1.0) -> GradientProfile:
     """The profile of new weights, with hidden matrices multiplied by ``factor``."""
-    model = LanguageModel(config)
-    model.initialise(torch.Generator().manual_seed(SEED))
+    model = untrained_model(config, SEED)
     scale_hidden(model, factor)
     return profile(model, ids, scaled_name(config.cell, factor))
 

@@ -21,25 +21,24 @@ from charlstm.study.tasks import (
     numbered_examples,
     training_text,
 )
-from charlstm.text.corpus import Corpus
-from charlstm.text.sources import TextSource
 from charlstm.train.cells import CellLayer
-from charlstm.train.network import LanguageModel
-from charlstm.train.session import unsaved
-from charlstm.train.trainer import Trainer
+from charlstm.train.device import Precision
+from charlstm.train.learner import Learner
+from charlstm.train.network import LanguageModel, untrained_model
+from charlstm.train.optimiser import rate_multiplier
 
 EMBEDDING, STREAM_STEPS = 16, 64
 TEXT_CHARACTERS = 300_000
 """The training text's length, roughly; it is read again when it ends."""
 ROWS, STREAMS, STREAM_CHARACTERS = 256, 10, 2_000
-"""What a model is judged by: so many rows, or streams of so many characters."""
+"""What a model is judged by: ``ROWS`` rows, or ``STREAMS`` streams of that many characters."""
 CHECK_EVERY = 800
 """Rows, or pieces of streams, between two looks at whether the task is solved."""
 RATE, STREAM_RATE = 0.0025, 0.02
 """Peak rates: Adam's, times the square root of the batch, and Muon's where there are rows; Muon's
 for streams."""
 REACH = 20
-"""Where strings have a number, in the end those up to so many times the lag are tried."""
+"""Times the lag: where strings have a number, those up to this one are tried in the end."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +55,11 @@ class LagSettings:
 
 @dataclass(frozen=True)
 class LagProgress:
-    """Where a trial stands."""
+    """How far a trial has come."""
 
     characters: int
     right: float
-    """Share of the judged predictions that are right."""
+    """Fraction of the judged predictions that are right."""
 
 
 def run_trial(
@@ -73,8 +72,8 @@ def run_trial(
     """
     begun = clock()
     task = settings.task
-    trainer = make_trainer(settings, cell, lag, trial)
-    total = trainer.run_file.budget.total_steps
+    learner = make_learner(settings, cell, lag, trial)
+    config, total = learner.config, learner.config.steps
     assert total is not None
     check_every = CHECK_EVERY // task.batch
     if task.numbered is None:
@@ -85,68 +84,59 @@ def run_trial(
         test = numbered_examples(task, lag, 2 * lag)
     for step in range(1, total + 1):
         if task.width is not None:
-            trainer.learner.reset_state()
-        trainer.take_step()
+            learner.reset_state()
+        learner.step(step - 1, rate_multiplier(step - 1, total, config))
         if step % check_every == 0 or step == total:
-            right, state = judge(trainer.average, test, task.threshold)
-            share = float(right[test.legal.any(axis=-1)].mean())
-            characters = trainer.progress.position * task.batch
-            yield LagProgress(characters, share)
-            if share == 1:
+            right, state = judge(learner.average, test, task.threshold)
+            fraction = float(right[test.legal.any(axis=-1)].mean())
+            characters = step * config.bptt * task.batch
+            yield LagProgress(characters, fraction)
+            if fraction == 1:
                 break
     reach = None
     if task.numbered is not None:
-        beyond, _ = judge(
-            trainer.average, numbered_examples(task, lag, REACH * lag), task.threshold
+        longer, _ = judge(
+            learner.average, numbered_examples(task, lag, REACH * lag), task.threshold
         )
-        wrong = np.flatnonzero(~beyond.all(axis=0))  # (B,), text n - 1 being that of n
-        reach = int(wrong[0]) if len(wrong) else beyond.shape[1]
+        wrong = np.flatnonzero(~longer.all(axis=0))  # (B,), text n - 1 being that of n
+        reach = int(wrong[0]) if len(wrong) else longer.shape[1]
     yield LagTrial(
         cell=cell,
         lag=lag,
         trial=trial,
-        solved=share == 1,
+        solved=fraction == 1,
         characters=characters,
-        right=share,
+        right=fraction,
         reach=reach,
         cell_state=float(np.abs(state[:, 1]).mean()) if "c" in CELLS[cell].states else None,
         seconds=clock() - begun,
     )
 
 
-def make_trainer(settings: LagSettings, cell: str, lag: int, trial: int) -> Trainer:
-    """The untrained model of a trial and its text, in the ordinary trainer."""
+def make_learner(settings: LagSettings, cell: str, lag: int, trial: int) -> Learner:
+    """The untrained model of a trial, and its text."""
     task = settings.task
     vocab = task.vocabulary(lag)
     bptt = STREAM_STEPS if task.width is None else task.width(lag)
     rows = max(2, TEXT_CHARACTERS // (task.batch * bptt)) * task.batch
     ids = vocab.encode(training_text(task, lag, trial, rows * bptt))
     rate = RATE * task.batch**0.5
-    corpus = Corpus(task.name, TextSource((task.name,)), vocab, ids.astype(np.uint32), (), "")
     config = TrainConfig(
         batch=task.batch,
         bptt=bptt,
-        epochs=None,
         steps=math.ceil(settings.characters / (task.batch * bptt)),
-        minutes=None,
         learning_rate=STREAM_RATE if task.width is None else rate,
         adam_rate=rate,
-        warmup_steps=20,
-        final_rate=0.01,
-        weight_decay=0.1,
-        dropout=0.0,
-        clip=1.0,
-        averaging=0.99,
         val_fraction=0.0,
-        patience=0,
-        keep=1,
+        reset_every=0,  # a task resets each string, or never
         seed=trial,
-        device="cpu",
-        precision="float32",
     )
     model = ModelConfig(cell, len(vocab), EMBEDDING, settings.hidden_size, 1)
     bias = memory_bias(task, lag) if settings.forget_bias is None else settings.forget_bias
-    return unsaved(corpus, model, config, lambda untrained: remember(untrained, bias))
+    untrained = untrained_model(model, trial)
+    remember(untrained, bias)
+    precision = Precision(torch.device("cpu"), "float32")
+    return Learner(config, ids.astype(np.uint32), untrained, precision)
 
 
 def memory_bias(task: Task, lag: int) -> float:

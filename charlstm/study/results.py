@@ -32,7 +32,7 @@ class LagTrial:
     characters: int
     """Read until the task was solved, or all of the budget; padding included."""
     right: float
-    """Share of the judged predictions that were right when the trial ended."""
+    """Fraction of the judged predictions that were right when the trial ended."""
     reach: int | None
     """For strings with a number: all up to this one were right."""
     cell_state: float | None
@@ -84,7 +84,7 @@ class Results(Generic[R]):
         files.replace_file(self.path, files.to_json(self.to_dict()))
 
     def missing(self, keys: Iterable[K]) -> list[K]:
-        """Those of ``keys`` whose results are still to be had."""
+        """Those of ``keys`` that have no result yet."""
         present = {result.key for result in self.all}
         return [key for key in keys if key not in present]
 
@@ -120,7 +120,7 @@ def open_results(
 
 
 def _read(path: Path, kind: type[R], settings: Mapping[str, Any]) -> list[R]:
-    remedy = "delete it, and the study begins anew"
+    remedy = "delete it, and the study begins again"
     content = files.read_json(path, remedy)
     files.check_format(content.get("format"), FORMAT, path, remedy)
     theirs = content.get("settings")
@@ -134,7 +134,7 @@ def _read(path: Path, kind: type[R], settings: Mapping[str, Any]) -> list[R]:
             raise UsageError(
                 f"{path.parent} holds a study with {name.replace('_', ' ')} {theirs.get(name)}, "
                 f"not {ours}",
-                "give this one another --name",
+                "give this one another `name`",
             )
     return found
 
@@ -197,7 +197,13 @@ def matched_model(cell: str, parameters: int, vocab_size: int, embedding_size: i
 
 def growth(norms: NDArray[np.float64]) -> float:
     """What each step back multiplies a gradient by, in the geometric mean."""
-    return float((norms[-1] / norms[0]) ** (1 / max(1, len(norms) - 1)))
+    with np.errstate(all="ignore"):  # a norm may be 0 or infinite
+        return float((norms[-1] / norms[0]) ** (1 / max(1, len(norms) - 1)))
+
+
+def finite_or_none(value: Any) -> Any:
+    """A value as JSON can hold it: None for a float that is not finite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True)
@@ -215,15 +221,15 @@ class GradientProfile:
     """Norm of the gradient of the parameters over K steps, before clipping."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON; ``h`` and ``c`` begin at k = 1."""
+        """As JSON; ``h`` and ``c`` begin at k = 1; None stands for what is not finite."""
         return {
             "name": self.name,
             "cell": self.cell,
-            "h": self.h.tolist(),
-            "c": None if self.c is None else self.c.tolist(),
-            "growth_h": growth(self.h),
-            "growth_c": None if self.c is None else growth(self.c),
-            "step_norm": self.step_norm,
+            "h": list(map(finite_or_none, self.h.tolist())),
+            "c": None if self.c is None else list(map(finite_or_none, self.c.tolist())),
+            "growth_h": finite_or_none(growth(self.h)),
+            "growth_c": None if self.c is None else finite_or_none(growth(self.c)),
+            "step_norm": finite_or_none(self.step_norm),
         }
 
 
@@ -238,7 +244,7 @@ class Clipping:
     """Of the gradient before clipping, over all steps."""
     largest_norm: float
     clipped: float
-    """Share of the steps whose gradient was longer than 1, which is what is allowed by default."""
+    """Fraction of the steps whose gradient was longer than 1, the default of ``clip``."""
     val_loss: float
     """Nats per character in the end; NaN if the weights were no longer finite."""
 
@@ -257,7 +263,7 @@ class GradientReport:
             "untrained": [profile.to_dict() for profile in self.untrained],
             "trained": [profile.to_dict() for profile in self.trained],
             "clipping": [
-                {**asdict(one), "val_loss": one.val_loss if math.isfinite(one.val_loss) else None}
+                {name: finite_or_none(value) for name, value in asdict(one).items()}
                 for one in self.clippings
             ],
         }

@@ -12,7 +12,7 @@ from charlstm.errors import check_integer, check_number
 from charlstm.runs.checkpoint import ModelFile
 from charlstm.scoring import Score, check_scorable, summarise
 from charlstm.text.vocabulary import Ids
-from charlstm.train.network import LanguageModel, load_arrays
+from charlstm.train.network import LanguageModel, stored_model
 
 FLOOR = 0.1
 """epsilon as a fraction of the mean RMS: weights that hardly ever had a gradient make no jumps."""
@@ -74,8 +74,7 @@ def score_adaptive(
         CharlstmError: the text has no character to predict.
     """
     check_scorable(ids)
-    network = LanguageModel(model.config)
-    load_arrays(network, dict(model.weights))
+    network = stored_model(model)
     squares = _mean_squares(network, training, adaptation.piece)
     roots = [square.sqrt() for square in squares]
     mean_root = sum(float(root.sum()) for root in roots) / model.config.parameters

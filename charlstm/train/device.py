@@ -1,20 +1,24 @@
 """Where, in which number format, and with how many threads a model trains."""
 
+import os
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from charlstm.errors import UsageError
+from charlstm.errors import CharlstmError, UsageError
 from charlstm.net.model_config import ModelConfig
 from charlstm.train.network import LanguageModel
 
 TRIALS = 3
 WORTHWHILE = 1.1
 REDUCED = {"cpu": ("bfloat16",), "cuda": ("bfloat16", "float16"), "mps": ("bfloat16", "float16")}
-"""The formats that ``auto`` tries on a device, beside float32."""
+"""The formats that ``auto`` tries on a device, besides float32."""
+MEMORY_WORDS = ("out of memory", "not enough memory", "allocate memory", "alloc_failed")
+"""What the errors of torch and its libraries say where memory ends."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +38,66 @@ class Precision:
         return context
 
 
-def choose_device(name: str) -> torch.device:
-    """``auto`` is the first GPU, or the CPU.
+def choose_device(name: str) -> tuple[torch.device, tuple[str, ...]]:
+    """A device by name, and notes about it; ``auto`` is the first GPU that works, or the CPU.
 
     Raises:
-        UsageError: there is no such device here.
+        UsageError: there is no such device here, or it does not work.
     """
+    notes = []
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        if torch.backends.mps.is_available():
-            return torch.device("mps")
-        return torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError):
+        present = {
+            "cuda": torch.cuda.is_available(),
+            "mps": torch.backends.mps.is_available(),
+        }
+        for kind in (kind for kind, is_present in present.items() if is_present):
+            if not (trouble := _trouble_with(kind)):
+                return torch.device(kind), ()
+            notes.append(f"{kind} is there, but does not work ({trouble}): training on the CPU")
+        return torch.device("cpu"), tuple(notes)
+    if trouble := _trouble_with(name):
         raise UsageError(
-            f"the device {name!r} is not available here", "use --device cpu or --device auto"
+            f"the device {name!r} is not available here ({trouble})", "set `device` to cpu or auto"
+        )
+    return torch.device(name), ()
+
+
+def _trouble_with(device: str) -> str:
+    """Why nothing can be computed on a device, in a line, or the empty string."""
+    try:
+        (torch.ones(2, device=device) @ torch.ones(2, device=device)).item()
+    except (RuntimeError, AssertionError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return lines[0].rstrip(".") if lines else type(error).__name__
+    return ""
+
+
+def available_cores() -> int:
+    """The CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def memory_errors_explained() -> Iterator[None]:
+    """Turn what torch and NumPy raise where memory ends into a ``CharlstmError`` with advice."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_memory_error(error):
+            raise
+        raise CharlstmError(
+            "there is not enough memory for this training",
+            "use a smaller `hidden_size`, `batch` or `bptt`",
         ) from None
-    return device
+
+
+def _is_memory_error(error: Exception) -> bool:
+    """Whether memory has run out; torch says so by its own error on a GPU, in words on a CPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error).lower() for words in MEMORY_WORDS)
 
 
 def choose_precision(
@@ -68,7 +112,7 @@ def choose_precision(
     candidates = [Precision(device, name) for name in names]
     seconds = _seconds(*_trial(config, device, batch, bptt), candidates)
     if not seconds:
-        raise UsageError(f"{device.type} cannot train in {name} here", "use --precision float32")
+        raise UsageError(f"{device.type} cannot train in {name} here", "set `precision` to float32")
     best = next(iter(seconds))
     for precision, taken in seconds.items():
         if taken * WORTHWHILE < seconds[best]:
@@ -113,10 +157,12 @@ def reading_seconds(model: LanguageModel, precision: Precision, batch: int, bptt
         try:
             with precision.autocast():
                 logits, _ = model(ids, model.initial_state(batch))
-        except RuntimeError:
+        except RuntimeError as error:
+            if _is_memory_error(error):
+                raise
             raise UsageError(
                 f"{precision.device.type} cannot read the teacher in {precision.name} here",
-                "use --precision float32",
+                "set `precision` to float32",
             ) from None
         logits.sum().item()  # waits for a GPU
         taken.append(time.perf_counter() - start)
@@ -144,8 +190,8 @@ def _seconds(
         for precision in list(best):
             try:
                 taken = _pass(model, ids, precision)
-            except RuntimeError:
-                if precision.name == "float32":
+            except RuntimeError as error:
+                if precision.name == "float32" or _is_memory_error(error):
                     raise
                 del best[precision]  # the device does not have it
                 continue

@@ -1,5 +1,7 @@
 """One step of truncated BPTT, and everything that steps change."""
 
+import copy
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,10 +16,10 @@ from charlstm.train.scaling import LossScale
 
 
 class Learner:
-    """The model, its average, its optimiser, its dropout, and the state that is carried along.
+    """The model, its average, its optimiser, its dropout, and the hidden state of the streams.
 
-    Which step it is, and at what rate, whoever calls says. With a ``teacher`` of probabilities q
-    what is minimised is, with the weight w of ``TrainConfig.distillation``,
+    The caller numbers the steps and sets their rates. With a ``teacher`` of probabilities q, what
+    is minimised is, with the weight w of ``TrainConfig.distillation``,
 
         (1 - w) * -ln p(next character)  -  w * sum over all characters of q ln p
 
@@ -30,12 +32,11 @@ class Learner:
         config: TrainConfig,
         train_ids: NDArray[np.unsignedinteger],
         model: LanguageModel,
-        average: LanguageModel,
         precision: Precision,
         teacher: LanguageModel | None = None,
     ) -> None:
         self.model = model
-        self.average = average
+        self.average = copy.deepcopy(model).requires_grad_(False)
         """The moving average of the weights: what is validated, saved and sampled."""
         self.precision = precision
         self.streams = Streams(train_ids, config.batch, config.bptt)
@@ -43,19 +44,19 @@ class Learner:
         """h and c of every stream, (L, S, B, H), carried from one step to the next."""
         self._teacher = teacher
         self._teacher_state = teacher.initial_state(config.batch) if teacher else torch.zeros(0)
-        self._config = config
+        self.config = config
         self._optimiser = Optimiser(model, config)
         self._loss_scale = LossScale(precision.device) if precision.name == "float16" else None
         self._dropout = torch.Generator().manual_seed(config.seed)
 
-    def step(self, step: int, position: int, share: float) -> tuple[Tensor, Tensor]:
-        """Take step number ``step`` at ``position`` of the streams, at ``share`` of the rates.
+    def step(self, step: int, multiplier: float) -> tuple[Tensor, Tensor]:
+        """Take step number ``step``, from 0, at ``multiplier`` times the peak learning rates.
 
         Returns:
             The loss -ln p, and the norm of the gradient before clipping; still on the device.
         """
-        config, device = self._config, self.precision.device
-        batch = self.streams.batch_at(position)
+        config, device = self.config, self.precision.device
+        batch = self.streams.batch_at(step * config.bptt)
         inputs = torch.from_numpy(batch.inputs).to(device)  # (T, B)
         targets = torch.from_numpy(batch.targets).to(device)
         masks = self.model.dropout_masks(
@@ -72,19 +73,20 @@ class Learner:
         minimised = loss
         if self._teacher is not None:
             mean_log_p = log_p if masks is None else log_p.mean(1)
-            learnt = -(self._taught(self._teacher, inputs) * mean_log_p).sum(-1).mean()
-            minimised = torch.lerp(loss, learnt, config.distillation)
+            probabilities = self._teacher_probabilities(self._teacher, inputs)
+            distilled = -(probabilities * mean_log_p).sum(-1).mean()
+            minimised = torch.lerp(loss, distilled, config.distillation)
         if self._loss_scale is None:
             minimised.backward()  # type: ignore[no-untyped-call]
         else:
             self._loss_scale.backward(minimised, self.model.parameters())
         self.state = state.detach().float()  # h and c go on into the next batch
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        self._optimiser.step(share)
+        self._optimiser.step(multiplier)
         update_average(self.average, self.model, config.averaging, step)
         return loss.detach(), norm
 
-    def _taught(self, teacher: LanguageModel, inputs: Tensor) -> Tensor:
+    def _teacher_probabilities(self, teacher: LanguageModel, inputs: Tensor) -> Tensor:
         """The teacher's probabilities (T, B, V); its state goes on."""
         with torch.no_grad(), self.precision.autocast():
             logits, state = teacher(inputs, self._teacher_state)
@@ -93,7 +95,7 @@ class Learner:
         return probabilities
 
     def reset_state(self) -> None:
-        """Let the next step begin from zero state, as if nothing had been read."""
+        """Let the next step begin from zero state."""
         self.state = torch.zeros_like(self.state)
         self._teacher_state = torch.zeros_like(self._teacher_state)
 
@@ -103,7 +105,7 @@ class Learner:
         return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that steps change but the average, by the names of a checkpoint."""
+        """Everything that steps change except the average, by its name in a checkpoint."""
         tensors: dict[str, Tensor] = {f"weights/{n}": p for n, p in self.model.named_parameters()}
         tensors |= {f"optimiser/{n}": t for n, t in self._optimiser.state().items()}
         if self._loss_scale is not None:
@@ -115,20 +117,26 @@ class Learner:
     def load(
         self, tensors: dict[str, Tensor], average: dict[str, NDArray[np.float32]], steps: int
     ) -> None:
-        """Go on from what ``tensors`` gave after ``steps`` steps, and from the average's weights.
+        """Continue from what ``tensors`` gave after ``steps`` steps, and from an average.
+
+        A loss scale is there if the run was in float16; one that began on another device may not
+        have been, or may no longer be.
 
         Raises:
             KeyError, RuntimeError, ValueError: the tensors are not those of this model.
         """
+        own = self.tensors()
         # Runs of earlier versions have no roots; zeros stand for one that is yet to be computed.
-        roots = {n: t for n, t in self.tensors().items() if n.endswith("/root")}
-        tensors = {n: torch.zeros_like(t) for n, t in roots.items()} | tensors
-        if _kinds(tensors) != _kinds(self.tensors()):
+        tensors = {n: torch.zeros_like(t) for n, t in own.items() if n.endswith("/root")} | tensors
+        if ("loss_scale" in own) != ("loss_scale" in tensors):
+            tensors.pop("loss_scale", None)
+            tensors |= {n: t.clone() for n, t in own.items() if n == "loss_scale"}
+        if _kinds(tensors) != _kinds(own):
             raise ValueError("other arrays")
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             raise ValueError("numbers that are not finite")
         if steps != int(tensors["optimiser/steps"]):
-            raise ValueError("steps that were counted otherwise")
+            raise ValueError("another number of steps")
         load_arrays(self.average, average)
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from charlstm.net.model_config import ModelConfig
 from charlstm.net.spec import CELLS
+from charlstm.runs.checkpoint import ModelFile
 from charlstm.train.cells import CELL_LAYERS, CellLayer
 
 
@@ -72,14 +73,28 @@ class LanguageModel(nn.Module):
         return logits, torch.stack(states)
 
     def dropout_masks(
-        self, count: int, batch: int, share: float, generator: torch.Generator
+        self, count: int, batch: int, probability: float, generator: torch.Generator
     ) -> Tensor | None:
-        """``count`` masks for ``forward``: 0 with probability ``share``, else 1 / (1 - share)."""
-        if share == 0:
+        """``count`` masks for ``forward``: 0 with ``probability`` p, else 1 / (1 - p)."""
+        if probability == 0:
             return None
         kept = torch.empty(count, batch, self.config.hidden_size)
-        kept.bernoulli_(1 - share, generator=generator).div_(1 - share)
+        kept.bernoulli_(1 - probability, generator=generator).div_(1 - probability)
         return kept.to(self.embedding.device)
+
+
+def untrained_model(config: ModelConfig, seed: int) -> LanguageModel:
+    """A model with new weights, on the CPU; the same ones for the same seed."""
+    model = LanguageModel(config)
+    model.initialise(torch.Generator().manual_seed(seed))
+    return model
+
+
+def stored_model(file: ModelFile) -> LanguageModel:
+    """The model of a checkpoint, on the CPU."""
+    model = LanguageModel(file.config)
+    load_arrays(model, dict(file.weights))
+    return model
 
 
 def to_arrays(model: LanguageModel) -> dict[str, NDArray[np.float32]]:

@@ -91,12 +91,12 @@ class Optimiser:
         self._dtype = torch.float32 if config.precision == "float32" else torch.bfloat16
 
     @torch.no_grad()
-    def step(self, share: float) -> None:
-        """Apply the gradients at ``share`` of the peak rates, and clear them."""
+    def step(self, multiplier: float) -> None:
+        """Apply the gradients at ``multiplier`` times the peak rates, and clear them."""
         self._steps += 1
         steps = int(self._steps)
-        self._step_muon(self._config.learning_rate * share, steps)
-        self._step_adam(self._config.adam_rate * share, steps)
+        self._step_muon(self._config.learning_rate * multiplier, steps)
+        self._step_adam(self._config.adam_rate * multiplier, steps)
 
     def _step_muon(self, rate: float, steps: int) -> None:
         for index, (name, matrix) in enumerate(self._matrices.items()):
@@ -108,20 +108,20 @@ class Optimiser:
             scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
             matrix.mul_(1 - rate * self._config.weight_decay)
             if name in self._rows:
-                matrix.addcmul_(direction, self._row_shares(direction, name), value=-rate * scale)
+                matrix.addcmul_(direction, self._row_factors(direction, name), value=-rate * scale)
             else:
                 matrix.add_(direction, alpha=-rate * scale)
             matrix.grad = None
 
-    def _row_shares(self, direction: Tensor, name: str) -> Tensor:
-        """By what the rows of ``direction`` (R, C) are multiplied, (R, 1), its norm staying."""
+    def _row_factors(self, direction: Tensor, name: str) -> Tensor:
+        """What the rows of ``direction`` (R, C) are multiplied by, (R, 1); its norm stays."""
         norms = direction.norm(dim=1, keepdim=True)
         squares = self._rows[name]
         squares.lerp_(norms.square(), 1 - self._config.row_averaging)
         # A bias correction would multiply all rows alike, and then be divided out.
-        shares = squares.add(ADAM_EPSILON**2).rsqrt_()
-        shares *= norms.norm() / ((norms * shares).norm() + 1e-30)
-        return shares
+        factors = squares.add(ADAM_EPSILON**2).rsqrt_()
+        factors *= norms.norm() / ((norms * factors).norm() + 1e-30)
+        return factors
 
     def _orthogonalise(self, matrix: Tensor, name: str, due: bool) -> Tensor:
         """U V^T, roughly, of ``matrix`` (R, C) = U S V^T; by a new inverse root if one is due."""
@@ -169,7 +169,7 @@ class Optimiser:
 
 
 def rate_multiplier(step: int, total_steps: int | None, config: TrainConfig) -> float:
-    """The learning rate of step ``step`` as a share of its peak.
+    """The learning rate of step ``step`` as a fraction of its peak.
 
     Linear warm-up over ``warmup_steps`` (at most a tenth of the budget), the peak for ``hold`` of
     the rest, then half a cosine from 1 to ``final_rate`` at the end of the budget. While the

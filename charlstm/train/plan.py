@@ -8,14 +8,14 @@ from charlstm.runs.run import Budget
 
 EVALUATIONS = 30
 """How often a run is validated at most, spread evenly over its budget."""
-EVALUATION_SHARE, FEWEST_EVALUATIONS = 0.05, 3
-"""Validations are so rare that they take about this share of the training time at most, unless
-they would be fewer than so many."""
-FORWARD_SHARE = 1 / 3
-"""Validating a character takes about this share of training on it: there is no way back."""
-MEASURED_STEPS, MEASURED_SECONDS, MEASURED_SHARE = 5, 3.0, 0.08
-"""After so many steps, seconds, and this share of a budget in minutes, the speed is known. The
-first half is not counted: a machine that has just begun, or that reads the text for the first
+EVALUATION_FRACTION, FEWEST_EVALUATIONS = 0.05, 3
+"""Validations take about this fraction of the training time at most, unless there would be fewer
+than ``FEWEST_EVALUATIONS``."""
+FORWARD_FRACTION = 1 / 3
+"""Validating a character takes about this fraction of training on it: it has no backward pass."""
+MEASURED_STEPS, MEASURED_SECONDS, MEASURED_FRACTION = 5, 3.0, 0.08
+"""After this many steps and seconds, and this fraction of a budget in minutes, the speed is known.
+The first half is not counted: a machine that has just begun, or that reads the text for the first
 time, is slow."""
 GUESSED_FLOPS = 1e11
 """Floating-point operations per second, for a time that was never measured."""
@@ -51,7 +51,7 @@ class Plan:
         """With minutes turned into steps, now that ``step`` steps took ``seconds`` seconds."""
         assert self.config.minutes is not None
         left = self.config.minutes * 60 - seconds - self._final_seconds()
-        total = step + max(1, int(left / (step_seconds * (1 + EVALUATION_SHARE))))
+        total = step + max(1, int(left / (step_seconds * (1 + EVALUATION_FRACTION))))
         return replace(self, budget=Budget(total, step))
 
     def seconds(self, step: int, seconds: float, step_seconds: float) -> float:
@@ -71,17 +71,17 @@ class Plan:
 
     def speed_trial(self, start: float) -> "SpeedTrial":
         """A trial long enough for this budget, from ``start`` on."""
-        share = MEASURED_SHARE * 60 * (self.config.minutes or 0.0)
-        return SpeedTrial(start, max(MEASURED_SECONDS, share))
+        seconds = MEASURED_FRACTION * 60 * (self.config.minutes or 0.0)
+        return SpeedTrial(start, max(MEASURED_SECONDS, seconds))
 
     def _evaluate_every(self, total: int) -> int:
         """Steps between validations. Nothing measured goes in: a resumed run does the same."""
-        affordable = math.ceil(self._steps_per_evaluation() / EVALUATION_SHARE)
+        affordable = math.ceil(self._steps_per_evaluation() / EVALUATION_FRACTION)
         return max(1, round(total / EVALUATIONS), min(affordable, total // FEWEST_EVALUATIONS))
 
     def _steps_per_evaluation(self) -> float:
         """The time that a validation takes, in training steps."""
-        return FORWARD_SHARE * self.val_characters / (self.config.batch * self.config.bptt)
+        return FORWARD_FRACTION * self.val_characters / (self.config.batch * self.config.bptt)
 
     def _final_seconds(self) -> float:
         """A guess of the time that the last validation takes."""

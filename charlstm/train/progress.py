@@ -1,4 +1,4 @@
-"""Where a run stands: the numbers that change as it goes on, beside the tensors."""
+"""The numbers that change as a run goes on, besides the tensors."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class Progress:
 
     step: int = 0
     position: int = 0
-    """Characters that each stream has read; see ``batches``."""
+    """Characters that each stream has read; see ``streams``."""
     best_loss: float | None = None
     best_step: int = 0
     evaluations_since_best: int = 0
@@ -28,10 +28,11 @@ class Progress:
             if type(value) not in kinds or not 0 <= value < 1 << 63:
                 raise ValueError(f"{name} is {value!r:.40}")
 
-    def judge(self, val_loss: float) -> bool:
+    def judge(self, val_loss: float, *, untrained_counts: bool) -> bool:
         """Whether the loss of a validation at this step is the best so far; it is remembered.
 
-        The first one of a trained net is, whatever the untrained net had.
+        The first one of a trained model is, whatever the untrained model of step 0 had, unless
+        ``untrained_counts``: a run may begin with trained weights.
 
         Raises:
             CharlstmError: the loss is not finite.
@@ -39,9 +40,10 @@ class Progress:
         if not math.isfinite(val_loss):
             raise CharlstmError(
                 f"the validation loss at step {self.step:,} is not finite",
-                "begin from other weights, or with a lower --lr",
+                "begin from other weights, or with a lower `learning_rate`",
             )
-        improved = self.best_loss is None or self.best_step == 0 or val_loss < self.best_loss
+        best = self.best_loss if self.best_step or untrained_counts else None
+        improved = best is None or val_loss < best
         if improved:
             self.best_loss, self.best_step = val_loss, self.step
             self.evaluations_since_best = 0

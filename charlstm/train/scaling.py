@@ -15,7 +15,10 @@ class LossScale:
     float16 has no number between 0 and 6e-8, where most gradients are. The loss is multiplied by s
     before the backward pass, and the gradients are divided by it. Where one of them overflows, all
     of them become 0, so that the step only follows the momenta, and s is halved; after 1000 steps
-    without that it is doubled. Nothing here waits for a GPU.
+    without that it is doubled.
+
+    Nothing here waits for a GPU. ``torch.amp.GradScaler`` does: its ``step`` reads with ``.item()``
+    whether a gradient overflowed, and its ``state_dict`` reads the scale.
     """
 
     def __init__(self, device: torch.device) -> None:

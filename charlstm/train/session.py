@@ -1,9 +1,10 @@
-"""Begin a run, or go on with one: everything that comes before the training loop."""
+"""Begin a run, or open one to go on with: everything that comes before the training loop."""
 
 import math
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,13 +16,17 @@ from numpy.typing import NDArray
 from charlstm.config import TrainConfig
 from charlstm.errors import CharlstmError, UsageError, require
 from charlstm.net.model_config import ModelConfig
+from charlstm.presets import require_memory
 from charlstm.runs.checkpoint import ModelFile, read_model, read_resume_state
+from charlstm.runs.metrics import cut_metrics
 from charlstm.runs.run import (
+    METRICS_FILE,
     ROOT,
     TEACHER,
     Budget,
     RunFile,
     create_run,
+    lock,
     now,
     read_pointers,
     read_run_file,
@@ -34,18 +39,30 @@ from charlstm.text.streams import fit_streams
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.train.device import (
     Precision,
+    available_cores,
     choose_device,
     choose_precision,
     choose_threads,
+    memory_errors_explained,
     reading_seconds,
 )
-from charlstm.train.network import LanguageModel, load_arrays, to_arrays
-from charlstm.train.trainer import Trainer
+from charlstm.train.learner import Learner
+from charlstm.train.network import (
+    LanguageModel,
+    load_arrays,
+    stored_model,
+    to_arrays,
+    untrained_model,
+)
+from charlstm.train.progress import Progress
+from charlstm.train.trainer import Resumption, Snapshot, Trainer
 
+BUDGETS = frozenset({"epochs", "steps", "minutes"})
 STEP_OVER_PASS = 1.25
-"""A training step takes about so much longer than its forward and backward pass."""
+"""The time of a training step, in forward and backward passes."""
 
 
+@contextmanager
 def begin(
     corpus: Corpus,
     model_config: ModelConfig,
@@ -55,145 +72,261 @@ def begin(
     name: str | None = None,
     init_from: Path | None = None,
     teacher: Path | None = None,
-) -> Trainer:
-    """Make a new run: its folder, its settings on disk, its untrained model.
+) -> Iterator[Trainer]:
+    """Make a new run below ``root`` and open it.
 
-    What the settings leave open is decided here and written down: B and T that fit the text,
-    the device, its precision, and the threads. With ``init_from`` the model's shape is that
-    checkpoint's. ``teacher`` is a checkpoint to learn from, see ``Learner``.
+    With ``init_from`` the model has the shape and the weights of that checkpoint. ``teacher`` is a
+    checkpoint to learn from, see ``Learner``.
 
     Raises:
-        CharlstmError: the text is too short, or ``init_from`` or ``teacher`` cannot be read.
+        CharlstmError: the text is too short, ``init_from`` or ``teacher`` cannot be read, or memory
+            does not suffice.
         UsageError: there are not so many cores, there is no such device, or the teacher has other
             characters than the text.
     """
-    train_ids, _ = corpus.split(train_config.val_fraction)
-    batch, bptt = fit_streams(len(train_ids), train_config.batch, train_config.bptt)
-    source = None
-    if init_from is not None:
-        source = read_model(init_from)
-        model_config = replace(source.config, vocab_size=len(corpus.vocab))
-    lessons = reader = None
-    if teacher is not None:
-        lessons = read_model(teacher)
-        reader = _teacher(lessons, corpus)
-    require(
-        (lessons is None) == (train_config.distillation == 0),
-        f"distillation is {train_config.distillation:g}",
-        "more than 0 goes with a teacher, 0 without one",
-    )
-    threads, cores = train_config.threads, os.cpu_count() or 1
-    require(threads <= cores, f"--threads is {threads}; this machine has {cores}", "leave it out")
-    device = choose_device(train_config.device)
-    precision, pass_seconds = choose_precision(
-        train_config.precision, device, model_config, batch, bptt
-    )
-    if threads == 0:
-        threads, pass_seconds = choose_threads(precision, model_config, batch, bptt, pass_seconds)
-    step_seconds = pass_seconds * STEP_OVER_PASS
-    if reader is not None:
-        step_seconds += reading_seconds(reader.to(device), precision, batch, bptt)
-    train_config = replace(
-        train_config,
-        batch=batch,
-        bptt=bptt,
-        device=device.type,
-        precision=precision.name,
-        threads=threads,
-    )
-    run = _run_file(corpus, model_config, train_config, init_from, teacher)
-    path = create_run(root, name or corpus.name, run, lessons)
-    trainer = _trainer(path, run, corpus, source)
-    trainer.guessed_step_seconds = step_seconds
-    if source is not None:
-        trainer.notices += _what_is_new(source.vocab, corpus.vocab)
-    if teacher is not None:
-        trainer.notices += _what_a_teacher_may_know(teacher, run)
-    return trainer
+    with memory_errors_explained():
+        new = resolve(corpus, model_config, train_config, init_from=init_from, teacher=teacher)
+    path = create_run(root, name or corpus.name, new.run, new.teacher)
+    opened = open_run(path, corpus, step_seconds=new.step_seconds, notices=new.notices)
+    with opened as trainer:
+        yield trainer
 
 
-def unsaved(
+@dataclass(frozen=True)
+class NewRun:
+    """A run before it has a folder: nothing in its settings is open any more."""
+
+    run: RunFile
+    teacher: ModelFile | None
+    step_seconds: float
+    """What a training step takes, by a trial."""
+    notices: tuple[str, ...]
+
+
+def resolve(
     corpus: Corpus,
     model_config: ModelConfig,
-    train_config: TrainConfig,
-    adjust: Callable[[LanguageModel], None] = lambda _: None,
-) -> Trainer:
-    """A trainer without a folder, for whoever takes its steps one by one and saves nothing.
+    config: TrainConfig,
+    *,
+    init_from: Path | None = None,
+    teacher: Path | None = None,
+) -> NewRun:
+    """Decide what the settings leave open: B and T that fit the text, device, precision, threads.
 
-    B and T are used as they are, and device and precision must be named. ``adjust`` may change
-    the untrained weights.
+    Raises as ``begin``.
     """
-    run = _run_file(corpus, model_config, train_config)
-    return _trainer(Path(corpus.name), run, corpus, None, adjust)
+    train_ids, _ = corpus.split(config.val_fraction)
+    batch, bptt = fit_streams(len(train_ids), config.batch, config.bptt)
+    config = replace(config, batch=batch, bptt=bptt)
+    if init_from is not None:
+        model_config = replace(read_model(init_from).config, vocab_size=len(corpus.vocab))
+    teacher_file = None if teacher is None else read_model(teacher)
+    require(
+        (teacher is None) == (config.distillation == 0),
+        f"`distillation` is {config.distillation:g}",
+        "more than 0 goes with a `teacher`, 0 without one",
+    )
+    teacher_model = None if teacher_file is None else _teacher_model(teacher_file, corpus)
+    threads, cores = config.threads, available_cores()
+    require(
+        threads <= cores,
+        f"`threads` is {threads}; this process may use {cores}",
+        "leave it out for as many as a trial finds useful",
+    )
+    device, notices = choose_device(config.device)
+    if device.type == "cpu":
+        require_memory(model_config, config)
+    precision, seconds = choose_precision(config.precision, device, model_config, batch, bptt)
+    if threads == 0:
+        threads, seconds = choose_threads(precision, model_config, batch, bptt, seconds)
+    seconds *= STEP_OVER_PASS
+    if teacher_model is not None:
+        seconds += reading_seconds(teacher_model.to(device), precision, batch, bptt)
+    config = replace(config, device=device.type, precision=precision.name, threads=threads)
+    run = RunFile(
+        model=model_config,
+        train=config,
+        source=corpus.source,
+        digest=corpus.digest,
+        characters=len(corpus),
+        created=now(),
+        budget=_budget(config, corpus),
+        init_from=None if init_from is None else str(init_from.absolute()),
+        teacher=None if teacher is None else str(teacher.absolute()),
+    )
+    return NewRun(run, teacher_file, seconds, notices)
 
 
-def resume(
-    path: Path, corpus: Corpus, changes: Mapping[str, Any] = MappingProxyType({})
-) -> Trainer:
-    """Go on with the run at ``path`` from its last complete checkpoint.
+@contextmanager
+def open_run(
+    path: Path,
+    corpus: Corpus,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    step_seconds: float | None = None,
+    notices: tuple[str, ...] = (),
+) -> Iterator[Trainer]:
+    """Hold the run at ``path`` for training, from its last complete checkpoint.
 
-    ``changes`` are fields of ``TrainConfig`` to change: another budget, to extend it, ``patience``
-    or ``keep``. A damaged checkpoint is passed over for the one before it; ``Trainer.notices``
-    says so. A run that was stopped before its first checkpoint begins again from its settings.
+    ``changes`` are fields of ``TrainConfig`` to change: another budget, to extend it, ``patience``,
+    ``keep`` or ``device``. A damaged checkpoint is passed over for the one before it;
+    ``Trainer.notices`` says so. A run without a checkpoint begins from its settings. What was
+    logged after the checkpoint is dropped.
 
     Raises:
-        CharlstmError: the corpus is not the run's, or no checkpoint can be read.
-        UsageError: the new budget ends before the step the run has reached.
+        CharlstmError: the corpus is not the run's, no checkpoint can be read, or memory does not
+            suffice; also later, while the run is open.
+        UsageError: another process trains into the run, or the new budget ends before the step the
+            run has reached.
     """
-    run = read_run_file(path)
+    with lock(path), memory_errors_explained():
+        recorded = read_run_file(path)
+        _check_corpus(path, recorded, corpus)
+        run, found = _with_changes(recorded, changes, corpus)
+        notices += found
+        sweep(path)
+        learner, found = _learner(path, run, corpus)
+        notices += found + _environment_notices()
+        resumption, found = _restore(path, learner)
+        notices += found
+        if resumption is not None and changes.keys() & BUDGETS:
+            _check_extension(run, resumption.progress)
+        if run != recorded:
+            write_run_file(path, run)
+        if resumption is not None:
+            cut_metrics(path / METRICS_FILE, resumption.progress.step)
+        yield Trainer(
+            path, run, corpus, learner, resumption, notices=notices, step_seconds=step_seconds
+        )
+
+
+def _check_corpus(path: Path, run: RunFile, corpus: Corpus) -> None:
     if corpus.digest != run.digest:
         raise CharlstmError(
             f"the corpus has changed since the run {path.name} began "
             f"({run.characters:,} characters then, {len(corpus):,} now)",
-            f"bring the old text back, or start a new run with --init-from {path}",
+            f"bring the old text back, or start a new run with `init_from` {path}",
         )
-    budgets = {"epochs": None, "steps": None, "minutes": None}
-    extended = bool(changes.keys() & budgets.keys())
+
+
+def _with_changes(
+    run: RunFile, changes: Mapping[str, Any], corpus: Corpus
+) -> tuple[RunFile, tuple[str, ...]]:
+    """The run with other settings, and notes about what they mean."""
+    changes, notices = dict(changes), tuple[str, ...]()
+    extended = bool(changes.keys() & BUDGETS)
     if extended:
-        changes = {**budgets, **changes}
+        changes = {**dict.fromkeys(BUDGETS), **changes}
+    if "device" in changes:
+        precision, notices = _precision_on(changes["device"], run)
+        changes |= {"device": precision.device.type, "precision": precision.name}
     run = replace(run, train=replace(run.train, **changes))
-    if extended:
-        run = replace(run, budget=_budget(run.train, corpus))
-    source = None
-    if run.init_from is not None and not read_pointers(path).kept:
+    return (replace(run, budget=_budget(run.train, corpus)) if extended else run), notices
+
+
+def _precision_on(name: str, run: RunFile) -> tuple[Precision, tuple[str, ...]]:
+    """The device of that name, with the run's precision if it has that, else in float32."""
+    device, notices = choose_device(name)
+    old, new = run.train, Precision(device, run.train.precision)
+    if device.type == old.device:
+        return new, notices
+    try:
+        choose_precision(old.precision, device, run.model, old.batch, old.bptt)
+    except UsageError:
+        new = Precision(device, "float32")
+    note = (
+        f"began on {old.device} in {old.precision}, goes on on {device.type} in {new.name}: "
+        "rounding may differ from that of an undisturbed run"
+    )
+    return new, (*notices, note)
+
+
+def _learner(path: Path, run: RunFile, corpus: Corpus) -> tuple[Learner, tuple[str, ...]]:
+    """What a run learns with, before its first step, and notes about it if it takes that."""
+    if run.train.threads:  # rounding depends on it; a smaller machine takes what it has
+        torch.set_num_threads(min(run.train.threads, available_cores()))
+    device, _ = choose_device(run.train.device)
+    model, notices = untrained_model(run.model, run.train.seed), tuple[str, ...]()
+    begins = not read_pointers(path).kept
+    if begins and run.init_from is not None:
         source = read_model(Path(run.init_from))
-    trainer = _trainer(path, run, corpus, source)
-    sweep(path)
+        load_arrays(model, transplant(source, corpus.vocab, to_arrays(model)))
+        notices += _what_is_new(source.vocab, corpus.vocab)
+    teacher = None
+    if run.teacher is not None:
+        try:
+            teacher = _teacher_model(read_model(path / TEACHER), corpus).to(device)
+        except CharlstmError as error:
+            raise CharlstmError(
+                error.message, f"start a new run from this one's weights: `init_from` {path}"
+            ) from None
+        if begins:
+            notices += _what_a_teacher_may_know(Path(run.teacher), run)
+    precision = Precision(device, run.train.precision)
+    train_ids, _ = corpus.split(run.train.val_fraction)
+    return Learner(run.train, train_ids, model.to(device), precision, teacher), notices
+
+
+def _restore(path: Path, learner: Learner) -> tuple[Resumption | None, tuple[str, ...]]:
+    """Set a learner to the run's last checkpoint that can be read, and say where it goes on.
+
+    After the last validation a run is saved by the clock as well. If it diverges, it goes back to
+    the validation all the same, so that one that was interrupted ends as one that was not.
+    """
     failures: list[str] = []
+    restored: tuple[Progress, Snapshot, str] | None = None
     for candidate in resume_order(path):
         try:
-            trainer.restore(read_model(candidate), read_resume_state(candidate))
-            break
+            snapshot = Snapshot(read_model(candidate), read_resume_state(candidate))
+            if restored is None:
+                restored = snapshot.restore(learner), snapshot, candidate.name
         except CharlstmError as error:
-            failures.append(str(error))
-    else:
+            if restored is None:
+                failures.append(str(error))
+            continue
+        if snapshot.evaluated:
+            restored = restored[0], snapshot, candidate.name
+            break
+    notices = tuple(f"passed over a checkpoint: {failure}" for failure in failures)
+    if restored is None:
         if failures:
             raise CharlstmError(
                 f"no checkpoint of {path} can be read ({failures[0]})", "start a new run"
             )
-    trainer.notices += tuple(f"passed over a checkpoint: {failure}" for failure in failures)
-    if extended:
-        _check_extension(trainer, run)
-    if changes:
-        write_run_file(path, run)
-    return trainer
+        return None, ()
+    was, threads = restored[1].state.values.get("threads"), torch.get_num_threads()
+    if threads != was:
+        notices += (
+            f"trained with {was} threads so far, now with {threads}: rounding may differ from that "
+            "of an undisturbed run",
+        )
+    return Resumption(*restored), notices
 
 
-def _teacher(file: ModelFile, corpus: Corpus) -> LanguageModel:
+def _environment_notices() -> tuple[str, ...]:
+    """What in the environment promises something that charlstm does not do."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if not processes.isdecimal() or int(processes) < 2:
+        return ()
+    return (
+        f"WORLD_SIZE is {processes}, but a run trains in one process: each of the {processes} "
+        "trains a run of its own",
+    )
+
+
+def _teacher_model(file: ModelFile, corpus: Corpus) -> LanguageModel:
     unlike = sorted(set(file.vocab.symbols) ^ set(corpus.vocab.symbols))
     shown = ", ".join(map(repr, unlike[:5])) + (" …" if len(unlike) > 5 else "")
     require(
         file.vocab == corpus.vocab,
         f"the teacher has other characters than the text ({shown or 'one of them has bytes'})",
-        "let one learn the same text first",
+        "train a teacher on the same text first",
     )
-    teacher = LanguageModel(file.config)
-    load_arrays(teacher, dict(file.weights))
-    return teacher.eval().requires_grad_(False)
+    return stored_model(file).eval().requires_grad_(False)
 
 
 def _what_is_new(theirs: Vocabulary, vocab: Vocabulary) -> tuple[str, ...]:
-    """Characters of the text that the weights it begins with know nothing of."""
+    """Characters of the text that the weights of ``init_from`` do not know."""
     new = len(set(vocab.symbols) - set(theirs.symbols))
     if not new or vocab.kind != theirs.kind:
         return ()
@@ -201,7 +334,7 @@ def _what_is_new(theirs: Vocabulary, vocab: Vocabulary) -> tuple[str, ...]:
 
 
 def _what_a_teacher_may_know(teacher: Path, run: RunFile) -> tuple[str, ...]:
-    """What its own run says against it: it may have read what this one is validated on."""
+    """What its own run reveals: it may have read what this one is validated on."""
     try:
         own = read_run_file(teacher.parent)
     except CharlstmError:
@@ -216,40 +349,18 @@ def _what_a_teacher_may_know(teacher: Path, run: RunFile) -> tuple[str, ...]:
     return ()
 
 
-def _check_extension(trainer: Trainer, run: RunFile) -> None:
-    done = trainer.progress.step
+def _check_extension(run: RunFile, progress: Progress) -> None:
+    remedy = "give a budget for the whole run, larger than what is done"
     total = run.budget.total_steps
-    if total is not None and total <= done:
+    if total is not None and total <= progress.step:
         raise UsageError(
-            f"the new budget is {total:,} steps, and the run has done {done:,}",
-            "give a budget for the whole run, larger than what is done",
+            f"the new budget is {total:,} steps, and the run has done {progress.step:,}", remedy
         )
-    spent = trainer.progress.seconds / 60
-    if run.train.minutes is not None and run.train.minutes <= spent:
+    minutes, spent = run.train.minutes, progress.seconds / 60
+    if minutes is not None and minutes <= spent:
         raise UsageError(
-            f"the new budget is {run.train.minutes:g} minutes, and the run has taken {spent:.1f}",
-            "give a budget for the whole run, larger than what is done",
+            f"the new budget is {minutes:g} minutes, and the run has taken {spent:.1f}", remedy
         )
-
-
-def _run_file(
-    corpus: Corpus,
-    model_config: ModelConfig,
-    train_config: TrainConfig,
-    init_from: Path | None = None,
-    teacher: Path | None = None,
-) -> RunFile:
-    return RunFile(
-        model=model_config,
-        train=train_config,
-        source=corpus.source,
-        digest=corpus.digest,
-        characters=len(corpus),
-        created=now(),
-        budget=_budget(train_config, corpus),
-        init_from=None if init_from is None else str(init_from.absolute()),
-        teacher=None if teacher is None else str(teacher.absolute()),
-    )
 
 
 def _budget(config: TrainConfig, corpus: Corpus) -> Budget:
@@ -260,43 +371,6 @@ def _budget(config: TrainConfig, corpus: Corpus) -> Budget:
         steps = config.epochs * len(train_ids) / (config.batch * config.bptt)
         return Budget(total_steps=max(1, math.ceil(steps)))
     return Budget()
-
-
-def _trainer(
-    path: Path,
-    run: RunFile,
-    corpus: Corpus,
-    source: ModelFile | None,
-    adjust: Callable[[LanguageModel], None] = lambda _: None,
-) -> Trainer:
-    if run.train.threads:  # rounding depends on it; a smaller machine takes what it has
-        torch.set_num_threads(min(run.train.threads, os.cpu_count() or 1))
-    device = choose_device(run.train.device)
-    generator = torch.Generator().manual_seed(run.train.seed)
-    model = LanguageModel(run.model)
-    model.initialise(generator)
-    if source is not None:
-        load_arrays(model, transplant(source, corpus.vocab, to_arrays(model)))
-    adjust(model)
-    average = LanguageModel(run.model)
-    average.load_state_dict(model.state_dict())
-    teacher = None
-    if run.teacher is not None:
-        try:
-            teacher = _teacher(read_model(path / TEACHER), corpus).to(device)
-        except CharlstmError as error:
-            raise CharlstmError(
-                error.message, f"start a new run from this one's weights: --init-from {path}"
-            ) from None
-    return Trainer(
-        path,
-        run,
-        corpus,
-        model.to(device),
-        average.to(device).requires_grad_(False),
-        Precision(device, run.train.precision),
-        teacher,
-    )
 
 
 def transplant(
@@ -317,7 +391,7 @@ def transplant(
         if s in theirs and (alike or s.isascii())
     ]
     if not shared:
-        raise UsageError("the two texts have no character in common", "train without --init-from")
+        raise UsageError("the two texts have no character in common", "leave `init_from` out")
     new, old = map(list, zip(*shared, strict=True))
     for name in ("embedding", "output_weight", "output_bias"):
         weights[name] = fresh[name].copy()

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,8 @@ from charlstm.events import (
 from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
 from charlstm.runs.run import RunFile, add_checkpoint, read_pointers, write_run_file
 from charlstm.text.corpus import Corpus
-from charlstm.train.device import Precision
 from charlstm.train.learner import Learner
-from charlstm.train.network import LanguageModel, to_arrays
+from charlstm.train.network import to_arrays
 from charlstm.train.optimiser import rate_multiplier
 from charlstm.train.plan import Plan
 from charlstm.train.progress import Progress
@@ -41,11 +40,56 @@ MAX_ROLLBACKS = 3
 ROLLBACK_RATE = 0.5
 
 
-class Trainer:
-    """One run, from wherever it stands to the end of its budget.
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that a run is at one step: what a checkpoint holds and a rollback needs."""
 
-    ``run`` yields events and never prints. At a yield everything stands still, so whoever reads
-    the events may look at the model without a lock.
+    model: ModelFile
+    state: ResumeState
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether it was taken after a validation that the plan has; a rollback goes to these.
+
+        Checkpoints of earlier versions do not say so, and pass for evaluated.
+        """
+        return self.state.values.get("evaluated") is not False
+
+    def restore(self, learner: Learner) -> Progress:
+        """Set a learner to this step.
+
+        Raises:
+            CharlstmError: the arrays are not those of the learner's run.
+        """
+        try:
+            tensors = {n: torch.from_numpy(a.copy()) for n, a in self.state.tensors.items()}
+            progress = Progress(**self.state.values["progress"])
+            if progress.position != progress.step * learner.config.bptt:
+                raise ValueError("another number of steps")
+            learner.load(tensors, dict(self.model.weights), progress.step)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CharlstmError(
+                f"the checkpoint's training state does not fit the run: {error}",
+                "resume from another checkpoint, or begin a new run with `init_from`",
+            ) from None
+        return progress
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """Where a run goes on: its counters, and the last validation's snapshot, for a rollback."""
+
+    progress: Progress
+    rollback: Snapshot
+    rollback_name: str
+    """The checkpoint that holds the snapshot."""
+
+
+class Trainer:
+    """One run, from the step it has reached to the end of its budget.
+
+    ``run`` yields events and never prints. At a yield nothing is under way, so whoever reads the
+    events may look at the model without a lock.
     """
 
     def __init__(
@@ -53,28 +97,26 @@ class Trainer:
         path: Path,
         run: RunFile,
         corpus: Corpus,
-        model: LanguageModel,
-        average: LanguageModel,
-        precision: Precision,
-        teacher: LanguageModel | None = None,
+        learner: Learner,
+        resumption: Resumption | None = None,
+        *,
+        notices: tuple[str, ...] = (),
+        step_seconds: float | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.path = path
         self.run_file = run
-        self.progress = Progress()
-        self.notices: tuple[str, ...] = ()
+        self.learner = learner
+        self.progress = Progress() if resumption is None else resumption.progress
+        self.notices = notices
         """What the user should know before the run goes on."""
-        self.average = average
-        """The moving average of the weights: what is validated, saved and sampled."""
-        self.guessed_step_seconds: float | None = None
+        self.guessed_step_seconds = step_seconds
         """For a first estimate of the time, before any step is measured."""
         self._config = run.train
         self._vocab = corpus.vocab
         train_ids, val_ids = corpus.split(run.train.val_fraction)
         self._train_characters, self._val_characters = len(train_ids), len(val_ids)
         self._held_out = HeldOut(train_ids, val_ids, corpus.vocab)
-        self.learner = Learner(run.train, train_ids, model, average, precision, teacher)
-        self._precision = precision
         self._plan = Plan(
             run.train,
             run.budget,
@@ -84,11 +126,14 @@ class Trainer:
         )
         self._clock = clock
         self._stop = False
-        self._nats = torch.zeros((), device=precision.device)
+        self._nats = torch.zeros((), device=learner.precision.device)
         self._pending_steps = 0
-        self._share = 0.0
-        self._saved_step: int | None = None
-        self._saved_seconds = 0.0
+        self._rate_multiplier = 0.0
+        self._rollback = None if resumption is None else resumption.rollback
+        self._rollback_name = None if resumption is None else resumption.rollback_name
+        self._saved = None if resumption is None else self._mark()
+        """Step and rate of the last checkpoint."""
+        self._saved_seconds = self.progress.seconds
         self._budget_written = True
 
     # -- the loop --------------------------------------------------------------------------
@@ -101,7 +146,6 @@ class Trainer:
             yield from self._evaluate_and_save(begun)
         if self.guessed_step_seconds is not None and self._plan.budget.total_steps is not None:
             yield self._estimate(self.guessed_step_seconds)
-        good = self._capture()
         speed = self._plan.speed_trial(self._clock())
         reason = "budget"
         last_report = self._clock()
@@ -111,7 +155,7 @@ class Trainer:
                 reason = "stopped"
                 last_numbers = self._nats.item() + gradient_norm.item()
                 if not (math.isfinite(last_numbers) and self.learner.is_finite()):
-                    self._roll_back(good, "")
+                    self._roll_back("")
                 break
             gradient_norm = self.take_step()
             now = self._clock()
@@ -125,7 +169,7 @@ class Trainer:
             last_report = now
             due = evaluate or now - begun - self._saved_seconds >= SAVE_SECONDS
             if trouble := self._trouble(report, thorough=due):
-                rolled_back = self._roll_back(good, trouble)
+                rolled_back = self._roll_back(trouble)
                 if rolled_back is None:
                     reason = "diverged"
                     break
@@ -135,13 +179,12 @@ class Trainer:
             yield report
             if evaluate:
                 yield from self._evaluate_and_save(begun)
-                good = self._capture()
                 last_report = self._clock()
                 if self._out_of_patience():
                     reason = "patience"
                     break
             elif due:
-                yield self._save(best=False)
+                yield self._save(self._capture(), best=False)
         yield from self._finish(reason, begun)
 
     def _trouble(self, report: StepDone, *, thorough: bool) -> str:
@@ -163,9 +206,10 @@ class Trainer:
     def take_step(self) -> Tensor:
         """One step of truncated BPTT; returns the norm of the gradient before clipping."""
         progress = self.progress
-        share = rate_multiplier(progress.step, self._plan.total_steps(progress.step), self._config)
-        self._share = share * progress.rate_scale
-        loss, norm = self.learner.step(progress.step, progress.position, self._share)
+        total_steps = self._plan.total_steps(progress.step)
+        multiplier = rate_multiplier(progress.step, total_steps, self._config)
+        self._rate_multiplier = multiplier * progress.rate_scale
+        loss, norm = self.learner.step(progress.step, self._rate_multiplier)
         progress.step += 1
         progress.position += self._config.bptt
         self._nats += loss  # read only when it is reported: reading waits for a GPU
@@ -208,9 +252,10 @@ class Trainer:
         progress = self.progress
         improved = True
         if self._held_out:
-            loss = self._held_out.loss(self.average, self._precision)
-            improved = progress.judge(loss)
-            gates = self._held_out.gates(self.average)
+            average = self.learner.average
+            loss = self._held_out.loss(average, self.learner.precision)
+            improved = progress.judge(loss, untrained_counts=self._begun_trained)
+            gates = self._held_out.gates(average)
             progress.seconds = self._clock() - begun
             assert progress.best_loss is not None
             yield Evaluated(
@@ -223,7 +268,15 @@ class Trainer:
                 seconds=progress.seconds,
                 gates=gates,
             )
-        yield self._save(best=improved)
+        self._rollback = self._capture(evaluated=True)
+        saved = self._save(self._rollback, best=improved)
+        self._rollback_name = saved.path.name if isinstance(saved, Saved) else None
+        yield saved
+
+    @property
+    def _begun_trained(self) -> bool:
+        """Whether the weights of step 0 were trained already, by another run."""
+        return self.run_file.init_from is not None
 
     def _out_of_patience(self) -> bool:
         patience = self._config.patience
@@ -242,8 +295,8 @@ class Trainer:
             vocab_size=len(self._vocab),
             batch=config.batch,
             bptt=config.bptt,
-            precision=self._precision.name,
-            device=str(self._precision.device),
+            precision=self.learner.precision.name,
+            device=str(self.learner.precision.device),
             threads=torch.get_num_threads(),
             step=self.progress.step,
             total_steps=self._plan.budget.total_steps,
@@ -259,7 +312,7 @@ class Trainer:
             total_steps=self._plan.budget.total_steps,
             epoch=self.learner.streams.epoch(progress.position),
             loss=loss,
-            learning_rate=config.learning_rate * self._share,
+            learning_rate=config.learning_rate * self._rate_multiplier,
             gradient_norm=gradient_norm.item(),
             chars_per_second=steps * config.batch * config.bptt / max(elapsed, 1e-9),
             seconds=progress.seconds,
@@ -267,14 +320,15 @@ class Trainer:
 
     def _finish(self, reason: str, begun: float) -> Iterator[Event]:
         progress, unsaved = self.progress, None
-        if self._saved_step != self.progress.step:
-            event = self._save(best=not self._held_out or progress.best_step == progress.step)
+        if self._saved != self._mark():
+            is_best = not self._held_out or progress.best_step == progress.step
+            event = self._save(self._capture(), best=is_best)
             unsaved = event.reason if isinstance(event, SaveFailed) else None
             yield event
         val_loss = None
         best = read_pointers(self.path).best
         if reason != "stopped" and self._held_out and best is not None:
-            val_loss = self._held_out.final_loss(self.path / best, self._precision.device)
+            val_loss = self._held_out.final_loss(self.path / best, self.learner.precision.device)
         self.progress.seconds = self._clock() - begun
         yield RunFinished(
             reason=reason,
@@ -295,7 +349,7 @@ class Trainer:
         return ModelFile(
             config=self.run_file.model,
             vocab=self._vocab,
-            weights=to_arrays(self.average),
+            weights=to_arrays(self.learner.average),
             excerpt=self._held_out.excerpt,
             training={
                 "run": self.path.name,
@@ -307,77 +361,62 @@ class Trainer:
             },
         )
 
-    def _capture(self) -> tuple[ModelFile, ResumeState]:
-        """Everything the run is, copied: what a checkpoint holds and a rollback needs."""
+    def _capture(self, *, evaluated: bool = False) -> Snapshot:
+        """Everything the run is, copied."""
         arrays = {n: t.detach().cpu().numpy().copy() for n, t in self.learner.tensors().items()}
         values: dict[str, Any] = {
             "progress": dict(vars(self.progress)),
             "threads": torch.get_num_threads(),
+            "evaluated": evaluated,
         }
-        return self.model_file(), ResumeState(arrays, values)
+        return Snapshot(self.model_file(), ResumeState(arrays, values))
 
-    def restore(self, model: ModelFile, state: ResumeState) -> None:
-        """Go on from what ``_capture`` gave.
-
-        Raises:
-            CharlstmError: the arrays are not those of this run.
-        """
-        try:
-            tensors = {n: torch.from_numpy(a.copy()) for n, a in state.tensors.items()}
-            progress = Progress(**state.values["progress"])
-            if progress.position != progress.step * self._config.bptt:
-                raise ValueError("steps that were counted otherwise")
-            self.learner.load(tensors, dict(model.weights), progress.step)
-            self.progress = progress
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CharlstmError(
-                f"the checkpoint's training state does not fit the run: {error}",
-                "resume from another checkpoint, or begin with --init-from",
-            ) from None
-        threads = torch.get_num_threads()
-        if threads != state.values.get("threads"):
-            self.notices = (
-                f"trained with {state.values.get('threads')} threads so far, now with {threads}: "
-                "rounding may differ from that of an undisturbed run",
-            )
-        self._saved_step = self.progress.step
-        self._saved_seconds = self.progress.seconds
+    def _roll_back(self, reason: str) -> RolledBack | None:
+        """Go back to the last validation with a lower rate; None if that was tried enough."""
+        failed = self.progress
+        assert self._rollback is not None
+        self.progress = self._rollback.restore(self.learner)
+        self.progress.seconds = failed.seconds
         self._nats.zero_()
         self._pending_steps = 0
-
-    def _roll_back(self, good: tuple[ModelFile, ResumeState], reason: str) -> RolledBack | None:
-        """Go back to the last good state with a lower rate; None if that was tried enough."""
-        failed_at, rollbacks = self.progress.step, self.progress.rollbacks
-        scale, seconds = self.progress.rate_scale * ROLLBACK_RATE, self.progress.seconds
-        self.restore(*good)
-        self.progress.seconds = seconds
-        if rollbacks == MAX_ROLLBACKS:
+        if failed.rollbacks == MAX_ROLLBACKS:
             return None
-        self.progress.rollbacks, self.progress.rate_scale = rollbacks + 1, scale
-        self._saved_step = None  # the checkpoint on disk has the old rate
+        self.progress.rollbacks = failed.rollbacks + 1
+        self.progress.rate_scale = failed.rate_scale * ROLLBACK_RATE
         return RolledBack(
-            step=failed_at,
+            step=failed.step,
             to_step=self.progress.step,
-            rate_scale=scale,
+            rate_scale=self.progress.rate_scale,
             reason=reason,
         )
 
-    def _save(self, *, best: bool) -> Event:
+    def _mark(self) -> tuple[int, float]:
+        """What tells whether the last checkpoint is of where the run is now."""
+        return self.progress.step, self.progress.rate_scale
+
+    def _save(self, snapshot: Snapshot, *, best: bool) -> Saved | SaveFailed:
         """Write a checkpoint and point to it; a full disk is reported, not raised.
 
-        Until a trained net is validated, the newest checkpoint is the best: any is better than the
-        untrained one, which is all that the validations have seen.
+        Until a trained model is validated, the newest checkpoint is the best: any is better than
+        the untrained one, which is all that the validations have seen.
         """
-        best = best or self.progress.best_step == 0
-        self._saved_seconds = self.progress.seconds
-        step = self.progress.step
+        progress = self.progress
+        best = best or (progress.best_step == 0 and not self._begun_trained)
+        self._saved_seconds = progress.seconds
         if not self._budget_written:
             self._write_budget()
         try:
-            saved = write_checkpoint(self.path, *self._capture())
-            add_checkpoint(self.path, saved, best=best, keep=self._config.keep)
+            saved = write_checkpoint(self.path, snapshot.model, snapshot.state)
+            add_checkpoint(
+                self.path,
+                saved,
+                best=best,
+                keep=self._config.keep,
+                rollback=None if snapshot.evaluated else self._rollback_name,
+            )
         except OSError as error:
             name = Path(error.filename2 or error.filename or "").name
-            return SaveFailed(step, f"{name}: {reason_of(error)}" if name else reason_of(error))
-        self._saved_step = step
-        return Saved(step, saved, best)
+            reason = f"{name}: {reason_of(error)}" if name else reason_of(error)
+            return SaveFailed(progress.step, reason)
+        self._saved = self._mark()
+        return Saved(progress.step, saved, best)

@@ -13,11 +13,18 @@ from charlstm.net.engine import Engine
 from charlstm.runs.checkpoint import read_model
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.train.device import Precision
-from charlstm.train.network import LanguageModel, load_arrays, to_arrays
+from charlstm.train.network import LanguageModel, stored_model, to_arrays
 
 SEGMENTS = 32
+"""Parts of the held-out text that are read side by side."""
 WARMUP = 256
+"""Characters read before a part, so that its state is nearly that of a contiguous pass."""
 CHUNK = 256
+"""Characters of each part that are read at a time, to limit memory."""
+VAL_CHARACTERS, QUICK_CHARACTERS = 200_000, 50_000
+"""Characters that are read at most, from the held-out part's start, for the figure at the end of a
+run and in a validation on the way: many short ones show its course better than few long ones."""
+EXCERPT_CHARACTERS = 1_500
 
 
 @torch.inference_mode()
@@ -67,9 +74,9 @@ def windowed_loss(
     predicted = len(ids) - 1
     whole = predicted // window
     total = 0.0
-    places = np.arange(window + 1)[:, None] + np.arange(whole) * window
+    positions = np.arange(window + 1)[:, None] + np.arange(whole) * window
     for group in range(0, whole, SEGMENTS * 2):
-        batch = torch.from_numpy(ids[places[:, group : group + SEGMENTS * 2]].astype(np.int64))
+        batch = torch.from_numpy(ids[positions[:, group : group + SEGMENTS * 2]].astype(np.int64))
         state = model.initial_state(batch.shape[1])
         total += _sum_nats(model, batch, state, precision)[0]
     rest = ids[whole * window :]
@@ -99,12 +106,6 @@ def _sum_nats(
         total += nats.item()
     model.train(was_training)
     return total, state
-
-
-VAL_CHARACTERS, QUICK_CHARACTERS = 200_000, 50_000
-"""At most so much is read, from the held-out part's start, for the figure at the end of a run and
-in a validation on the way: many short ones show better how it goes than few long ones."""
-EXCERPT_CHARACTERS = 1_500
 
 
 class HeldOut:
@@ -140,10 +141,8 @@ class HeldOut:
         return quick_stateful_loss(model, self.quick_ids, precision)
 
     def final_loss(self, checkpoint: Path, device: torch.device) -> float:
-        """Nats per character of a checkpoint as it stands on disk, in float32."""
-        file = read_model(checkpoint)
-        model = LanguageModel(file.config).to(device)
-        load_arrays(model, dict(file.weights))
+        """Nats per character of a checkpoint on disk, in float32."""
+        model = stored_model(read_model(checkpoint)).to(device)
         return quick_stateful_loss(model, self.ids, Precision(device, "float32"))
 
     def gates(self, model: LanguageModel) -> tuple[GateSaturation, ...]:

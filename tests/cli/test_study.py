@@ -201,7 +201,7 @@ def test_cells_prints_a_table_and_does_nothing_twice(
     assert run(command) == 0
     first = capsys.readouterr().out
     assert {line.split()[0] for line in first.splitlines()[1:3]} == {"gru", "rnn"}
-    monkeypatch.setattr("charlstm.study.compare.open_run", None)
+    monkeypatch.setattr("charlstm.study.compare.open_cell_run", None)
     assert run(command) == 0
     assert capsys.readouterr().out == first
 

@@ -1,12 +1,15 @@
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from charlstm.config import TrainConfig
+from charlstm.errors import UsageError
 from charlstm.events import RunFinished
 from charlstm.runs import run as runs
 from charlstm.runs.metrics import MetricsLog, read_lines
-from charlstm.study.compare import EMBEDDING, open_run, result
+from charlstm.study.compare import EMBEDDING, open_cell_run, result
 from charlstm.study.results import CellRun, matched_model
 from charlstm.text.corpus import Corpus
 from charlstm.train.trainer import Trainer
@@ -27,43 +30,56 @@ def finish(trainer: Trainer, stop_at: int | None = None) -> RunFinished:
     raise AssertionError
 
 
-def open_in(folder: Path, corpus: Corpus, cell: str = "lstm", seed: int = 1) -> Trainer:
+def open_in(
+    folder: Path, corpus: Corpus, cell: str = "lstm", seed: int = 1
+) -> AbstractContextManager[Trainer]:
     model = matched_model(cell, 3000, len(corpus.vocab), EMBEDDING)
-    return open_run(folder, corpus, model, seed, CHARACTERS)
+    return open_cell_run(folder, corpus, model, seed, CHARACTERS)
 
 
 def test_a_stopped_run_is_gone_on_with_to_the_same_result(
     make_corpus: Callable[..., Corpus], tmp_path: Path
 ) -> None:
     corpus = make_corpus()
-    whole = open_in(tmp_path / "whole", corpus)
-    undisturbed = result(whole, finish(whole))
-    stopped = open_in(tmp_path / "cut", corpus)
-    assert finish(stopped, stop_at=3).reason == "stopped"
-    again = open_in(tmp_path / "cut", corpus)
-    assert 0 < again.progress.step < undisturbed_steps(whole)
-    found = result(again, finish(again))
+    with open_in(tmp_path / "whole", corpus) as whole:
+        undisturbed = result(whole, finish(whole))
+    with open_in(tmp_path / "cut", corpus) as stopped:
+        assert finish(stopped, stop_at=3).reason == "stopped"
+    with open_in(tmp_path / "cut", corpus) as again:
+        assert 0 < again.progress.step < whole.progress.step
+        found = result(again, finish(again))
     assert found.val_loss == undisturbed.val_loss
     assert (found.key, found.parameters) == (undisturbed.key, undisturbed.parameters)
     assert [path.name for path in (tmp_path / "cut").iterdir()] == ["lstm-1"]
 
 
-def undisturbed_steps(trainer: Trainer) -> int:
-    return trainer.progress.step
+def test_a_run_is_held_against_other_processes(
+    make_corpus: Callable[..., Corpus], tmp_path: Path
+) -> None:
+    corpus = make_corpus()
+    with (
+        open_in(tmp_path, corpus),
+        pytest.raises(UsageError, match="another process"),
+        open_in(tmp_path, corpus),
+    ):
+        pass
 
 
 def test_runs_differ_in_cell_width_and_seed_alone(
     make_corpus: Callable[..., Corpus], tmp_path: Path
 ) -> None:
     corpus = make_corpus()
-    files = [
-        open_in(tmp_path, corpus, cell, seed).run_file
-        for cell, seed in (("lstm", 1), ("lstm", 2), ("gru", 1))
-    ]
+    files = []
+    for cell, seed in (("lstm", 1), ("lstm", 2), ("gru", 1)):
+        with open_in(tmp_path, corpus, cell, seed) as trainer:
+            files.append(trainer.run_file)
     settings = [{**file.train.to_dict(), "seed": 0} for file in files]
     assert settings[0] == settings[1] == settings[2]
     assert [file.train.seed for file in files] == [1, 2, 1]
-    assert (settings[0]["patience"], settings[0]["hold"]) == (0, 0.0)
+    recipe = TrainConfig(batch=1, bptt=1, steps=1)
+    for name in ("row_averaging", "reset_every", "learning_rate", "weight_decay"):
+        assert settings[0][name] == getattr(recipe, name)
+    assert settings[0]["patience"] == 0
     assert files[0].model.hidden_size < files[2].model.hidden_size
     for file in files:
         total = file.budget.total_steps
@@ -77,9 +93,9 @@ def test_a_result_has_the_runs_loss_and_the_median_of_its_speeds(
 ) -> None:
     monkeypatch.setattr("charlstm.train.trainer.REPORT_SECONDS", 0.0)
     monkeypatch.setattr("charlstm.runs.metrics.STEP_SECONDS", 0.0)
-    trainer = open_in(tmp_path, make_corpus())
-    finished = finish(trainer)
-    found = result(trainer, finished)
+    with open_in(tmp_path, make_corpus()) as trainer:
+        finished = finish(trainer)
+        found = result(trainer, finished)
     lines = read_lines(trainer.path / "metrics.jsonl")
     speeds = sorted(line["chars_per_second"] for line in lines if line["event"] == "step_done")
     assert len(speeds) > 3

@@ -159,10 +159,10 @@ def test_clipping_limits_what_reaches_the_optimiser(
     norms: list[float] = []
     step = Optimiser.step
 
-    def watch(self: Optimiser, share: float) -> None:
+    def watch(self: Optimiser, multiplier: float) -> None:
         gradients = [p.grad for p in (*self._matrices.values(), *self._others.values())]
         norms.append(float(torch.stack([g.norm() for g in gradients if g is not None]).norm()))
-        step(self, share)
+        step(self, multiplier)
 
     monkeypatch.setattr(Optimiser, "step", watch)
     _, limited = short_training(corpus, config, 8, "rnn", clip=1.0, scale=4.0)
@@ -183,7 +183,7 @@ def test_the_study_measures_every_cell_before_and_after_training(
     corpus = make_corpus()
     told: list[str] = []
     report = study_gradients(
-        corpus, ["rnn", "lstm"], hidden_size=8, reach=10, steps=2, tell=told.append
+        corpus, ["rnn", "lstm"], hidden_size=8, reach=10, steps=2, report=told.append
     )
     assert [p.name for p in report.untrained] == ["rnn", "lstm", "rnn, W×0.5", "rnn, W×2"]
     assert [p.name for p in report.trained] == ["rnn", "lstm"]

@@ -12,7 +12,7 @@ from charlstm.study.lag import (
     LagProgress,
     LagSettings,
     judge,
-    make_trainer,
+    make_learner,
     run_trial,
 )
 from charlstm.study.results import LagTrial
@@ -95,13 +95,13 @@ def test_a_trial_can_be_had_again_and_another_one_differs() -> None:
 def test_each_step_reads_one_whole_row_of_every_stream(task: object) -> None:
     study = LagSettings(task, 4, 1000, None)  # type: ignore[arg-type]
     lag = study.task.lags[0]
-    trainer = make_trainer(study, "rnn", lag, 1)
+    learner = make_learner(study, "rnn", lag, 1)
     vocab = study.task.vocabulary(lag)
     assert study.task.width is not None
     width = study.task.width(lag)
     starts = {"reber": "B", "long-lag": "xy", "temporal-order": "E", "anbn": "a"}[study.task.name]
     for step in (0, 1, 5, 100_000):  # the last one after the text began anew many times
-        batch = trainer.learner.streams.batch_at(step * width)
+        batch = learner.streams.batch_at(step * width)
         assert batch.inputs.shape == (width, study.task.batch)
         assert {vocab.symbols[i] for i in batch.inputs[0]} <= set(starts)
         assert {vocab.symbols[i] for i in batch.inputs[-1]} == {"\n"}
@@ -111,16 +111,16 @@ def test_rows_are_read_from_zero_state_and_streams_are_not() -> None:
     for task, carried in (("reber", False), ("continual-reber", True)):
         states = []
         study = settings(task, 64 * 16 * 4, hidden=4)
-        trainer = make_trainer(study, "lstm", 8, 1)
-        original = trainer.learner.model.forward
+        learner = make_learner(study, "lstm", 8, 1)
+        original = learner.model.forward
 
         def watch(ids: torch.Tensor, state: torch.Tensor, masks: object = None) -> object:
             states.append(state.abs().max().item())  # noqa: B023
             return original(ids, state, None)  # noqa: B023
 
-        trainer.learner.model.forward = watch  # type: ignore[method-assign, assignment]
+        learner.model.forward = watch  # type: ignore[method-assign, assignment]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("charlstm.study.lag.make_trainer", lambda *_: trainer)  # noqa: B023
+            patch.setattr("charlstm.study.lag.make_learner", lambda *_: learner)  # noqa: B023
             list(run_trial(study, "lstm", 8, 1))
         assert len(states) >= 4
         assert states[0] == 0
@@ -134,8 +134,8 @@ def test_the_memory_gate_begins_open_enough_for_the_lag(cell: str) -> None:
         ("continual-reber", None, math.log(8)),
         ("reber", 1.5, 1.5),
     ):
-        trainer = make_trainer(settings(task, 1000, 4, forget_bias), cell, 8, 1)
-        for model in (trainer.learner.model, trainer.average):
+        learner = make_learner(settings(task, 1000, 4, forget_bias), cell, 8, 1)
+        for model in (learner.model, learner.average):
             bias = model.layers[0].bias.detach().numpy()
             spec = CELLS[cell]
             for block in spec.blocks:
@@ -145,12 +145,12 @@ def test_the_memory_gate_begins_open_enough_for_the_lag(cell: str) -> None:
 
 def test_judging_agrees_with_the_engine_text_by_text() -> None:
     task = TASKS["continual-reber"]
-    trainer = make_trainer(settings("continual-reber", 1000, 6), "lstm", 8, 1)
-    for _ in range(3):
-        trainer.take_step()
+    learner = make_learner(settings("continual-reber", 1000, 6), "lstm", 8, 1)
+    for step in range(3):
+        learner.step(step, 1.0)
     test = examples(task, 8, 1, 3, 40)
-    right, state = judge(trainer.average, test, None)
-    engine = Engine(trainer.run_file.model, dict(to_arrays(trainer.average)))
+    right, state = judge(learner.average, test, None)
+    engine = Engine(learner.model.config, dict(to_arrays(learner.average)))
     for b in range(3):
         logits, last = engine.forward(test.ids[:-1, b], engine.initial_state())
         expected = is_right(logits[:, None], test.legal[:, b : b + 1], None)

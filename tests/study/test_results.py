@@ -58,7 +58,7 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
         open_lag(tmp_path, hidden=64),
     ):
         pass
-    assert "--name" in refused.value.hint
+    assert "`name`" in refused.value.hint
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,9 @@ ROOMS: dict[str, set[str]] = {
     "scoring": GROUND | {"text", "net", "generate"},
     "analysis": GROUND | {"events", "text", "net", "runs", "generate"},
     "model": GROUND | {"text", "net", "runs", "generate", "scoring", "analysis"},
-    "train": {"errors", "events", "config", "text", "net", "runs", "scoring", "analysis"},
+    "train": {
+        *("errors", "events", "config", "presets", "text", "net", "runs", "scoring", "analysis"),
+    },
     "study": {"errors", "files", "events", "config", "presets", "text", "net", "runs", "train"},
     "show": {"events", "runs", "scoring", "analysis", "study"},
     "cli": {

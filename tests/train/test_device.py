@@ -1,6 +1,5 @@
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,10 +9,9 @@ from charlstm.errors import UsageError
 from charlstm.net.spec import CELLS
 from charlstm.text.corpus import Corpus
 from charlstm.train import device as device_module
-from charlstm.train import session
 from charlstm.train.device import Precision, choose_device, choose_precision, choose_threads
+from charlstm.train.learner import Learner
 from charlstm.train.network import LanguageModel
-from charlstm.train.trainer import Trainer
 
 CPU = torch.device("cpu")
 META = torch.device("meta")
@@ -21,7 +19,7 @@ META = torch.device("meta")
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_steps_keep_to_their_device_and_never_wait_for_it(
-    cell: str, make_corpus: Callable[..., Corpus], tmp_path: Path
+    cell: str, make_corpus: Callable[..., Corpus]
 ) -> None:
     """A device without numbers stands for a GPU.
 
@@ -31,21 +29,17 @@ def test_steps_keep_to_their_device_and_never_wait_for_it(
     corpus = make_corpus(TEXT * 20)
     model = model_config(len(corpus.vocab), 8, layers=2, cell=cell)
     config = train_config(dropout=0.2, weight_decay=0.1)
-    begun = session.begin(corpus, model, config, root=tmp_path)
-    taught = replace(begun.run_file, train=replace(begun.run_file.train, distillation=0.5))
-    trainer = Trainer(
-        begun.path,
-        taught,
-        corpus,
+    teacher = LanguageModel(model).to(META).requires_grad_(False)
+    learner = Learner(
+        replace(config, distillation=0.5),
+        corpus.split(0.1)[0],
         LanguageModel(model).to(META),
-        LanguageModel(model).to(META).requires_grad_(False),
         Precision(META, "float32"),
-        LanguageModel(model).to(META).requires_grad_(False),
+        teacher,
     )
-    for _ in range(3):
-        norm = trainer.take_step()
-    assert norm.device == META
-    assert trainer.progress.step == 3
+    for step in range(3):
+        loss, norm = learner.step(step, 0.5)
+    assert loss.device == norm.device == META
     with pytest.raises(RuntimeError, match="meta"):
         norm.item()
 

@@ -2,7 +2,7 @@ import pytest
 from conftest import train_config
 
 from charlstm.runs.run import Budget
-from charlstm.train.plan import EVALUATION_SHARE, FORWARD_SHARE, Plan, SpeedTrial
+from charlstm.train.plan import EVALUATION_FRACTION, FORWARD_FRACTION, Plan, SpeedTrial
 
 
 def due(total: int, val_characters: int) -> list[int]:
@@ -17,9 +17,9 @@ def test_a_run_is_validated_thirty_times_if_that_is_cheap() -> None:
 
 def test_validations_take_a_small_share_of_the_time() -> None:
     steps = due(10_000, 6_400)
-    cost = len(steps) * 6_400 / 64 * FORWARD_SHARE
+    cost = len(steps) * 6_400 / 64 * FORWARD_FRACTION
     assert 5 < len(steps) < 30
-    assert 0.8 * EVALUATION_SHARE < cost / 10_000 <= EVALUATION_SHARE
+    assert 0.8 * EVALUATION_FRACTION < cost / 10_000 <= EVALUATION_FRACTION
 
 
 @pytest.mark.parametrize("total", [3, 10, 100])

@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from charlstm.events import StepDone
 from charlstm.runs.checkpoint import read_resume_state
-from charlstm.text.corpus import Corpus, open_corpus
+from charlstm.text.corpus import Corpus
 from charlstm.train import scaling, session
 from charlstm.train.scaling import FIRST_SCALE, LossScale
 from charlstm.train.trainer import Trainer
@@ -63,16 +64,18 @@ def test_scale_is_doubled_after_a_while_and_stays_in_bounds(
 
 
 @pytest.fixture
-def begin(make_corpus: Callable[..., Corpus], tmp_path: Path) -> Begin:
+def begin(make_corpus: Callable[..., Corpus], tmp_path: Path) -> Iterator[Begin]:
     """A run of a cell whose products the CPU has in float16, too."""
+    stack = ExitStack()
 
     def make(precision: str, steps: int = 40) -> Trainer:
         corpus = make_corpus(TEXT * 20)
         model = model_config(len(corpus.vocab), 16, cell="rnn")
         config = train_config(precision=precision, steps=steps)
-        return session.begin(corpus, model, config, root=tmp_path)
+        return stack.enter_context(session.begin(corpus, model, config, root=tmp_path))
 
-    return make
+    with stack:
+        yield make
 
 
 def losses(trainer: Trainer, first_scale: float = FIRST_SCALE) -> list[float]:
@@ -97,15 +100,18 @@ def test_training_in_float16_learns_as_in_float32(begin: Begin) -> None:
     assert late[-1] < full[0] - 0.5
 
 
-def test_scale_is_part_of_exact_resume(begin: Begin) -> None:
-    trainer = begin("float16", steps=30)
-    for event in trainer.run():
-        if isinstance(event, StepDone) and event.step >= 7:
-            trainer.request_stop()
+def test_scale_is_part_of_exact_resume(make_corpus: Callable[..., Corpus], tmp_path: Path) -> None:
+    corpus = make_corpus(TEXT * 20)
+    model = model_config(len(corpus.vocab), 16, cell="rnn")
+    config = train_config(precision="float16", steps=30)
+    with session.begin(corpus, model, config, root=tmp_path) as trainer:
+        for event in trainer.run():
+            if isinstance(event, StepDone) and event.step >= 7:
+                trainer.request_stop()
     assert trainer.progress.step < 30
     saved = read_resume_state(max(trainer.path.glob("step-*"))).tensors["loss_scale"]
     assert saved.tolist() == [FIRST_SCALE, trainer.progress.step]
-    resumed = session.resume(trainer.path, open_corpus(trainer.run_file.source.paths))
-    scale = resumed.learner._loss_scale
-    assert scale is not None
-    assert scale.state.tolist() == saved.tolist()
+    with session.open_run(trainer.path, corpus) as resumed:
+        scale = resumed.learner._loss_scale
+        assert scale is not None
+        assert scale.state.tolist() == saved.tolist()

@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from itertools import chain, pairwise, repeat
 from pathlib import Path
@@ -68,7 +69,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     before_steps(monkeypatch, lambda _: setattr(clock, "now", clock.now + clock.step_seconds))
     monkeypatch.setattr(session, "Trainer", functools.partial(Trainer, clock=clock))
     monkeypatch.setattr(plan, "EVALUATIONS", 5)
-    monkeypatch.setattr(plan, "FORWARD_SHARE", 0.0)
+    monkeypatch.setattr(plan, "FORWARD_FRACTION", 0.0)
     monkeypatch.setattr(os, "fsync", lambda _: None)
     return clock
 
@@ -81,6 +82,25 @@ def before_steps(monkeypatch: pytest.MonkeyPatch, action: Callable[[Trainer], ob
         return take_step(trainer)
 
     monkeypatch.setattr(Trainer, "take_step", acted)
+
+
+_OPEN: dict[Path, ExitStack] = {}
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """Let go of all runs that a test has opened."""
+    yield
+    while _OPEN:
+        _OPEN.popitem()[1].close()
+
+
+def opened(run: AbstractContextManager[Trainer]) -> Trainer:
+    """Open a run until the test ends or opens it again."""
+    stack = ExitStack()
+    trainer = stack.enter_context(run)
+    _OPEN[trainer.path] = stack
+    return trainer
 
 
 @pytest.fixture
@@ -96,13 +116,15 @@ def begin(make_corpus: Callable[..., Corpus], tmp_path: Path) -> Begin:
         **changes: object,
     ) -> Trainer:
         corpus = make_corpus(text)
-        return session.begin(
-            corpus,
-            model_config(len(corpus.vocab), hidden, layers=2, cell=cell),
-            train_config(**changes),
-            root=tmp_path / "checkpoints",
-            init_from=init_from,
-            teacher=teacher,
+        return opened(
+            session.begin(
+                corpus,
+                model_config(len(corpus.vocab), hidden, layers=2, cell=cell),
+                train_config(**changes),
+                root=tmp_path / "checkpoints",
+                init_from=init_from,
+                teacher=teacher,
+            )
         )
 
     return make
@@ -112,8 +134,10 @@ def corpus_of(path: Path) -> Corpus:
     return open_corpus(runs.read_run_file(path).source.paths)
 
 
-def resume(path: Path, **changes: float) -> Trainer:
-    return session.resume(path, corpus_of(path), changes)
+def resume(path: Path, **changes: object) -> Trainer:
+    if path in _OPEN:
+        _OPEN.pop(path).close()
+    return opened(session.open_run(path, corpus_of(path), changes))
 
 
 def of_type(events: list[Event], kind: type[E]) -> list[E]:
@@ -242,16 +266,16 @@ def loss_of_second_batch(trainer: Trainer, *, reset: bool = False) -> float:
 
 
 def test_state_is_carried_into_the_next_batch(begin: Begin) -> None:
-    still = {"steps": 2, "dropout": 0, "learning_rate": 1e-9, "adam_rate": 1e-9}
-    trainer = begin(**still)
-    engine = Engine(trainer.run_file.model, dict(to_arrays(trainer.average)), np.float64)
+    frozen = {"steps": 2, "dropout": 0, "learning_rate": 1e-9, "adam_rate": 1e-9}
+    trainer = begin(**frozen)
+    engine = Engine(trainer.run_file.model, dict(to_arrays(trainer.learner.average)), np.float64)
     text = corpus_of(trainer.path).split(0.1)[0].astype(np.int64)
     starts = [b * len(text) // 4 for b in range(4)]
     # In each stream the second batch is characters 16 to 32, read after characters 0 to 16.
     bits = [score(engine, text[start : start + 33]).surprise_bits[17:] for start in starts]
     carried = np.mean(bits) * math.log(2)
     assert loss_of_second_batch(trainer) == pytest.approx(carried, abs=1e-5)
-    assert abs(loss_of_second_batch(begin(**still), reset=True) - carried) > 1e-4
+    assert abs(loss_of_second_batch(begin(**frozen), reset=True) - carried) > 1e-4
 
 
 @pytest.mark.parametrize("every", [1, 3, 6, 10**12])
@@ -366,7 +390,6 @@ def test_metrics_logged_after_the_checkpoint_are_dropped_on_resuming(begin: Begi
     before = logged(killed.path, run_and_kill(killed, 17))
     assert before[-1] == ("saved", 12)
     trainer = resume(killed.path)
-    metrics.cut_metrics(killed.path / runs.METRICS_FILE, trainer.progress.step)
     assert logged(killed.path, trainer.run()) == expected
     steps = [line["step"] for line in metrics.read_lines(killed.path / runs.METRICS_FILE)]
     assert steps == sorted(steps)
@@ -393,9 +416,9 @@ def test_run_goes_on_with_the_threads_it_began_with(
         assert resume(trainer.path).notices == ()
         assert torch.get_num_threads() == 1
         with monkeypatch.context() as elsewhere:
-            elsewhere.setattr(os, "cpu_count", lambda: 2)
+            elsewhere.setattr(session, "available_cores", lambda: 2)
             begin(threads=2)
-            with pytest.raises(UsageError, match="--threads is 3; this machine has 2"):
+            with pytest.raises(UsageError, match="`threads` is 3; this process may use 2"):
                 begin(threads=3)
     finally:
         torch.set_num_threads(before)
@@ -634,7 +657,7 @@ def test_a_run_that_is_stopped_before_it_is_validated_is_sampled_as_it_stands(
     assert load(trainer.path).file.training["step"] == 4
     (trainer.path / runs.POINTER_FILE).unlink()  # then it is found by looking
     assert load(trainer.path).file.training["step"] == 4
-    trainer = session.resume(trainer.path, corpus_of(trainer.path))
+    trainer = resume(trainer.path)
     run_and_stop(trainer, 6)
     assert load(trainer.path).file.training["step"] == 6
 
@@ -679,8 +702,8 @@ def test_gradient_is_of_the_text_and_of_what_the_teacher_predicts(
     begin: Begin, masks: dict[str, float]
 ) -> None:
     teacher = load(finish(begin(steps=20, hidden=12)).path)
-    still = {"learning_rate": 1e-9, "adam_rate": 1e-9, "clip": 1e9}
-    trainer = begin(teacher=teacher.path, distillation=0.3, steps=2, **still, **masks)
+    frozen = {"learning_rate": 1e-9, "adam_rate": 1e-9, "clip": 1e9}
+    trainer = begin(teacher=teacher.path, distillation=0.3, steps=2, **frozen, **masks)
     learner, config = trainer.learner, trainer.run_file.train
     trainer.take_step()
     read, _ = corpus_of(trainer.path).split(0.1)
@@ -749,7 +772,7 @@ def test_damaged_teacher_is_noticed_and_the_way_out_told(begin: Begin) -> None:
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with pytest.raises(CharlstmError, match="checksum") as told:
         resume(trainer.path)
-    assert told.value.hint.endswith(f"--init-from {trainer.path}")
+    assert told.value.hint.endswith(f"`init_from` {trainer.path}")
 
 
 def test_teacher_that_knows_what_is_validated_on_is_noted(begin: Begin) -> None:
@@ -780,7 +803,7 @@ def test_first_estimate_counts_the_teacher(begin: Begin, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("taught", [True, False])
 def test_a_teacher_and_its_weight_go_together(begin: Begin, taught: bool) -> None:
     teacher = load(finish(begin(steps=5)).path).path
-    with pytest.raises(UsageError, match="distillation is"):
+    with pytest.raises(UsageError, match="`distillation` is"):
         begin(**({"teacher": teacher} if taught else {"distillation": 0.5}))
 
 
