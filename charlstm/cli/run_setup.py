@@ -2,9 +2,11 @@
 
 import os
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm.cli.options import note
+from charlstm.cli.signals import interruptible
 from charlstm.errors import CharlstmError, UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ def begin_run(
     """Begin a run on a corpus, with the options of the model, of its learning and of its start."""
     from charlstm.presets import advice, default_settings
     from charlstm.runs.catalogue import find_checkpoint
-    from charlstm.runs.run import lock
 
     source = find_checkpoint(start["init_from"]) if "init_from" in start else None
     teacher = find_checkpoint(start["teacher"]) if "teacher" in start else None
@@ -49,7 +50,7 @@ def begin_run(
         init_from=source,
         teacher=teacher,
     )
-    stack.enter_context(lock(trainer.path))
+    _hold(stack, trainer.path)
     if teacher is not None and not quiet:
         note(f"taught by {teacher}")
     for option in ("batch", "bptt"):
@@ -74,7 +75,7 @@ def resume_run(
     """Go on with a run; ``changes`` may be of its budget, patience and number of checkpoints."""
     from charlstm.runs import metrics
     from charlstm.runs.catalogue import find_run
-    from charlstm.runs.run import METRICS_FILE, lock, read_run_file
+    from charlstm.runs.run import METRICS_FILE, read_run_file
     from charlstm.text.corpus import open_corpus, reopen_corpus
 
     for name in text or ():
@@ -82,23 +83,24 @@ def resume_run(
     path = find_run(checkpoint, inside=True)
     if checkpoint is None and not quiet:
         note(f"resuming {path}")
-    stack.enter_context(lock(path))
+    _hold(stack, path)
     run = read_run_file(path)
     source = run.source
-    if text:
-        corpus = open_corpus(text, encoding=source.encoding, as_bytes=source.as_bytes)
-    elif gone := [path for path in source.paths if not _is_there(path)]:
-        raise CharlstmError(
-            f"the run's text {gone[0]} is no longer there",
-            f"say where it is now: charlstm train TEXT --resume -c {path}",
-        )
-    elif found := reopen_corpus(source, run.digest):
-        corpus = found
-    else:
-        raise CharlstmError(
-            "the run's text came from stdin and is no longer in the cache",
-            "pipe it in again: charlstm train - --resume",
-        )
+    with interruptible():  # nothing half-encoded stays
+        if text:
+            corpus = open_corpus(text, encoding=source.encoding, as_bytes=source.as_bytes)
+        elif gone := [path for path in source.paths if not _is_there(path)]:
+            raise CharlstmError(
+                f"the run's text {gone[0]} is no longer there",
+                f"say where it is now: charlstm train TEXT --resume -c {path}",
+            )
+        elif found := reopen_corpus(source, run.digest):
+            corpus = found
+        else:
+            raise CharlstmError(
+                "the run's text came from stdin and is no longer in the cache",
+                "pipe it in again: charlstm train - --resume",
+            )
     from charlstm.train.session import resume
 
     trainer = resume(path, corpus, changes)
@@ -114,6 +116,13 @@ def resume_run(
         )
     metrics.cut_metrics(path / METRICS_FILE, trainer.progress.step)
     return trainer
+
+
+def _hold(stack: ExitStack, path: Path) -> None:
+    from charlstm.runs.run import lock
+
+    if problem := stack.enter_context(lock(path)):
+        note(f"note: {problem}")
 
 
 def _is_there(source: str) -> bool:
