@@ -1,19 +1,33 @@
-"""Files that are either the old one or the new one, never half of each."""
+"""Files that are either the old one or the new one, never half of each, and locks on them."""
 
+import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from charlstm.errors import CharlstmError, reason_of
+from charlstm.errors import CharlstmError, UsageError, reason_of
 
+RUNS_FOLDER, STUDIES_FOLDER = Path("checkpoints"), Path("studies")
+"""What charlstm writes into the working folder."""
 MAX_JSON_BYTES = 1 << 26
+MAX_STREAM_BYTES = 1 << 28
+"""The most that is read from a pipe or a device, which may never end."""
 ABANDONED_SECONDS = 24 * 3600.0
+
+_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+_WITHOUT_LOCKS = {errno.ENOLCK, *_UNSUPPORTED}
+_LEFTOVER = re.compile(
+    r"\.charlstm-[0-9a-f]{8}(?:\.lock)?"
+    # Versions before 0.2:
+    r"|\.(?:new|writing|run\.json|metrics\.jsonl|checkpoints\.json)-[0-9a-f]{8}"
+)
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -21,25 +35,44 @@ def write_durably(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        _sync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
     """See a folder's entries onto the disk, where the system knows how."""
     if os.name == "nt":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # a folder that may be written and not listed
+        return
+    try:
+        _sync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` in one step: a reader sees the old content or the new."""
-    work = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:  # some network file systems sync nothing by request
+            raise
+
+
+def replace_file(path: Path, data: bytes, like: os.stat_result | None = None) -> None:
+    """Put ``data`` at ``path`` in one step: a reader sees the old content or the new.
+
+    The file gets mode and owner of ``like``, as far as the system allows.
+    """
+    work = path.with_name(work_name())
     try:
         write_durably(work, data)
+        if like is not None:
+            with suppress(OSError, AttributeError):
+                os.chown(work, like.st_uid, like.st_gid)
+            with suppress(OSError):
+                os.chmod(work, stat.S_IMODE(like.st_mode))
         os.replace(work, path)
     except BaseException:
         work.unlink(missing_ok=True)
@@ -47,18 +80,185 @@ def replace_file(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def make_work_folder(parent: Path, prefix: str) -> Path:
-    """A new folder to write in before it gets its name; ``tempfile`` would make it private.
+# -- files that the user names -----------------------------------------------------------------
 
-    Those that a killed process left there are removed once they are ``ABANDONED_SECONDS`` old.
+
+def output_file(path: Path) -> Path:
+    """The regular file that is written when the user names ``path``; it need not exist yet.
+
+    Symbolic links are followed.
+
+    Raises:
+        UsageError: a folder, a device, a pipe or a socket is there, or nothing may be written.
     """
-    for left in parent.glob(f"{prefix}*"):
+    remedy = "name another file"
+    target = Path(os.path.realpath(path))
+    try:
+        mode = path.stat().st_mode
+        # What only the system's own links lead to, such as /dev/stdout, has no path to replace.
+        good = stat.S_ISREG(mode) and os.path.samefile(path, target)
+        if not good:
+            raise UsageError(f"{path} is {_kind(mode)}, and only a regular file is written", remedy)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be written: {reason_of(error)}", remedy) from None
+    if not target.parent.is_dir():
+        raise UsageError(f"{path} is not in a folder that exists", remedy)
+    for written in (target, target.parent):
+        if written.exists() and not os.access(written, os.W_OK):
+            raise UsageError(f"{path} cannot be written: permission denied", remedy)
+    return target
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """Write ``data`` to the file that the user names, in one step.
+
+    Every option that writes a file does it here; raises as ``output_file``, and ``OSError``.
+    """
+    target = output_file(path)
+    replace_file(target, data, target.stat() if target.exists() else None)
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFREG: "a name for an open file",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def read_stream(file: BinaryIO) -> bytes:
+    """The whole content of an open file; of a pipe or a device at most ``MAX_STREAM_BYTES``.
+
+    Raises:
+        OSError: there is more.
+    """
+    with suppress(OSError):  # a stream of Python's own has no descriptor
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file.read()
+    data = file.read(MAX_STREAM_BYTES + 1)
+    if len(data) > MAX_STREAM_BYTES:
+        raise OSError(f"more than {MAX_STREAM_BYTES >> 20} MiB came, and it is no regular file")
+    return data
+
+
+# -- unfinished files and folders --------------------------------------------------------------
+
+
+def work_name() -> str:
+    """A name for what is still being written, which nobody else would choose."""
+    return f".charlstm-{secrets.token_hex(4)}"
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What is being written in ``folder``, or what a killed process left there."""
+    try:
+        return sorted(path for path in folder.iterdir() if _LEFTOVER.fullmatch(path.name))
+    except FileNotFoundError:
+        return []
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """Those of the ``leftovers`` that no living process writes.
+
+    Whoever works for long holds the lock beside its work; without one, what is older than
+    ``ABANDONED_SECONDS`` is abandoned.
+    """
+    found = []
+    for path in leftovers(folder):
+        lock = path if path.suffix == ".lock" else path.with_name(f"{path.name}.lock")
+        try:
+            held = Lock(lock) if lock.exists() else None
+        except (Locked, OSError):
+            continue
+        if held is not None:
+            held.release()
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
-                shutil.rmtree(left)
-    work = parent / f"{prefix}{secrets.token_hex(4)}"
+            old = time.time() - path.lstat().st_mtime > ABANDONED_SECONDS
+            if old or (held is not None and not held.problem):
+                found.append(path)
+    return found
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a folder with all that is in it, as far as the system allows."""
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
+def disk_bytes(path: Path) -> int:
+    """What a file, or the files below a folder, take; links are not followed."""
+    total = 0
+    for part in (path, *path.rglob("*")):
+        with suppress(OSError):
+            status = part.lstat()
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total
+
+
+def make_work_folder(parent: Path) -> Path:
+    """A new folder to write in before it gets its name; ``tempfile`` would make it private."""
+    work = parent / work_name()
     work.mkdir()
     return work
+
+
+# -- locks -------------------------------------------------------------------------------------
+
+
+class Locked(Exception):
+    """Another process, or another part of this one, holds the lock."""
+
+
+class Lock:
+    """A lock file held by this process; the system lets go of it when the process ends.
+
+    Raises:
+        Locked: somebody else holds it.
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from filelock import FileLock, Timeout  # takes longer than most commands need
+
+        self.path = path
+        self.problem = ""
+        """Why the file system gives no locks; then nothing is held."""
+        # filelock's own stand-in for missing locks would take a file that is there for a lock.
+        self._lock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise Locked(str(path)) from None
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                raise
+            self.problem = reason_of(error)
+        self._identity = self._on_disk()
+
+    def _on_disk(self) -> tuple[int, int] | None:
+        try:
+            status = self.path.lstat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def is_lost(self) -> bool:
+        """Whether the file was deleted or replaced: then others may hold a lock of that name."""
+        return not self.problem and self._on_disk() != self._identity
+
+    def release(self) -> None:
+        """Let go of it; the file stays."""
+        self._lock.release()
+
+
+# -- JSON --------------------------------------------------------------------------------------
 
 
 def to_json(value: object) -> bytes:

@@ -165,15 +165,13 @@ def split_of(model: LoadedModel) -> tuple[Array, Array] | None:
 
     None where there is no run, or its corpus is not in the cache any more.
     """
-    from charlstm.runs.run import RUN_FILE, read_run_file
-    from charlstm.text.corpus import find_encoded
+    from charlstm.runs.catalogue import training_corpus
 
-    folder = Path(model.path).parent
-    if not (folder / RUN_FILE).is_file():
+    try:
+        run, corpus = training_corpus(Path(model.path), read_again=False)
+    except CharlstmError:
         return None
-    run = read_run_file(folder)
-    corpus = find_encoded(run.digest, run.source)
-    if corpus is None or corpus.vocab != model.file.vocab:
+    if corpus.vocab != model.file.vocab:
         return None
     return corpus.split(run.train.val_fraction)
 

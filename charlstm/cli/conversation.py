@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from charlstm.generate.writing import Text
     from charlstm.model import Model
 
+MAX_LINE = 1 << 20
+"""Characters of a line that are read together: input may have no end, and no line either."""
 HELP = """Type the beginning of something; the model goes on from it.
 Ctrl-C stops it, Ctrl-D ends. An empty line lets it go on where it stopped.
 A line that begins with / is typed with //.
@@ -142,7 +144,7 @@ def line_reader() -> Callable[[], str]:
         stream.reconfigure(encoding="utf-8", errors="surrogateescape")
 
     def read() -> str:
-        line = stream.readline()
+        line = stream.readline(MAX_LINE)
         if not line:
             raise EOFError
         return str(line).rstrip("\r\n")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm.cli.options import note
+from charlstm.cli.signals import interruptible
 from charlstm.errors import CharlstmError, UsageError, reason_of
 
 if TYPE_CHECKING:
@@ -60,9 +61,15 @@ def read_text(source: str, *, as_bytes: bool) -> str:
 
     For a byte model any content will do: what is not UTF-8 becomes surrogate escapes.
     """
+    from charlstm.files import read_stream
+
     name = "standard input" if source == "-" else source
     try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        if source == "-":
+            data = read_stream(sys.stdin.buffer)
+        else:
+            with Path(source).open("rb") as file:
+                data = read_stream(file)
     except OSError as error:
         reason = reason_of(error)
         raise CharlstmError(
@@ -98,7 +105,8 @@ def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpu
             shown = characters
             note(f"read {characters:,} characters …")
 
-    corpus = open_corpus(sources, progress=progress, **reading)
+    with interruptible():  # nothing half-encoded stays
+        corpus = open_corpus(sources, progress=progress, **reading)
     for notice in corpus.notices:
         note(notice)
     return corpus
@@ -123,12 +131,8 @@ def training_text(model: "Model") -> "tuple[NDArray[np.unsignedinteger], Vocabul
     Raises:
         CharlstmError: the run or its text is gone, or the text has changed since.
     """
-    from charlstm.runs.run import read_run_file
-    from charlstm.text.corpus import reopen_corpus
+    from charlstm.runs.catalogue import training_corpus
 
-    run = read_run_file(model.path.parent)
-    corpus = reopen_corpus(run.source, run.digest)
-    if corpus is None or corpus.digest != run.digest:
-        gone = "is no longer in the cache" if corpus is None else "has changed since"
-        raise CharlstmError(f"the text that the model was trained on {gone}", "bring it back")
+    with interruptible():
+        run, corpus = training_corpus(model.path)
     return corpus.split(run.train.val_fraction)[0], corpus.vocab

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlstm.analysis.views import VIEWS
-from charlstm.cli.options import Checkpoint, Json, Unknown, example, note, one_of
+from charlstm.cli.options import (
+    Checkpoint,
+    Json,
+    Unknown,
+    check_outputs,
+    example,
+    note,
+    one_of,
+)
 from charlstm.errors import UsageError
 from charlstm.net.spec import CELLS
 
@@ -140,6 +148,7 @@ def inspect(
         raise UsageError("a text and --file are both given", "give one of them")
     show = find_view(view)
     _check_taken(context, view)
+    check_outputs(html=html, svg=svg, png=png)
     if rows is not None:
         check_number("--rows", rows, 0)
     policy = unknown_policy(unknown)
@@ -262,5 +271,7 @@ def _write(document: "Document", html: str | None, svg: str | None, png: str | N
 
 
 def _put(path: str, data: bytes) -> None:
-    Path(path).write_bytes(data)
+    from charlstm.files import write_output
+
+    write_output(Path(path), data)
     note(f"wrote {path}")

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -52,6 +53,19 @@ def check_together(*options: tuple[str, bool]) -> None:
     given = [name for name, is_given in options if is_given]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} are given together", "give one of them")
+
+
+def check_outputs(**paths: str | None) -> None:
+    """Raise ``UsageError``, before any work, for an option whose file cannot be written."""
+    from charlstm.files import output_file
+
+    for name, path in paths.items():
+        try:
+            if path is not None:
+                output_file(Path(path))
+        except UsageError as error:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option}: {error.message}", error.hint) from None
 
 
 def example(*lines: str) -> str:

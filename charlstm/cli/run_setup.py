@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from charlstm.cli.options import note
+from charlstm.cli.signals import interruptible
 from charlstm.errors import CharlstmError, UsageError
 
 if TYPE_CHECKING:
@@ -82,20 +83,21 @@ def resume_run(
         note(f"resuming {path}")
     run = read_run_file(path)
     source = run.source
-    if text:
-        corpus = open_corpus(text, encoding=source.encoding, as_bytes=source.as_bytes)
-    elif gone := [path for path in source.paths if not _is_there(path)]:
-        raise CharlstmError(
-            f"the run's text {gone[0]} is no longer there",
-            f"say where it is now: charlstm train TEXT --resume -c {path}",
-        )
-    elif found := reopen_corpus(source, run.digest):
-        corpus = found
-    else:
-        raise CharlstmError(
-            "the run's text came from stdin and is no longer in the cache",
-            "pipe it in again: charlstm train - --resume",
-        )
+    with interruptible():  # nothing half-encoded stays
+        if text:
+            corpus = open_corpus(text, encoding=source.encoding, as_bytes=source.as_bytes)
+        elif gone := [path for path in source.paths if not _is_there(path)]:
+            raise CharlstmError(
+                f"the run's text {gone[0]} is no longer there",
+                f"say where it is now: charlstm train TEXT --resume -c {path}",
+            )
+        elif found := reopen_corpus(source, run.digest):
+            corpus = found
+        else:
+            raise CharlstmError(
+                "the run's text came from stdin and is no longer in the cache",
+                "pipe it in again: charlstm train - --resume",
+            )
     from charlstm.train.session import open_run
 
     trainer = stack.enter_context(open_run(path, corpus, changes))

@@ -1,16 +1,17 @@
 """``charlstm runs``."""
 
 import json
-import shutil
+import os
 import sys
-from contextlib import nullcontext
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from charlstm.cli.options import Json, example, note, run_names
-from charlstm.errors import UsageError
+from charlstm.errors import CharlstmError, ExitCode, UsageError, reason_of
 
 group = typer.Typer(
     help="The runs under checkpoints/: list them, show one, free disk space.",
@@ -127,37 +128,81 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
 ) -> int:
     """Delete checkpoints that are neither the best nor the last of their run."""
-    from charlstm.runs.catalogue import disk_bytes, find_run, list_runs, superfluous
-    from charlstm.runs.run import lock
+    from charlstm.files import disk_bytes
     from charlstm.show.format import size
-    from charlstm.text.corpus import cached_corpora
 
     if whole and not names:
         raise UsageError("--whole deletes runs, and no run is named", "name them")
     if cache and (names or whole):
         raise UsageError("--cache is about no run in particular", "prune it by itself")
-    doomed: list[tuple[Path | None, Path]] = []
-    if cache:
-        doomed += [(None, folder) for folder in cached_corpora()]
-    else:
-        for run in [find_run(n) for n in names] if names else list_runs():
-            doomed += [(run, run)] if whole else [(run, path) for path in superfluous(run)]
+    doomed, skipped = (_cached_texts(), False) if cache else _parts_of_runs(names, whole=whole)
     if not doomed:
         note("nothing to prune")
-        return 0
-    total = sum(disk_bytes(path) for _, path in doomed)
-    for _, path in doomed:
-        note(f"{path}  {size(disk_bytes(path))}")
+        return int(ExitCode.FAILED if skipped and names else ExitCode.DONE)
+    sizes = {path: disk_bytes(path) for one in doomed for path in one.paths}
+    for path, disk in sizes.items():
+        note(f"{path}  {size(disk)}")
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("prune deletes files, and there is nobody to ask", "add --yes")
-        if not typer.confirm(f"Delete these, {size(total)} in all?", err=True):
+        if not typer.confirm(f"Delete these, {size(sum(sizes.values()))} in all?", err=True):
             return 0
-    for owner, path in doomed:
-        with nullcontext() if owner is None else lock(owner):
-            if path != owner:
-                shutil.rmtree(path)
-        if path == owner:
-            shutil.rmtree(path)
-    note(f"freed {size(total)}")
-    return 0
+    freed = 0
+    for one in doomed:
+        try:
+            freed += one.delete()
+        except (CharlstmError, OSError) as error:
+            _skip(one.owner, error)
+            skipped = True
+            continue
+        for path in (*one.paths, one.owner) if whole else one.paths:
+            if path.exists():
+                note(f"{path} stays: it holds what charlstm did not write, or may not be deleted")
+    note(f"freed {size(freed)}")
+    return int(ExitCode.FAILED if skipped and names else ExitCode.DONE)
+
+
+class _Doomed(NamedTuple):
+    """What goes together: the run or folder, what of it is deleted, and how."""
+
+    owner: Path
+    paths: list[Path]
+    delete: Callable[[], int]
+
+
+def _skip(path: Path, error: Exception) -> None:
+    reason = error.message if isinstance(error, CharlstmError) else reason_of(error)
+    note(f"skipped {path}: {reason}")
+
+
+def _cached_texts() -> list[_Doomed]:
+    from charlstm.text.corpus import cached_corpora, delete_cached, unfinished_corpora
+
+    folders = [*cached_corpora(), *unfinished_corpora()]
+    return [_Doomed(folder, [folder], partial(delete_cached, folder)) for folder in folders]
+
+
+def _parts_of_runs(names: list[str] | None, *, whole: bool) -> tuple[list[_Doomed], bool]:
+    """What is to be deleted of each run, each run once; and whether any is skipped."""
+    from charlstm.runs import prune as parts
+    from charlstm.runs.catalogue import find_run, list_runs
+    from charlstm.runs.run import read_run_file
+
+    runs = [find_run(name) for name in names] if names else list_runs()
+    doomed, skipped = [], False
+    for run in {os.path.realpath(run): run for run in reversed(runs)}.values():
+        try:
+            read_run_file(run)  # whatever else has a run.json is none of ours
+            if whole and run.is_symlink():
+                raise UsageError("it is a link", "name the folder that it leads to")
+        except CharlstmError as error:
+            _skip(run, error)
+            skipped = True
+            continue
+        for path in [] if whole else parts.unrecorded(run):
+            note(f"left alone: {path}, which the run does not record")
+        found = parts.written_by_charlstm(run) if whole else parts.superfluous(run)
+        if found:
+            delete = parts.delete_run if whole else parts.delete_superfluous
+            doomed.append(_Doomed(run, found, partial(delete, run)))
+    return doomed[::-1], skipped

@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +18,15 @@ from charlstm.cli.inputs import (
     training_text,
     unknown_policy,
 )
-from charlstm.cli.options import Checkpoint, Unknown, check_together, example, note, one_of
+from charlstm.cli.options import (
+    Checkpoint,
+    Unknown,
+    check_outputs,
+    check_together,
+    example,
+    note,
+    one_of,
+)
 from charlstm.cli.output import Output
 from charlstm.cli.signals import interruptible, uninterrupted
 from charlstm.errors import require
@@ -179,8 +186,7 @@ def sample(
     }
     for pair in APART:
         check_together(*((name, given[name]) for name in pair))
-    if save_state is not None:
-        _check_place(save_state)
+    check_outputs(save_state=save_state)
 
     model = open_model(checkpoint)
     vocab = model.file.vocab
@@ -243,13 +249,6 @@ def _check_alone(length: int | None, seed: int | None, count: int, color: str | 
     hint = "write them in several batches, each with its own --seed"
     check_number("--count", count, 1, MAX_COUNT, hint=hint)
     require(color in (None, "surprise"), f"--color is {color!r}", "there is --color surprise")
-
-
-def _check_place(save_state: str) -> None:
-    """Raise ``UsageError`` if a state cannot be kept there."""
-    path = Path(save_state)
-    good = path.parent.is_dir() and not path.is_dir()
-    require(good, f"--save-state {save_state} is no file in a folder that exists", "name another")
 
 
 @contextmanager

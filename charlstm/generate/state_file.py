@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from charlstm.errors import CharlstmError, reason_of
-from charlstm.files import replace_file
+from charlstm.files import file_size, write_output
 from charlstm.generate.sampling import REMEMBERED, TextState
 from charlstm.net.spec import CELLS
 from charlstm.runs.checkpoint import Arrays, ModelFile, fingerprint
@@ -33,7 +33,7 @@ def save_state(path: Path, state: TextState, model: ModelFile) -> None:
     }
     data = save(arrays, metadata={"format": FORMAT, "model": fingerprint(model)})
     try:
-        replace_file(path, data)
+        write_output(path, data)
     except OSError as error:
         raise CharlstmError(
             f"the state cannot be saved in {path}: {reason_of(error)}", "save it elsewhere"
@@ -50,7 +50,7 @@ def load_state(path: Path, model: ModelFile) -> TextState:
     shape = (config.layers, len(CELLS[config.cell].states), 1, config.hidden_size)
     remedy = "save one with `save_state`"
     try:
-        size = path.stat().st_size
+        size = file_size(path)
         if size > HEADER_BYTES + 4 * int(np.prod(shape)) + 8 * REMEMBERED:
             raise CharlstmError(f"{path} is not a state of this model: it is too large", remedy)
         with safe_open(path, framework="np") as file:

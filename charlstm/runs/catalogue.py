@@ -1,15 +1,26 @@
-"""The runs there are: found by name, summed up, and what of them is superfluous."""
+"""The runs there are: found by name and summed up, and the texts that they learn from."""
 
 import difflib
+import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from charlstm.errors import CharlstmError
+from charlstm.files import disk_bytes
 from charlstm.runs import checkpoint
 from charlstm.runs.checkpoint import read_training
-from charlstm.runs.run import POINTER_FILE, ROOT, RUN_FILE, read_pointers, read_run_file, safe_name
+from charlstm.runs.run import (
+    POINTER_FILE,
+    ROOT,
+    RUN_FILE,
+    RunFile,
+    read_pointers,
+    read_run_file,
+    safe_name,
+)
+from charlstm.text.corpus import Corpus, find_encoded, reopen_corpus
 from charlstm.text.sources import corpus_name
 
 
@@ -32,9 +43,10 @@ def last_written(run: Path) -> float:
 
 
 def find_run(name: str | None, root: Path = ROOT, *, inside: bool = False) -> Path:
-    """The run called ``name``: a folder, a name below ``root``, or the newest run for None.
+    """The run called ``name``: a name below ``root``, a folder, or the newest run for None.
 
-    A name is found as it was given, too: that of märchen.txt is marchen.
+    A name is found as it was given, too: that of märchen.txt is marchen. What has a separator in
+    it, or is a dot, is a path first.
 
     With ``inside``, a checkpoint's folder means the run that it is in.
     """
@@ -45,8 +57,8 @@ def find_run(name: str | None, root: Path = ROOT, *, inside: bool = False) -> Pa
                 f"there is no run under {root}/ yet", "make one: charlstm train YOUR.txt"
             )
         return runs[0]
-    for path in (Path(name), root / name, root / _as_run(name)):
-        if _has_file(path, RUN_FILE) or _has_file(path, POINTER_FILE):
+    for path in _candidates(name, root):
+        if _may_be_run(path):
             return path
         if inside and _has_file(path, checkpoint.MANIFEST) and _has_file(path.parent, RUN_FILE):
             return path.parent
@@ -63,7 +75,26 @@ def find_run(name: str | None, root: Path = ROOT, *, inside: bool = False) -> Pa
 
 def is_run(name: str, root: Path = ROOT) -> bool:
     """Whether a run's folder is at ``name``, or below ``root`` by that name."""
-    return any(_has_file(path, RUN_FILE) for path in (Path(name), root / name))
+    return any(_reads_as_run(path) for path in (root / name, Path(name)))
+
+
+def _reads_as_run(path: Path) -> bool:
+    try:
+        return _has_file(path, RUN_FILE) and bool(read_run_file(path))
+    except CharlstmError:
+        return False
+
+
+def _may_be_run(path: Path) -> bool:
+    """A run one of whose files is lost or damaged is found, too, so that it can be told."""
+    return _has_file(path, RUN_FILE) or _has_file(path, POINTER_FILE)
+
+
+def _candidates(name: str, root: Path) -> tuple[Path, ...]:
+    """Where the run or checkpoint called ``name`` may be, the first choice first."""
+    below = root / name, root / _as_run(name)
+    is_path = name in (os.curdir, os.pardir) or os.sep in name or (os.altsep or os.sep) in name
+    return (Path(name), *below) if is_path else (*below, Path(name))
 
 
 def _as_run(name: str) -> str:
@@ -86,7 +117,9 @@ def find_checkpoint(name: str | None, root: Path = ROOT) -> Path:
         CharlstmError: there is none; the message says what there is.
     """
     if name is not None:
-        for path in (Path(name), root / name):
+        for path in _candidates(name, root):
+            if _may_be_run(path):
+                break
             if _has_file(path, checkpoint.MANIFEST):
                 return path
     if name is None:
@@ -101,6 +134,25 @@ def find_checkpoint(name: str | None, root: Path = ROOT) -> Path:
             f"wait for its first, or go on with it: charlstm train --resume -c {run}",
         )
     return run / pointers.best
+
+
+def training_corpus(path: Path, *, read_again: bool = True) -> tuple[RunFile, Corpus]:
+    """The run of the checkpoint at ``path``, and the text that it was trained on.
+
+    The text is the one with the run's digest in the cache, whatever became of its files; if it is
+    not there, and ``read_again``, what the files hold now, provided that it is the same.
+
+    Raises:
+        CharlstmError: the run or its text is gone, or the text has changed since.
+    """
+    run = read_run_file(path.parent)
+    corpus = find_encoded(run.digest, run.source)
+    if corpus is None and read_again:
+        corpus = reopen_corpus(run.source, run.digest)
+    if corpus is None or corpus.digest != run.digest:
+        gone = "is no longer in the cache" if corpus is None else "has changed since"
+        raise CharlstmError(f"the text that the model was trained on {gone}", "bring it back")
+    return run, corpus
 
 
 Number = TypeVar("Number", int, float)
@@ -160,30 +212,3 @@ def summarise(run: Path) -> RunSummary:
 
 def _number(value: object, kind: type[Number]) -> Number | None:
     return value if type(value) is kind and 0 <= value < 1 << 63 else None
-
-
-def disk_bytes(folder: Path) -> int:
-    """What the files below ``folder`` take."""
-    return sum(size for _, size in _files(folder))
-
-
-def _files(folder: Path) -> list[tuple[Path, int]]:
-    found = []
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file() and not path.is_symlink():
-                found.append((path, path.stat().st_size))
-        except OSError:
-            continue
-    return found
-
-
-def superfluous(run: Path) -> list[Path]:
-    """Checkpoints that are neither the best nor the last, and what a killed save left."""
-    pointers = read_pointers(run)
-    needed = {pointers.best, pointers.last}
-    return [
-        path
-        for path in sorted([*run.glob("step-*"), *run.glob(".writing-*")])
-        if path.name not in needed
-    ]

@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 MODEL_JSON, MODEL_TENSORS = "model.json", "model.safetensors"
 TRAIN_JSON, TRAIN_TENSORS = "train.json", "train.safetensors"
+UNRECORDED = ".charlstm-unrecorded"
+"""Lies in a checkpoint that its run does not record: not yet, or no longer."""
 REMEDY = "use another checkpoint of the run, or train again"
 
 Arrays = dict[str, NDArray[Any]]
@@ -69,7 +72,8 @@ def write_checkpoint(folder: Path, model: ModelFile, state: ResumeState) -> Path
     """Write a checkpoint below ``folder``; return its path once it is complete on disk.
 
     The files are written and synced in a temporary folder, which is then renamed: whenever the
-    process dies, there is a whole checkpoint of that name or none.
+    process dies, there is a whole checkpoint of that name or none. It is marked as ``UNRECORDED``
+    until the run records it, so that what a kill in between leaves is known as the run's own.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; nothing is left behind.
@@ -79,8 +83,9 @@ def write_checkpoint(folder: Path, model: ModelFile, state: ResumeState) -> Path
         TRAIN_TENSORS: _to_safetensors(state.tensors),
     }
     step = int(model.training["step"])
-    work = make_work_folder(folder, ".writing-")
+    work = make_work_folder(folder)
     try:
+        mark_unrecorded(work)
         _write_files(work, files)
         target = _free_name(folder, f"step-{step:08d}")
         os.rename(work, target)
@@ -109,6 +114,28 @@ def _model_files(model: ModelFile) -> dict[str, bytes]:
         "excerpt": model.excerpt,
     }
     return {MODEL_JSON: to_json(model_json), MODEL_TENSORS: _to_safetensors(model.weights)}
+
+
+def mark_unrecorded(path: Path) -> None:
+    """Mark a checkpoint as one that its run may delete; a link to a folder is left alone."""
+    if not path.is_symlink():
+        (path / UNRECORDED).open("wb").close()
+
+
+def delete_checkpoint(path: Path) -> bool:
+    """Delete the files that charlstm wrote into a checkpoint; return whether the folder is gone.
+
+    A folder with anything else in it stays, and so does what is only a link to a folder.
+    """
+    if path.is_symlink():
+        return False
+    # Without its manifest it is no checkpoint, the mark goes last: so the next try finds it.
+    for name in (MANIFEST, MODEL_JSON, MODEL_TENSORS, TRAIN_JSON, TRAIN_TENSORS, UNRECORDED):
+        with suppress(OSError):
+            (path / name).unlink()
+    with suppress(OSError):
+        path.rmdir()
+    return not path.exists()
 
 
 def _write_files(folder: Path, files: dict[str, bytes]) -> None:

@@ -12,10 +12,9 @@ checkpoints/NAME/
 import datetime
 import os
 import re
-import shutil
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,9 +25,9 @@ from charlstm.net.model_config import ModelConfig
 from charlstm.runs import checkpoint
 from charlstm.text.sources import TextSource
 
-ROOT = Path("checkpoints")
+ROOT = files.RUNS_FOLDER
 RUN_FILE, METRICS_FILE, POINTER_FILE = "run.json", "metrics.jsonl", "checkpoints.json"
-TEACHER = "teacher"
+TEACHER, LOCK_FILE = "teacher", "lock"
 RUN_FORMAT = 1
 
 
@@ -89,7 +88,9 @@ def create_run(
         root.mkdir(parents=True, exist_ok=True)
         files.sync_folder(root.parent)
     name = safe_name(name)
-    work = files.make_work_folder(root, ".new-")
+    for left in files.abandoned(root):
+        files.remove(left)
+    work = files.make_work_folder(root)
     try:
         if teacher is not None:
             checkpoint.write_model(work / TEACHER, teacher)
@@ -109,7 +110,7 @@ def create_run(
             files.sync_folder(root)
             return target
     except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
+        files.remove(work)
         raise
 
 
@@ -192,6 +193,11 @@ def now() -> str:
 
 def read_pointers(run: Path) -> Pointers:
     """The run's checkpoints; found by looking if ``checkpoints.json`` cannot be read."""
+    return _recorded(run) or _found(run)
+
+
+def _recorded(run: Path) -> Pointers | None:
+    """What ``checkpoints.json`` says, if it can be read."""
     try:
         value = files.read_json(run / POINTER_FILE, "")
         kept = tuple(name for name in value["kept"] if _is_checkpoint_name(name))
@@ -200,14 +206,24 @@ def read_pointers(run: Path) -> Pointers:
             return Pointers(best, last, kept)
     except (CharlstmError, KeyError, TypeError):
         pass
-    found = [p.parent.name for p in run.glob(f"step-*/{checkpoint.MANIFEST}")]
-    kept = tuple(sorted(filter(_is_checkpoint_name, found), key=_place))
+    return None
+
+
+def _found(run: Path) -> Pointers:
+    """The complete checkpoints that are in the folder."""
+    kept = tuple(p.name for p in named_as_checkpoints(run) if (p / checkpoint.MANIFEST).is_file())
     if not kept:
         return Pointers()
     best_step = checkpoint.read_training(run / kept[-1]).get("best_step")
     # An untrained net, of step 0, is the best of nothing.
     best = [name for name in kept if best_step and _place(name)[0] == best_step]
     return Pointers((best or kept)[-1], kept[-1], kept)
+
+
+def named_as_checkpoints(run: Path) -> list[Path]:
+    """Folders with names as charlstm gives them to checkpoints, by step."""
+    found = [p for p in run.glob("step-*") if _is_checkpoint_name(p.name) and p.is_dir()]
+    return sorted(found, key=lambda path: _place(path.name))
 
 
 def _is_checkpoint_name(name: object) -> bool:
@@ -240,28 +256,59 @@ def add_checkpoint(
     """Point to a new checkpoint and delete those that nothing points to any more.
 
     ``rollback`` names one that stays too: a run that diverges after this one goes back to it.
+
+    Only what the run itself has recorded is deleted: copies and notes of the user stay, and where
+    ``checkpoints.json`` could not be read, all that is there.
+
+    Raises:
+        CharlstmError: the run's lock was deleted, so another process may have taken the run.
     """
-    old = _without(read_pointers(run), saved.name)
+    _check_lock(run)
+    recorded = _recorded(run)
+    old = _without(recorded or _found(run), saved.name)
     pointers = replace(old, last=saved.name, best=saved.name if best else old.best)
     latest = [*old.kept, saved.name][-keep:]
     kept = [n for n in (*old.kept, saved.name) if n in latest or n in (pointers.best, rollback)]
     pointers = replace(pointers, kept=tuple(kept))
     value = {"best": pointers.best, "last": pointers.last, "kept": list(pointers.kept)}
+    dropped = [run / n for n in recorded.kept if n not in pointers.kept] if recorded else []
+    for path in dropped:
+        with suppress(OSError):  # marked first: a kill may come right after the pointers
+            checkpoint.mark_unrecorded(path)
+            files.sync_folder(path)
     files.replace_file(run / POINTER_FILE, files.to_json(value))
-    for path in run.glob("step-*"):
-        if path.name not in pointers.kept:
-            shutil.rmtree(path, ignore_errors=True)
+    for path in dropped:
+        checkpoint.delete_checkpoint(path)
+    for name in pointers.kept:
+        with suppress(OSError):
+            (run / name / checkpoint.UNRECORDED).unlink()
     sweep(run)
     return pointers
 
 
+def unfinished(run: Path) -> list[Path]:
+    """What a killed process left: half-written files, and checkpoints it did not record."""
+    kept = read_pointers(run).kept
+    unrecorded = [
+        path
+        for path in named_as_checkpoints(run)
+        if path.name not in kept and (path / checkpoint.UNRECORDED).is_file()
+    ]
+    return [*files.leftovers(run), *unrecorded]
+
+
 def sweep(run: Path) -> None:
-    """Delete what a killed process left half-written; for whoever holds the run's lock."""
-    for path in run.glob(".writing-*"):
-        shutil.rmtree(path, ignore_errors=True)
-    for name in (RUN_FILE, METRICS_FILE, POINTER_FILE):
-        for path in run.glob(f".{name}-*"):
-            path.unlink(missing_ok=True)
+    """Delete what is ``unfinished``; for whoever holds the run's lock."""
+    for path in unfinished(run):
+        delete_part(path)
+
+
+def delete_part(path: Path) -> None:
+    """Delete a checkpoint, or a file or folder that only charlstm can have named."""
+    if _is_checkpoint_name(path.name):
+        checkpoint.delete_checkpoint(path)
+    else:
+        files.remove(path)
 
 
 def resume_order(run: Path) -> Iterator[Path]:
@@ -275,26 +322,43 @@ def resume_order(run: Path) -> Iterator[Path]:
         yield run / name
 
 
+_held: dict[str, files.Lock] = {}
+"""The locks of this process, by the real path of their runs."""
+
+
 @contextmanager
-def lock(run: Path) -> Iterator[None]:
+def lock(run: Path) -> Iterator[str]:
     """Hold a run for training. The system lets go of the lock when the process ends.
+
+    Yields why there is no lock, on a file system that has none; else an empty string.
 
     Raises:
         UsageError: another process trains into the run.
     """
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-    with open(os.open(run / "lock", flags, 0o666), "r+b", buffering=0) as file:
-        try:
-            if os.name == "nt":
-                import msvcrt
+    try:
+        held = files.Lock(run / LOCK_FILE)
+    except files.Locked:
+        raise UsageError(
+            f"another process is training into {run}", "wait for it, or start a new run"
+        ) from None
+    key = os.path.realpath(run)
+    _held[key] = held
+    try:
+        yield (
+            f"the file system of {run} has no locks ({held.problem}): nothing keeps a second "
+            "process from training into the run"
+            if held.problem
+            else ""
+        )
+    finally:
+        del _held[key]
+        held.release()
 
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-            else:
-                import fcntl
 
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UsageError(
-                f"another process is training into {run}", "wait for it, or start a new run"
-            ) from None
-        yield
+def _check_lock(run: Path) -> None:
+    held = _held.get(os.path.realpath(run))
+    if held is not None and held.is_lost():
+        raise CharlstmError(
+            f"{held.path} was deleted or replaced: another process may be training into the run",
+            "make sure that none does, then resume the run from its last checkpoint",
+        )

@@ -16,7 +16,7 @@ from charlstm.errors import CharlstmError, UsageError
 from charlstm.net.model_config import ModelConfig
 from charlstm.runs.run import lock, safe_name
 
-ROOT = Path("studies")
+ROOT = files.STUDIES_FOLDER
 RESULTS_FILE, FORMAT = "results.json", 1
 
 

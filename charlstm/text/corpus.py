@@ -1,44 +1,86 @@
 """Encode a text once into memory-mapped ids, and split them.
 
 The text comes chunk by chunk and is written as ids, so its size is bounded by the disk, not by
-memory. The cache is keyed by the sources' paths, sizes and times, and by how they were read.
+memory. The cache is keyed by the sources' paths and contents, and by how they were read; of a file
+above ``HASHED_BYTES`` size and time stand for the content.
 """
 
+import errno
 import hashlib
 import io
 import json
 import os
-import shutil
+import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm import files
 from charlstm.errors import CharlstmError, UsageError, reason_of
-from charlstm.files import file_size, make_work_folder, read_json
 from charlstm.text import sources as texts
-from charlstm.text.sources import READ_ERRORS, STDIN, TextSource, check_encoding, corpus_name
+from charlstm.text.sources import STDIN, TextSource, check_encoding, corpus_name, kind_of
 from charlstm.text.vocabulary import BYTE_SYMBOLS, MAX_VOCABULARY, Vocabulary
 
 MIN_CHARACTERS = 20
 CACHE_VARIABLE = "CHARLSTM_CACHE"
+HASHED_BYTES = 1 << 26
+"""A larger source counts as unchanged if size and time of its last change are the same."""
+META, IDS = "corpus.json", "ids.bin"
+
+_ENTRY = re.compile(r"(?:stdin-)?[0-9a-f]{24}")
+_NOT_MAPPABLE = {errno.ENODEV, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL}
 
 
 def cache_folder() -> Path:
-    """Where encoded corpora are kept: $CHARLSTM_CACHE, or charlstm in the user's cache."""
+    """Where encoded corpora are kept: $CHARLSTM_CACHE, or charlstm in the user's cache.
+
+    A user without a home directory has a folder below that of temporary files.
+
+    Raises:
+        CharlstmError: that folder is somebody else's.
+    """
     if chosen := os.environ.get(CACHE_VARIABLE):
         return Path(chosen)
     if base := os.environ.get("XDG_CACHE_HOME"):
         return Path(base) / "charlstm"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "charlstm"
     if os.name == "nt" and (local := os.environ.get("LOCALAPPDATA")):
         return Path(local) / "charlstm" / "cache"
-    return Path.home() / ".cache" / "charlstm"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return _homeless_folder()
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "charlstm"
+    return home / ".cache" / "charlstm"
+
+
+def _homeless_folder() -> Path:
+    """A folder for this user alone where everybody may make one."""
+    user = os.getuid() if hasattr(os, "getuid") else None
+    folder = Path(tempfile.gettempdir()) / ("charlstm" if user is None else f"charlstm-{user}")
+    remedy = f"set {CACHE_VARIABLE} to a folder of yours"
+    try:
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        status = folder.lstat()
+    except OSError as error:
+        raise CharlstmError(
+            f"there is no home directory, and {folder} cannot be made: {reason_of(error)}", remedy
+        ) from None
+    if folder.is_symlink() or not folder.is_dir() or user not in (None, status.st_uid):
+        raise CharlstmError(f"there is no home directory, and {folder} is somebody else's", remedy)
+    return folder
+
+
+def _corpora() -> Path:
+    return cache_folder() / "corpora"
 
 
 @dataclass(frozen=True)
@@ -95,27 +137,42 @@ def open_corpus(
             raise UsageError("stdin (-) is named beside other sources", "give stdin alone")
         notices: list[str] = []
         raw = stdin if stdin is not None else sys.stdin.buffer
-        corpus = _encode(source, [("standard input", lambda: raw)], None, notices, progress)
-        return corpus
+        return _encode(source, [("standard input", lambda: raw)], None, notices, progress)
     notices = []
-    files = texts.list_files([Path(s) for s in named], encoding, as_bytes, notices)
-    folder = cache_folder() / "corpora" / _source_key(files, source)
-    if (folder / "corpus.json").exists():
+    root = _corpora()
+    left_out = [files.RUNS_FOLDER, files.STUDIES_FOLDER, root]
+    paths = texts.list_files([Path(s) for s in named], encoding, as_bytes, notices, left_out)
+    opened = [(str(path), texts.opener(path)) for path in paths]
+    if any(kind_of(path) == "pipe" for path in paths):  # what comes next time is another text
+        if len(named) == 1:
+            source = replace(source, paths=(STDIN,))
+        return _encode(source, opened, None, notices, progress)
+    folder = root / _source_key(paths, source)
+    if (folder / META).exists():
         try:
             return _load(folder, source, notices)
-        except CharlstmError:
-            shutil.rmtree(folder, ignore_errors=True)
-    opened = [(str(path), texts.opener(path)) for path in files]
+        except _Damaged:
+            delete_cached(folder)
     return _encode(source, opened, folder, notices, progress)
 
 
 def reopen_corpus(source: TextSource, digest: str) -> Corpus | None:
     """The corpus that was read so; from stdin, the one with this digest if it is still cached.
 
-    Raises as ``open_corpus``. The corpus has another digest if its files have changed.
+    So is that from a pipe. Raises as ``open_corpus``, and ``CharlstmError`` for a pipe or a device
+    whose text is not in the cache: it is not read. The corpus has another digest if its files
+    have changed.
     """
     if source.paths == (STDIN,):
         return find_encoded(digest, source)
+    for path in source.paths:
+        if (kind := kind_of(Path(path))) in ("pipe", "device"):
+            if corpus := find_encoded(digest, source):
+                return corpus
+            raise CharlstmError(
+                f"the text came from {path}, a {kind}, and is not in the cache",
+                "save it in a file, and name that",
+            )
     return open_corpus(source.paths, encoding=source.encoding, as_bytes=source.as_bytes)
 
 
@@ -123,28 +180,50 @@ def find_encoded(digest: str, source: TextSource) -> Corpus | None:
     """The cached corpus with this digest, if there is one; how a text from stdin is found."""
     for folder in cached_corpora():
         try:
-            corpus = _load(folder, source, [])
+            if files.read_json(folder / META, "").get("digest") == digest:
+                return _load(folder, source, [])
         except CharlstmError:
             continue
-        if corpus.digest == digest:
-            return corpus
     return None
 
 
 def cached_corpora() -> list[Path]:
     """The folders of all encoded texts."""
-    return sorted(path.parent for path in (cache_folder() / "corpora").glob("*/corpus.json"))
+    found = (path.parent for path in _corpora().glob(f"*/{META}"))
+    return sorted(folder for folder in found if _ENTRY.fullmatch(folder.name))
 
 
-def _source_key(files: list[Path], source: TextSource) -> str:
-    """A name for the cache folder: a digest over paths, sizes, times and encoding."""
-    facts: list[Any] = [2, source.encoding, source.as_bytes]
-    for path in files:
+def unfinished_corpora() -> list[Path]:
+    """What processes that were killed while they encoded a text have left."""
+    return files.abandoned(_corpora())
+
+
+def delete_cached(folder: Path) -> int:
+    """Delete an encoded or unfinished text; return the bytes freed."""
+    before = files.disk_bytes(folder)
+    if _ENTRY.fullmatch(folder.name):
+        for name in (META, IDS):
+            files.remove(folder / name)
+        with suppress(OSError):
+            folder.rmdir()
+    else:
+        files.remove(folder)
+    return before - files.disk_bytes(folder)
+
+
+def _source_key(paths: list[Path], source: TextSource) -> str:
+    """A name for the cache folder: a digest over paths, contents and encoding."""
+    facts: list[Any] = [3, source.encoding, source.as_bytes]
+    for path in paths:
         try:
             status = path.stat()
+            content: list[Any] = [status.st_size, status.st_mtime_ns]
+            if status.st_size <= HASHED_BYTES:
+                with path.open("rb") as file:
+                    content = [hashlib.file_digest(file, "sha256").hexdigest()]
         except OSError as error:
             raise CharlstmError(f"{path} cannot be read: {reason_of(error)}") from None
-        facts.append([str(path), status.st_size, status.st_mtime_ns])
+        facts.append([str(path), *content])
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
 
@@ -220,30 +299,43 @@ def _encode(
     notices: list[str],
     progress: Callable[[int], None],
 ) -> Corpus:
-    root = cache_folder() / "corpora"
+    root = _corpora()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        work = make_work_folder(root, ".new-")
+        for left in files.abandoned(root):
+            files.remove(left)
+        with _work_folder(root) as work:
+            with_notices = len(notices)
+            meta = _write_ids(source, sources, work / IDS, notices, progress)
+            meta["notices"] = notices[with_notices:]
+            (work / META).write_text(json.dumps(meta), encoding="utf-8")
+            target = folder or root / f"stdin-{meta['digest'][:24]}"
+            _move_into_place(work, target)
+            return _load(target, source, notices[:with_notices])
     except OSError as error:
         raise CharlstmError(
-            f"the cache {root} cannot be written: {reason_of(error)}",
-            f"set {CACHE_VARIABLE} to a folder that can be written",
+            f"the text cannot be encoded into the cache {root}: {reason_of(error)}",
+            f"free some space there, or set {CACHE_VARIABLE} to a folder that can be written",
         ) from None
+
+
+@contextmanager
+def _work_folder(root: Path) -> Iterator[Path]:
+    """A folder to encode into; others see by the lock beside it that somebody works in it."""
+    while True:
+        work = root / files.work_name()
+        try:
+            lock = files.Lock(work.with_name(f"{work.name}.lock"))
+            break
+        except files.Locked:  # by somebody who looks whether it is abandoned
+            continue
     try:
-        with_notices = len(notices)
-        meta = _write_ids(source, sources, work / "ids.bin", notices, progress)
-        meta["notices"] = notices[with_notices:]
-        (work / "corpus.json").write_text(json.dumps(meta), encoding="utf-8")
-        target = folder or root / f"stdin-{meta['digest'][:24]}"
-        _move_into_place(work, target)
-        return _load(target, source, notices[:with_notices])
-    except OSError as error:
-        raise CharlstmError(
-            f"the corpus cannot be encoded into {root}: {reason_of(error)}",
-            f"free some space, or set {CACHE_VARIABLE} to another folder",
-        ) from None
+        work.mkdir()
+        yield work
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        files.remove(work)
+        lock.release()
+        files.remove(lock.path)
 
 
 def _move_into_place(work: Path, target: Path) -> None:
@@ -251,8 +343,8 @@ def _move_into_place(work: Path, target: Path) -> None:
     try:
         work.rename(target)
     except OSError:
-        if not (target / "corpus.json").exists():
-            shutil.rmtree(target, ignore_errors=True)
+        if not (target / META).exists():
+            delete_cached(target)
             work.rename(target)
 
 
@@ -271,12 +363,9 @@ def _write_ids(
             except OSError as error:
                 raise CharlstmError(f"{name} cannot be read: {reason_of(error)}") from None
             with stream if name != "standard input" else io.BytesIO():
-                try:
-                    for points in texts.decoded(name, stream, source, notices):
-                        writer.add(points)
-                        progress(writer.length)
-                except READ_ERRORS as error:
-                    raise CharlstmError(f"{name} cannot be read: {reason_of(error)}") from None
+                for points in texts.decoded(name, stream, source, notices):
+                    writer.add(points)
+                    progress(writer.length)
         if writer.length < MIN_CHARACTERS:
             what = sources[0][0] if len(sources) == 1 else "the corpus"
             length = f"{writer.length} characters" if writer.length else "no characters"
@@ -310,30 +399,63 @@ def _digest(symbols: str, ids_digest: str) -> str:
     return hashlib.sha256(whole).hexdigest()
 
 
+class _Damaged(CharlstmError):
+    """An encoded text that is not what was written, and has to be made again."""
+
+
 def _load(folder: Path, source: TextSource, notices: list[str]) -> Corpus:
+    """Map an encoded text, once its checksum is seen to match.
+
+    Raises:
+        _Damaged: it does not match, or something is missing.
+        CharlstmError: it is there, and cannot be read.
+    """
     try:
-        meta = read_json(folder / "corpus.json", "")
-        file_size(folder / "ids.bin")  # refuses a pipe, which would be waited for
+        meta = files.read_json(folder / META, "")
+        size = files.file_size(folder / IDS)  # refuses a pipe, which would be waited for
         symbols = "".join(map(chr, meta["vocabulary"]))
         kind = "bytes" if source.as_bytes else "characters"
         vocab = Vocabulary(symbols, kind)  # type: ignore[arg-type]
-        ids = np.memmap(folder / "ids.bin", dtype=_id_type(len(vocab)), mode="r")
+        dtype = _id_type(len(vocab))
+        if size != meta["length"] * dtype.itemsize:
+            raise ValueError("it has another length")
         # A second a gigabyte, for never learning from a text that a failing disk has changed.
-        with (folder / "ids.bin").open("rb") as file:
+        with (folder / IDS).open("rb") as file:
             ids_digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if len(ids) != meta["length"] or _digest(symbols, ids_digest) != meta["digest"]:
+        if _digest(symbols, ids_digest) != meta["digest"]:
             raise ValueError("its checksum does not match")
         return Corpus(
             name=corpus_name(source),
             source=source,
             vocab=vocab,
-            ids=ids,
+            ids=_map_ids(folder / IDS, dtype),
             counts=tuple(meta["counts"]),
             digest=meta["digest"],
             notices=(*notices, *meta.get("notices", ())),
         )
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, CharlstmError) as error:
-        raise CharlstmError(
-            f"the cached corpus {folder} is damaged: {reason_of(error)}",
-            "delete that folder; it is made again from the text",
-        ) from None
+    except OSError as error:
+        if error.errno not in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+            raise CharlstmError(
+                f"the cached text {folder} cannot be read: {reason_of(error)}",
+                f"set {CACHE_VARIABLE} to another folder, or delete that one; "
+                "it is made again from the text",
+            ) from None
+        damage: Exception = error
+    except (ValueError, KeyError, TypeError, OverflowError, CharlstmError) as error:
+        damage = error
+    raise _Damaged(
+        f"the cached text {folder} is damaged: {reason_of(damage)}",
+        "delete that folder; it is made again from the text",
+    )
+
+
+def _map_ids(path: Path, dtype: np.dtype[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+    """The ids, mapped; on a file system that maps nothing, read into memory."""
+    try:
+        return np.memmap(path, dtype=dtype, mode="r")
+    except OSError as error:
+        if error.errno not in _NOT_MAPPABLE:
+            raise
+    ids = np.fromfile(path, dtype=dtype)
+    ids.flags.writeable = False
+    return ids

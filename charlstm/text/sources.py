@@ -5,8 +5,9 @@ import codecs
 import gzip
 import lzma
 import os
+import stat
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError, UsageError, reason_of
+from charlstm.files import read_json
 from charlstm.text.vocabulary import code_points
 
 STDIN = "-"
@@ -83,22 +85,55 @@ def opener(path: Path) -> Callable[[], BinaryIO]:
     return lambda: path.open("rb") if decompress is None else decompress(path)
 
 
-READ_ERRORS = (OSError, EOFError, lzma.LZMAError, zlib.error)
-"""What source a file may raise, damaged compressed ones included."""
+_READ_ERRORS = (OSError, EOFError, lzma.LZMAError, zlib.error)
+"""What reading a source may raise, damaged compressed ones included."""
+
+_MADE_BY_CHARLSTM = {
+    "run.json": {"format", "model", "train", "corpus"},
+    "results.json": {"format", "settings", "results"},
+}
+"""Files that a run and a study have in their folders, and what is in them."""
+
+
+def kind_of(path: Path) -> str:
+    """What a source is: ``file``, ``folder``, ``pipe`` (read once), ``device``, or ``nothing``."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return "nothing"
+    kinds = {
+        stat.S_IFREG: "file",
+        stat.S_IFDIR: "folder",
+        stat.S_IFIFO: "pipe",
+        stat.S_IFSOCK: "pipe",
+    }
+    return kinds.get(stat.S_IFMT(mode), "device")
 
 
 def list_files(
-    sources: list[Path], encoding: str, as_bytes: bool, notices: list[str]
+    sources: list[Path],
+    encoding: str,
+    as_bytes: bool,
+    notices: list[str],
+    left_out: Sequence[Path] = (),
 ) -> list[Path]:
-    """The files of ``sources`` in order, a folder's in the order of their paths."""
+    """The files of ``sources`` in order, a folder's in the order of their paths.
+
+    Runs and studies of charlstm's below a folder are no texts, and neither is what is below
+    ``left_out``; ``notices`` tell.
+    """
     files: list[Path] = []
     for source in sources:
         if not os.path.exists(source):
             raise CharlstmError(
                 f"there is no file {source}", "check the path, or leave it out for the bundled text"
             )
+        if kind_of(source) == "device":
+            raise CharlstmError(
+                f"{source} is a device, which may never end", "name a file, or - for stdin"
+            )
         if source.is_dir():
-            found = _text_files(source, encoding, as_bytes, notices)
+            found = _text_files(source, encoding, as_bytes, notices, left_out)
             if not found:
                 raise CharlstmError(
                     f"the folder {source} has no text file in it",
@@ -110,10 +145,20 @@ def list_files(
     return files
 
 
-def _text_files(folder: Path, encoding: str, as_bytes: bool, notices: list[str]) -> list[Path]:
+def _text_files(
+    folder: Path, encoding: str, as_bytes: bool, notices: list[str], left_out: Sequence[Path]
+) -> list[Path]:
     """Readable files below ``folder`` in the order of their paths; the skipped ones are noted."""
     kept: list[Path] = []
+    skipped: set[Path] = set()
+    real = {path.resolve() for path in left_out}
     for path in sorted(folder.rglob("*")):
+        if not skipped.isdisjoint(path.parents):
+            continue
+        if path.is_dir() and (path.resolve() in real or _is_made_by_charlstm(path)):
+            skipped.add(path)
+            notices.append(f"left out {path}: it holds what charlstm has written")
+            continue
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if hidden or not path.is_file():
             continue
@@ -122,6 +167,17 @@ def _text_files(folder: Path, encoding: str, as_bytes: bool, notices: list[str])
         else:
             kept.append(path)
     return kept
+
+
+def _is_made_by_charlstm(folder: Path) -> bool:
+    """Whether a folder is that of a run or a study."""
+    for name, fields in _MADE_BY_CHARLSTM.items():
+        try:
+            if (folder / name).is_file() and fields <= read_json(folder / name, "").keys():
+                return True
+        except (OSError, CharlstmError):
+            continue
+    return False
 
 
 def _not_text(path: Path, encoding: str, as_bytes: bool) -> str:
@@ -140,7 +196,7 @@ def _not_text(path: Path, encoding: str, as_bytes: bool) -> str:
                 decoder.decode(b"", final=True)
     except UnicodeError:
         return f"not valid {encoding}"
-    except READ_ERRORS as error:
+    except _READ_ERRORS as error:
         return reason_of(error)
     return "empty" if empty else ""
 
@@ -151,17 +207,18 @@ def decoded(
     """The code points (or bytes) of one source, chunk by chunk.
 
     Raises:
-        CharlstmError: bytes that are not valid in the encoding, with their offset and remedies.
+        CharlstmError: the source cannot be read, or has bytes that are not valid in the encoding,
+            with their offset and remedies.
     """
     if source.as_bytes:
-        while chunk := stream.read(CHUNK_BYTES):
+        while chunk := _read(name, stream):
             yield np.frombuffer(chunk, dtype=np.uint8).astype(np.uint32)
         return
     decoder = codecs.getincrementaldecoder(source.encoding)("strict")
     offset = 0
     first = True
     while True:
-        chunk = stream.read(CHUNK_BYTES)
+        chunk = _read(name, stream)
         if first:
             _refuse_other_encoding(name, chunk, source.encoding)
         pending = len(decoder.getstate()[0])
@@ -188,6 +245,13 @@ def decoded(
             yield points
         if not chunk:
             return
+
+
+def _read(name: str, stream: BinaryIO) -> bytes:
+    try:
+        return stream.read(CHUNK_BYTES)
+    except _READ_ERRORS as error:
+        raise CharlstmError(f"{name} cannot be read: {reason_of(error)}") from None
 
 
 def _refuse_other_encoding(name: str, start: bytes, encoding: str) -> None:

@@ -179,11 +179,11 @@ def open_run(
         UsageError: another process trains into the run, or the new budget ends before the step the
             run has reached.
     """
-    with lock(path), memory_errors_explained():
+    with lock(path) as no_lock, memory_errors_explained():
         recorded = read_run_file(path)
         _check_corpus(path, recorded, corpus)
         run, found = _with_changes(recorded, changes, corpus)
-        notices += found
+        notices += found + ((no_lock,) if no_lock else ())
         sweep(path)
         learner, found = _learner(path, run, corpus)
         notices += found + _environment_notices()

@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "study": {"errors", "files", "events", "config", "presets", "text", "net", "runs", "train"},
     "show": {"events", "runs", "scoring", "analysis", "study"},
     "cli": {
-        *("errors", "events", "presets", "text", "net", "runs", "generate", "scoring"),
+        *("errors", "files", "events", "presets", "text", "net", "runs", "generate", "scoring"),
         *("analysis", "model", "train", "study", "show", "__init__"),
     },
     "__main__": {"cli"},
@@ -42,6 +42,7 @@ HOMES = {
     "rich": {"show"},
     "plotext": {"show"},
     "typer": {"cli"},
+    "filelock": {"files"},
 }
 
 
