@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from charlstm.cli.option_names import with_options
 from charlstm.errors import UsageError
 
 
@@ -64,6 +65,6 @@ def note(message: str) -> None:
     from charlstm.show.format import printable
 
     try:
-        print(printable(message, keep=""), file=sys.stderr, flush=True)
+        print(printable(with_options(message), keep=""), file=sys.stderr, flush=True)
     except (OSError, ValueError):
         pass  # the terminal is gone; what is being done goes on
