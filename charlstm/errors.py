@@ -62,8 +62,7 @@ def check_number(
 ) -> None:
     """Raise ``UsageError`` unless ``value`` is a finite number from ``low`` to ``high``.
 
-    ``name`` is the field that has the value, which the message sets between backticks, or
-    something else that a sentence can begin with, as ``--top`` or ``the size``.
+    ``name`` begins the message: a field between backticks, or words.
     """
     above = value >= low if low_allowed else value > low
     finite = isinstance(value, int) or math.isfinite(value)
@@ -75,8 +74,7 @@ def check_number(
         limit += f" and at most {_written(high)}"
     elif not finite:
         limit = f"a finite number, {limit}"
-    subject = f"`{name}`" if name.isidentifier() else name
-    require(False, f"{subject} is {_written(value)}, but must be {limit}", hint)
+    require(False, f"{name} is {_written(value)}, but must be {limit}", hint)
 
 
 def _written(value: float) -> str:

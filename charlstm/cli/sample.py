@@ -244,10 +244,10 @@ def _check_alone(length: int | None, seed: int | None, count: int, color: str | 
     from charlstm.errors import check_number
 
     if length is not None:
-        check_number("length", length, 0)
+        check_number("`length`", length, 0)
     if seed is not None:
-        check_number("seed", seed, 0)
-    check_number("count", count, 1)
+        check_number("`seed`", seed, 0)
+    check_number("`count`", count, 1)
     require(color in (None, "surprise"), f"`color` is {color!r}", "there is --color surprise")
 
 
