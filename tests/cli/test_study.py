@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TEXT
+from helpers import TEXT
 
 import charlstm
 from charlstm.cli import run

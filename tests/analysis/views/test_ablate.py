@@ -3,7 +3,7 @@
 import numpy as np
 import planted
 import pytest
-from conftest import model_config, random_weights
+from helpers import model_config, random_weights
 from numpy.testing import assert_allclose
 
 from charlstm.analysis.statistics import BLOCK, block_errors
