@@ -39,6 +39,13 @@ def test_links_and_pictures_exist(page: Path) -> None:
     assert all((page.parent / target).exists() for target in targets), targets
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    folders = r"charlstm|tests|docs|benchmarks|data|\.ci|\.github"
+    named = re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text(encoding="utf-8"))
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 @pytest.mark.parametrize("path", [".ci/run", ".github/workflows/check.yml"])
 def test_ci_runs_the_second_command_of_the_readme(path: str) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
