@@ -1,31 +1,37 @@
 """Everything that is done with a checkout, by Python alone.
 
-    python3 .ci/make.py demo     make the environment, train for two minutes, sample, inspect
-    python3 .ci/make.py check    make the environment, run every check and test
+    python3 .ci/make.py demo       make the environment, train for two minutes, sample, inspect
+    python3 .ci/make.py check      make the environment, run every check and test
+    python3 .ci/make.py package    build wheel and sdist in dist, try the wheel by itself
+    python3 .ci/make.py torture    break runs many times, as docs/reliability.md describes
+    python3 .ci/make.py pictures   draw the pictures of the docs again
 
-The environment is .venv, made once and again when the versions wanted change.
+The environment is .venv. It is made once, and again when the required versions change.
 """
 
 import hashlib
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
-BINARIES = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
-WANTED = ("pyproject.toml", "constraints.txt")
+BINARIES = "Scripts" if os.name == "nt" else "bin"
+REQUIREMENTS = ("pyproject.toml", "constraints.txt")
 
 
-def run(*command: str) -> None:
-    """Run a command of the environment from the checkout's root; stop if it fails."""
+def run(*command: str, environment: Path = ENVIRONMENT, folder: Path = ROOT) -> None:
+    """Run a command of the environment in a folder; stop if it fails."""
     print("$", shlex.join(command), flush=True)
-    with subprocess.Popen([str(BINARIES / command[0]), *command[1:]], cwd=ROOT) as process:
-        # Ctrl-C reaches the command too: what it does about it is waited for.
+    arguments = [str(environment / BINARIES / command[0]), *command[1:]]
+    with subprocess.Popen(arguments, cwd=folder) as process:
+        # Ctrl-C reaches the command, too: wait for it to finish.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         code = process.wait()
         signal.signal(signal.SIGINT, before)
@@ -33,18 +39,25 @@ def run(*command: str) -> None:
         sys.exit(code)
 
 
-def make_environment() -> None:
-    """Install charlstm and what it needs into .venv, in the versions of constraints.txt."""
-    wanted = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in WANTED)).hexdigest()
-    stamp = ENVIRONMENT / "made-from"
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
-    venv.create(ENVIRONMENT, with_pip=True, clear=True)
-    pip = ("-m", "pip", "--disable-pip-version-check", "install", "-q", "-c", "constraints.txt")
+def install(*packages: str, environment: Path = ENVIRONMENT) -> None:
+    """Make the environment, with the packages and torch in the versions of constraints.txt."""
+    venv.create(environment, with_pip=True, clear=True)
+    constraints = str(ROOT / "constraints.txt")
+    pip = ("-m", "pip", "--disable-pip-version-check", "install", "-q", "-c", constraints)
     # torch comes first and by its exact version: no other package may ask for a newer one.
-    run("python", *pip, "torch")
-    run("python", *pip, "-e", ".[dev]")
-    stamp.write_text(wanted)
+    run("python", *pip, "torch", environment=environment)
+    run("python", *pip, *packages, environment=environment)
+
+
+def make_environment() -> None:
+    """Install charlstm and what its development needs into .venv."""
+    required = b"".join((ROOT / name).read_bytes() for name in REQUIREMENTS)
+    digest = hashlib.sha256(required).hexdigest()
+    stamp = ENVIRONMENT / "made-from"
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    install("-e", ".[dev]")
+    stamp.write_text(digest)
 
 
 def demo() -> None:
@@ -52,9 +65,7 @@ def demo() -> None:
     run("charlstm", "train", "--minutes", "2", "--name", "demo")
     run("charlstm", "sample", "--temp", "0.8", "--length", "600")
     run("charlstm", "inspect", 'ODILE: "Is it the bell?" (She listens.)')
-    activate = (
-        f"{BINARIES.name}\\activate" if os.name == "nt" else f". .venv/{BINARIES.name}/activate"
-    )
+    activate = f"{BINARIES}\\activate" if os.name == "nt" else f". .venv/{BINARIES}/activate"
     print(f"\ncharlstm is in .venv. To use it yourself: {activate}")
 
 
@@ -64,28 +75,55 @@ def check() -> None:
     run("ruff", "check", ".")
     run("mypy")
     fuzz()
-    run("python", "-m", "pytest", "--durations=5")
+    run("python", "-m", "pytest", "-n", "auto", "--durations=5")
 
 
 def fuzz() -> None:
     """A minute of inputs made up to break what reads files, where the fuzzer can be had."""
-    if subprocess.run(
-        [BINARIES / "python", "-c", "import atheris"], capture_output=True
-    ).returncode:
+    python = ENVIRONMENT / BINARIES / "python"
+    if subprocess.run([python, "-c", "import atheris"], capture_output=True).returncode:
         print("atheris is not there: the readers are not fuzzed", flush=True)
         return
     run("python", "tests/torture/fuzz.py", "-max_total_time=60", "-verbosity=0")
 
 
+def package() -> None:
+    """Build wheel and sdist; install the wheel alone, away from the checkout, and use it."""
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    run("python", "-m", "build")
+    (wheel,) = (ROOT / "dist").glob("*.whl")
+    os.environ.pop("PYTHONPATH", None)
+    with tempfile.TemporaryDirectory() as name:
+        folder, environment = Path(name), Path(name) / "environment"
+        os.environ["CHARLSTM_CACHE"] = str(folder / "cache")
+        install(str(wheel), environment=environment)
+        for words in (
+            "train --steps 20 --hidden 32 --batch 8 --bptt 32 --name bundled",
+            "sample --seed 1 --length 100",
+            "inspect --rows 3",
+        ):
+            run("charlstm", *words.split(), environment=environment, folder=folder)
+            print(flush=True)
+
+
+TASKS = {
+    "demo": demo,
+    "check": check,
+    "package": package,
+    "torture": lambda: run("python", "tests/torture"),
+    "pictures": lambda: run("python", "docs/pictures.py"),
+    "environment": lambda: None,
+}
+
+
 def main() -> None:
     """Do what the command line names."""
-    tasks = {"demo": demo, "check": check, "environment": lambda: None}
     if sys.version_info < (3, 11):
         sys.exit(f"charlstm needs Python 3.11 or later; this is {sys.version.split()[0]}")
-    if len(sys.argv) != 2 or sys.argv[1] not in tasks:
+    if len(sys.argv) != 2 or sys.argv[1] not in TASKS:
         sys.exit(__doc__)
     make_environment()
-    tasks[sys.argv[1]]()
+    TASKS[sys.argv[1]]()
 
 
 if __name__ == "__main__":

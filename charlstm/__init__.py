@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from charlstm.model import Model, load
     from charlstm.scoring import Score
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "CharlstmError",
     "GateReport",

@@ -1,4 +1,4 @@
-"""Make the pictures of the docs from a real run on the bundled text: ``make pictures``.
+"""Make the pictures of the docs from a real run on the bundled text: ``.ci/make.py pictures``.
 
     python docs/pictures.py          the live panel, then train the worked case, then its views
     python docs/pictures.py RUN      only the views of ``charlstm inspect``, of a run that is there

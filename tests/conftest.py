@@ -1,4 +1,4 @@
-"""What the tests share: a private cache, small texts, a small trained run, independent cells."""
+"""Fixtures that tests of several modules share: a private cache, corpora, a small trained run."""
 
 import os
 import signal
@@ -9,12 +9,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
+from helpers import TEXT, model_config, train_config
 
-from charlstm.config import TrainConfig
 from charlstm.events import RunFinished
-from charlstm.net.model_config import ModelConfig
 from charlstm.text import sources as texts
 from charlstm.text.corpus import CACHE_VARIABLE, Corpus, open_corpus
 
@@ -24,13 +22,6 @@ if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SHAKESPEARE = Path(__file__).parents[2] / "shared" / "data" / "tinyshakespeare.txt"
-TEXT = (
-    'NED: "Row," said the heron, (and sat down). It was a wet day.\n'
-    "TAM: Which end do I hold? [He holds the wrong one.]\n\n"
-)
-PLAIN = "It was a wet day, and the heron sat down.\n"
-# Characters of 1, 2, 3 and 4 bytes; CRLF, NUL, combining and joined characters.
-MIXED = "a\r\nb\rc\0d e\u0301 é € 𐍈 👩\u200d👧 \u2028\x85 \ufeff end\n"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -81,48 +72,6 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(texts, "CHUNK_BYTES", 8)
 
 
-def text_of(found: Corpus) -> str:
-    return found.vocab.decode(found.ids.tolist())
-
-
-def write(path: Path, content: str | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def model_config(
-    vocab_size: int, hidden: int = 24, layers: int = 1, cell: str = "lstm", embedding: int = 8
-) -> ModelConfig:
-    return ModelConfig(cell, vocab_size, embedding, hidden, layers)
-
-
-def train_config(**changes: object) -> TrainConfig:
-    """Settings of a run of a second; ``changes`` replace fields. Steps are the budget."""
-    values: dict[str, object] = {
-        "batch": 4,
-        "bptt": 16,
-        "steps": 20,
-        "learning_rate": 0.02,
-        "adam_rate": 0.01,
-        "warmup_steps": 4,
-        "final_rate": 0.1,
-        "weight_decay": 0.0,
-        "dropout": 0.1,
-        "clip": 1.0,
-        "averaging": 0.9,
-        "val_fraction": 0.1,
-        "patience": 0,
-        "keep": 1,
-        "seed": 3,
-        "device": "cpu",
-        "precision": "float32",
-        "row_averaging": 0.0,
-        "reset_every": 0,
-    }
-    return TrainConfig(**{**values, **changes})  # type: ignore[arg-type]
-
-
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small finished run, named ``small``, below a folder ``checkpoints``."""
@@ -149,12 +98,3 @@ def folder(trained_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, above ``checkpoints/small``."""
     monkeypatch.chdir(trained_run.parents[1])
     return trained_run.parents[1]
-
-
-def random_weights(config: ModelConfig, seed: int = 0, scale: float = 0.5) -> dict[str, np.ndarray]:
-    """Weights of the model's shapes, drawn from a normal distribution; float32."""
-    generator = np.random.default_rng(seed)
-    return {
-        name: generator.normal(0, scale, shape).astype(np.float32)
-        for name, shape in config.shapes().items()
-    }

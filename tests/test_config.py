@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, fields, replace
 
 import pytest
-from conftest import train_config
+from helpers import train_config
 
 from charlstm.config import TrainConfig
 from charlstm.errors import CharlstmError, ExitCode, UsageError

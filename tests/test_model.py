@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import model_config, random_weights
+from helpers import model_config, random_weights
 
 import charlstm
 from charlstm import CharlstmError, Model

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import model_config, random_weights
+from helpers import model_config, random_weights
 from numpy.testing import assert_allclose, assert_array_equal
 
 from charlstm import scoring

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import model_config, random_weights
+from helpers import model_config, random_weights
 from rich.cells import cell_len
 
 import charlstm

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TEXT, model_config, random_weights
+from helpers import TEXT, model_config, random_weights
 
 import charlstm
 import charlstm.runs.run

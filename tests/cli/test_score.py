@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TEXT, model_config, random_weights
+from helpers import TEXT, model_config, random_weights
 
 import charlstm
 from charlstm.cli import run

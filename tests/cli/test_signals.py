@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TEXT
+from helpers import TEXT
 from safetensors.numpy import load_file
 
 import charlstm

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TEXT
+from helpers import TEXT
 
 import charlstm
 from charlstm.cli import run
@@ -18,7 +18,7 @@ from charlstm.net.spec import CELLS
 from charlstm.study.tasks import TASKS
 
 LAG = ["study", "lag", "--task", "long-lag", "--lags", "2,3", "--cells", "rnn,gru"]
-LAG += ["--trials", "1", "--characters", "3000", "--hidden", "8"]
+LAG += ["--trials", "1", "--characters", "600", "--hidden", "8"]
 SIZES = ["--parameters", "2000", "--characters", "9000"]
 
 
@@ -54,7 +54,7 @@ def test_lag_prints_a_table_and_charts_and_tells_what_it_does(
     ]
     assert "trials solved, by lag" in shown.out
     assert "experiment 2a" in shown.err
-    assert "gru, lag 3, trial 1: not solved, 3,000 characters" in shown.err
+    assert "gru, lag 3, trial 1: not solved, 600 characters" in shown.err
     assert shown.err.endswith("results: studies/lag-long-lag/results.json\n")
 
 
@@ -82,7 +82,7 @@ def test_lag_goes_on_where_it_stood(
     assert first["settings"] == {
         "study": "lag",
         "task": "long-lag",
-        "characters": 3000,
+        "characters": 600,
         "hidden": 8,
         "forget_bias": None,
     }
@@ -106,7 +106,7 @@ def test_lag_stopped_with_ctrl_c_keeps_its_trials_and_names_the_command_that_goe
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(charlstm.__file__).parents[1])}
-    arguments = [*LAG, "--characters", "60000", "--trials", "40"]
+    arguments = [*LAG, "--characters", "3000", "--trials", "40"]
     child = subprocess.Popen(
         [sys.executable, "-m", "charlstm", *arguments],
         env=environment,

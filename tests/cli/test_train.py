@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TEXT
+from helpers import TEXT
 from rich.console import Console
 from safetensors.numpy import load_file
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import model_config, random_weights, train_config
+from helpers import model_config, random_weights, train_config
 
 from charlstm.generate.live_sample import (
     CHARACTERS,

@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from conftest import random_weights
+from helpers import random_weights
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import model_config, random_weights
+from helpers import model_config, random_weights
 from hypothesis import example, given
 from hypothesis import strategies as st
 

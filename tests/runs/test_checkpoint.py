@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import random_weights
+from helpers import random_weights
 from safetensors.numpy import load, save
 
 import charlstm

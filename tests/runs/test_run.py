@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import model_config, train_config
+from helpers import model_config, train_config
 
 from charlstm import files
 from charlstm.errors import CharlstmError, UsageError

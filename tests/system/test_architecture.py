@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "charlstm"
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "charlstm"
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 # What each room may import of the others, from the ground up. A room is a folder, or a module of
@@ -128,6 +129,17 @@ def test_only_train_and_study_load_torch(module: Path) -> None:
     heavy = ("charlstm.train", "charlstm.study.lag", "charlstm.study.gradient")
     if room(module) not in ("train", "study"):
         assert below(imports_when_loaded(module), *heavy) == set()
+
+
+def test_tests_mirror_the_package() -> None:
+    tested = {module.with_suffix("") for module in MODULES} | {m.parent for m in MODULES}
+    tests = [path.relative_to(ROOT / "tests") for path in ROOT.glob("tests/**/test_*.py")]
+    assert [
+        str(test)
+        for test in tests
+        if test.parts[0] not in ("system", "torture")
+        and test.with_name(test.stem.removeprefix("test_")) not in tested
+    ] == []
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)

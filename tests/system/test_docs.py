@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("docs/*.md")])
 
 
 def script(path: str) -> Any:
@@ -37,6 +37,21 @@ def test_links_and_pictures_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     targets = re.findall(r"\]\(([^)#:]+)\)", text)
     assert all((page.parent / target).exists() for target in targets), targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    folders = r"charlstm|tests|docs|benchmarks|data|\.ci|\.github"
+    named = re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text(encoding="utf-8"))
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("path", [".ci/run", ".github/workflows/check.yml"])
+def test_ci_runs_the_second_command_of_the_readme(path: str) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    _, second = re.findall(r"^python3 .*", readme, re.MULTILINE)
+    lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
+    assert second in [line.removeprefix("      - run: ") for line in lines]
 
 
 def test_every_word_of_a_picture_stands_in_its_column(

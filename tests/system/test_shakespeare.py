@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import model_config, train_config
+from helpers import model_config, train_config
 
 from charlstm.events import Evaluated, RunFinished
 from charlstm.model import load

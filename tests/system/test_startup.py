@@ -1,11 +1,14 @@
 """Commands that do not train start without torch, and every command explains itself."""
 
+import json
 import os
+import platform
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +20,6 @@ from charlstm.analysis.views import VIEWS
 from charlstm.cli import run
 from charlstm.cli.app import app
 
-# Exits with the command's own code, or with a message (and 1) if the command imported torch.
-WATCHED = """
-import sys
-from charlstm.cli import run
-code = run(sys.argv[1:])
-sys.exit(code or ("torch" in sys.modules and "torch was imported") or 0)
-"""
 ROOT: Any = get_command(app)
 COMMANDS = sorted(ROOT.commands)
 ALL = [(name,) for name in COMMANDS] + [
@@ -38,12 +34,13 @@ def find(path: tuple[str, ...]) -> Any:
     return command
 
 
-def start(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(charlstm.__file__).parents[1])}
+def process(*command: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A Python process, ended."""
+    root = str(Path(charlstm.__file__).parents[1])
     return subprocess.run(
         [sys.executable, *command],
         cwd=folder,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": root, **variables},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -52,9 +49,22 @@ def start(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
+# One process for all commands: an import by any of them is seen at that one.
+WATCHED = """
+import contextlib, io, json, sys
+from charlstm.cli import run
+for command in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        try:
+            code = run(command.split())
+        except SystemExit as end:
+            code = end.code
+    print(json.dumps([command, code, bool(out.getvalue()), "torch" in sys.modules]))
+"""
+
+
+def test_commands_that_do_not_train_never_import_torch(trained_run: Path) -> None:
+    commands = [
         "--help",
         "train --help",
         "study --help",
@@ -67,39 +77,53 @@ def start(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
         "score -c small small.txt --top 3",
         "runs",
         "runs show small",
-    ],
-)
-def test_commands_that_do_not_train_never_import_torch(command: str, trained_run: Path) -> None:
-    done = start("-c", WATCHED, *command.split(), folder=trained_run.parents[1])
+    ]
+    done = process("-c", WATCHED, json.dumps(commands), folder=trained_run.parents[1])
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert found == [[command, 0, True, False] for command in commands]
 
 
-def test_version_and_python_m_charlstm(tmp_path: Path) -> None:
-    done = start("-m", "charlstm", "--version", folder=tmp_path)
-    assert (done.returncode, done.stdout) == (0, f"charlstm {charlstm.__version__}\n")
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"charlstm {charlstm.__version__}\n"
 
 
 def test_python_m_charlstm_exits_with_the_commands_code(tmp_path: Path) -> None:
-    done = start("-m", "charlstm", "sample", "--temp", "warm", folder=tmp_path)
+    done = process("-m", "charlstm", "sample", "--temp", "warm", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("charlstm: Invalid value for '--temp'")
 
 
-def test_shells_complete_commands_and_options(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("_CHARLSTM_COMPLETE", "complete_bash")
-    for words, completed in (
-        ("charlstm s", {"sample", "score", "study"}),
-        ("charlstm runs p", {"prune"}),
-    ):
-        monkeypatch.setenv("COMP_WORDS", words)
-        monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
-        done = start("-c", "from charlstm.cli import main; main()", folder=tmp_path)
-        assert (done.returncode, set(done.stdout.split())) == (0, completed)
+Complete = Callable[[str], set[str]]
+
+
+@pytest.fixture
+def complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Complete:
+    """What bash is offered for the last word of a line."""
+
+    def offered(line: str) -> set[str]:
+        monkeypatch.setenv("_CHARLSTM_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+        with pytest.raises(SystemExit) as end:
+            run([])
+        assert end.value.code == 0
+        return set(capsys.readouterr().out.split())
+
+    return offered
+
+
+def test_shells_complete_commands(complete: Complete) -> None:
+    assert complete("charlstm s") == {"sample", "score", "study"}
+    assert complete("charlstm runs p") == {"prune"}
+
+
+def test_a_shell_that_is_unknown_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_CHARLSTM_COMPLETE", "complete_nothing")
-    assert start("-c", "from charlstm.cli import main; main()", folder=tmp_path).returncode == 1
+    with pytest.raises(SystemExit) as end:
+        run([])
+    assert end.value.code == 1
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -152,35 +176,32 @@ def test_wrong_usage_is_one_line(arguments: list[str], capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["sample", "-c", ""], ["tales", "tea"]),
-        (["sample", "-c", "ta"], ["tales"]),
-        (["runs", "show", "te"], ["tea"]),
-        (["runs", "prune", "tea", ""], ["tales", "tea"]),
-        (["train", "--init-from", ""], ["tales", "tea"]),
-        (["train", "--preset", ""], ["tiny", "quick", "small", "medium", "large", "huge"]),
-        (["train", "--cell", "ls"], ["lstm", "lstm-1997"]),
-        (["train", "--precision", "b"], ["bfloat16"]),
-        (["study", "lag", "--task", "re"], ["reber"]),
-        (["inspect", "--gate", "f"], ["forget"]),
-        (["inspect", "--view", ""], list(VIEWS)),
-        (["score", "--unknown", ""], ["error", "skip", "replace"]),
+        ("sample -c ", ["tales", "tea"]),
+        ("sample -c ta", ["tales"]),
+        ("runs show te", ["tea"]),
+        ("runs prune tea ", ["tales", "tea"]),
+        ("train --init-from ", ["tales", "tea"]),
+        ("train --preset ", ["tiny", "quick", "small", "medium", "large", "huge"]),
+        ("train --cell ls", ["lstm", "lstm-1997"]),
+        ("train --precision b", ["bfloat16"]),
+        ("study lag --task re", ["reber"]),
+        ("inspect --gate f", ["forget"]),
+        ("inspect --view ", list(VIEWS)),
+        ("score --unknown ", ["error", "skip", "replace"]),
     ],
-    ids=" ".join,
 )
 def test_shells_complete_the_values_of_options(
-    words: list[str],
+    words: str,
     offered: list[str],
+    complete: Complete,
     trained_run: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("tales", "tea"):
         shutil.copytree(trained_run, tmp_path / "checkpoints" / name)
-    monkeypatch.setenv("_CHARLSTM_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", " ".join(["charlstm", *words]))
-    monkeypatch.setenv("COMP_CWORD", str(len(words)))
-    done = start("-c", "from charlstm.cli import main; main()", folder=tmp_path)
-    assert sorted(done.stdout.split()) == sorted(offered)
+    monkeypatch.chdir(tmp_path)
+    assert complete(f"charlstm {words}") == set(offered)
 
 
 @pytest.mark.parametrize(
@@ -229,16 +250,28 @@ def test_a_command_like_no_other_gets_the_list(capsys: pytest.CaptureFixture[str
     assert "there are train, sample, inspect, score, help, study, runs" in capsys.readouterr().err
 
 
-# In training, numpy's threads would take cores from torch's; see charlstm/train/__init__.py.
-COUNT_THREADS = """
-import ctypes, sys
-from pathlib import Path
+# Training sets up the whole process; charlstm/train/__init__.py has the reasons.
+TRAIN = """
 from charlstm.cli import run
 assert run("train tales.txt --hidden 16 --batch 2 --bptt 8 --steps 1 --quiet".split()) == 0
+"""
+COUNT_THREADS = """
+import ctypes
+from pathlib import Path
 import numpy
 folder = Path(numpy.__file__).parent.parent / "numpy.libs"
 for path in folder.glob("libscipy_openblas64_*.so"):
     print("threads", ctypes.CDLL(str(path)).scipy_openblas_get_num_threads64_())
+"""
+FREE_MEMORY = """
+import resource
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+import charlstm.train
+before = resident()
+bytearray(200_000_000)
+print("kept", resident() - before > 150_000_000)
 """
 
 
@@ -248,8 +281,17 @@ def test_training_leaves_the_cores_to_torch(
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "tales.txt").write_text("Row, said the heron. " * 50)
-    done = start("-c", COUNT_THREADS, folder=tmp_path)
+    done = process("-c", TRAIN + COUNT_THREADS, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     if "threads" not in done.stdout:
         pytest.skip("this numpy has no OpenBLAS whose threads can be counted")
     assert "threads 1\n" in done.stdout
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no setting")
+def test_training_keeps_the_memory_that_it_freed_unless_the_user_set_otherwise(
+    tmp_path: Path,
+) -> None:
+    assert process("-c", FREE_MEMORY, folder=tmp_path).stdout == "kept True\n"
+    chosen = process("-c", FREE_MEMORY, folder=tmp_path, MALLOC_MMAP_MAX_="65536")
+    assert chosen.stdout == "kept False\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MIXED, PLAIN, text_of, write
+from helpers import MIXED, PLAIN, text_of, write
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

@@ -1,4 +1,4 @@
-"""``make torture``: the long forms of all promises, and their figures as JSON.
+"""``.ci/make.py torture``: the long forms of all promises, and their figures as JSON.
 
 python tests/torture [--scale 1.0] [--seed 1] [--only kill,damage] [--json FILE]
 """

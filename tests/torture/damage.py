@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from conftest import TEXT, model_config, train_config
 from forks import generator
+from helpers import TEXT, model_config, train_config
 from safetensors.numpy import load, save
 from stops import Figures, _named
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conftest import TEXT
+from helpers import TEXT
 
 STEPS = 12
 SETTINGS = (

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from conftest import TEXT, model_config, train_config
 from forks import generator
+from helpers import TEXT, model_config, train_config
 from stops import Figures, _named
 
 from charlstm.errors import CharlstmError

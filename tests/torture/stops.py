@@ -168,9 +168,11 @@ def doubled(bench: Bench, trials: int, seed: int) -> Figures:
             for made in (name, f"{name}-2"):
                 assert bench.last_bits(made) == bench.bits
             name = f"one-{seed}-{trial}"
-            child = bench.start(bench.train(name), pace=0.02)
+            child = bench.start(
+                bench.train(name), pace=0.2
+            )  # it is far from done when it is killed
             path = bench.folder / "checkpoints" / name
-            texts += _sample_while(path, seconds=random.uniform(0.5, 1.0) * bench.seconds)
+            texts += _sample_while(path, seconds=random.uniform(0.1, 0.5))
             child.signal(signal.SIGKILL)
             child.wait()
             arguments = bench.train(name)

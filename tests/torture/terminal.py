@@ -72,7 +72,7 @@ def panel(bench: Bench, trials: int, seed: int) -> Figures:
             sizes = [(20, 8), (20, 24), (40, 10), (80, 24), (150, 50), (19, 7), (1, 1)]
             terminal = Terminal(*random.choice(sizes))
             arguments = [word for word in bench.train(name) if word != "--plain"]
-            child = bench.start(arguments, err=terminal.name, pace=0.3)
+            child = bench.start(arguments, err=terminal.name, pace=0.15)
             path = bench.folder / "checkpoints" / name
             _wait_until(lambda path=path: len(read_lines(path / runs.METRICS_FILE)) > 6)
             for _ in range(3):

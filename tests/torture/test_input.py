@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TEXT
+from helpers import TEXT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

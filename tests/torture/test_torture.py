@@ -1,4 +1,4 @@
-"""The short forms of ``make torture``: each promise of docs/reliability.md, broken a few times.
+"""The short forms of ``.ci/make.py torture``: each promise of docs/reliability.md, a few times.
 
 A failure's notes name the seed and the trial; the long form of the same code makes it again.
 """
@@ -22,7 +22,7 @@ SEED = 1
 against_the_clock = pytest.mark.skipif(
     "TORTURE" not in os.environ,
     reason="its moments are the clock's, so it is no test that always tells the same: "
-    "TORTURE=1, or make torture",
+    "TORTURE=1, or .ci/make.py torture",
 )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TEXT
+from helpers import TEXT
 
 import charlstm
 from charlstm import CharlstmError, Model

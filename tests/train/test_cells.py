@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import model_config, random_weights
+from helpers import model_config, random_weights
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 

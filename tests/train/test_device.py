@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import TEXT, model_config, train_config
+from helpers import TEXT, model_config, train_config
 
 from charlstm.errors import UsageError
 from charlstm.net.spec import CELLS

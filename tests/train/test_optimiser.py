@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import model_config, train_config
+from helpers import model_config, train_config
 from numpy.testing import assert_allclose
 from torch import Tensor
 

@@ -1,5 +1,5 @@
 import pytest
-from conftest import train_config
+from helpers import train_config
 
 from charlstm.runs.run import Budget
 from charlstm.train.plan import EVALUATION_FRACTION, FORWARD_FRACTION, Plan, SpeedTrial

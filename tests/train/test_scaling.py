@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TEXT, model_config, train_config
+from helpers import TEXT, model_config, train_config
 from torch import Tensor, nn
 
 from charlstm.events import StepDone

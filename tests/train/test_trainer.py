@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 import torch
-from conftest import TEXT, model_config, random_weights, train_config
+from helpers import TEXT, model_config, random_weights, train_config
 from torch import Tensor
 
 from charlstm.errors import CharlstmError, UsageError

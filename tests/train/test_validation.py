@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TEXT
+from helpers import TEXT
 
 from charlstm.model import load
 from charlstm.net.engine import Engine

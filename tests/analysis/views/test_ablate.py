@@ -3,7 +3,7 @@
 import numpy as np
 import planted
 import pytest
-from conftest import model_config, random_weights
+from helpers import model_config, random_weights
 from numpy.testing import assert_allclose
 
 from charlstm.analysis.statistics import BLOCK, block_errors
@@ -162,9 +162,10 @@ def test_most_missed_unit_is_named_only_beyond_two_standard_errors() -> None:
     for unit in range(12):
         (data,) = view(whole, Options(units=(unit,))).data()["units"]
         named = data["mean"] > 2 * data["mean_error"]
-        assert ("is missed most" in told(whole, unit)) == named
-        assert ("not beyond two standard errors" in told(whole, unit)) != named
-        assert told(whole, unit).startswith(f"Of the units tried layer 1 unit {unit} ")
+        shown = told(whole, unit)
+        assert ("is missed most" in shown) == named
+        assert ("not beyond two standard errors" in shown) != named
+        assert shown.startswith(f"Of the units tried layer 1 unit {unit} ")
 
 
 @pytest.mark.parametrize(("length", "enough"), [(5, False), (500, False), (501, True)])

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import TEXT, model_config, train_config
+from helpers import TEXT, model_config, train_config
 
 import charlstm
 from charlstm.analysis.document import Lines, Plots, Table

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import planted
 import pytest
-from conftest import model_config, random_weights
+from helpers import model_config, random_weights
 from numpy.testing import assert_allclose
 from reference import read_text
 

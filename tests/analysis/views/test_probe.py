@@ -3,7 +3,7 @@
 import numpy as np
 import planted
 import pytest
-from conftest import model_config, random_weights
+from helpers import model_config, random_weights
 
 from charlstm.analysis.features import Feature
 from charlstm.analysis.subject import Options

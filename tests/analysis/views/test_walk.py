@@ -4,7 +4,7 @@ import numpy as np
 import planted
 import pytest
 import torch
-from conftest import model_config, random_weights
+from helpers import model_config, random_weights
 from numpy.testing import assert_allclose
 from reference import read_text
 

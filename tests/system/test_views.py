@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import model_config, random_weights
+from helpers import model_config, random_weights
 from rich.cells import cell_len
 from typer.main import get_command
 
@@ -46,7 +46,7 @@ def folder(viewed_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def viewed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run with metrics and its corpus in the cache."""
-    from conftest import train_config
+    from helpers import train_config
 
     from charlstm.train.session import begin
 
