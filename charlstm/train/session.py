@@ -179,7 +179,8 @@ def open_run(
         UsageError: another process trains into the run, or the new budget ends before the step the
             run has reached.
     """
-    with lock(path), memory_errors_explained():
+    with lock(path) as problem, memory_errors_explained():
+        notices += (problem,) if problem else ()
         recorded = read_run_file(path)
         _check_corpus(path, recorded, corpus)
         run, found = _with_changes(recorded, changes, corpus)
