@@ -73,14 +73,15 @@ def train(
     )
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        trainer = begin(corpus, model_config, train_config, root=Path(folder), teacher=teacher)
+        opened = begin(corpus, model_config, train_config, root=Path(folder), teacher=teacher)
         curve = []
         finished = None
-        for event in trainer.run():
-            if isinstance(event, Evaluated):
-                curve.append([round(event.seconds, 1), round(event.val_loss, 4)])
-            if isinstance(event, RunFinished):
-                finished = event
+        with opened as trainer:
+            for event in trainer.run():
+                if isinstance(event, Evaluated):
+                    curve.append([round(event.seconds, 1), round(event.val_loss, 4)])
+                if isinstance(event, RunFinished):
+                    finished = event
         seconds = time.perf_counter() - start
         weights = load(trainer.path).file.weights
     assert finished is not None

@@ -98,14 +98,18 @@ def sprint(text: Path) -> float:
     )
     _, held_out = corpus.split(config.val_fraction)
     full = Precision(torch.device("cpu"), "float32")
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = begin(corpus, model, config, root=Path(folder))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        begin(corpus, model, config, root=Path(folder)) as trainer,
+    ):
         seconds = 0.0
         for step in range(1, int(SPRINT["steps"]) + 1):
             start = time.perf_counter()
             trainer.take_step()
             seconds += time.perf_counter() - start
-            if step % SPRINT_EVERY == 0 and windowed_loss(trainer.average, held_out, full) < GOAL:
+            if step % SPRINT_EVERY:
+                continue
+            if windowed_loss(trainer.learner.average, held_out, full) < GOAL:
                 return seconds
     return float("inf")
 

@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from measure import interleave, ratio, record, spread_of
@@ -82,8 +82,12 @@ def share_of_panel(shape: str) -> float:
         train={"batch": int(values["--batch"]), "bptt": 64, "steps": steps},
     )
     spent = 0.0
-    with tempfile.TemporaryDirectory() as folder, os.fdopen(writer, "w") as terminal:
-        trainer = begin(corpus, model, train, root=Path(folder))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        os.fdopen(writer, "w") as terminal,
+        ExitStack() as opened,
+    ):
+        trainer = opened.enter_context(begin(corpus, model, train, root=Path(folder)))
         console = Console(file=terminal, width=140, height=40, force_terminal=True)
         sample = LiveSample(trainer.model_file, 1)
         start = time.perf_counter()

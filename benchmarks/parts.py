@@ -45,8 +45,10 @@ def parts(shape: Shape) -> dict[str, float]:
         (learner, "update_average", "average"),
     ]
     spent: dict[str, float] = defaultdict(float)
-    with tempfile.TemporaryDirectory() as root:
-        trainer = begin(*settings(shape, "lstm"), root=Path(root))
+    with (
+        tempfile.TemporaryDirectory() as root,
+        begin(*settings(shape, "lstm"), root=Path(root)) as trainer,
+    ):
         for _ in range(5):
             trainer.take_step()
         kept = [(owner, name, getattr(owner, name)) for owner, name, _ in places]

@@ -59,7 +59,8 @@ def ours(shape: Shape, cell: str, root: Path, **train_fields: float) -> Step:
     from charlstm.train.session import begin
 
     corpus, model, train = settings(shape, cell, **train_fields)
-    return begin(corpus, model, train, root=root).take_step
+    with begin(corpus, model, train, root=root) as trainer:
+        return trainer.take_step
 
 
 def settings(shape: Shape, cell: str, **train_fields: float) -> tuple[Any, Any, Any]:

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import stat
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +21,7 @@ MAX_JSON_BYTES = 1 << 26
 MAX_STREAM_BYTES = 1 << 28
 """The most that is read from a pipe or a device, which may never end."""
 ABANDONED_SECONDS = 24 * 3600.0
+CONTROL_GROUPS, CONTROL_GROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _WITHOUT_LOCKS = {errno.ENOLCK, *_UNSUPPORTED}
@@ -318,8 +320,46 @@ def file_size(path: Path) -> int:
 
 
 def memory_present() -> int | None:
-    """Bytes of memory in this machine, where the system tells."""
+    """Bytes of memory that this process may have, where the system says.
+
+    It is the least of the machine's memory, the limits of the control groups that the process
+    belongs to, which are those of a container, and its own limit (``ulimit -v``).
+    """
+    limits = [*_control_group_limits()]
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, OSError, ValueError):
-        return None
+        pass
+    try:
+        import resource
+
+        limits.append(resource.getrlimit(resource.RLIMIT_AS)[0])
+    except (ImportError, AttributeError, OSError):
+        pass
+    return min((limit for limit in limits if limit > 0), default=None)
+
+
+def _control_group_limits() -> Iterator[int]:
+    """The memory limits of the process's control groups, from its own up to the root's.
+
+    Within a container the paths of version 1 may be those of the machine, and not be there; the
+    root's then has the container's limit.
+    """
+    try:
+        lines = CONTROL_GROUPS.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if not controllers:
+            root, name = CONTROL_GROUP_ROOT, "memory.max"
+        elif "memory" in controllers.split(","):
+            root, name = CONTROL_GROUP_ROOT / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = root / path.lstrip("/")
+        for folder in (group, *group.parents):
+            with suppress(OSError, ValueError):  # "max" is no limit
+                yield int((folder / name).read_text())
+            if folder == root:
+                break

@@ -11,6 +11,7 @@ so they look the same without a network.
 import re
 import sys
 import tempfile
+from contextlib import AbstractContextManager
 from html import escape, unescape
 from io import StringIO
 from pathlib import Path
@@ -92,7 +93,9 @@ def by_words(span: re.Match[str]) -> str:
     return "".join(words)
 
 
-def begun(folder: Path, preset: str | None, train: dict[str, float]) -> Trainer:
+def begun(
+    folder: Path, preset: str | None, train: dict[str, float]
+) -> AbstractContextManager[Trainer]:
     """A run on the bundled text; of a trial's choice a busy moment could make another model."""
     corpus = open_corpus([bundled_corpus()])
     settings = default_settings(
@@ -103,32 +106,32 @@ def begun(folder: Path, preset: str | None, train: dict[str, float]) -> Trainer:
 
 def live(folder: Path) -> None:
     """The live panel, small and large, of a run without options that is nearly done."""
-    trainer = begun(folder, None, {})
-    sample = LiveSample(trainer.model_file, trainer.run_file.train.seed)
-    small, large = (
-        LivePanel(console(width, height), lambda: (sample.text, sample.step))
-        for width, height in ((80, 25), (120, 37))
-    )
-    for event in trainer.run():
-        small.view.update(event)
-        large.view.update(event)
-        if isinstance(event, StepDone):
-            sample.grow(event.step)
-            near_the_end = event.total_steps and event.step > SHARE * event.total_steps
-            if near_the_end and len(sample.text) > 300:
-                break
-    for panel, name in ((small, "train.svg"), (large, "train-large.svg")):
-        panel.console.print(panel.render(), end="")
-        save(panel.console, name, "charlstm train")
+    with begun(folder, None, {}) as trainer:
+        sample = LiveSample(trainer.model_file, trainer.run_file.train.seed)
+        small, large = (
+            LivePanel(console(width, height), lambda: (sample.text, sample.step))
+            for width, height in ((80, 25), (120, 37))
+        )
+        for event in trainer.run():
+            small.view.update(event)
+            large.view.update(event)
+            if isinstance(event, StepDone):
+                sample.grow(event.step)
+                near_the_end = event.total_steps and event.step > SHARE * event.total_steps
+                if near_the_end and len(sample.text) > 300:
+                    break
+        for panel, name in ((small, "train.svg"), (large, "train-large.svg")):
+            panel.console.print(panel.render(), end="")
+            save(panel.console, name, "charlstm train")
 
 
 def worked_case(folder: Path) -> Path:
     """The run of the worked case in docs/inspect.md."""
-    trainer = begun(folder, "quick", CASE)
-    log = MetricsLog(trainer.path / METRICS_FILE)
-    for event in trainer.run():
-        log.write(event)
-    log.close()
+    with begun(folder, "quick", CASE) as trainer:
+        log = MetricsLog(trainer.path / METRICS_FILE)
+        for event in trainer.run():
+            log.write(event)
+        log.close()
     return trainer.path
 
 

@@ -9,6 +9,7 @@ from helpers import train_config
 from charlstm.config import TrainConfig
 from charlstm.errors import CharlstmError, ExitCode, UsageError
 from charlstm.net.model_config import ModelConfig
+from charlstm.presets import default_settings
 
 MODEL = ModelConfig("lstm", vocab_size=5, embedding_size=3, hidden_size=4, layers=2)
 TRAIN = train_config()
@@ -149,6 +150,25 @@ def test_every_missing_field_is_noticed_and_named(settings: ModelConfig | TrainC
         del values[field.name]
         with pytest.raises(CharlstmError, match=rf"run\.json does not .*{field.name}"):
             type(settings).from_dict(values, "run.json")
+
+
+def test_files_of_earlier_versions_keep_the_values_that_they_were_trained_with() -> None:
+    values = TRAIN.to_dict()
+    for name in ("threads", "dropout_masks", "hold", "row_averaging", "reset_every"):
+        del values[name]
+    del values["distillation"]
+    old = TrainConfig.from_dict(values, "run.json")
+    assert (old.threads, old.dropout_masks, old.hold, old.distillation) == (0, 1, 0.0, 0.0)
+    assert (old.row_averaging, old.reset_every) == (0.0, 0)
+
+
+def test_the_defaults_are_todays_recipe() -> None:
+    recipe = TrainConfig(batch=4, bptt=16, steps=1)
+    _, preset = default_settings(10**6, 65, train={"batch": 4, "bptt": 16, "steps": 1})
+    by_text = {"dropout": 0.1, "dropout_masks": 4, "hold": 0.0}
+    assert preset == replace(recipe, **by_text)  # type: ignore[arg-type]
+    assert (recipe.learning_rate, recipe.adam_rate, recipe.weight_decay) == (0.04, 0.01, 0.1)
+    assert (recipe.row_averaging, recipe.reset_every) == (0.95, 100)
 
 
 def test_an_unknown_field_is_named() -> None:

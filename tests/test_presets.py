@@ -16,6 +16,7 @@ from charlstm.presets import (
     default_preset,
     default_settings,
     memory_needed,
+    require_memory,
 )
 from charlstm.text.vocabulary import Vocabulary
 
@@ -279,6 +280,17 @@ def test_memory_that_is_not_there_is_noted(monkeypatch: pytest.MonkeyPatch) -> N
     for enough in (2 * needed, None):
         monkeypatch.setattr(defaults, "memory_present", lambda enough=enough: enough)
         assert advice(MODEL, VOCAB, COUNTS, TRAIN) == []
+
+
+def test_a_model_far_too_large_for_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = memory_needed(MODEL, TRAIN)
+    for present in (None, needed, needed // 2 + 1):
+        monkeypatch.setattr(defaults, "memory_present", lambda present=present: present)
+        require_memory(MODEL, TRAIN)
+    monkeypatch.setattr(defaults, "memory_present", lambda: needed // 2 - 1)
+    with pytest.raises(UsageError, match="GiB of memory") as refused:
+        require_memory(MODEL, TRAIN)
+    assert "`hidden_size`" in refused.value.hint
 
 
 def test_memory_grows_with_the_model_and_the_batch() -> None:

@@ -40,6 +40,11 @@ def begin_run(
             note(f"note: {sentence}")
         note("starting …")
     from charlstm.train.session import begin
+    from charlstm.train.validation import held_out_notes
+
+    if not quiet:
+        for sentence in held_out_notes(corpus, train_config.val_fraction):
+            note(f"note: {sentence}")
 
     opened = begin(
         corpus,

@@ -179,11 +179,12 @@ def open_run(
         UsageError: another process trains into the run, or the new budget ends before the step the
             run has reached.
     """
-    with lock(path) as no_lock, memory_errors_explained():
+    with lock(path) as problem, memory_errors_explained():
+        notices += (problem,) if problem else ()
         recorded = read_run_file(path)
         _check_corpus(path, recorded, corpus)
         run, found = _with_changes(recorded, changes, corpus)
-        notices += found + ((no_lock,) if no_lock else ())
+        notices += found
         sweep(path)
         learner, found = _learner(path, run, corpus)
         notices += found + _environment_notices()

@@ -11,6 +11,7 @@ from charlstm.analysis.saturation import RECORDED, measure_gates
 from charlstm.events import GateSaturation
 from charlstm.net.engine import Engine
 from charlstm.runs.checkpoint import read_model
+from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.train.device import Precision
 from charlstm.train.network import LanguageModel, stored_model, to_arrays
@@ -25,6 +26,17 @@ VAL_CHARACTERS, QUICK_CHARACTERS = 200_000, 50_000
 """Characters that are read at most, from the held-out part's start, for the figure at the end of a
 run and in a validation on the way: many short ones show its course better than few long ones."""
 EXCERPT_CHARACTERS = 1_500
+FEW_CHARACTERS = 200
+"""Held-out characters below which their mean loss is uncertain by about a tenth of a nat."""
+MUCH_UNSEEN = 0.01
+"""Fraction of the held-out characters that never occur in training, above which there is a note."""
+FAR_NATS = 0.1
+"""Relative entropy of the frequencies of characters, held-out from training: parts of one text have
+mostly up to a few hundredths, English and German letters 0.1 and 0.14."""
+PASSAGE, PASSAGES = 100, 9
+"""Characters of the passages of the held-out part that are looked for in the rest, and how many."""
+SEARCHED, BLOCK = 10_000_000, 1 << 22
+"""Characters before the held-out part in which they are looked for; counted at a time."""
 
 
 @torch.inference_mode()
@@ -154,3 +166,55 @@ class HeldOut:
         lead = len(ids) // 5
         symbols = tuple(self._vocab.symbols[i] for i in ids[lead:])
         return measure_gates(engine, ids[lead:], symbols, ids[:lead]).summary()
+
+
+def held_out_notes(corpus: Corpus, val_fraction: float) -> list[str]:
+    """What makes the held-out part a poor judge of what is learnt from the rest, if anything."""
+    train_ids, val_ids = corpus.split(val_fraction)
+    if val_fraction == 0:
+        return []
+    if len(val_ids) < FEW_CHARACTERS:
+        return [
+            f"{len(val_ids):,} held-out characters are too few to judge by: chance decides which "
+            "checkpoint is the best; give more text or a larger `val_fraction`"
+        ]
+    notes, size = [], len(corpus.vocab)
+    held_out = np.bincount(val_ids[:VAL_CHARACTERS], minlength=size)
+    trained = np.zeros(size, dtype=np.int64)
+    for start in range(0, len(train_ids), BLOCK):
+        trained += np.bincount(train_ids[start : start + BLOCK], minlength=size)
+    p = held_out / held_out.sum()
+    unseen = float(p[trained == 0].sum())
+    if unseen > MUCH_UNSEEN:
+        symbols = [corpus.vocab.symbols[i] for i in np.argsort(-p) if p[i] and not trained[i]]
+        notes.append(
+            f"{unseen:.0%} of the held-out characters never occur in the part that is trained on "
+            f"({', '.join(map(repr, symbols[:5]))}{' …' if len(symbols) > 5 else ''}): its end is "
+            "not like the rest; mix the texts, or change `val_fraction`"
+        )
+    else:
+        q = (trained + 0.5) / (trained.sum() + 0.5 * size)
+        seen = p > 0
+        divergence = float((p[seen] * np.log(p[seen] / q[seen])).sum())
+        if divergence > FAR_NATS + size / len(val_ids):
+            notes.append(
+                "the end of the text, which is held out, uses its characters unlike the rest, as a "
+                "text of another language or kind would: mix the texts, or change `val_fraction`"
+            )
+    if _copied(train_ids[-SEARCHED:], val_ids[:VAL_CHARACTERS]):
+        notes.append(
+            "passages of the held-out part are in the part that is trained on, too, word for word: "
+            "the validation says how well they are memorised"
+        )
+    return notes
+
+
+def _copied(train_ids: NDArray[np.unsignedinteger], val_ids: NDArray[np.unsignedinteger]) -> bool:
+    """Whether most of some passages of the held-out part are in the training part as well."""
+    text, width = train_ids.tobytes(), train_ids.itemsize
+    starts = np.linspace(0, len(val_ids) - PASSAGE, PASSAGES).astype(np.int64)
+    found = 0
+    for start in starts:
+        position = text.find(val_ids[start : start + PASSAGE].tobytes())
+        found += position >= 0 and position % width == 0
+    return found > PASSAGES / 2

@@ -164,11 +164,11 @@ def test_training_is_not_influenced(
 
     def final_weights(name: str, watched: bool) -> dict[str, np.ndarray]:
         config, settings = model_config(len(corpus.vocab)), train_config(steps=12)
-        trainer = begin(corpus, config, settings, root=tmp_path, name=name)
-        sample = LiveSample(trainer.model_file, seed=3, clock=clock)
-        for _ in trainer.run():
-            if watched:
-                grow(sample, clock, CHARACTERS // 2, trainer.progress.step)
+        with begin(corpus, config, settings, root=tmp_path, name=name) as trainer:
+            sample = LiveSample(trainer.model_file, seed=3, clock=clock)
+            for _ in trainer.run():
+                if watched:
+                    grow(sample, clock, CHARACTERS // 2, trainer.progress.step)
         assert bool(sample.text) == watched
         return trainer.model_file().weights
 

@@ -1,3 +1,5 @@
+import json
+import math
 from collections.abc import Callable
 from itertools import product
 
@@ -25,7 +27,7 @@ from charlstm.study.gradient import (
     untrained_profile,
     windows,
 )
-from charlstm.study.results import growth
+from charlstm.study.results import Clipping, GradientProfile, GradientReport, growth
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.train.network import LanguageModel, load_arrays
@@ -197,6 +199,18 @@ def test_the_study_measures_every_cell_before_and_after_training(
     ]
     assert all(np.isfinite(c.val_loss) for c in report.clippings)
     assert len(told) == 7
+
+
+def test_a_report_is_valid_json_where_gradients_overflow() -> None:
+    values = np.array([1.0, np.inf, np.nan, 0.0])
+    overflown = GradientProfile("rnn", "rnn", values, values[::-1], math.inf)
+    clipping = Clipping("rnn", None, math.inf, math.nan, 0.5, math.nan)
+    report = GradientReport((overflown,), (overflown,), (clipping,)).to_dict()
+    again = json.loads(json.dumps(report, allow_nan=False))
+    assert again["untrained"][0]["h"] == [1.0, None, None, 0.0]
+    assert again["untrained"][0]["step_norm"] is None
+    assert again["clipping"][0]["largest_norm"] is None
+    assert again["clipping"][0]["clipped"] == 0.5
 
 
 def test_a_users_model_is_measured_on_its_excerpt() -> None:

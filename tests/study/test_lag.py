@@ -64,7 +64,7 @@ def test_without_a_forget_gate_the_cell_state_grows_on_a_continual_stream() -> N
 
 
 def test_lstm_counts_beyond_what_it_was_trained_on() -> None:
-    trial = result(settings("anbn", 160_000, hidden=8), "lstm", 10, trial=5)  # 2 of 8 succeed
+    trial = result(settings("anbn", 160_000, hidden=8), "lstm-1997", 10, trial=2)  # 9 of 10 do
     assert trial.solved
     assert trial.reach is not None
     assert trial.reach >= 20

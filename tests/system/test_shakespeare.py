@@ -22,8 +22,8 @@ def test_split_is_that_of_published_figures(shakespeare: Path) -> None:
 def test_small_model_learns_words_in_seconds(shakespeare: Path, tmp_path: Path) -> None:
     corpus = open_corpus([shakespeare])
     settings = train_config(batch=32, bptt=64, steps=300, learning_rate=0.04, averaging=0.98)
-    trainer = begin(corpus, model_config(65, hidden=128), settings, root=tmp_path)
-    events = list(trainer.run())
+    with begin(corpus, model_config(65, hidden=128), settings, root=tmp_path) as trainer:
+        events = list(trainer.run())
     untrained = next(event for event in events if isinstance(event, Evaluated))
     finished = events[-1]
     assert isinstance(finished, RunFinished)

@@ -54,13 +54,12 @@ def viewed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "small.txt").write_text(TEXT * 60, encoding="utf-8")
     corpus = open_corpus([folder / "small.txt"])
     config = model_config(len(corpus.vocab), hidden=12, layers=2)
-    trainer = begin(
-        corpus, config, train_config(steps=80, dropout=0.0), root=folder / "checkpoints"
-    )
-    log = MetricsLog(trainer.path / METRICS_FILE)
-    for event in trainer.run():
-        log.write(event)
-    log.close()
+    settings = train_config(steps=80, dropout=0.0)
+    with begin(corpus, config, settings, root=folder / "checkpoints") as trainer:
+        log = MetricsLog(trainer.path / METRICS_FILE)
+        for event in trainer.run():
+            log.write(event)
+        log.close()
     return trainer.path
 
 

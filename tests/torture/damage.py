@@ -50,15 +50,15 @@ class Victim:
         self.corpus: Corpus = open_corpus([self.text])
         config = model_config(len(self.corpus.vocab), hidden=6)
         train = train_config(steps=30, batch=2, bptt=8, keep=3)
-        self.intact = session.begin(self.corpus, config, train, root=folder / "intact").path
-        trainer = session.resume(self.intact, self.corpus)
-        log, saved = MetricsLog(self.intact / runs.METRICS_FILE), 0
-        for event in trainer.run():
-            log.write(event)
-            saved += isinstance(event, Saved)
-            if saved == 4:
-                trainer.request_stop()
-        log.close()
+        with session.begin(self.corpus, config, train, root=folder / "intact") as trainer:
+            self.intact = trainer.path
+            log, saved = MetricsLog(self.intact / runs.METRICS_FILE), 0
+            for event in trainer.run():
+                log.write(event)
+                saved += isinstance(event, Saved)
+                if saved == 4:
+                    trainer.request_stop()
+            log.close()
         self.path = folder / "checkpoints" / "victim"
         self.path.parent.mkdir()
         self.names = runs.read_pointers(self.intact).kept
@@ -195,10 +195,11 @@ def damage(victim: Victim, trials: int, seed: int) -> Figures:
                 else:
                     assert (code, out) == (0, victim.texts[name]), err
             intact = [name for name in victim.names if name not in spoilt]
-            trainer = session.resume(path, victim.corpus)
-            told = " ".join(trainer.notices)
-            assert told.count("passed over a checkpoint") == len(spoilt), told
-            assert _bits(*trainer._capture()) == victim.bits[intact[-1]]
+            with session.open_run(path, victim.corpus) as trainer:
+                notices = " ".join(trainer.notices)
+                assert notices.count("passed over a checkpoint") == len(spoilt), notices
+                found = trainer._capture()
+                assert _bits(found.model, found.state) == victim.bits[intact[-1]]
             figures["checkpoints passed over"] += len(spoilt)
     return {"runs": trials, **dict(sorted(figures.items()))}
 

@@ -222,11 +222,12 @@ def power_cut(folder: Path, trials: int, seed: int) -> Figures:
     disk.on_change = undisturbed
     settings = train_config(steps=4, batch=2, bptt=8, keep=1, distillation=0.5)
     model = model_config(len(corpus.vocab), hidden=4)
-    teacher = session.begin(corpus, model, replace(settings, distillation=0.0), root=folder)
-    for _ in teacher.run():
-        pass
-    before = plan.EVALUATIONS, plan.EVALUATION_SHARE
-    plan.EVALUATIONS, plan.EVALUATION_SHARE = 10**6, 10.0**6
+    alone = replace(settings, distillation=0.0)
+    with session.begin(corpus, model, alone, root=folder) as teacher:
+        for _ in teacher.run():
+            pass
+    before = plan.EVALUATIONS, plan.EVALUATION_FRACTION
+    plan.EVALUATIONS, plan.EVALUATION_FRACTION = 10**6, 10.0**6
     try:
         with disk.recording():
             begun = session.begin(
@@ -237,12 +238,13 @@ def power_cut(folder: Path, trials: int, seed: int) -> Figures:
                 name="cut",
                 teacher=find_checkpoint(str(teacher.path)),
             )
-            announced[0] = 0
-            for event in begun.run():
-                if isinstance(event, Saved):
-                    announced[0] = event.step + 1
+            with begun as trainer:
+                announced[0] = 0
+                for event in trainer.run():
+                    if isinstance(event, Saved):
+                        announced[0] = event.step + 1
     finally:
-        plan.EVALUATIONS, plan.EVALUATION_SHARE = before
+        plan.EVALUATIONS, plan.EVALUATION_FRACTION = before
     # The model saw all that happened: it shows the folders as they are.
     shutil.rmtree(left)
     disk.leave(left, generator(seed, 0), "all")

@@ -5,11 +5,17 @@ import pytest
 import torch
 from helpers import TEXT, model_config, train_config
 
-from charlstm.errors import UsageError
+from charlstm.errors import CharlstmError, UsageError
 from charlstm.net.spec import CELLS
 from charlstm.text.corpus import Corpus
 from charlstm.train import device as device_module
-from charlstm.train.device import Precision, choose_device, choose_precision, choose_threads
+from charlstm.train.device import (
+    Precision,
+    choose_device,
+    choose_precision,
+    choose_threads,
+    memory_errors_explained,
+)
 from charlstm.train.learner import Learner
 from charlstm.train.network import LanguageModel
 
@@ -141,7 +147,59 @@ def test_matrix_products_are_in_the_precision_chosen() -> None:
             assert (a @ a).dtype == getattr(torch, name)
 
 
-@pytest.mark.parametrize("name", ["cuda", "nonsense", "cpu:x"])
+def test_a_gpu_that_is_reported_and_does_not_work_is_not_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(device_module, "_trouble_with", lambda _: "no kernel image")
+    device, notes = choose_device("auto")
+    assert device == CPU
+    assert notes == ("cuda is there, but does not work (no kernel image): training on the CPU",)
+    monkeypatch.setattr(device_module, "_trouble_with", lambda _: "")
+    assert choose_device("auto") == (torch.device("cuda"), ())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("MPS backend out of memory"),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        MemoryError("Unable to allocate 8.00 TiB"),
+    ],
+)
+def test_the_end_of_memory_becomes_an_error_with_advice(error: Exception) -> None:
+    with (
+        pytest.raises(CharlstmError, match="not enough memory") as refused,
+        memory_errors_explained(),
+    ):
+        raise error
+    assert "`batch`" in refused.value.hint
+
+
+def test_an_allocation_that_fails_is_recognised() -> None:
+    with pytest.raises(CharlstmError, match="not enough memory"), memory_errors_explained():
+        torch.empty(1 << 55)
+
+
+def test_other_errors_stay_as_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shape"), memory_errors_explained():
+        raise RuntimeError("shape mismatch")
+
+
+def test_the_end_of_memory_in_a_trial_is_not_a_missing_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> float:
+        raise RuntimeError("can't allocate memory")
+
+    monkeypatch.setattr(device_module, "_pass", full)
+    with pytest.raises(CharlstmError, match="not enough memory"), memory_errors_explained():
+        choose_precision("bfloat16", CPU, model_config(7, 4), 2, 3)
+
+
+@pytest.mark.parametrize("name", ["cuda", "meta", "nonsense", "cpu:x"])
 def test_device_that_is_not_there_is_refused(name: str) -> None:
     if name == "cuda" and torch.cuda.is_available():
         pytest.skip("it is there")

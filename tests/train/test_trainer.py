@@ -16,6 +16,7 @@ import torch
 from helpers import TEXT, model_config, random_weights, train_config
 from torch import Tensor
 
+from charlstm import presets
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.events import (
     BudgetFixed,
@@ -395,6 +396,80 @@ def test_metrics_logged_after_the_checkpoint_are_dropped_on_resuming(begin: Begi
     assert steps == sorted(steps)
 
 
+def test_run_goes_on_on_another_device_and_says_so(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = begin(steps=12)
+    run_and_stop(trainer, 7)
+    content = runs.read_run_file(trainer.path)
+    elsewhere = replace(content.train, device="cuda", precision="float16")
+    runs.write_run_file(trainer.path, replace(content, train=elsewhere))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    if not torch.cuda.device_count():
+        with pytest.raises(UsageError, match="not available here") as refused:
+            resume(trainer.path)
+        assert "`device`" in refused.value.hint
+    resumed = resume(trainer.path, device="cpu")
+    (note,) = resumed.notices
+    assert note.startswith("began on cuda in float16, goes on on cpu in ")
+    assert runs.read_run_file(trainer.path).train.device == "cpu"
+    assert finish(resumed).step == 12
+
+
+def test_run_in_float16_goes_on_in_float32_where_there_is_no_float16(begin: Begin) -> None:
+    trainer = begin(steps=12, cell="rnn", precision="float16")
+    run_and_stop(trainer, 7)
+    content = runs.read_run_file(trainer.path)
+    full = replace(content.train, precision="float32")
+    runs.write_run_file(trainer.path, replace(content, train=full))
+    assert finish(resume(trainer.path)).step == 12
+
+
+def test_processes_of_which_each_trains_a_run_of_its_own_are_noted(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    (note,) = begin(steps=2).notices
+    assert "WORLD_SIZE is 4" in note
+    for harmless in ("1", "0", "many", ""):
+        monkeypatch.setenv("WORLD_SIZE", harmless)
+        assert begin(steps=2).notices == ()
+
+
+def test_model_far_too_large_for_the_memory_is_refused_before_there_is_a_run(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presets, "memory_present", lambda: 1 << 30)
+    with pytest.raises(UsageError, match="GiB of memory"):
+        begin(hidden=4096)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_memory_that_ends_in_training_is_explained(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, make_corpus: Callable[..., Corpus]
+) -> None:
+    def full(_: Trainer) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    path = begin(steps=3).path
+    _OPEN.pop(path).close()
+    before_steps(monkeypatch, full)
+    with (
+        pytest.raises(CharlstmError, match="not enough memory"),
+        session.open_run(path, corpus_of(path)) as trainer,
+    ):
+        finish(trainer)
+
+
+def test_open_run_is_held_against_other_processes(begin: Begin) -> None:
+    trainer = begin(steps=3)
+    with (
+        pytest.raises(UsageError, match="another process"),
+        session.open_run(trainer.path, corpus_of(trainer.path)),
+    ):
+        pass
+
+
 def test_damaged_checkpoint_is_passed_over_for_the_one_before(begin: Begin) -> None:
     trainer = begin(steps=30, keep=3)
     run_and_stop(trainer, 14)
@@ -570,6 +645,30 @@ def test_run_that_diverges_again_and_again_ends_with_a_finite_checkpoint(
     assert resume(finished.path).progress.step == finished.step
 
 
+@pytest.mark.parametrize("interrupt", [STOP, KILL], ids=["stopped", "killed"])
+@pytest.mark.parametrize("keep", [1, 3])
+def test_resumed_run_that_diverges_later_ends_as_one_that_was_not_interrupted(
+    begin: Begin,
+    monkeypatch: pytest.MonkeyPatch,
+    interrupt: Callable[[Trainer, int], object],
+    keep: int,
+) -> None:
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.9)  # every second step
+    settings = {"steps": 30, "dropout": 0.3, "reset_every": 3, "keep": keep}
+    whole, cut = begin(**settings), begin(**settings)
+    with monkeypatch.context() as once:
+        poison(once, 17, times=1)
+        events = list(whole.run())
+    assert [event.to_step for event in of_type(events, RolledBack)] == [12]
+    interrupt(cut, 15)
+    resumed = resume(cut.path)
+    assert resumed.progress.step > 12
+    poison(monkeypatch, 17, times=1)
+    events = list(resumed.run())
+    assert [event.to_step for event in of_type(events, RolledBack)] == [12]
+    assert everything(cut.path) == everything(whole.path)
+
+
 def disk_full(*_: object, **__: object) -> Path:
     raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -671,6 +770,23 @@ def test_first_validation_of_a_trained_net_is_the_best_so_far_whatever_it_says(
     found = of_type(list(trainer.run()), Evaluated)[:5]
     assert [event.improved for event in found] == [True, True, True, False, True]
     assert [event.best_loss for event in found] == [3.0, 3.5, 3.4, 3.4, 3.3]
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_trained_weights_that_a_run_begins_with_count_as_the_best_until_it_has_better_ones(
+    begin: Begin, trained_run: Path, monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    losses = iter([3.0, 3.5, 3.4, 2.9, 3.3])
+    monkeypatch.setattr(validation.HeldOut, "loss", lambda *_: next(losses, 4.0))
+    trainer = begin(steps=40, init_from=load(trained_run).path)
+    if interrupted:
+        run_and_stop(trainer, 9)
+        assert load(trainer.path).file.training["step"] == 0
+        trainer = resume(trainer.path)
+    found = of_type(list(trainer.run()), Evaluated)[-5:]
+    assert [(event.best_loss, event.best_step) for event in found][-1] == (2.9, 24)
+    assert not found[0].improved or found[0].step == 0
+    assert load(trainer.path).file.training["step"] == 24
 
 
 def test_best_weights_that_are_saved_only_at_the_second_attempt_are_still_the_best(

@@ -30,11 +30,11 @@ def record(folder: Path, cell: str) -> Path:
     corpus = open_corpus([folder / "small.txt"])
     config = model_config(len(corpus.vocab), layers=2, cell=cell)
     settings = train_config(steps=60, dropout=0.0, keep=9)
-    trainer = begin(corpus, config, settings, root=folder / "checkpoints")
-    log = MetricsLog(trainer.path / METRICS_FILE)
-    for event in trainer.run():
-        log.write(event)
-    log.close()
+    with begin(corpus, config, settings, root=folder / "checkpoints") as trainer:
+        log = MetricsLog(trainer.path / METRICS_FILE)
+        for event in trainer.run():
+            log.write(event)
+        log.close()
     return trainer.path
 
 
