@@ -261,3 +261,31 @@ def test_what_cannot_be_done_together_is_wrong_usage(
 ) -> None:
     assert score("text.txt", *arguments.split()) == 2
     assert "given together" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "N"])
+def test_adaptation_needs_a_character_to_predict(
+    text: str, score: Any, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "short.txt").write_text(text, encoding="utf-8")
+    assert score("short.txt", "--adapt") == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(r"charlstm: the text has [01] characters?, [^\n]+\n", shown.err)
+
+
+def test_another_unicode_form_is_read_with_a_note(
+    score: Any, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vocab = Vocabulary("NED\u00e9")
+    config = model_config(len(vocab))
+    file = ModelFile(config, vocab, random_weights(config), "", {"step": 0})
+    model = str(write_checkpoint(tmp_path, file, ResumeState({}, {})))
+    results = []
+    for typed in ("NED\u00e9N", "NEDe\u0301N"):
+        (folder / "text.txt").write_text(typed, encoding="utf-8")
+        assert run(["score", "text.txt", "-c", model]) == 0
+        results.append(capsys.readouterr())
+    assert results[0].out == results[1].out
+    assert results[0].err == ""
+    assert re.fullmatch(r"[^\n]*Unicode form that the model knows[^\n]*\n", results[1].err)
