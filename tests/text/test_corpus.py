@@ -119,7 +119,7 @@ def test_the_same_text_from_stdin_is_kept_once(cache: Path) -> None:
 
 def test_a_damaged_neighbour_does_not_hide_a_text_from_stdin(cache: Path) -> None:
     found = open_corpus([STDIN], stdin=io.BytesIO(PLAIN.encode()))
-    write(cache / "0-first" / "corpus.json", "{")
+    write(cache / ("0" * 24) / "corpus.json", "{")
     assert same(find_encoded(found.digest, TextSource((STDIN,))), found)
 
 
