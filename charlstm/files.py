@@ -94,8 +94,8 @@ def output_file(path: Path) -> Path:
         UsageError: a folder, a device, a pipe or a socket is there, or nothing may be written.
     """
     remedy = "name another file"
-    target = Path(os.path.realpath(path))
     try:
+        target = Path(os.path.realpath(path))
         mode = path.stat().st_mode
         # What only the system's own links lead to, such as /dev/stdout, has no path to replace.
         good = stat.S_ISREG(mode) and os.path.samefile(path, target)

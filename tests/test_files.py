@@ -1,24 +1,196 @@
-"""Files and folders that are written before they get their names."""
+"""Files that users name, files that are written before they get their names, and locks."""
 
+import errno
+import io
 import os
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from charlstm import files
-from charlstm.files import ABANDONED_SECONDS, make_work_folder, memory_present
+from charlstm.errors import UsageError
+from charlstm.files import (
+    ABANDONED_SECONDS,
+    Lock,
+    Locked,
+    abandoned,
+    memory_present,
+    output_file,
+    read_stream,
+    replace_file,
+    sync_folder,
+    write_output,
+)
+
+# -- files that the user names -----------------------------------------------------------------
 
 
-def test_work_folders_of_killed_processes_go_when_they_are_old(tmp_path: Path) -> None:
-    abandoned, young, other = (tmp_path / name for name in (".new-a", ".new-b", "new-c"))
-    for folder, age in ((abandoned, ABANDONED_SECONDS + 60), (young, 60.0), (other, 1e6)):
-        folder.mkdir()
-        (folder / "part").write_text("half")
-        then = time.time() - age
-        os.utime(folder, (then, then))
-    made = make_work_folder(tmp_path, ".new-")
-    assert sorted(tmp_path.iterdir()) == sorted([young, other, made])
+def test_an_output_makes_a_file_or_replaces_a_regular_one(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    for data in (b"one", b"two"):
+        write_output(path, data)
+        assert path.read_bytes() == data
+        path.chmod(0o640)
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_output_goes_where_a_link_leads(tmp_path: Path) -> None:
+    target, link = tmp_path / "deep" / "target", tmp_path / "link"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    for data in (b"one", b"two"):  # a link to nothing first, then to a file
+        write_output(link, data)
+        assert link.is_symlink()
+        assert target.read_bytes() == data
+
+
+@pytest.mark.skipif(os.name == "nt", reason="FIFOs and sockets")
+def test_only_a_regular_file_is_written(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "device").symlink_to("/dev/null")
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(tmp_path / "socket"))
+    server.close()
+    cases = {"fifo": "a pipe", "folder": "a folder", "device": "a device", "socket": "a socket"}
+    for name, kind in cases.items():
+        with pytest.raises(UsageError, match=f"{name} is {kind}, and only a regular file"):
+            write_output(tmp_path / name, b"data")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(cases)
+    with pytest.raises(UsageError, match="/dev/null is a device"):
+        output_file(Path("/dev/null"))
+
+
+def test_an_output_that_cannot_be_is_named_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    cases = [tmp_path / "none" / "out", tmp_path / "loop", tmp_path / ("x" * 300), Path("a\0b")]
+    for path in cases:
+        with pytest.raises(UsageError, match="name another file"):
+            output_file(path)
+
+
+def test_a_file_that_is_protected_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / "out")
+    (tmp_path / "out").write_text("precious")
+    with pytest.raises(UsageError, match="permission denied"):
+        write_output(tmp_path / "out", b"data")
+    assert (tmp_path / "out").read_text() == "precious"
+
+
+def test_what_may_never_end_is_read_up_to_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MAX_STREAM_BYTES", 1 << 20)
+    (tmp_path / "long").write_bytes(bytes(3 << 20))
+    with (tmp_path / "long").open("rb") as file:
+        assert len(read_stream(file)) == 3 << 20
+    assert len(read_stream(io.BytesIO(bytes(1 << 20)))) == 1 << 20
+    with pytest.raises(OSError, match="more than 1 MiB came"):
+        read_stream(io.BytesIO(bytes((1 << 20) + 1)))
+    with Path("/dev/zero").open("rb") as file, pytest.raises(OSError, match="more than 1 MiB"):
+        read_stream(file)
+
+
+# -- odd file systems --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP])
+def test_a_file_system_that_does_not_sync_is_written_all_the_same(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    replace_file(tmp_path / "file", b"data")
+    sync_folder(tmp_path)
+    assert (tmp_path / "file").read_bytes() == b"data"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_sync_that_fails_is_an_error(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        replace_file(tmp_path / "file", b"data")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OSError, match=os.strerror(number)):
+        sync_folder(tmp_path)
+
+
+# -- unfinished files and folders --------------------------------------------------------------
+
+
+def aged(path: Path, seconds: float) -> Path:
+    path.mkdir()
+    os.utime(path, (time.time() - seconds,) * 2)
+    return path
+
+
+def test_what_is_old_and_not_held_is_abandoned(tmp_path: Path) -> None:
+    old = ABANDONED_SECONDS + 60
+    left = [aged(tmp_path / name, old) for name in (".charlstm-0000000a", ".new-0000000b")]
+    aged(tmp_path / ".charlstm-0000000c", 60.0)
+    for theirs in (".charlstm-notes", ".new-a", ".new-0000000bc", "charlstm-0000000d"):
+        aged(tmp_path / theirs, old)
+    assert abandoned(tmp_path) == left
+    assert abandoned(tmp_path / "none") == []
+
+
+def test_who_holds_a_lock_has_not_abandoned_its_work(tmp_path: Path) -> None:
+    work = aged(tmp_path / ".charlstm-0000000a", ABANDONED_SECONDS + 60)
+    lock = Lock(tmp_path / ".charlstm-0000000a.lock")
+    assert abandoned(tmp_path) == []
+    lock.release()
+    os.utime(work)
+    assert abandoned(tmp_path) == [work, lock.path]
+
+
+# -- locks -------------------------------------------------------------------------------------
+
+HOLD = """
+import sys
+from pathlib import Path
+from charlstm.files import Lock
+
+lock = Lock(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_system_lets_go_of_a_lock_when_its_process_dies(tmp_path: Path) -> None:
+    path, pipe = tmp_path / "lock", subprocess.PIPE
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(Locked):
+            Lock(path)
+        holder.kill()
+    lock = Lock(path)
+    assert not lock.is_lost()
+    path.unlink()
+    assert lock.is_lost()
+    lock.release()
+
+
+def test_a_lock_is_not_made_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        Lock(tmp_path / "lock")
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_the_memory_of_this_machine_is_known_or_said_to_be_unknown(

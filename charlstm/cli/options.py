@@ -75,7 +75,7 @@ def check_outputs(**paths: str | None) -> None:
                 output_file(Path(path))
         except UsageError as error:
             option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option}: {error.message}", error.hint) from None
+            raise UsageError(f"{option} {error.message}", error.hint) from None
 
 
 def example(*lines: str) -> str:

@@ -335,14 +335,15 @@ def lock(run: Path) -> Iterator[str]:
     Raises:
         UsageError: another process trains into the run.
     """
+    key = os.path.realpath(run)
     try:
-        held = files.Lock(run / LOCK_FILE)
+        if key in _held:
+            raise files.Locked
+        held = _held[key] = files.Lock(run / LOCK_FILE)
     except files.Locked:
         raise UsageError(
             f"another process is training into {run}", "wait for it, or start a new run"
         ) from None
-    key = os.path.realpath(run)
-    _held[key] = held
     try:
         yield (
             f"the file system of {run} has no locks ({held.problem}): nothing keeps a second "

@@ -142,17 +142,17 @@ def open_corpus(
     root = _corpora()
     left_out = [files.RUNS_FOLDER, files.STUDIES_FOLDER, root]
     paths = texts.list_files([Path(s) for s in named], encoding, as_bytes, notices, left_out)
-    opened = [(str(path), texts.opener(path)) for path in paths]
-    if any(kind_of(path) == "pipe" for path in paths):  # what comes next time is another text
-        if len(named) == 1:
-            source = replace(source, paths=(STDIN,))
-        return _encode(source, opened, None, notices, progress)
-    folder = root / _source_key(paths, source)
-    if (folder / META).exists():
+    folder: Path | None = None
+    if not any(kind_of(path) == "pipe" for path in paths):
+        folder = root / _source_key(paths, source)
+    elif len(named) == 1:  # what comes out of it the next time is another text
+        source = replace(source, paths=(STDIN,))
+    if folder is not None and (folder / META).exists():
         try:
             return _load(folder, source, notices)
         except _Damaged:
             delete_cached(folder)
+    opened = [(str(path), texts.opener(path)) for path in paths]
     return _encode(source, opened, folder, notices, progress)
 
 

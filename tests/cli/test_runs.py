@@ -14,6 +14,7 @@ import pytest
 from rich.cells import cell_len
 
 from charlstm.cli import run
+from charlstm.files import Lock
 from charlstm.runs import run as store
 from charlstm.text.corpus import CACHE_VARIABLE, Corpus, cached_corpora
 
@@ -58,7 +59,11 @@ def copy_checkpoint(run_path: Path, name: str) -> str:
 
 def add_superfluous(run_path: Path) -> str:
     """A checkpoint as a run with a larger --keep would have left it."""
-    return copy_checkpoint(run_path, "step-00000001")
+    name = copy_checkpoint(run_path, "step-00000001")
+    pointers = json.loads((run_path / store.POINTER_FILE).read_text())
+    pointers["kept"] = [name, *pointers["kept"]]
+    (run_path / store.POINTER_FILE).write_text(json.dumps(pointers))
+    return name
 
 
 # -- the table ---------------------------------------------------------------------------------
@@ -199,17 +204,18 @@ def test_prune_deletes_only_what_is_superfluous(
     (checkpoints / "old" / store.POINTER_FILE).write_text(json.dumps(pointers))
     before = files_below(checkpoints)
     name = add_superfluous(checkpoints / "old")
-    (checkpoints / "new" / ".writing-1234").mkdir()
-    (checkpoints / "new" / ".writing-1234" / "model.json").write_text("half")
+    (checkpoints / "new" / ".charlstm-12345678").mkdir()
+    (checkpoints / "new" / ".charlstm-12345678" / "model.json").write_text("half")
     assert run(["runs", "prune", "--yes"]) == 0
     told = capsys.readouterr().err
     assert f"old/{name}" in told
     assert re.search(r"^freed \d", told, re.MULTILINE)
+    assert re.search(r"^skipped checkpoints/broken: .*damaged", told, re.MULTILINE)
     assert files_below(checkpoints) == before
     assert run(["sample", "-c", "old", "--length", "3", "--seed", "1"]) == 0
     capsys.readouterr()
     assert run(["runs", "prune", "--yes"]) == 0
-    assert capsys.readouterr().err == "nothing to prune\n"
+    assert capsys.readouterr().err.splitlines()[-1] == "nothing to prune"
 
 
 def test_prune_of_a_named_run_leaves_the_others(checkpoints: Path) -> None:
@@ -267,17 +273,87 @@ def test_prune_with_an_unknown_name_deletes_nothing(
     assert files_below(checkpoints) == before
 
 
-@pytest.mark.skipif(os.name == "nt", reason="one process can take a lock twice there")
 def test_run_in_training_is_not_pruned(
     checkpoints: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     add_superfluous(checkpoints / "old")
     before = files_below(checkpoints)
     with store.lock(checkpoints / "old"):
-        assert run(["runs", "prune", "--whole", "--yes", "old"]) == 2
-        assert run(["runs", "prune", "--yes", "old"]) == 2
+        assert run(["runs", "prune", "--whole", "--yes", "old"]) == 1
+        assert run(["runs", "prune", "--yes", "old"]) == 1
     assert "another process is training into checkpoints/old" in capsys.readouterr().err
     assert files_below(checkpoints) == before
+
+
+def test_an_obstacle_is_noted_and_the_others_are_pruned(
+    checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    busy, free = (checkpoints / n / add_superfluous(checkpoints / n) for n in ("new", "old"))
+    size = sum(p.stat().st_size for p in free.iterdir())
+    (checkpoints / "link").symlink_to("old")
+    with store.lock(checkpoints / "new"):
+        assert run(["runs", "prune", "--yes"]) == 0
+    told = capsys.readouterr().err
+    assert "skipped checkpoints/new: another process is training" in told
+    assert told.count("step-00000001") == 2
+    assert told.splitlines()[-1] == f"freed {size / 1000:.1f} kB"
+    assert (busy.exists(), free.exists()) == (True, False)
+
+
+def test_a_run_named_twice_is_deleted_once(
+    checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["runs", "prune", "--whole", "--yes", "old", "checkpoints/old"]) == 0
+    told = capsys.readouterr().err
+    assert told.count("run.json") == 1
+    assert not (checkpoints / "old").exists()
+
+
+def test_a_link_to_a_run_is_not_deleted_as_a_run(
+    checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkpoints / "link").symlink_to("old")
+    before = files_below(checkpoints)
+    assert run(["runs", "prune", "--whole", "--yes", "link"]) == 1
+    assert "skipped checkpoints/link: it is a link" in capsys.readouterr().err
+    assert files_below(checkpoints) == before
+
+
+def test_a_folder_that_is_no_run_is_not_deleted(
+    checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    book = tmp_path / "book"
+    book.mkdir()
+    (book / "run.json").write_text("{}")
+    (book / "precious").write_text("x")
+    for name in ("book", "./book", str(book)):
+        assert run(["runs", "prune", name, "--whole", "--yes"]) == 1
+        assert "skipped" in capsys.readouterr().err
+    shutil.copy(book / "run.json", tmp_path)
+    assert run(["runs", "prune", ".", "--whole", "--yes"]) == 1
+    assert (book / "precious").read_text() == "x"
+    (checkpoints / "old").rename(checkpoints / "book")
+    assert run(["runs", "prune", "book", "--whole", "--yes"]) == 0
+    assert not (checkpoints / "book").exists()
+    assert (book / "precious").read_text() == "x"
+
+
+def test_what_somebody_else_put_into_a_run_stays_and_is_named(
+    checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkpoints / "old" / "notes.txt").write_text("precious")
+    assert run(["runs", "prune", "old", "--whole", "--yes"]) == 0
+    assert "checkpoints/old stays: it holds what charlstm did not write" in capsys.readouterr().err
+    assert files_below(checkpoints / "old") == {"notes.txt"}
+
+
+def test_a_copy_of_a_checkpoint_is_left_alone_with_a_note(
+    checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy_checkpoint(checkpoints / "old", "step-00000001")
+    assert run(["runs", "prune", "old", "--yes"]) == 0
+    assert "left alone: checkpoints/old/step-00000001" in capsys.readouterr().err
+    assert (checkpoints / "old" / "step-00000001").is_dir()
 
 
 def test_cache_deletes_the_encoded_texts_and_no_run(
@@ -296,6 +372,23 @@ def test_cache_deletes_the_encoded_texts_and_no_run(
     assert capsys.readouterr().err.count("corpora") == 2
     assert cached_corpora() == []
     assert files_below(checkpoints) == before
+
+
+def test_cache_deletes_what_killed_processes_left_and_nothing_of_anybody_else(
+    cache: Path, make_corpus: Callable[..., Corpus]
+) -> None:
+    make_corpus()
+    for name in ("brown/corpus.json", ".charlstm-01234567/ids.bin", ".charlstm-89abcdef/ids.bin"):
+        (cache / name).parent.mkdir()
+        (cache / name).write_text("{}")
+    for name in (".charlstm-01234567.lock", ".charlstm-89abcdef.lock"):
+        (cache / name).touch()
+    living = Lock(cache / ".charlstm-89abcdef.lock")
+    assert run(["runs", "prune", "--cache", "--yes"]) == 0
+    living.release()
+    assert {path.name for path in cache.iterdir()} == {
+        *("brown", ".charlstm-89abcdef", ".charlstm-89abcdef.lock"),
+    }
 
 
 @pytest.mark.parametrize("more", [["old"], ["old", "--whole"]], ids=str)

@@ -294,7 +294,7 @@ def test_novelty_tells_what_was_copied(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_novelty_without_the_training_text_is_told_before_the_text(
-    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained_run: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = shutil.copytree(trained_run, tmp_path / "copy")
     settings = (copy / "run.json").read_text(encoding="utf-8")

@@ -1,5 +1,6 @@
 """Runs are never overwritten, found by any of their names, and held by one process."""
 
+import errno
 import json
 import math
 import os
@@ -16,7 +17,8 @@ from helpers import model_config, train_config
 from charlstm import files
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.runs import run as runs
-from charlstm.runs.catalogue import find_checkpoint, find_run, list_runs
+from charlstm.runs.catalogue import find_checkpoint, find_run, is_run, list_runs
+from charlstm.runs.checkpoint import mark_unrecorded
 from charlstm.runs.run import (
     METRICS_FILE,
     POINTER_FILE,
@@ -31,6 +33,7 @@ from charlstm.runs.run import (
     read_run_file,
     resume_order,
     safe_name,
+    sweep,
     write_run_file,
 )
 from charlstm.text.sources import TextSource
@@ -299,15 +302,79 @@ def test_the_latest_n_stay_beside_the_best(run: Path) -> None:
 
 def test_only_what_nothing_points_to_is_deleted(run: Path) -> None:
     save(run, 10, best=True)
-    fake_checkpoint(run, "step-00000010-2")
-    fake_checkpoint(run, ".writing-dead")
+    mark_unrecorded(fake_checkpoint(run, "step-00000010-2"))
+    fake_checkpoint(run, ".charlstm-0123dead")
+    fake_checkpoint(run, ".writing-0123dead")
+    theirs = {
+        *("notes", "step-by-step-guide", "step-00000010-backup", "step-00000010-3"),
+        *(".writing-essay", ".charlstm-notes", ".charlstm-0123dead-mine", ".writing-dead"),
+    }
+    for name in theirs:
+        (run / name).mkdir()
+        (run / name / "manifest.json").touch()
     (run / METRICS_FILE).write_text("{}\n")
-    (run / "notes").mkdir()
+    (run / ".run.json-mine").touch()
+    before = files_in(run)
     save(run, 20, best=False)
     assert {path.name for path in run.iterdir()} == {
-        *(RUN_FILE, POINTER_FILE, METRICS_FILE, "notes"),
+        *(RUN_FILE, POINTER_FILE, METRICS_FILE, ".run.json-mine", *theirs),
         *("step-00000010", "step-00000020"),
     }
+    assert {path for path in before if path.parts[0] in theirs} <= files_in(run)
+
+
+def files_in(run: Path) -> set[Path]:
+    return {path.relative_to(run) for path in run.rglob("*")}
+
+
+def test_a_note_in_a_checkpoint_outlives_the_checkpoint(run: Path) -> None:
+    save(run, 10, best=True)
+    (run / "step-00000010" / "note.txt").write_text("the best so far")
+    save(run, 20, best=True)
+    assert files_in(run / "step-00000010") == {Path("note.txt")}
+    save(run, 30, best=True)
+    assert (run / "step-00000010" / "note.txt").read_text() == "the best so far"
+    assert on_disk(run) == [10, 30]
+
+
+def test_a_checkpoint_that_is_a_link_is_not_followed_when_it_is_no_longer_needed(
+    run: Path, tmp_path: Path
+) -> None:
+    save(run, 10, best=True)
+    (run / "step-00000010").rename(tmp_path / "precious")
+    (run / "step-00000010").symlink_to(tmp_path / "precious")
+    save(run, 20, best=True)
+    assert files_in(tmp_path / "precious") == {Path("manifest.json")}
+
+
+def test_where_the_pointers_were_lost_nothing_is_deleted(run: Path) -> None:
+    for step in (10, 20):
+        save(run, step, best=False, keep=5)
+    (run / POINTER_FILE).write_text("{")
+    save(run, 30, best=True)
+    assert on_disk(run) == [10, 20, 30]
+
+
+@pytest.mark.parametrize("after", ["the checkpoint", "the pointers"])
+def test_a_kill_within_a_save_leaves_nothing_for_good(
+    run: Path, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(run, 10, best=True)
+    mark_unrecorded(fake_checkpoint(run, "step-00000020"))
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if after == "the checkpoint":
+            patch.setattr(files, "replace_file", die)
+        else:
+            patch.setattr(runs.checkpoint, "delete_checkpoint", die)
+        with pytest.raises(KeyboardInterrupt):
+            add_checkpoint(run, run / "step-00000020", best=True, keep=1)
+    assert on_disk(run) == [10, 20]
+    sweep(run)
+    assert on_disk(run) == ([10] if after == "the checkpoint" else [20])
 
 
 def test_nothing_is_deleted_unless_the_pointers_are_in_place(
@@ -364,10 +431,12 @@ def test_the_best_checkpoint_is_found_when_the_pointers_are_lost(run: Path) -> N
 
 
 def test_what_a_killed_process_left_is_deleted_by_the_next_save(run: Path) -> None:
-    (run / ".writing-1").mkdir()
-    (run / ".writing-1" / "model.json").touch()
+    for name in (".charlstm-12345678", ".writing-12345678"):  # the second of older versions
+        (run / name).mkdir()
+        (run / name / "model.json").touch()
     for name in (RUN_FILE, POINTER_FILE, METRICS_FILE):
         (run / f".{name}-12345678").touch()
+    (run / ".charlstm-87654321").touch()
     save(run, 10, best=True)
     assert not list(run.glob(".*"))
 
@@ -446,6 +515,36 @@ def test_a_checkpoint_is_found_by_each_of_its_names(
     assert find_checkpoint(None) == Path("checkpoints/tales/step-00000010")
 
 
+def test_a_name_means_a_run_below_the_root_and_a_path_a_path(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.parent.parent)
+    other = create_run(Path("."), "tales", RUN)
+    save(run, 10, best=True)
+    save(other, 10, best=True)
+    for name, found in (
+        ("tales", Path("checkpoints/tales")),
+        ("./tales", Path("tales")),
+        (str(other.absolute()), other.absolute()),
+    ):
+        assert find_run(name) == found
+        assert find_checkpoint(name) == found / "step-00000010"
+    monkeypatch.chdir(other)
+    assert find_run(".") == Path()
+    monkeypatch.chdir(run.parent)
+    assert find_run("tales") == Path("tales")  # there is no checkpoints/ here
+
+
+def test_a_folder_is_a_run_if_its_settings_can_be_read(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / RUN_FILE).write_text("{}")
+    assert is_run("tales")
+    assert not is_run("book")
+
+
 def test_the_newest_checkpoint_is_that_of_the_newest_run_that_has_one(tmp_path: Path) -> None:
     with_one, without = create_run(tmp_path, "a", RUN), create_run(tmp_path, "b", RUN)
     save(with_one, 10, best=True)
@@ -522,6 +621,46 @@ def test_a_run_is_held_by_one_process_until_it_dies(run: Path) -> None:
     finally:
         holder.kill()
         holder.communicate()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
+def test_a_file_system_without_locks_is_named_and_no_other_process_blamed(
+    run: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with lock(run) as problem:
+        assert os.strerror(number).lower() in problem
+        save(run, 10, best=True)
+    monkeypatch.undo()
+    with lock(run) as problem:
+        assert problem == ""
+
+
+def test_another_fault_of_a_lock_is_what_it_is(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(OSError, match="Input/output"), lock(run):
+        pass
+
+
+@pytest.mark.parametrize("then", ["deleted", "replaced", "taken"])
+def test_a_lock_that_was_deleted_stops_the_run_at_its_next_save(run: Path, then: str) -> None:
+    with lock(run):
+        save(run, 10, best=True)
+        (run / "lock").rename(run / "old-lock")
+        if then == "replaced":
+            (run / "lock").touch()
+        if then == "taken":
+            command = [sys.executable, "-c", HOLD, str(run)]
+            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
+        with pytest.raises(CharlstmError, match="lock was deleted or replaced: another process"):
+            save(run, 20, best=True)
+    assert read_pointers(run).last == "step-00000010"
 
 
 def test_a_lock_is_let_go_after_an_error(run: Path) -> None:

@@ -82,7 +82,7 @@ def test_an_endless_text_that_is_stopped_keeps_its_state(number: str, folder: Pa
             break
     else:
         pytest.fail("the state is that of another text")
-    assert not list(folder.glob(f".{path.name}*"))
+    assert not list(folder.glob(".charlstm-*"))
 
 
 def test_a_closed_pipe_leaves_a_whole_state(folder: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_disk_without_room_for_the_state_keeps_the_old_one(folder: Path) -> No
         r"charlstm: the state cannot be saved in room\.state: [^\n]+\n", done.stderr
     )
     assert path.read_bytes() == b"the old one"
-    assert not list(folder.glob(".room*"))
+    assert not list(folder.glob(".charlstm-*"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="descriptors as POSIX has them")

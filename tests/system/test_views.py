@@ -243,7 +243,7 @@ def test_files_are_written_and_stdout_stays_empty(
 
 
 def test_file_that_cannot_be_written_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert inspect("gates", "--html", "nowhere/page.html") == 1
+    assert inspect("gates", "--html", "nowhere/page.html") == 2
     assert "nowhere/page.html" in capsys.readouterr().err
 
 

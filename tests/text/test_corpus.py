@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,14 @@ from hypothesis import strategies as st
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.text import corpus
 from charlstm.text import sources as texts
-from charlstm.text.corpus import CACHE_VARIABLE, Corpus, cache_folder, find_encoded, open_corpus
+from charlstm.text.corpus import (
+    CACHE_VARIABLE,
+    Corpus,
+    cache_folder,
+    find_encoded,
+    open_corpus,
+    reopen_corpus,
+)
 from charlstm.text.sources import STDIN, TextSource
 
 MakeCorpus = Callable[..., Corpus]
@@ -119,8 +127,35 @@ def test_the_same_text_from_stdin_is_kept_once(cache: Path) -> None:
 
 def test_a_damaged_neighbour_does_not_hide_a_text_from_stdin(cache: Path) -> None:
     found = open_corpus([STDIN], stdin=io.BytesIO(PLAIN.encode()))
-    write(cache / "0-first" / "corpus.json", "{")
+    write(cache / ("0" * 24) / "corpus.json", "{")
     assert same(find_encoded(found.digest, TextSource((STDIN,))), found)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="FIFOs")
+def test_a_text_from_a_pipe_is_read_once_and_found_again_by_its_digest(
+    tmp_path: Path, cache: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for text in (PLAIN, PLAIN.upper()):
+        with ThreadPoolExecutor() as pool:
+            pool.submit((tmp_path / "pipe").write_text, text)
+            found = open_corpus([tmp_path / "pipe"])
+        assert text_of(found) == text
+        assert same(reopen_corpus(found.source, found.digest), found)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="FIFOs")
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_may_never_end_is_not_opened_again(tmp_path: Path, cache: Path, kind: str) -> None:
+    path = "/dev/zero" if kind == "device" else str(tmp_path / "pipe")
+    if kind == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(CharlstmError, match=f"the text came from {path}, a {kind}, and is not in"):
+        reopen_corpus(TextSource((path,)), "0" * 64)
+    if kind == "device":
+        with pytest.raises(CharlstmError, match="is a device"):
+            open_corpus([path])
+    assert not cache.exists() or list(cache.iterdir()) == []
 
 
 def test_stdin_is_given_alone(tmp_path: Path) -> None:
@@ -171,6 +206,35 @@ def test_a_changed_text_is_read_again(tmp_path: Path) -> None:
     assert text_of(after) == PLAIN.upper()
     assert after.digest != before.digest
     assert text_of(before) == PLAIN
+
+
+@pytest.mark.parametrize("how", ["same time", "same content"])
+def test_a_small_text_is_known_by_its_content_and_not_by_its_time(
+    tmp_path: Path, cache: Path, how: str
+) -> None:
+    path = write(tmp_path / "a.txt", PLAIN)
+    before, status = open_corpus([path]), path.stat()
+    if how == "same time":
+        write(path, PLAIN.upper())
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert text_of(open_corpus([path])) == PLAIN.upper()
+    else:
+        os.utime(path, ns=(0, 0))
+        assert same(open_corpus([path]), before)
+        assert len(list(cache.iterdir())) == 1
+
+
+def test_a_large_text_is_known_by_size_and_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "HASHED_BYTES", len(PLAIN) - 1)
+    path = write(tmp_path / "a.txt", PLAIN)
+    before, status = open_corpus([path]), path.stat()
+    write(path, PLAIN.upper())
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert same(open_corpus([path]), before)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert text_of(open_corpus([path])) == PLAIN.upper()
 
 
 def test_another_manner_of_reading_is_another_entry(tmp_path: Path, cache: Path) -> None:
@@ -252,6 +316,138 @@ def test_the_cache_folder_is_chosen_by_the_environment(monkeypatch: pytest.Monke
     assert cache_folder().is_relative_to(Path.home())
 
 
+# -- file systems ------------------------------------------------------------------------------
+
+
+def refuse(number: int) -> Callable[..., object]:
+    def fail(*_: object, **__: object) -> object:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize("number", [errno.ENODEV, errno.ENOSYS])
+def test_where_nothing_can_be_mapped_the_ids_are_read(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(np, "memmap", refuse(number))
+    path = write(tmp_path / "a.txt", MIXED)
+    for _ in range(2):  # encoded, then from the cache
+        found = open_corpus([path])
+        assert text_of(found) == MIXED
+        with pytest.raises(ValueError, match="read-only"):
+            found.ids[0] = 1
+
+
+def test_a_cached_text_that_cannot_be_read_is_not_called_damaged(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.txt", MIXED)
+    open_corpus([path])
+    for number in (errno.EIO, errno.EACCES, errno.ENOMEM):
+        with monkeypatch.context() as patch:
+            patch.setattr(np, "memmap", refuse(number))
+            with pytest.raises(CharlstmError) as caught:
+                open_corpus([path])
+        assert os.strerror(number).lower() in caught.value.message
+        assert str(cache) in caught.value.message
+        assert CACHE_VARIABLE in caught.value.hint
+        assert len(list(cache.glob("*/ids.bin"))) == 1
+
+
+def test_a_full_cache_is_no_fault_of_the_text(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus._Writer, "add", refuse(errno.ENOSPC))
+    with pytest.raises(CharlstmError) as caught:
+        open_corpus([write(tmp_path / "b.txt", PLAIN)])
+    assert f"the cache {cache}: no space left" in caught.value.message
+    assert "b.txt" not in caught.value.message
+    assert CACHE_VARIABLE in caught.value.hint
+    assert list(cache.iterdir()) == []
+
+
+def homeless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A process without a home directory; where its cache is."""
+    for name in (CACHE_VARIABLE, "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    return tmp_path / f"charlstm-{os.getuid()}"
+
+
+def no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="user ids")
+def test_without_a_home_the_cache_is_a_private_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = homeless(monkeypatch, tmp_path)
+    path = write(tmp_path / "a.txt", PLAIN)
+    for _ in range(2):
+        assert text_of(open_corpus([path])) == PLAIN
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert len(corpus.cached_corpora()) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="user ids")
+@pytest.mark.parametrize("trap", ["a link", "a file", "another user's", "no room"])
+def test_without_a_home_nobody_elses_folder_is_used(
+    tmp_path: Path, trap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = homeless(monkeypatch, tmp_path)
+    match trap:
+        case "a link":
+            (tmp_path / "theirs").mkdir()
+            folder.symlink_to(tmp_path / "theirs")
+        case "a file":
+            folder.touch()
+        case "another user's":
+            other = os.getuid() + 1
+            monkeypatch.setattr(os, "getuid", lambda: other)
+            (tmp_path / f"charlstm-{other}").mkdir()
+        case "no room":
+            monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "none"))
+    with pytest.raises(CharlstmError, match=f"set {CACHE_VARIABLE} to"):
+        open_corpus([write(tmp_path / "a.txt", PLAIN)])
+
+
+KILLED = """
+import os, signal, sys
+from charlstm.text import corpus
+
+def stop(length):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+corpus.open_corpus([sys.argv[1]], progress=stop)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_what_a_killed_process_has_begun_is_removed_and_what_a_living_one_has_is_not(
+    tmp_path: Path, cache: Path
+) -> None:
+    path = write(tmp_path / "a.txt", PLAIN)
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    left = set(cache.iterdir())
+    assert {p.suffix for p in left} == {"", ".lock"}
+    assert set(corpus.unfinished_corpora()) == left
+    seen: list[set[Path]] = []
+
+    def look(_: int) -> None:
+        seen.append(set(cache.iterdir()))
+        assert corpus.unfinished_corpora() == []
+        if len(seen) == 1:  # another text is encoded meanwhile
+            open_corpus([write(tmp_path / "b.txt", PLAIN * 2)])
+
+    assert text_of(open_corpus([path], progress=look)) == PLAIN
+    assert left.isdisjoint(seen[0])
+    assert {p.suffix for p in cache.iterdir()} == {""}
+    assert len(corpus.cached_corpora()) == 2
+
+
 MEETING = """
 import sys, time
 from pathlib import Path
@@ -280,6 +476,38 @@ def test_two_processes_may_encode_a_text_at_once(tmp_path: Path, cache: Path) ->
     assert [process.returncode for process in both] == [0, 0]
     assert digests == {open_corpus([path]).digest}
     assert len(list(cache.iterdir())) == 1
+
+
+# -- what charlstm has written -----------------------------------------------------------------
+
+
+def test_a_folder_is_read_without_what_charlstm_has_written_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    write(tmp_path / "a.txt", PLAIN)
+    write(tmp_path / "deep" / "checkpoints" / "b.txt", "no run of charlstm's")
+    before = open_corpus(["."])
+    assert text_of(before) == PLAIN + "no run of charlstm's"
+    run = '{"format": 1, "model": {}, "train": {}, "corpus": {}}'
+    write(tmp_path / "checkpoints" / "a" / "run.json", run)
+    write(tmp_path / "checkpoints" / "notes.txt", PLAIN)
+    write(tmp_path / "studies" / "lag" / "results.json", "{}")
+    write(tmp_path / "elsewhere" / "tales" / "run.json", run)
+    write(tmp_path / "elsewhere" / "tales" / "deep" / "metrics.jsonl", "{}")
+    after = open_corpus(["."])
+    assert after.digest == before.digest
+    names = ["cache/corpora", "checkpoints", "elsewhere/tales", "studies"]
+    told = [notice for notice in after.notices if notice.startswith("left out ")]
+    assert told == [
+        f"left out {tmp_path / name}: it holds what charlstm has written" for name in names
+    ]
+    monkeypatch.chdir(tmp_path / "deep")
+    assert text_of(open_corpus(["checkpoints"])) == "no run of charlstm's"
+    monkeypatch.chdir("/")
+    write(tmp_path / "elsewhere" / "b.txt", PLAIN)
+    assert text_of(open_corpus([tmp_path / "elsewhere"])) == PLAIN
 
 
 # -- ids ---------------------------------------------------------------------------------------

@@ -1,0 +1,75 @@
+"""What of a run may be deleted: files that charlstm wrote, and none of anybody else's."""
+
+from pathlib import Path
+
+from charlstm.files import disk_bytes
+from charlstm.runs.checkpoint import delete_checkpoint
+from charlstm.runs.run import (
+    LOCK_FILE,
+    METRICS_FILE,
+    POINTER_FILE,
+    RUN_FILE,
+    TEACHER,
+    delete_part,
+    lock,
+    named_as_checkpoints,
+    read_pointers,
+    unfinished,
+)
+
+
+def superfluous(run: Path) -> list[Path]:
+    """Checkpoints that are neither the best nor the last, and what a killed save left."""
+    pointers = read_pointers(run)
+    needed = {pointers.best, pointers.last}
+    extra = [run / name for name in pointers.kept if name not in needed]
+    found = (path for path in (*extra, *unfinished(run)) if path.exists())
+    return sorted(path for path in found if not path.is_symlink())
+
+
+def unrecorded(run: Path) -> list[Path]:
+    """What is named as a checkpoint and is none of the run's: a copy, perhaps."""
+    own = {*read_pointers(run).kept, *(path.name for path in unfinished(run))}
+    return [path for path in named_as_checkpoints(run) if path.name not in own]
+
+
+def written_by_charlstm(run: Path) -> list[Path]:
+    """All parts of a run, in the order in which they are deleted with it."""
+    files = [run / name for name in (METRICS_FILE, POINTER_FILE, RUN_FILE)]
+    folders = [*named_as_checkpoints(run), run / TEACHER]
+    parts = [*unfinished(run), *(path for path in folders if path.is_dir())]
+    return list(dict.fromkeys([*parts, *(path for path in files if path.is_file())]))
+
+
+def delete_superfluous(run: Path) -> int:
+    """Delete what is ``superfluous`` in a run; return the bytes freed.
+
+    Raises:
+        UsageError: another process trains into the run.
+    """
+    with lock(run):
+        return sum(_delete(path) for path in superfluous(run))
+
+
+def delete_run(run: Path) -> int:
+    """Delete a run; return the bytes freed. A folder with other files in it stays, with them.
+
+    Raises:
+        UsageError: another process trains into the run.
+    """
+    with lock(run):
+        freed = sum(_delete(path) for path in written_by_charlstm(run))
+    if not (run / RUN_FILE).exists():
+        (run / LOCK_FILE).unlink(missing_ok=True)
+        if not any(run.iterdir()):
+            run.rmdir()
+    return freed
+
+
+def _delete(path: Path) -> int:
+    before = disk_bytes(path)
+    if path.name == TEACHER:
+        delete_checkpoint(path)
+    else:
+        delete_part(path)
+    return before - disk_bytes(path)

@@ -1,0 +1,88 @@
+"""What is deleted of a run: what charlstm wrote there and does not need, and nothing else."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from charlstm.errors import UsageError
+from charlstm.files import disk_bytes
+from charlstm.runs.checkpoint import mark_unrecorded
+from charlstm.runs.prune import (
+    delete_run,
+    delete_superfluous,
+    superfluous,
+    unrecorded,
+    written_by_charlstm,
+)
+from charlstm.runs.run import lock, read_pointers
+
+
+@pytest.fixture
+def run(trained_run: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(trained_run, tmp_path / "tales")
+
+
+def test_a_run_is_deleted_whole_if_all_of_it_is_charlstms(run: Path) -> None:
+    (run / ".charlstm-01234567").mkdir()
+    shutil.copytree(next(run.glob("step-*")), run / "teacher")
+    size = disk_bytes(run)
+    assert delete_run(run) == size
+    assert not run.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "notes.txt",
+        "step-00000150-backup/model.json",
+        "step-00000150/notes.txt",
+        "teacher/notes.txt",
+        ".writing-essay",
+        "metrics.jsonl.bak",
+    ],
+)
+def test_what_somebody_else_put_there_stays(run: Path, name: str) -> None:
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).write_text("precious")
+    delete_run(run)
+    assert [p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()] == [name]
+
+
+def test_a_folder_in_the_place_of_a_file_stays(run: Path) -> None:
+    (run / "metrics.jsonl").mkdir(exist_ok=True)
+    (run / "metrics.jsonl" / "mine").touch()
+    delete_run(run)
+    assert (run / "metrics.jsonl" / "mine").exists()
+
+
+def test_links_are_not_followed(run: Path, tmp_path: Path) -> None:
+    precious = shutil.copytree(run, tmp_path / "precious")
+    (run / "step-00000001").symlink_to(next(precious.glob("step-*")))
+    (run / "teacher").symlink_to(next(precious.glob("step-*")))
+    (run / ".charlstm-01234567").symlink_to(precious)
+    before = sorted(precious.rglob("*"))
+    delete_run(run)
+    assert sorted(precious.rglob("*")) == before
+    assert {path.name for path in run.iterdir()} == {"step-00000001", "teacher"}
+
+
+def test_a_copy_of_a_checkpoint_is_not_superfluous(run: Path) -> None:
+    last = read_pointers(run).last
+    assert last is not None
+    copies = [shutil.copytree(run / last, run / name) for name in ("step-00000001", f"{last}-2")]
+    assert superfluous(run) == []
+    assert unrecorded(run) == copies
+    mark_unrecorded(copies[0])  # as one that a killed save did not come to record
+    assert superfluous(run) == [copies[0]]
+    delete_superfluous(run)
+    assert not copies[0].exists()
+    assert copies[1].exists()
+
+
+def test_a_run_in_training_is_left_alone(run: Path) -> None:
+    before = written_by_charlstm(run)
+    for delete in (delete_run, delete_superfluous):
+        with lock(run), pytest.raises(UsageError, match="another process"):
+            delete(run)
+    assert written_by_charlstm(run) == before
