@@ -101,10 +101,8 @@ def run(arguments: list[str]) -> int:
         describe = getattr(error, "format_message", None)
         if describe is None:
             raise
-        # One of typer's, whose classes have moved between its versions: wrong usage. The message
-        # is empty where no arguments were given and the help was shown instead.
-        if message := describe():
-            _complain(message)
+        # One of typer's, whose classes have moved between its versions: wrong usage.
+        _complain(describe())
         return int(ExitCode.USAGE)
 
 
