@@ -147,7 +147,7 @@ def views(run: Path) -> None:
     longer = held_out(model, VIEWS["find"].reads)
     if longer is not None:
         subject = Subject(model, longer[len(subject.warmup) :], subject.warmup)
-    found = find_view("find")(subject, Options()).data()["features"]
+    found = find_view("find")(subject, Options()).to_dict()["features"]
     first = {one["feature"]: one["best"][0]["unit"] for one in found if one["best"]}
     line, quotes = Options(units=(first["position in line"],)), first["inside quotes"]
     passage = model.file.excerpt[300:700]

@@ -70,7 +70,7 @@ def test_memorised_labels_have_no_selectivity() -> None:
 
 
 def test_planted_units_are_read_off_and_rare_features_left_out() -> None:
-    data = view(planted.subject(planted.tracker(), planted.prose(4000)), Options()).data()
+    data = view(planted.subject(planted.tracker(), planted.prose(4000)), Options()).to_dict()
     read = {one["feature"]: one for one in data["features"]}
     assert read["inside quotes"]["score"] > 0.97
     assert read["inside quotes"]["selectivity"] > 0.3
@@ -83,10 +83,10 @@ def test_untrained_net_is_probed_alike_and_what_it_gives_was_not_learnt() -> Non
     model = planted.tracker(hidden=64)
     text = planted.prose(6000)
     shown = view(planted.subject(model, text), Options())
-    read = {one["feature"]: one for one in shown.data()["features"]}
+    read = {one["feature"]: one for one in shown.to_dict()["features"]}
     model.__dict__["engine"] = untrained_engine(model.file.config)
     other = view(planted.subject(model, text), Options())
-    for one in other.data()["features"]:
+    for one in other.to_dict()["features"]:
         assert one["score"] == one["untrained"] == read[one["feature"]]["untrained"]
     learnt = [line for line in shown.document().blocks[-1].lines if "was learnt" in line]
     assert learnt[0].startswith("‘inside quotes’ was learnt: 1.0")
@@ -101,5 +101,5 @@ def test_untrained_states_are_of_the_layer_asked_for() -> None:
     weights = random_weights(model_config(len(planted.ALPHABET), 8, 2))
     model = planted.model(weights, layers=2)
     subject = planted.subject(model, planted.prose(2000))
-    told = [view(subject, Options(layer=layer)).data()["features"] for layer in (0, 1, None)]
-    assert len({tuple(one["untrained"] for one in features) for features in told}) == 3
+    scored = [view(subject, Options(layer=layer)).to_dict()["features"] for layer in (0, 1, None)]
+    assert len({tuple(one["untrained"] for one in features) for features in scored}) == 3
