@@ -5,7 +5,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a command tells the shell."""
+    """The exit code of a command."""
 
     DONE = 0
     FAILED = 1
@@ -14,10 +14,11 @@ class ExitCode(IntEnum):
 
 
 class CharlstmError(Exception):
-    """Something the user can mend.
+    """Something that the user can put right.
 
-    ``message`` names the value and the limit, ``hint`` the remedy. The core raises it; the
-    command line alone turns it into one line of text and an exit code.
+    ``message`` names the value and the limit, ``hint`` the remedy. Both name a setting by its
+    field between backticks: "`temperature` is -1". The command line turns the error into one line
+    of text, with its options in place of the fields, and an exit code.
     """
 
     exit_code = ExitCode.FAILED
@@ -32,7 +33,7 @@ class CharlstmError(Exception):
 
 
 class UsageError(CharlstmError):
-    """An option or argument outside its limits."""
+    """A setting outside its limits, or settings that do not go together."""
 
     exit_code = ExitCode.USAGE
 
@@ -59,7 +60,10 @@ def check_number(
     low_allowed: bool = True,
     hint: str = "",
 ) -> None:
-    """Raise ``UsageError`` unless ``value`` is a finite number from ``low`` to ``high``."""
+    """Raise ``UsageError`` unless ``value`` is a finite number from ``low`` to ``high``.
+
+    ``name`` begins the message: a field between backticks, or words.
+    """
     above = value >= low if low_allowed else value > low
     finite = isinstance(value, int) or math.isfinite(value)
     if finite and above and value <= high:

@@ -3,13 +3,12 @@
 ``main`` is the boundary where errors become one line of text and an exit code.
 """
 
-import difflib
 import os
-import re
 import signal
 import sys
-from typing import Any, NoReturn, TextIO
+from typing import NoReturn, TextIO
 
+from charlstm.cli.option_names import option_of, use_parameters, with_options
 from charlstm.errors import CharlstmError, ExitCode, reason_of
 
 try:
@@ -18,20 +17,8 @@ try:
     from charlstm.cli.app import app
 except KeyboardInterrupt:  # Ctrl-C before the command began
     sys.exit(ExitCode.INTERRUPTED)
-
-# Typer's usage errors and their base, reached through the one of them that is public in all
-# versions: newer ones no longer depend on click.
-_ClickError = typer.BadParameter.__mro__[2]
-
-
-_SYNONYMS = {
-    "delete": "prune",
-    "remove": "prune",
-    "rm": "prune",
-    "list": "runs",
-    "generate": "sample",
-    "eval": "score",
-}
+MEMORY_FIELDS = ("hidden_size", "batch", "bptt", "count")
+"""Settings on which it depends how much memory a command needs."""
 
 
 def main() -> NoReturn:
@@ -73,6 +60,7 @@ def run(arguments: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows "?"
             stream.reconfigure(errors="replace")
+    use_parameters(())
     try:
         code = app(arguments, standalone_mode=False, prog_name="charlstm")
         sys.stdout.flush()
@@ -95,38 +83,29 @@ def run(arguments: list[str]) -> int:
         _complain(f"{where}{reason_of(error)}")
         return int(ExitCode.FAILED)
     except MemoryError:
-        _complain("there is not enough memory; use a smaller --hidden, --batch or --bptt")
+        _complain(f"there is not enough memory{_smaller()}")
         return int(ExitCode.FAILED)
     except Exception as error:
-        if not isinstance(error, _ClickError):
+        describe = getattr(error, "format_message", None)
+        if describe is None:
             raise
-        # The message is empty where no arguments were given and the help was shown instead.
-        if message := error.format_message():  # type: ignore[attr-defined]
-            _complain(message + _suggestion(error))
+        # One of typer's, whose classes have moved between its versions: wrong usage. The message
+        # is empty where no arguments were given and the help was shown instead.
+        if message := describe():
+            _complain(message)
         return int(ExitCode.USAGE)
 
 
-def _suggestion(error: Any) -> str:
-    """What may have been meant by a command that does not exist, or by a word too many."""
-    if surplus := re.search(r"unexpected extra argument \((.*)\)", error.format_message()):
-        from charlstm.runs.catalogue import is_run
-
-        return f". The run of that name: -c {surplus[1]}" if is_run(surplus[1]) else ""
-    commands = getattr(getattr(error.ctx, "command", None), "commands", None)
-    asked = re.match(r"No such command '(.*)'\.$", error.format_message())
-    if not commands or not asked:
-        return ""
-    if "train" in commands and os.path.isfile(asked[1]):
-        return f" To train on {asked[1]}: charlstm train {asked[1]}"
-    word = _SYNONYMS.get(asked[1], asked[1])
-    close = [word] if word in commands else difflib.get_close_matches(word, commands, 1)
-    return f" Did you mean {close[0]}?" if close else f" There are {', '.join(commands)}."
+def _smaller() -> str:
+    """Which options of the running command save memory when they are smaller."""
+    options = [option for field in MEMORY_FIELDS if (option := option_of(field))]
+    return f"; use a smaller {' or '.join(options)}" if options else ""
 
 
 def _complain(message: str) -> None:
     from charlstm.show.format import printable
 
-    line = printable(" ".join(message.split()), keep="")
+    line = printable(" ".join(with_options(message).split()), keep="")
     try:
         print(f"charlstm: {line}", file=sys.stderr, flush=True)
     except (OSError, ValueError):

@@ -1,19 +1,22 @@
 """The Typer application: the commands in the order in which a newcomer needs them."""
 
+import os
 from typing import Annotated
 
 import typer
 
 from charlstm import __version__
 from charlstm.cli import inspect, runs, sample, score, study, train
+from charlstm.cli.commands import Commands
+from charlstm.cli.options import example
+from charlstm.errors import CharlstmError
 
-app = typer.Typer(
+app = Commands(
     name="charlstm",
     help="A character-level LSTM language model for the terminal: give it a text, watch it "
     "learn, let it write, look inside.",
     epilog="Start here: charlstm train book.txt, then charlstm sample, then charlstm inspect.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
@@ -26,13 +29,18 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _all(
+def _any_command(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    pass
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise CharlstmError(
+            "the working directory has been deleted", "change to another one with cd"
+        ) from None
 
 
 for _command, _epilog in (
@@ -44,3 +52,13 @@ for _command, _epilog in (
     app.command(epilog=_epilog)(_command)
 app.add_typer(study.group, name="study", epilog=study.EXAMPLES)
 app.add_typer(runs.group, name="runs", epilog=runs.EXAMPLES)
+
+
+@app.command("help", epilog=example("charlstm help train", "charlstm help runs prune"))
+def show_help(
+    command: Annotated[
+        list[str] | None, typer.Argument(help="Whose help; left out, charlstm's.")
+    ] = None,
+) -> int:
+    """Show what a command does, and its options."""
+    return int(app([*(command or ()), "--help"], standalone_mode=False, prog_name="charlstm") or 0)

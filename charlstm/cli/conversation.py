@@ -1,4 +1,4 @@
-"""``charlstm sample --interactive``: lines from somebody, and the model's continuations."""
+"""``charlstm sample --interactive``: lines from the user, and the model's continuations."""
 
 import sys
 from collections.abc import Callable
@@ -18,7 +18,7 @@ A line that begins with / is typed with //.
 /temp X    0 takes the most likely character, 1 the model's own chances
 /length N  characters a turn; 0 is without end
 /retry     write the last turn again, differently
-/forget    begin anew, with an empty memory
+/forget    start again, from zero state
 /quit      end"""
 
 
@@ -32,13 +32,13 @@ class Conversation:
         seed: int,
         length: int,
         output: Output,
-        how: dict[str, Any],
+        settings: dict[str, Any],
     ) -> None:
-        """``how`` are further arguments of ``Model.generate``."""
+        """``settings`` are further arguments of ``Model.generate``."""
         self._start = state
         self._text: Text | None = None
         """What was written from there so far."""
-        self._model, self._output, self._how = model, output, how
+        self._model, self._output, self._settings = model, output, settings
         self._seed, self._length = seed, length
         self._before: TextState | None = None
         """The state before the last turn was written."""
@@ -72,20 +72,20 @@ class Conversation:
                     commands[name](argument.strip())
                 else:
                     line = line.removeprefix("/") if line.startswith("//") else line
-                    self._before = self._model.prefill(line, self.state, self._how["unknown"])
+                    self._before = self._model.prefill(line, self.state, self._settings["unknown"])
                     self._write(line if echo else "")
             except CharlstmError as error:
                 note(str(error))
 
     def _write(self, shown: str) -> None:
         """Go on from ``_before``; Ctrl-C ends the turn."""
-        how = {**self._how, "length": self._length or None}
-        text = self._text = self._model.generate(state=self._before, seed=self._seed, **how)
+        settings = {**self._settings, "length": self._length or None}
+        text = self._text = self._model.generate(state=self._before, seed=self._seed, **settings)
         self._seed += 1
         try:
             self._output.write(shown)
             for piece in text:
-                bits = text.surprise(piece) if how["surprise"] else None
+                bits = text.surprise(piece) if settings["surprise"] else None
                 self._output.write(piece, bits)
         except KeyboardInterrupt:
             pass
@@ -97,7 +97,7 @@ class Conversation:
 
         temperature = _number(value, float, "/temp 0.8")
         SamplingConfig(temperature)  # has its limits
-        self._how["temperature"] = temperature
+        self._settings["temperature"] = temperature
 
     def _set_length(self, value: str) -> None:
         from charlstm.errors import check_number
@@ -127,6 +127,14 @@ def _number(value: str, kind: Callable[[str], Any], example: str) -> Any:
         raise CharlstmError(f"{value!r} is no number", f"for example {example}") from None
 
 
+def _ask() -> str:
+    try:
+        return input("> ")
+    except KeyboardInterrupt:
+        print()  # the shell's prompt goes on a line of its own
+        raise
+
+
 def line_reader() -> Callable[[], str]:
     """Reads a line: with editing and history on a terminal, else as it comes from stdin."""
     if sys.stdin.isatty() and sys.stdout.isatty():
@@ -134,7 +142,7 @@ def line_reader() -> Callable[[], str]:
             import readline  # noqa: F401  input() edits lines with it
         except ImportError:  # Windows edits lines by itself
             pass
-        return lambda: input("> ")
+        return _ask
 
     stream: Any = sys.stdin
     if hasattr(stream, "reconfigure"):

@@ -1,7 +1,8 @@
-"""TextSource models and texts for the commands."""
+"""Open the models and texts that commands name."""
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from charlstm.text.corpus import Corpus
     from charlstm.text.vocabulary import UnknownPolicy, Vocabulary
 
-TOLD_EVERY = 100_000
+REPORTED_EVERY = 100_000
+"""Characters between two reports of how far a text is read."""
 
 
 def open_model(checkpoint: str | None) -> "Model":
@@ -36,23 +38,33 @@ def unknown_policy(name: str) -> "UnknownPolicy":
     for policy in UNKNOWN_POLICIES:
         if policy == name:
             return policy
-    raise UsageError(f"--unknown is {name!r}", f"choose one of {', '.join(UNKNOWN_POLICIES)}")
+    raise UsageError(f"`unknown` is {name!r}", f"choose one of {', '.join(UNKNOWN_POLICIES)}")
 
 
 def note_unknown(vocab: "Vocabulary", text: str, policy: "UnknownPolicy") -> None:
-    """Tell how much of a text the model does not read as it stands."""
+    """Say how many characters of a text the model leaves out or replaces."""
     missing = sum(map(text.count, vocab.unknown(text)))
     if missing and policy != "error":
         done = "left out" if policy == "skip" else "replaced"
         note(f"characters that the model never saw: {missing:,} of {len(text):,}, {done}")
 
 
+def note_keyboard(sources: Iterable[str] | None) -> None:
+    """Say on stderr that the command waits for somebody to type, if it does."""
+    if "-" in (sources or ()) and sys.stdin.isatty():
+        end = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
+        note(f"reading from the keyboard; end with {end} on a line of its own")
+
+
 def read_text(source: str, *, as_bytes: bool) -> str:
-    """The text of a file, or of stdin for ``-``, exactly as it is; a byte-order mark is dropped.
+    """The text of a file, or of stdin for ``-``, without a byte-order mark.
 
     For a byte model any content will do: what is not UTF-8 becomes surrogate escapes.
     """
+    from charlstm.text.sources import wide_encoding
+
     name = "standard input" if source == "-" else source
+    note_keyboard([source])
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
@@ -62,15 +74,23 @@ def read_text(source: str, *, as_bytes: bool) -> str:
         ) from None
     if as_bytes:
         return data.decode("utf-8", "surrogateescape")
+    encoding = wide_encoding(data)
     try:
-        return data.decode("utf-8").removeprefix("\ufeff")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise CharlstmError(
             f"{name} is not valid utf-8: byte 0x{data[error.start]:02x} at offset {error.start:,}",
             "unpack it first, with gunzip -c FILE, and give -"
             if data.startswith(b"\x1f\x8b")
-            else "convert it first, with iconv -f latin1 -t utf-8 FILE or the like, and give -",
+            else _convert(encoding or "latin1"),
         ) from None
+    if encoding:
+        raise CharlstmError(f"{name} is not utf-8 but {encoding}", _convert(encoding))
+    return text.removeprefix("\ufeff")
+
+
+def _convert(encoding: str) -> str:
+    return f"convert it first, with iconv -f {encoding} -t utf-8 FILE or the like, and give -"
 
 
 def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpus":
@@ -80,6 +100,8 @@ def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpu
     """
     from charlstm.text.corpus import open_corpus
     from charlstm.text.sources import bundled_corpus
+
+    note_keyboard(text)
 
     sources: list[str | Path] = list(text) if text else [bundled_corpus()]
     shown = 0
@@ -93,17 +115,35 @@ def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpu
     corpus = open_corpus(sources, progress=progress, **reading)
     for notice in corpus.notices:
         note(notice)
+    if corpus.vocab.kind != "bytes":
+        _note_line_ends(corpus)
     return corpus
 
 
+def _note_line_ends(corpus: "Corpus") -> None:
+    """Say what carriage returns in a text mean: the model learns and writes them."""
+    occurrences = dict(zip(corpus.vocab.symbols, corpus.counts, strict=True))
+    returns, newlines = occurrences.get("\r", 0), occurrences.get("\n", 0)
+    if returns and not newlines:
+        note(
+            "note: the lines end with carriage returns alone, and so will those of the model; "
+            "to train on newlines: tr '\\r' '\\n' < TEXT | charlstm train -"
+        )
+    elif returns > newlines / 2:
+        note(
+            "note: the lines end with a carriage return and a newline, and so will those of the "
+            "model; to train on newlines alone: tr -d '\\r' < TEXT | charlstm train -"
+        )
+
+
 def progress_of(total: int) -> Callable[[int], None]:
-    """Tells on stderr, where that is a terminal, how far into a long text the reading is."""
-    told = 0
+    """A function that reports on stderr, if that is a terminal, how far a long text is read."""
+    reported = 0
 
     def progress(done: int) -> None:
-        nonlocal told
-        if done - told >= TOLD_EVERY and sys.stderr.isatty():
-            told = done
+        nonlocal reported
+        if done - reported >= REPORTED_EVERY and sys.stderr.isatty():
+            reported = done
             note(f"{done:,} of {total:,} characters …")
 
     return progress

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from charlstm.model import Model
 
 COMMON = ("view", "checkpoint", "as_json", "html", "svg", "png")
-"""The parameters that every view heeds; see ``Listed.takes`` for the others."""
+"""The parameters that work with every view; see ``ViewInfo.takes`` for the others."""
+READING = ("text", "file", "warmup", "unknown")
+"""The parameters that say which text is read, and how."""
 GATES = tuple(dict.fromkeys(gate for cell in CELLS.values() for gate in cell.reported))
 EXAMPLES = example(
     "charlstm inspect",
@@ -31,8 +33,15 @@ EXAMPLES = example(
 
 
 def _views(option: str) -> str:
-    """Which views heed an option, in its help."""
-    return f"Views: {', '.join(name for name, listed in VIEWS.items() if option in listed.takes)}."
+    """Which views use an option, in its help."""
+    return f"Views: {', '.join(view for view in VIEWS if option in parameters_of(view))}."
+
+
+def parameters_of(view: str) -> tuple[str, ...]:
+    """The parameters that a view uses, besides those of all views: fields, and how it reads."""
+    takes = VIEWS[view].takes
+    reading = READING if "text" in takes else ()
+    return (*reading, *(field for field in takes if field != "text"))
 
 
 def inspect(
@@ -67,11 +76,12 @@ def inspect(
             autocompletion=one_of(*GATES),
         ),
     ] = None,
-    unit: Annotated[
+    units: Annotated[
         str | None,
         typer.Option(
+            "--unit",
             help="Look at this unit, from 0; ablate, memory, match take several, as 3,17,40. "
-            f"{_views('unit')}",
+            f"{_views('units')}",
             metavar="N[,N]",
         ),
     ] = None,
@@ -86,11 +96,12 @@ def inspect(
         int | None,
         typer.Option(help=f"The character to go through, from 0; else the last. {_views('at')}"),
     ] = None,
-    feature: Annotated[
+    features: Annotated[
         list[str] | None,
         typer.Option(
+            "--feature",
             help="A feature of your own: the characters in matches of a regular expression. "
-            f"{_views('feature')}",
+            f"{_views('features')}",
             metavar="NAME=REGEX",
         ),
     ] = None,
@@ -141,19 +152,18 @@ def inspect(
     show = find_view(view)
     _check_taken(context, view)
     if rows is not None:
-        check_number("--rows", rows, 0)
+        check_number("`rows`", rows, 0)
     policy = unknown_policy(unknown)
-    units = _units(unit)
     options = Options(
         layer=None if layer is None else layer - 1,
         gate=gate,
-        units=units,
+        units=_units(units),
         left=left,
         right=right,
         rows=rows,
         state=state,
         at=at,
-        features=tuple(feature or ()),
+        features=tuple(features or ()),
         guesses=5 if guesses else 0,
         threshold=threshold,
     )
@@ -192,27 +202,26 @@ def inspect(
 
 
 def _check_taken(context: typer.Context, view: str) -> None:
-    """Raise ``UsageError`` for an option that the view would not heed."""
-    taken = VIEWS[view].takes
-    names = {
-        str(p.name): p.opts[0] if p.param_type_name == "option" else str(p.name).upper()
-        for p in context.command.params
-    }
-    for name, shown in names.items():
+    """Raise ``UsageError`` for an option that the view does not use."""
+    taken = parameters_of(view)
+    for parameter in context.command.params:
+        name = str(parameter.name)
         source = context.get_parameter_source(name)
         given = source is not None and source.name == "COMMANDLINE"
         if given and name not in (*COMMON, *taken):
-            heeds = ", ".join(shown for name, shown in names.items() if name in taken)
-            raise UsageError(f"{shown} does not go with --view {view}", f"it takes {heeds}")
+            usable = ", ".join(f"`{field}`" for field in taken)
+            raise UsageError(f"`{name}` does not go with --view {view}", f"it takes {usable}")
 
 
-def _units(unit: str | None) -> tuple[int, ...]:
-    if unit is None:
+def _units(numbers: str | None) -> tuple[int, ...]:
+    if numbers is None:
         return ()
     try:
-        return tuple(int(number) for number in unit.split(","))
+        return tuple(int(number) for number in numbers.split(","))
     except ValueError:
-        raise UsageError(f"--unit is {unit!r}", "give a number, or several as 3,17,40") from None
+        raise UsageError(
+            f"`units` is {numbers!r}", "give a number, or several as 3,17,40"
+        ) from None
 
 
 def _check(model: "Model", options: "Options") -> None:
@@ -221,18 +230,18 @@ def _check(model: "Model", options: "Options") -> None:
     layer, gate = options.layer, options.gate
     if layer is not None and not 0 <= layer < config.layers:
         raise UsageError(
-            f"--layer is {layer + 1}, and the model has {config.layers}",
+            f"`layer` is {layer + 1}, and the model has {config.layers}",
             f"give a number from 1 to {config.layers}",
         )
     if gate is not None and gate not in gates:
         raise UsageError(
-            f"--gate is {gate!r}, which the cell {config.cell} does not have",
+            f"`gate` is {gate!r}, which the cell {config.cell} does not have",
             f"choose one of {', '.join(gates)}",
         )
     for unit in options.units:
         if not 0 <= unit < config.hidden_size:
             raise UsageError(
-                f"--unit is {unit}, and a layer has {config.hidden_size} units",
+                f"`units` has {unit}, and a layer has {config.hidden_size} units",
                 f"give a number from 0 to {config.hidden_size - 1}",
             )
 

@@ -1,11 +1,14 @@
 """Options that several commands share, their examples and their notices."""
 
+import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
+from charlstm.cli.option_names import with_options
 from charlstm.errors import UsageError
 
 
@@ -15,12 +18,19 @@ def one_of(*values: str) -> Callable[[str], list[str]]:
 
 
 def run_names(incomplete: str) -> list[str]:
-    """What the shell offers where a run is wanted: the names under checkpoints/."""
+    """What the shell offers where a run is wanted: the names under checkpoints/.
+
+    bash puts on the command line what it is given here, so a name is quoted for it: a folder
+    called ``$(rm -r .)`` must not become a command. The other shells quote in ways of their own,
+    and get the names that need no quotes.
+    """
     from charlstm.runs.catalogue import list_runs
     from charlstm.show.format import printable
 
-    names = [run.name for run in list_runs()]
-    return [n for n in names if n.startswith(incomplete) and n == printable(n, keep="")]
+    names = [run.name for run in list_runs() if run.name.startswith(incomplete)]
+    if os.environ.get("_CHARLSTM_COMPLETE") == "complete_bash":
+        return [re.sub(r"[^\w./-]", r"\\\g<0>", n) for n in names if n == printable(n, keep="")]
+    return [name for name in names if re.fullmatch(r"[\w./-]+", name)]
 
 
 Checkpoint = Annotated[
@@ -64,6 +74,6 @@ def note(message: str) -> None:
     from charlstm.show.format import printable
 
     try:
-        print(printable(message, keep=""), file=sys.stderr, flush=True)
+        print(printable(with_options(message), keep=""), file=sys.stderr, flush=True)
     except (OSError, ValueError):
         pass  # the terminal is gone; what is being done goes on

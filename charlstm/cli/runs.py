@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
+from charlstm.cli.commands import Commands
 from charlstm.cli.options import Json, example, note, run_names
 from charlstm.errors import UsageError
 
-group = typer.Typer(
+group = Commands(
     help="The runs under checkpoints/: list them, show one, free disk space.",
-    rich_markup_mode="rich",
 )
 EXAMPLES = example(
     "charlstm runs",

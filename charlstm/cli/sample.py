@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 FILTERS, PRIMING, STATES = "Choosing characters", "Beginning", "Going on later"
 LENGTH, TURN = 1000, 300
+USEFUL_PENALTY = 1.1
 BETWEEN = "\n%\n"
 """Between the texts of a batch, as in the files of fortune."""
 APART = (
@@ -56,6 +58,45 @@ EXAMPLES = example(
 )
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """The fields of ``SamplingConfig``."""
+
+    temperature: Annotated[
+        float,
+        typer.Option(
+            "--temp", help="0 takes the most likely character, 1 the model's own chances."
+        ),
+    ] = 1.0
+    top_k: Annotated[
+        int, typer.Option(help="Only the k most likely; 0 for all.", rich_help_panel=FILTERS)
+    ] = 0
+    top_p: Annotated[
+        float,
+        typer.Option(help="Only the most likely that reach p together.", rich_help_panel=FILTERS),
+    ] = 1.0
+    min_p: Annotated[
+        float,
+        typer.Option(
+            help="Only those at least this fraction as likely as the most likely.",
+            rich_help_panel=FILTERS,
+        ),
+    ] = 0.0
+    repeat_penalty: Annotated[
+        float,
+        typer.Option(
+            help="Above 1, recent characters get less likely; useful from 1.02 to 1.1.",
+            rich_help_panel=FILTERS,
+        ),
+    ] = 1.0
+    repeat_window: Annotated[
+        int,
+        typer.Option(
+            help="How many characters are recent, the prime's too.", rich_help_panel=FILTERS
+        ),
+    ] = 64
+
+
 def sample(
     checkpoint: Checkpoint = None,
     length: Annotated[
@@ -68,19 +109,17 @@ def sample(
             show_default=False,
         ),
     ] = None,
-    temp: Annotated[
-        float,
-        typer.Option(help="0 takes the most likely character, 1 the model's own chances."),
-    ] = 1.0,
+    *,
+    sampling: Sampling,
     seed: Annotated[
         int | None,
-        typer.Option(help="The same seed gives the same text; drawn and told if left out."),
+        typer.Option(help="The same seed gives the same text; drawn and shown if left out."),
     ] = None,
     stop: Annotated[
         list[str] | None, typer.Option(help="End before this text; may be given several times.")
     ] = None,
     count: Annotated[
-        int, typer.Option(help="Write so many texts side by side, with the seeds that follow.")
+        int, typer.Option(help="Write this many texts side by side, with the seeds that follow.")
     ] = 1,
     interactive: Annotated[
         bool,
@@ -97,32 +136,8 @@ def sample(
     ] = None,
     novelty: Annotated[
         bool,
-        typer.Option("--novelty", help="Tell what was copied from the training text."),
+        typer.Option("--novelty", help="Say what was copied from the training text."),
     ] = False,
-    top_k: Annotated[
-        int, typer.Option(help="Only the k most likely; 0 for all.", rich_help_panel=FILTERS)
-    ] = 0,
-    top_p: Annotated[
-        float,
-        typer.Option(help="Only the most likely that reach p together.", rich_help_panel=FILTERS),
-    ] = 1.0,
-    min_p: Annotated[
-        float,
-        typer.Option(
-            help="Only those at least this share as likely as the most likely.",
-            rich_help_panel=FILTERS,
-        ),
-    ] = 0.0,
-    repeat_penalty: Annotated[
-        float,
-        typer.Option(help="Above 1, recent characters get less likely.", rich_help_panel=FILTERS),
-    ] = 1.0,
-    repeat_window: Annotated[
-        int,
-        typer.Option(
-            help="How many characters are recent, the prime's too.", rich_help_panel=FILTERS
-        ),
-    ] = 64,
     prime: Annotated[
         str | None, typer.Option(help="Text to go on from.", rich_help_panel=PRIMING)
     ] = None,
@@ -152,18 +167,11 @@ def sample(
     from charlstm.generate.sampling import SamplingConfig
     from charlstm.model import new_seed
 
-    # Status before anything else is said: what generate() would find out later.
+    # Wrong settings are refused before the model is opened.
     policy = unknown_policy(unknown)
-    how: dict[str, Any] = {
-        "temperature": temp,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "repeat_penalty": repeat_penalty,
-        "repeat_window": repeat_window,
-    }
-    SamplingConfig(**how)
-    require("" not in (stop or ()), "--stop is empty", "give the text to end before")
+    settings: dict[str, Any] = asdict(sampling)
+    SamplingConfig(**settings)  # checks them
+    require("" not in (stop or ()), "`stop` is empty", "give the text to end before")
     _check_alone(length, seed, count, color)
     given = {
         "--prime": prime is not None,
@@ -178,7 +186,13 @@ def sample(
     for pair in APART:
         check_together(*((name, given[name]) for name in pair))
     if save_state is not None:
-        _check_place(save_state)
+        _check_target(save_state)
+    _note_backslashes(prime, stop)
+    if sampling.repeat_penalty > USEFUL_PENALTY:
+        note(
+            f"note: a repeat penalty above {USEFUL_PENALTY} spoils the text of most models of "
+            f"characters; 1.02 to {USEFUL_PENALTY} is useful"
+        )
 
     model = open_model(checkpoint)
     vocab = model.file.vocab
@@ -194,32 +208,34 @@ def sample(
         _explain_color(output)
     shown = vocab.decode(vocab.encode(text, policy)) if echo else ""
     note_unknown(vocab, text, policy)
-    how |= {"stop": stop or (), "unknown": policy}
+    settings |= {"stop": stop or (), "unknown": policy}
     progress = progress_of(len(text))
     if interactive:
         if text:
             start = model.prefill(text, start, policy, progress)
         turn = TURN if length is None else length
-        talk = Conversation(model, start, seed, turn, output, {**how, "surprise": output.tinted})
+        talk = Conversation(
+            model, start, seed, turn, output, {**settings, "surprise": output.tinted}
+        )
         with _keeping(save_state, model, lambda: talk.state):
             if output.terminal and sys.stdin.isatty():
-                note("type the beginning of something; /help tells more, Ctrl-D ends")
+                note("type the beginning of something; /help explains, Ctrl-D ends")
             output.write(shown)
             talk.run(line_reader(), echo=echo and not output.terminal)
             output.close()
         return 0
-    how |= {"seed": seed, "state": start, "progress": progress}
+    settings |= {"seed": seed, "state": start, "progress": progress}
     characters = LENGTH if length is None else length
     if count > 1:
-        texts = model.generate_batch(text, count=count, length=characters, **how)
+        texts = model.generate_batch(text, count=count, length=characters, **settings)
         output.write(BETWEEN.join(shown + one for one in texts))
         output.close()
     else:
-        stream = model.generate(text, length=characters or None, surprise=output.tinted, **how)
+        stream = model.generate(text, length=characters or None, surprise=output.tinted, **settings)
         with _keeping(save_state, model, lambda: stream.state):
             texts = ["".join(_written(stream, output, shown, collect=novelty))]
     if training is not None:
-        _tell_novelty(texts, *training)
+        _note_novelty(texts, *training)
     return 0
 
 
@@ -228,14 +244,27 @@ def _check_alone(length: int | None, seed: int | None, count: int, color: str | 
     from charlstm.errors import check_number
 
     if length is not None:
-        check_number("--length", length, 0)
+        check_number("`length`", length, 0)
     if seed is not None:
-        check_number("--seed", seed, 0)
-    check_number("--count", count, 1)
-    require(color in (None, "surprise"), f"--color is {color!r}", "there is --color surprise")
+        check_number("`seed`", seed, 0)
+    check_number("`count`", count, 1)
+    require(color in (None, "surprise"), f"`color` is {color!r}", "there is --color surprise")
 
 
-def _check_place(save_state: str) -> None:
+def _note_backslashes(prime: str | None, stop: list[str] | None) -> None:
+    """Say how the shell passes a newline, if an option seems to mean one."""
+    for option, texts in (("--prime", [prime or ""]), ("--stop", stop or [])):
+        for text in texts:
+            if "\\n" in text:
+                meant = text.replace("'", "\\'")
+                note(
+                    f"note: {option} has a backslash and an n, which are read as they stand; for a "
+                    f"newline, in most shells: {option} $'{meant}'"
+                )
+                return
+
+
+def _check_target(save_state: str) -> None:
     """Raise ``UsageError`` if a state cannot be kept there."""
     path = Path(save_state)
     good = path.parent.is_dir() and not path.is_dir()
@@ -280,7 +309,7 @@ def _explain_color(output: Output) -> None:
     stderr_console().print(legend())
 
 
-def _tell_novelty(
+def _note_novelty(
     texts: list[str], corpus: "NDArray[np.unsignedinteger]", vocab: "Vocabulary"
 ) -> None:
     from charlstm.generate.novelty import novelty

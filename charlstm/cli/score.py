@@ -30,7 +30,7 @@ def score(
     window: Annotated[
         int | None,
         typer.Option(
-            help="Score windows of so many characters, each from zero state; left out, one "
+            help="Score windows of this many characters, each from zero state; left out, one "
             "pass with the state carried.",
             show_default=False,
         ),
@@ -38,7 +38,7 @@ def score(
     segments: Annotated[
         int | None,
         typer.Option(
-            help="Score so many segments, each from the state after 256 characters before it.",
+            help="Score this many segments, each from the state after 256 characters before it.",
             show_default=False,
         ),
     ] = None,
@@ -49,7 +49,7 @@ def score(
     color: Annotated[
         bool, typer.Option("--color", help="Print the text, tinted by surprise.")
     ] = False,
-    top: Annotated[int, typer.Option(help="List so many of the most surprising places.")] = 0,
+    top: Annotated[int, typer.Option(help="List this many of the most surprising places.")] = 0,
     unknown: Unknown = "error",
     as_json: Json = False,
 ) -> int:
@@ -57,11 +57,11 @@ def score(
     from charlstm.errors import check_number
 
     policy = unknown_policy(unknown)
-    check_number("--top", top, 0)
+    check_number("`top`", top, 0)
     if window is not None:
-        check_number("--window", window, 1)
+        check_number("`window`", window, 1)
     if segments is not None:
-        check_number("--segments", segments, 1)
+        check_number("`segments`", segments, 1)
     given = [("--window", window), ("--segments", segments), ("--adapt", adapt or None)]
     check_together(*((name, value is not None) for name, value in given))
     check_together(("--color", color), ("--json", as_json))

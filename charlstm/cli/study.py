@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from charlstm.cli.commands import Commands
 from charlstm.cli.inputs import open_model, open_texts
 from charlstm.cli.options import Json, example, note, one_of, run_names
 from charlstm.cli.watch_study import Status, Stop, follow
@@ -14,9 +15,8 @@ from charlstm.errors import UsageError
 from charlstm.net.spec import CELLS
 
 TASK_NAMES = ("reber", "continual-reber", "long-lag", "temporal-order", "anbn", "brackets")
-group = typer.Typer(
+group = Commands(
     help="Experiments on what an LSTM is for: long time lags, gradients, the cells compared.",
-    rich_markup_mode="rich",
     no_args_is_help=True,
 )
 EXAMPLES = example(

@@ -190,13 +190,24 @@ def decoded(
             return
 
 
-def _refuse_other_encoding(name: str, start: bytes, encoding: str) -> None:
-    """UTF-16 and UTF-32 announce themselves; say so rather than fail on their first byte."""
-    if codecs.lookup(encoding).name != "utf-8":
-        return
-    for mark, actual in _BOMS.items():
+def wide_encoding(start: bytes) -> str:
+    """The encoding of a text in UTF-16 or UTF-32, which its first bytes show, or "".
+
+    It has a byte-order mark, or a NUL in every second byte, as UTF-16 has it in most languages
+    of Europe; as UTF-8 such bytes would be a text full of NULs.
+    """
+    for mark, encoding in _BOMS.items():
         if start.startswith(mark):
-            raise CharlstmError(
-                f"{name} is not valid utf-8: it starts with the byte-order mark of {actual}",
-                f"use --encoding {actual}",
-            )
+            return encoding
+    start = start[: CHUNK_BYTES & ~1]
+    for first, encoding in ((1, "utf-16le"), (0, "utf-16be")):
+        high, low = start[first::2], start[1 - first :: 2]
+        if high.count(0) > 0.9 * len(high) and low.count(0) < 0.1 * len(low):
+            return encoding
+    return ""
+
+
+def _refuse_other_encoding(name: str, start: bytes, encoding: str) -> None:
+    """Refuse UTF-16 and UTF-32 where the text should be UTF-8."""
+    if codecs.lookup(encoding).name == "utf-8" and (actual := wide_encoding(start)):
+        raise CharlstmError(f"{name} is not utf-8 but {actual}", f"use `encoding` {actual}")

@@ -208,7 +208,7 @@ def test_lines_are_edited_remembered_and_answered_at_a_terminal(
     terminal: Callable[..., Terminal], model: Model
 ) -> None:
     there = terminal("--seed", "1", "--length", "30", "--temp", "0")
-    assert b"/help tells more, Ctrl-D ends\r\n" in there.wait_for(b"> ")
+    assert b"/help explains, Ctrl-D ends\r\n" in there.wait_for(b"> ")
     there.type(b"XED: \x01\x1b[3~N\r")  # to the beginning, delete, type N
     one = text(model, model.prefill("NED: "), 1, temperature=0)
     there.wait_for(re.escape(one.replace("\n", "\r\n").encode()))

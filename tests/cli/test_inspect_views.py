@@ -16,7 +16,8 @@ from typer.main import get_command
 from charlstm.analysis.views import VIEWS
 from charlstm.cli import run
 from charlstm.cli.app import app
-from charlstm.cli.inspect import COMMON
+from charlstm.cli.inspect import COMMON, parameters_of
+from charlstm.cli.option_names import option_of
 from charlstm.net.spec import CELLS
 from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
 from charlstm.runs.metrics import MetricsLog
@@ -107,10 +108,10 @@ VALUES = {
     "unknown": ["--unknown", "skip"],
     "layer": ["--layer", "1"],
     "gate": ["--gate", "forget"],
-    "unit": ["--unit", "5"],
+    "units": ["--unit", "5"],
     "state": ["--state", "h"],
     "at": ["--at", "2"],
-    "feature": ["--feature", "w=[a-h]"],
+    "features": ["--feature", "w=[a-h]"],
     "guesses": ["--guesses"],
     "threshold": ["--threshold", "0.2"],
     "left": ["--left", "0.3"],
@@ -123,11 +124,11 @@ VALUES = {
 def test_options_are_those_of_some_views_or_of_all() -> None:
     parameters: Any = get_command(app).commands["inspect"].params  # type: ignore[attr-defined]
     assert {*VALUES, *COMMON} == {parameter.name for parameter in parameters}
-    assert set(VALUES) == {name for listed in VIEWS.values() for name in listed.takes}
+    assert set(VALUES) == {name for view in VIEWS for name in parameters_of(view)}
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_view_heeds_an_option_or_refuses_it(
+def test_view_uses_an_option_or_refuses_it(
     view: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "words.txt").write_text("Row, said the heron. " * 20)
@@ -136,7 +137,7 @@ def test_view_heeds_an_option_or_refuses_it(
     for name, words in VALUES.items():
         code = inspect(view, *words)
         shown = capsys.readouterr()
-        if name in VIEWS[view].takes:
+        if name in parameters_of(view):
             assert (code, shown.err) == (0, ""), words
             assert (shown.out == plain) == (name == "unknown"), words
         else:
@@ -145,9 +146,7 @@ def test_view_heeds_an_option_or_refuses_it(
             line = rf"charlstm: {option} does not go with --view {view}; it takes ([^\n]+)\n"
             told = re.fullmatch(line, shown.err)
             assert told, shown.err
-            assert {word.lstrip("-").lower() for word in told[1].split(", ")} == {
-                *VIEWS[view].takes
-            }
+            assert told[1].split(", ") == [option_of(name) for name in parameters_of(view)]
 
 
 def test_manual_says_which_options_a_view_takes() -> None:
@@ -158,7 +157,10 @@ def test_manual_says_which_options_a_view_takes() -> None:
         listed = re.findall(r"`(\w+)`", views)
         for view in set(VIEWS) - set(listed) if views.startswith("all but") else listed:
             told[view] |= {*names, *(["text"] if "a text" in options else [])}
-    assert told == {name: set(listed.takes) for name, listed in VIEWS.items()}
+    renamed = {"units": "unit", "features": "feature"}
+    assert told == {
+        view: {renamed.get(name, name) for name in parameters_of(view)} for view in VIEWS
+    }
 
 
 @pytest.mark.parametrize("view", VIEWS)

@@ -153,8 +153,8 @@ def test_terminal_gets_the_panel(
         ("patience", None, 0, "no better; the best is from step 4"),
         ("stopped", None, 130, "charlstm train --resume -c checkpoints/tales"),
         ("diverged", None, 1, "lower --lr"),
-        ("budget", "no space", 1, "could not be saved: no space; mend"),
-        ("stopped", "no space", 1, "could not be saved: no space; mend"),
+        ("budget", "no space", 1, "could not be saved: no space; put that right"),
+        ("stopped", "no space", 1, "could not be saved: no space; put that right"),
     ],
 )
 def test_exit_code_and_advice_follow_how_the_run_ended(
