@@ -1,4 +1,4 @@
-"""n-grams by counting in a string again and again, and beside nltk's."""
+"""n-grams by counting in a string again and again, and compared with nltk's."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Statistics by hand, by brute force, and beside SciPy and scikit-learn."""
+"""Statistics by hand, by brute force, and compared with SciPy and scikit-learn."""
 
 import numpy as np
 import pytest

@@ -85,7 +85,7 @@ class _Layer:
         }
 
     def extra(self, name: str, block: str) -> Row:
-        """A block of an array beside the packed ones."""
+        """A block of an array in ``CellSpec.extras``."""
         start = self.spec.extras[name].index(block) * self._size
         row: Row = self._arrays[name][start : start + self._size]
         return row

@@ -18,7 +18,7 @@ HIDDEN, LAYERS = 12, 2
 
 
 def readers(layer: int) -> list[tuple[str, str]]:
-    """The matrices that read h of a layer, each with the bias beside it."""
+    """The matrices that read h of a layer, each with its bias."""
     above = [(f"layers.{layer + 1}.weight_input", f"layers.{layer + 1}.bias")]
     return [
         ("output_weight", "output_bias"),
