@@ -117,6 +117,16 @@ def test_closing_marks_are_binned_by_the_distance_from_their_opening() -> None:
     }
 
 
+@pytest.mark.parametrize("text", ["“ab”", "«ab»", "„ab“", '"ab"', "(ab)", "[ab]", "{ab}"])
+def test_every_pair_of_marks_is_counted(text: str) -> None:
+    assert closings(text, np.ones(4)) == ((text[3], 1, 1, 0.5),)
+
+
+def test_mark_that_opens_in_one_language_and_closes_in_another_is_either() -> None:
+    found = {(mark, n) for mark, _, n, _ in closings("„a“ “b” „c“", np.ones(11))}
+    assert found == {("“", 2), ("”", 1)}
+
+
 def test_text_that_is_too_short_is_refused(source: Subject) -> None:
     with pytest.raises(CharlstmError, match="8 at least"):
         measure(Subject(source.model, source.ids[:7], source.warmup))

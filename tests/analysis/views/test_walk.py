@@ -86,6 +86,15 @@ def test_what_is_printed_adds_up(cell: str) -> None:
             assert number == pytest.approx(terms[3], abs=6e-5)
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_unit_is_the_one_whose_state_changes_most(cell: str) -> None:
+    walked = subject(cell)
+    states = read_text(walked.model.file.weights, walked.ids, cell).states[:, -1, -1]
+    for at in (3, 8, 12):
+        changes = np.abs(states[at] - states[at - 1])
+        assert view(walked, Options(at=at)).to_dict()["unit"] == changes.argmax()
+
+
 def test_guesses_are_the_likeliest_next_characters() -> None:
     walked = subject("lstm")
     logits = read_text(walked.model.file.weights, walked.ids).logits[-1]
