@@ -4,6 +4,7 @@
 """
 
 import os
+import shlex
 import signal
 import sys
 from typing import NoReturn, TextIO
@@ -24,6 +25,7 @@ MEMORY_FIELDS = ("hidden_size", "batch", "bptt", "count")
 def main() -> NoReturn:
     """Run the command line and exit."""
     _open_closed_streams()
+    _keep_quotes_of_completed_word()
     code = run(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is nothing left to stop
     for stream in (sys.stdout, sys.stderr):
@@ -43,6 +45,16 @@ def _open_closed_streams() -> None:
                 os.dup2(descriptor, number)
                 os.close(descriptor)
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def _keep_quotes_of_completed_word() -> None:
+    """Let typer compare what was typed in bash, quotes and all, with the quoted names of runs."""
+    if os.environ.get("_CHARLSTM_COMPLETE") == "complete_bash":
+        words = os.environ.get("COMP_WORDS", "").split("\n")
+        current = int(os.environ.get("COMP_CWORD", "0"))
+        if current < len(words):
+            words[current] = shlex.quote(words[current])
+            os.environ["COMP_WORDS"] = "\n".join(words)
 
 
 def _flush(stream: TextIO) -> bool:
@@ -89,10 +101,8 @@ def run(arguments: list[str]) -> int:
         describe = getattr(error, "format_message", None)
         if describe is None:
             raise
-        # One of typer's, whose classes have moved between its versions: wrong usage. The message
-        # is empty where no arguments were given and the help was shown instead.
-        if message := describe():
-            _complain(message)
+        # One of typer's, whose classes have moved between its versions: wrong usage.
+        _complain(describe())
         return int(ExitCode.USAGE)
 
 

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from charlstm.cli.option_names import option_of, use_parameters
-from charlstm.errors import UsageError
+from charlstm.errors import ExitCode, UsageError
 
 NARROW = 80
 """Columns below which typer's tables cut the names of options; the help is plain text there."""
@@ -97,6 +97,13 @@ class Command(_HelpForAnyWidth, TyperCommand):
 
 class Group(_HelpForAnyWidth, TyperGroup):
     """A group of commands, which names the one that was meant by a word that is none of them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Without a word show the help; older versions of click take that for success."""
+        if not args and self.no_args_is_help and not ctx.resilient_parsing:
+            print(ctx.get_help())
+            raise typer.Exit(ExitCode.USAGE)
+        return list(super().parse_args(ctx, args))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command of the first word; raises ``UsageError`` if there is none."""

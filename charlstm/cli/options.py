@@ -27,10 +27,12 @@ def run_names(incomplete: str) -> list[str]:
     from charlstm.runs.catalogue import list_runs
     from charlstm.show.format import printable
 
-    names = [run.name for run in list_runs() if run.name.startswith(incomplete)]
+    names = [run.name for run in list_runs()]
     if os.environ.get("_CHARLSTM_COMPLETE") == "complete_bash":
-        return [re.sub(r"[^\w./-]", r"\\\g<0>", n) for n in names if n == printable(n, keep="")]
-    return [name for name in names if re.fullmatch(r"[\w./-]+", name)]
+        names = [re.sub(r"[^\w./-]", r"\\\g<0>", n) for n in names if n == printable(n, keep="")]
+    else:
+        names = [name for name in names if re.fullmatch(r"[\w./-]+", name)]
+    return [name for name in names if name.startswith(incomplete)]
 
 
 Checkpoint = Annotated[

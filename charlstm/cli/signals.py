@@ -15,18 +15,20 @@ SHOW_CURSOR = "\x1b[?25h"
 
 
 @contextmanager
-def stop_signals(ask: Callable[[], None], go_on: str) -> Iterator[None]:
-    """Call ``ask`` at the first signal; exit at once at the second, saying how to ``go_on``.
+def stop_signals(request_stop: Callable[[], None], go_on: str) -> Iterator[None]:
+    """Call ``request_stop`` at the first signal; exit at once at the second.
+
+    ``go_on`` is the command that goes on, which is then shown.
 
     A signal that was ignored before, as by nohup, stays ignored.
     """
-    asked = 0
+    signals = 0
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked += 1
-        ask()
-        if asked > 1:
+        nonlocal signals
+        signals += 1
+        request_stop()
+        if signals > 1:
             _leave(f"stopped at once; go on with: {go_on}")
 
     with _handlers(handle, "SIGINT", "SIGTERM", "SIGHUP"):
@@ -34,22 +36,22 @@ def stop_signals(ask: Callable[[], None], go_on: str) -> Iterator[None]:
 
 
 @contextmanager
-def suspension(draw_anew: Callable[[], None] = lambda: None) -> Iterator[None]:
+def suspension(redraw: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Keys are not echoed; Ctrl-Z gives echo and cursor back to the shell.
 
-    ``draw_anew`` is called when the run goes on.
+    ``redraw`` is called when the run goes on.
     """
 
     def suspend(number: int, frame: FrameType | None) -> None:
         echo.restore()
         _write_if_there_is_room(SHOW_CURSOR)
         signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)  # stands still here until SIGCONT
+        os.kill(os.getpid(), number)  # waits here until SIGCONT
         signal.signal(number, suspend)
 
     def go_on(number: int, frame: FrameType | None) -> None:
         echo.disable()
-        draw_anew()
+        redraw()
 
     with _handlers(suspend, "SIGTSTP"), _handlers(go_on, "SIGCONT"):
         echo.disable()
@@ -78,8 +80,8 @@ def _handlers(
     handle: Callable[[int, FrameType | None], object] | signal.Handlers, *names: str
 ) -> Iterator[None]:
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in heard}
+    caught = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in caught}
     try:
         yield
     finally:

@@ -48,7 +48,7 @@ class TextSource:
 def bundled_corpus() -> Path:
     """The corpus that comes with charlstm, installed or in a checkout."""
     installed = Path(str(resources.files("charlstm"))) / "data" / BUNDLED
-    checkout = Path(__file__).resolve().parent.parent / "data" / BUNDLED
+    checkout = Path(__file__).resolve().parents[2] / "data" / BUNDLED
     for path in (installed, checkout):
         if path.is_file():
             return path

@@ -57,8 +57,7 @@ def type_in(shell: str, keys: str, folder: Path) -> list[str]:
             wait_for(master, READY)
             load = f"_CHARLSTM_COMPLETE=source_{shell} charlstm"
             os.write(master, f'{LOAD[shell]}eval "$({load})"; echo lo""aded\r'.encode())
-            wait_for(master, b"loaded")
-            wait_for(master, READY)
+            wait_for(master, b"loaded", READY)
             os.write(master, keys.encode())
             words = folder / "words"
             end = time.monotonic() + 15
@@ -72,11 +71,14 @@ def type_in(shell: str, keys: str, folder: Path) -> list[str]:
             os.close(master)
 
 
-def wait_for(terminal: int, wanted: bytes) -> None:
+def wait_for(terminal: int, *wanted: bytes) -> None:
+    """Read until the terminal has shown these, one after the other."""
     shown = b""
-    while wanted not in shown:
-        assert select.select([terminal], [], [], 15)[0], shown
-        shown += os.read(terminal, 4096)
+    for part in wanted:
+        while part not in shown:
+            assert select.select([terminal], [], [], 15)[0], shown
+            shown += os.read(terminal, 4096)
+        shown = shown.partition(part)[2]
 
 
 @pytest.fixture

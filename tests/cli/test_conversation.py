@@ -269,3 +269,14 @@ def test_characters_are_tinted_at_a_terminal(terminal: Callable[..., Terminal]) 
     shown = there.wait_for(b"\n> |\x1b\\[\\?2004h> ")
     assert b"\x1b[38;5;16;48;5;2" in shown
     there.child.send_signal(signal.SIGHUP)
+
+
+@pytest_posix
+def test_ctrl_c_at_the_prompt_leaves_the_shells_prompt_a_line_of_its_own(
+    terminal: Callable[..., Terminal],
+) -> None:
+    there = terminal("--seed", "1")
+    there.wait_for(b"> ")
+    there.type(b"\x03")
+    there.wait_for(b"\r\n")
+    assert there.child.wait(60) == 130

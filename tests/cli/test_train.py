@@ -17,7 +17,6 @@ from safetensors.numpy import load_file
 
 import charlstm
 from charlstm.cli import run
-from charlstm.errors import CharlstmError
 from charlstm.events import Event, RunFinished
 from charlstm.net.spec import CELLS
 from charlstm.runs import run as runs
@@ -29,13 +28,6 @@ SIZE = ["--hidden", "16", "--embed", "8"]
 FIXED = ["--batch", "4", "--bptt", "16", "--precision", "float32", "--device", "cpu"]
 SMALL = [*SIZE, *FIXED]
 TALES = Path("checkpoints/tales")
-
-
-def has_bundled_corpus() -> bool:
-    try:
-        return bundled_corpus().is_file()
-    except CharlstmError:
-        return False
 
 
 @pytest.fixture(autouse=True)
@@ -229,7 +221,6 @@ def test_bytes_models_any_file(folder: Path) -> None:
     assert (vocab.kind, len(vocab)) == ("bytes", 256)
 
 
-@pytest.mark.skipif(not has_bundled_corpus(), reason="the bundled text is not there")
 def test_without_a_text_the_bundled_one_is_used() -> None:
     assert train(steps=1) == 0
     (made,) = Path("checkpoints").iterdir()

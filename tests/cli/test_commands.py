@@ -1,0 +1,144 @@
+"""What charlstm's commands have in common: their options, their help, where they may run."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.main import get_command
+
+from charlstm.cli import run
+from charlstm.cli.app import app
+from charlstm.cli.commands import Commands
+from charlstm.presets import default_settings
+
+ROOT: Any = get_command(app)
+PATHS = [(name,) for name in ROOT.commands] + [
+    (name, below)
+    for name in ROOT.commands
+    for below in getattr(ROOT.commands[name], "commands", {})
+]
+
+
+@dataclass(frozen=True)
+class Size:
+    width: Annotated[int, typer.Option(help="W.")] = 3
+    full_height: Annotated[float | None, typer.Option("--height", help="H.")] = None
+
+
+def test_options_in_a_dataclass_are_options_like_any_other() -> None:
+    received: list[object] = []
+    commands = Commands()
+
+    @commands.command()
+    def draw(
+        name: Annotated[str, typer.Argument(help="N.")], *, size: Size, dry: bool = False
+    ) -> int:
+        received.append((name, size, dry))
+        return 0
+
+    @commands.callback()
+    def callback() -> None:
+        pass
+
+    for words in (["draw", "x"], ["draw", "--height", "2.5", "y", "--width", "4", "--dry"]):
+        assert commands(words, standalone_mode=False) == 0
+    assert received == [("x", Size(), False), ("y", Size(4, 2.5), True)]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=" ".join)
+@pytest.mark.parametrize("columns", [40, 60, 79])
+def test_narrow_help_cuts_no_option_and_no_default(
+    columns: int,
+    path: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert run([*path, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "…" not in shown.partition("Examples:")[0]
+    assert "\\[" not in shown
+    command = ROOT
+    for name in path:
+        command = command.commands[name]
+    for parameter in command.params:
+        for option in parameter.opts if parameter.param_type_name == "option" else ():
+            assert option in shown.replace(",", " ").split()
+
+
+@pytest.mark.parametrize("path", PATHS, ids=" ".join)
+def test_help_is_a_command(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*path, "--help"]) == 0
+    by_option = capsys.readouterr().out
+    assert run(["help", *path]) == 0
+    assert capsys.readouterr().out == by_option
+
+
+def test_help_alone_is_about_charlstm_and_knows_no_other_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ROOT.commands)
+    assert run(["help", "tran"]) == 2
+    assert capsys.readouterr().err.endswith("; did you mean train?\n")
+
+
+def test_help_of_train_has_the_defaults() -> None:
+    shown = {p.name: p.help for p in ROOT.commands["train"].params}
+    for characters in (5_000, 3_000_000):
+        model, learning = default_settings(characters, 80)
+        for name, value in {**model.to_dict(), **learning.to_dict()}.items():
+            if name in shown and value is not None:
+                assert shown[name].endswith((f"({value})", "(depends on the text)")), name
+    for name, default in (("learning_rate", "(0.04)"), ("cell", "(lstm)"), ("seed", "(1)")):
+        assert shown[name].endswith(default)
+    assert shown["hidden_size"].endswith("(depends on the text)")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows deletes no working directory")
+@pytest.mark.parametrize(
+    "command", ["sample", "train", "runs", "runs prune", "study lag", "score x"]
+)
+def test_a_deleted_working_directory_is_one_line(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert run(command.split()) == 1
+    assert capsys.readouterr().err == (
+        "charlstm: the working directory has been deleted; change to another one with cd\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        ("train x.txt", "; use a smaller --hidden or --batch or --bptt"),
+        ("sample", "; use a smaller --count"),
+        ("score x.txt", ""),
+    ],
+)
+def test_advice_for_too_little_memory_has_only_options_of_the_command(
+    command: str,
+    advice: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def exhausted(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    for module in ("train", "sample", "score"):
+        name = "open_texts" if module == "train" else "open_model"
+        monkeypatch.setattr(sys.modules[f"charlstm.cli.{module}"], name, exhausted)
+    assert run(command.split()) == 1
+    assert capsys.readouterr().err == f"charlstm: there is not enough memory{advice}\n"

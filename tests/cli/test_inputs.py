@@ -1,0 +1,125 @@
+"""Notes and advice about the texts that commands read."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from charlstm.cli import run
+from charlstm.cli.inputs import open_texts, read_text
+from charlstm.errors import CharlstmError
+
+PROSE = "Row, said the heron.\nIt was a wet day.\n" * 20
+
+
+class Keyboard(io.TextIOWrapper):
+    """Stdin of somebody who types at a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("ends", "note"),
+    [
+        ("\n", ""),
+        ("\r\n", "note: the lines end with a carriage return and a newline,"),
+        ("\r", "note: the lines end with carriage returns alone,"),
+    ],
+)
+def test_line_ends_with_carriage_returns_are_noted_once(
+    ends: str, note: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a.txt").write_bytes(PROSE.replace("\n", ends).encode())
+    for _ in range(2):  # encoded, and from the cache
+        open_texts(["a.txt"], quiet=False)
+        err = capsys.readouterr().err
+        assert err.startswith(note)
+        assert err.count("\n") == bool(note)
+    open_texts(["a.txt"], quiet=False, as_bytes=True)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_few_carriage_returns_are_not_worth_a_note(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a.txt").write_bytes((PROSE + "a\r\n").encode())
+    open_texts(["a.txt"], quiet=False)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("encoding", "named"),
+    [
+        ("utf-16", "utf-16"),
+        ("utf-32", "utf-32"),
+        ("utf-16-le", "utf-16le"),
+        ("utf-16-be", "utf-16be"),
+        ("latin-1", "latin1"),
+    ],
+)
+def test_other_encodings_get_the_advice_that_helps(
+    encoding: str, named: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prose = PROSE + "é" if encoding == "latin-1" else PROSE
+    (folder / "a.txt").write_bytes(prose.encode(encoding))
+    with pytest.raises(CharlstmError) as error:
+        read_text("a.txt", as_bytes=False)
+    assert f"iconv -f {named} -t utf-8" in str(error.value)
+    assert prose.encode() == prose.encode(encoding).decode(named).encode()
+    assert run(["train", "a.txt"]) == 1
+    advised = "latin-1" if named == "latin1" else named
+    assert f"--encoding {advised}" in capsys.readouterr().err
+
+
+def test_utf_8_with_a_few_nuls_is_read(folder: Path) -> None:
+    (folder / "a.txt").write_text("a\0b\0 " + PROSE)
+    assert read_text("a.txt", as_bytes=False).startswith("a\0b")
+
+
+def test_waiting_for_the_keyboard_is_noted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Keyboard(io.BytesIO(PROSE.encode())))
+    assert read_text("-", as_bytes=False) == PROSE
+    assert capsys.readouterr().err.startswith("reading from the keyboard; end with Ctrl-")
+    monkeypatch.setattr(sys, "stdin", Keyboard(io.BytesIO(PROSE.encode())))
+    open_texts(["-"], quiet=True)
+    assert capsys.readouterr().err.startswith("reading from the keyboard; end with Ctrl-")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(PROSE.encode())))
+    read_text("-", as_bytes=False)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        (["--prime", r"Row\n"], r"in most shells: --prime $'Row\n'"),
+        (["--stop", r"it's\n"], r"in most shells: --stop $'it\'s\n'"),
+        (["--prime", "Row\n"], ""),
+        (["--repeat-penalty", "1.3"], "1.02 to 1.1 is useful"),
+        (["--repeat-penalty", "1.1"], ""),
+    ],
+    ids=str,
+)
+def test_sample_notes_what_was_hardly_meant(
+    options: list[str],
+    note: str,
+    trained_run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(trained_run.parents[1])
+    settings = ["-c", "small", "--length", "5", "--seed", "1", "--unknown", "skip"]
+    assert run(["sample", *settings, *options]) == 0
+    err = capsys.readouterr().err
+    notes = [line for line in err.splitlines() if line.startswith("note: ")]
+    assert len(notes) == bool(note)
+    assert all(line.endswith(note) for line in notes)
