@@ -18,10 +18,13 @@ from pathlib import Path
 
 from rich.cells import cell_len
 from rich.console import Console
+from typer.main import get_command
 
-from charlstm.analysis.document import Document
+from charlstm.analysis.document import Document, reworded
 from charlstm.analysis.subject import Options, Subject, find_view, held_out
 from charlstm.analysis.views import VIEWS
+from charlstm.cli.app import app
+from charlstm.cli.option_names import use_parameters, with_options
 from charlstm.events import StepDone
 from charlstm.generate.live_sample import LiveSample
 from charlstm.model import load
@@ -138,19 +141,22 @@ def worked_case(folder: Path) -> Path:
 def views(run: Path) -> None:
     """A picture of each view; what find finds decides which units are shown."""
     model = load(run)
+    use_parameters(get_command(app).commands["inspect"].params)
 
     def see(view: str, text: str | None = None, options: Options = Options()) -> Document:
         ids, warmup = model.inspected(text, None)
         longer = held_out(model, VIEWS[view].reads) if text is None else None
         if longer is not None:
             ids = longer[len(warmup) :]
-        return find_view(view)(Subject(model, ids, warmup), options).document()
+        return reworded(
+            find_view(view)(Subject(model, ids, warmup), options).document(), with_options
+        )
 
     subject = Subject(model, *model.inspected(None, None))
     longer = held_out(model, VIEWS["find"].reads)
     if longer is not None:
         subject = Subject(model, longer[len(subject.warmup) :], subject.warmup)
-    found = find_view("find")(subject, Options()).data()["features"]
+    found = find_view("find")(subject, Options()).to_dict()["features"]
     first = {one["feature"]: one["best"][0]["unit"] for one in found if one["best"]}
     line, quotes = Options(units=(first["position in line"],)), first["inside quotes"]
     passage = model.file.excerpt[300:700]

@@ -58,7 +58,7 @@ def untrained(hidden: int = 32, seed: int = 0, alphabet: str = ALPHABET) -> dict
 
 
 def tracker(hidden: int = 16, seed: int = 0) -> Model:
-    """Random units, and one each for quotation marks, brackets and the place in the line."""
+    """Random units, and one each for quotation marks, brackets and the position in the line."""
     weights = untrained(hidden, seed)
     x, h, b = (weights[f"layers.0.{n}"] for n in ("weight_input", "weight_hidden", "bias"))
 
@@ -77,9 +77,9 @@ def tracker(hidden: int = 16, seed: int = 0) -> Model:
     b[row("candidate", QUOTES)] = 5
     h[row("candidate", QUOTES), QUOTES] = -20
     for sign, step in (("(", 0.4), (")", -0.4)):
-        place = ALPHABET.index(sign)
-        x[row("input", BRACKETS), place] = 2 * OPEN
-        x[row("candidate", BRACKETS), place] = step
+        column = ALPHABET.index(sign)
+        x[row("input", BRACKETS), column] = 2 * OPEN
+        x[row("candidate", BRACKETS), column] = step
     b[row("input", LINE)] = OPEN
     b[row("candidate", LINE)] = 0.02
     x[row("forget", LINE), ALPHABET.index("\n")] = 2 * SHUT

@@ -1,9 +1,11 @@
-"""What a view shows, said without a medium: sentences, tables, tinted text, plots."""
+"""What a view shows, whatever the medium: sentences, tables, tinted text, plots."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+MINUS, ELLIPSIS, INFINITY, LINE_END = "−", "…", "∞", "↵"
+"""The signs outside ASCII that views write for a minus, for what is left out, and so on."""
 SERIES_COLORS = ("blue", "dark_orange", "green", "magenta")
 """Of layers and of lines, in order; each medium has its own shade of them."""
 
@@ -17,7 +19,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Lines:
-    """Sentences, each on lines of its own; ``quiet`` ones explain what stands beside them."""
+    """Sentences, each on lines of its own; ``quiet`` ones explain the blocks around them."""
 
     lines: tuple[str, ...]
     quiet: bool = False
@@ -93,7 +95,7 @@ class Tinted:
 
     text: Strip
     under: tuple[Strip, ...] = ()
-    ends: tuple[str, str] = ("−1", "1")
+    ends: tuple[str, str] = (f"{MINUS}1", "1")
     """What the values -1 and 1 mean."""
 
 
@@ -145,6 +147,20 @@ class Document:
     blocks: tuple[Block, ...]
 
 
+def reworded(document: Document, change: Callable[[str], str]) -> Document:
+    """The document with its sentences changed; the title, the text and other cells are kept.
+
+    Sentences name settings by their fields, in backticks; the command line writes its options.
+    """
+
+    def changed(block: Block) -> Block:
+        if isinstance(block, Lines):
+            return replace(block, lines=tuple(map(change, block.lines)))
+        return replace(block, more=change(block.more)) if isinstance(block, Table) else block
+
+    return replace(document, blocks=tuple(map(changed, document.blocks)))
+
+
 def plural(count: int, what: str) -> str:
     """``1 character``, ``1,200 characters``."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
@@ -152,7 +168,8 @@ def plural(count: int, what: str) -> str:
 
 def more_rows(count: int, what: str) -> str:
     """The line that says how many rows are not shown; ``what`` is one of them."""
-    return f"… {plural(count, f'more {what}')}; --rows 0 lists them all" if count else ""
+    more = plural(count, f"more {what}")
+    return f"{ELLIPSIS} {more}; `rows` 0 lists them all" if count else ""
 
 
 def colored(index: int) -> str:
@@ -182,9 +199,9 @@ def named(character: str) -> str:
 
 def number(value: float, form: str = "+.4f") -> str:
     """A number, with a minus of the width of a plus."""
-    return format(value, form).replace("-", "−")
+    return format(value, form).replace("-", MINUS)
 
 
 def lasting(characters: float) -> str:
     """How many characters something lasts, which may be for ever."""
-    return "∞" if math.isinf(characters) else f"{characters:,.1f}"
+    return INFINITY if math.isinf(characters) else f"{characters:,.1f}"

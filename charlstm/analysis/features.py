@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import UsageError
+from charlstm.text.marks import BRACKETS, PUNCTUATION, QUOTES
 
 Values = NDArray[np.float64]
 SOON = 5
 """Characters ahead that count as soon."""
-_OPENING, _CLOSING = "([{", ")]}"
-_QUOTES = {"“": "”", "«": "»", "„": "“", '"': '"'}
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def _inside_quotes(text: str) -> Values:
         if closing and (character == closing or text[t - 1 : t + 1] == "\n\n"):
             closing = ""
         elif not closing:
-            closing = _QUOTES.get(character, "")
+            closing = QUOTES.get(character, "")
         values[t] = bool(closing)
     return values
 
@@ -74,9 +73,9 @@ def _depth(text: str) -> Values:
     values = np.zeros(len(text))
     depth = 0
     for t, character in enumerate(text):
-        if character in _OPENING:
+        if character in BRACKETS:
             depth += 1
-        elif character in _CLOSING:
+        elif character in BRACKETS.values():
             depth = max(0, depth - 1)
         elif text[t - 1 : t + 1] == "\n\n":
             depth = 0
@@ -86,9 +85,9 @@ def _depth(text: str) -> Values:
 
 def _since(starts: NDArray[np.bool_]) -> Values:
     """Characters since the last start, which itself has 0; a text begins as if after one."""
-    places = np.arange(len(starts))
-    last = np.maximum.accumulate(np.where(starts, places, -1)) if len(starts) else places
-    return (places - last).astype(float)
+    positions = np.arange(len(starts))
+    last = np.maximum.accumulate(np.where(starts, positions, -1)) if len(starts) else positions
+    return (positions - last).astype(float)
 
 
 def _indentation(lines: list[str]) -> Values:
@@ -96,15 +95,15 @@ def _indentation(lines: list[str]) -> Values:
     values: list[float] = []
     for line in lines:
         width = len(line) - len(line.lstrip(" \t"))
-        values += [min(place, width) for place in range(1, len(line) + 1)] + [width]
+        values += [min(read, width) for read in range(1, len(line) + 1)] + [width]
     return np.array(values[:-1], dtype=float)
 
 
-def _soon(there: NDArray[np.bool_]) -> Values:
-    """1 where one of the next ``SOON`` characters is there; the one just read does not count."""
-    values = np.zeros(len(there))
+def _soon(holds: NDArray[np.bool_]) -> Values:
+    """1 where it holds for one of the next ``SOON`` characters, the one just read left out."""
+    values = np.zeros(len(holds))
     for ahead in range(1, SOON + 1):
-        values[:-ahead] = np.maximum(values[:-ahead], there[ahead:])
+        values[:-ahead] = np.maximum(values[:-ahead], holds[ahead:])
     return values
 
 
@@ -114,20 +113,21 @@ def _after_punctuation(text: str) -> Values:
     marked = False
     for t, character in enumerate(text):
         if not character.isspace():
-            marked = character in ".,;:!?"
+            marked = character in PUNCTUATION
         values[t] = marked
     return values
 
 
 def _own(text: str, definition: str) -> Feature:
     name, equals, expression = definition.partition("=")
-    hint = "give it as NAME=REGEX, for example --feature 'vowel=[aeiou]'"
+    hint = "give NAME=REGEX, for example 'vowel=[aeiou]'"
     if not (name and equals and expression):
-        raise UsageError(f"--feature is {definition!r}", hint)
+        raise UsageError(f"`features` has {definition!r}", hint)
     try:
         pattern = re.compile(expression, re.MULTILINE)
     except re.error as error:
-        raise UsageError(f"--feature {name} is no regular expression: {error}", hint) from None
+        message = f"`features` has {name}, which is no regular expression: {error}"
+        raise UsageError(message, hint) from None
     values = np.zeros(len(text))
     for match in pattern.finditer(text):
         values[match.start() : match.end()] = 1

@@ -1,4 +1,4 @@
-"""What a view gets and gives: a model and a text, options, and what is to be shown."""
+"""What a view takes and returns: a model and a text, options, and what it found."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Subject:
     warmup: Ids
     """What is read before, and counted nowhere."""
     progress: Callable[[str, int, int], None] = lambda *_: None
-    """Is told what is being done, how much of it is done, and how much there is."""
+    """Called with what is being done, how much of it is done, and how much there is."""
 
     @property
     def engine(self) -> Engine:
@@ -67,7 +67,7 @@ class Subject:
         return "".join(self.symbols)
 
     def reading(self, done: int) -> None:
-        """Tell that so many characters are read."""
+        """Report to ``progress`` how many characters are read."""
         self.progress("reading", done, len(self.ids))
 
     def facts(self, view: str) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Options:
-    """What the command's options say to a view; None is the view's own default."""
+    """What a view is asked for; None is the view's own default."""
 
     layer: int | None = None
     """From 0."""
@@ -117,7 +117,7 @@ class Options:
         """The state that is looked at: what was asked for, else c where there is one."""
         if self.state is not None and self.state not in spec.states:
             raise UsageError(
-                f"--state is {self.state!r}, which the cell {spec.name} does not have",
+                f"`state` is {self.state!r}, which the cell {spec.name} does not have",
                 f"choose one of {', '.join(spec.states)}",
             )
         return self.state or spec.states[-1]
@@ -129,26 +129,26 @@ class Options:
     def one_unit(self) -> int | None:
         """The unit asked for, of a view that shows one."""
         if len(self.units) > 1:
-            raise UsageError("--unit names several units", "this view shows one")
+            raise UsageError("`units` has several units", "this view shows one")
         return self.units[0] if self.units else None
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A view's outcome: what a person sees, and what a program reads; each made when wanted."""
+class View(Protocol):
+    """What a view found: numbers, and their renderings for people and for programs."""
 
-    document: Callable[[], Document]
-    data: Callable[[], dict[str, Any]]
+    def document(self) -> Document:
+        """What a person sees."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a program reads: the JSON of ``charlstm inspect --json``; see docs/inspect.md."""
 
 
-View = Callable[[Subject, Options], Shown]
-
-
-def find_view(name: str) -> View:
-    """The view of this name; raises ``UsageError`` for any other."""
+def find_view(name: str) -> Callable[[Subject, Options], View]:
+    """The function that computes the view of this name; raises ``UsageError`` for any other."""
     if name not in VIEWS:
-        raise UsageError(f"--view is {name!r}", f"the views there are: {', '.join(VIEWS)}")
-    view: View = import_module(f"charlstm.analysis.views.{name}").view
+        raise UsageError(f"`view` is {name!r}", f"the views there are: {', '.join(VIEWS)}")
+    view: Callable[[Subject, Options], View]
+    view = import_module(f"charlstm.analysis.views.{name}").view
     return view
 
 
@@ -156,7 +156,7 @@ def not_for(spec: CellSpec, view: str, reason: str) -> CharlstmError:
     """The error of a view that says nothing of a cell."""
     return CharlstmError(
         f"the view {view} does not apply to the cell {spec.name}: {reason}",
-        "charlstm inspect without --view applies to every cell",
+        "the view gates applies to every cell",
     )
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.analysis.document import MINUS
 from charlstm.analysis.subject import Subject
 from charlstm.analysis.trace import pieces
 from charlstm.net.engine import Engine
@@ -12,8 +13,8 @@ LONGEST = 100_000
 FAR = 8.0
 """Beyond it, tanh(c) is 1 or -1 to six digits, and soon to the last."""
 SATURATED, MANY = 0.9, 0.1
-"""A unit is saturated if c is that far at more than this share of the characters, and it is told
-if more than this share of the units are."""
+"""A unit is saturated if c is that far at more than this fraction of the characters; views say so
+if more than this fraction of the units are."""
 
 
 def read_units(
@@ -27,8 +28,8 @@ def read_units(
     config = subject.engine.config
     values = np.empty((config.layers * config.hidden_size, len(ids)), np.float32)
     for piece in pieces(engine or subject.engine, ids, subject.warmup, subject.reading):
-        some = piece.trace.states[:, :, subject.spec.states.index(state)]
-        values[:, piece.places] = some.reshape(len(some), -1).T
+        read = piece.trace.states[:, :, subject.spec.states.index(state)]
+        values[:, piece.places] = read.reshape(len(read), -1).T
     return values
 
 
@@ -38,11 +39,11 @@ def saturated(values: NDArray[np.floating]) -> int:
 
 
 def saturation_lines(count: int, units: int) -> tuple[str, ...]:
-    """The line that says that many units are saturated, if they are."""
+    """A line that says how many units are saturated, if that is many."""
     if count <= MANY * units:
         return ()
     return (
-        f"{count:,} of {units:,} units are saturated, with a tanh(c) of 1 or −1 at more than "
-        f"{SATURATED:.0%} of the characters, so that c says little: --state h looks at what they "
+        f"{count:,} of {units:,} units are saturated, with a tanh(c) of 1 or {MINUS}1 at more than "
+        f"{SATURATED:.0%} of the characters, so that c says little: `state` h looks at what they "
         "give out.",
     )

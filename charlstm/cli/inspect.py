@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlstm.analysis.views import VIEWS
+from charlstm.cli.option_names import with_options
 from charlstm.cli.options import (
     Checkpoint,
     Json,
@@ -149,6 +150,7 @@ def inspect(
     png: Annotated[str | None, typer.Option(help="Write the picture as a PNG file.")] = None,
 ) -> int:
     """Look inside: gates, cells, what units track, how far back a model remembers."""
+    from charlstm.analysis.document import reworded
     from charlstm.analysis.subject import Options, Subject, find_view, held_out
     from charlstm.cli.inputs import note_unknown, open_model, read_text, unknown_policy
     from charlstm.errors import check_number
@@ -157,7 +159,7 @@ def inspect(
 
     if text is not None and file is not None:
         raise UsageError("a text and --file are both given", "give one of them")
-    show = find_view(view)
+    find = find_view(view)
     _check_taken(context, view)
     check_outputs(html=html, svg=svg, png=png)
     if rows is not None:
@@ -194,19 +196,20 @@ def inspect(
     from charlstm.show.progress_bar import progress_bar
 
     with progress_bar(stderr_console()) as progress:
-        shown = show(Subject(model, ids, before, progress), options)
+        found = find(Subject(model, ids, before, progress), options)
     if wanted and longer is None:
         note(
             f"no text that the run held out is in the cache, so {view} read the {len(ids):,} "
             "characters kept with the checkpoint; --file gives it more"
         )
-    _write(shown.document(), html, svg, png)
+    document = reworded(found.document(), with_options)
+    _write(document, html, svg, png)
     if as_json:
-        print(json.dumps(shown.data(), allow_nan=False))
+        print(json.dumps(found.to_dict(), allow_nan=False))
     elif not (html or svg or png):
         from charlstm.show.terminal import print_document
 
-        print_document(stdout_console(), shown.document())
+        print_document(stdout_console(), document)
     return 0
 
 

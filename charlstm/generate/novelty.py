@@ -6,7 +6,6 @@ corpus gets a hash of 64 bits, and windows with the same hash are compared. The 
 pieces from its memory map, and no index is built: a megabyte takes under a second.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.text.marks import WORD
 from charlstm.text.vocabulary import Ids, Vocabulary
 
 PIECE = 1 << 20
 """Symbols of the corpus that are looked at together."""
-WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 _SHIFT, _TOP = np.uint64(29), np.uint64(44)
 

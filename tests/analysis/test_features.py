@@ -36,8 +36,8 @@ def test_own_feature_is_where_its_expression_matches() -> None:
 
 
 @pytest.mark.parametrize("definition", ["vowel", "=a", "vowel=", "vowel=[a"])
-def test_own_feature_that_is_none_is_refused(definition: str) -> None:
-    with pytest.raises(UsageError, match="--feature"):
+def test_own_feature_without_a_name_or_an_expression_is_refused(definition: str) -> None:
+    with pytest.raises(UsageError, match="`features`"):
         features_of("abc", [definition])
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MIXED, TEXT, model_config, random_weights
+from helpers import MIXED, TEXT, model_config, random_weights
 
 from charlstm.cli import run
 from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint

@@ -1,7 +1,8 @@
-"""``ablate``: how much worse the model gets when one unit's output h says nothing any more."""
+"""``ablate``: how much worse the model gets when one unit's output h is held at one value."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from charlstm.analysis.document import (
 )
 from charlstm.analysis.features import features_of
 from charlstm.analysis.statistics import BLOCK, FEWEST, block_errors, ranks
-from charlstm.analysis.subject import Options, Shown, Subject
+from charlstm.analysis.subject import Options, Subject
 from charlstm.analysis.trace import pieces
 from charlstm.errors import CharlstmError
 from charlstm.net.engine import Array, Engine, Hold, log_softmax
@@ -27,7 +28,7 @@ from charlstm.net.spec import layer_prefix
 from charlstm.text.vocabulary import Ids
 
 LONGEST = 2000
-"""Characters read at most: each unit that is held costs a reading of its own."""
+"""Characters read at most: each unit costs a reading of its own."""
 WARMUP = 200
 UNITS = 12
 """How many units are held where none is named."""
@@ -48,7 +49,7 @@ class Ablation:
     mean: NDArray[np.float64]
     """(N,) change with h of the unit held at its mean over the text."""
     error: NDArray[np.float64]
-    """(N,) standard error of ``mean``; NaN where the text is too short to tell."""
+    """(N,) standard error of ``mean``; NaN where the text is too short for one."""
     zero: NDArray[np.float64]
     """(N,) change with h of the unit held at 0."""
     where: dict[str, NDArray[np.float64]]
@@ -133,7 +134,10 @@ def ablate(
     features: dict[str, NDArray[np.float64]],
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Ablation:
-    """Hold each of ``units`` at its mean (L, H) and at zero, and read the text again."""
+    """Hold each of ``units`` at its mean (L, H) and at zero, and read the text again.
+
+    ``progress`` is called with the characters read and how many there are to read.
+    """
     changes: dict[str, list[NDArray[np.float64]]] = {"mean": [], "zero": []}
     asked = [(layer, unit, value) for layer, unit in units for value in (means[layer, unit], 0.0)]
     each = AT_ONCE - 1
@@ -147,11 +151,11 @@ def ablate(
 
     base = np.empty(0)
     for start in range(0, len(asked), each):
-        some = [(-1, 0, 0.0), *asked[start : start + each]]
-        padded = some + [(-1, 0, 0.0)] * (AT_ONCE - len(some))
+        variants = [(-1, 0, 0.0), *asked[start : start + each]]
+        padded = variants + [(-1, 0, 0.0)] * (AT_ONCE - len(variants))
         nats = losses(engine, ids, warmup, padded, advance)
         base = nats[0]
-        for n, change in enumerate(nats[1 : len(some)] - base, start):
+        for n, change in enumerate(nats[1 : len(variants)] - base, start):
             changes["zero" if n % 2 else "mean"].append(change)
     held = np.array(changes["mean"])
     return Ablation(
@@ -164,120 +168,137 @@ def ablate(
     )
 
 
-def view(subject: Subject, options: Options) -> Shown:
+@dataclass(frozen=True)
+class AblateView:
+    """What is lost without each of some units."""
+
+    subject: Subject
+    result: Ablation
+    characters: int
+    warmup: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers of each unit."""
+        result = self.result
+        return {
+            **self.subject.facts("ablate"),
+            "characters": self.characters,
+            "warmup": self.warmup,
+            "state": "h",
+            "loss": result.loss,
+            "units": [
+                {
+                    "layer": layer,
+                    "unit": unit,
+                    "mean": float(result.mean[n]),
+                    "mean_error": None if np.isnan(result.error[n]) else float(result.error[n]),
+                    "zero": float(result.zero[n]),
+                    "where": {name: float(change[n]) for name, change in result.where.items()},
+                }
+                for n, (layer, unit) in enumerate(result.units)
+            ],
+        }
+
+    def document(self) -> Document:
+        """A row for each unit, the one that is missed most at the top, and where it is missed."""
+        order = np.argsort(-self.result.mean, kind="stable")
+        notes = (
+            f"change of the loss in nats per character, {self.result.loss:.4f} as it is, when h of "
+            "one unit is held at its mean over this text, and when it is held at zero; error: the "
+            f"standard error of the former, from means over {BLOCK} characters each",
+            "most where: the feature at whose characters the unit held at its mean is missed most; "
+            "there: the change of the loss at those",
+        )
+        title = "What is lost with h of one unit held still"
+        return Document(
+            self.subject.title(title, self.characters, self.warmup),
+            (
+                Lines(notes, quiet=True),
+                self._table(order.tolist()),
+                Heading("What follows"),
+                Lines((self._sentence(int(order[0])),)),
+            ),
+        )
+
+    def _table(self, order: list[int]) -> Table:
+        result = self.result
+        largest = max(float(np.abs(result.mean).max()), 1e-12)
+        columns = (
+            Column("layer", right=True),
+            Column("unit", right=True),
+            Column("mean", right=True),
+            Column("error", right=True),
+            Column("zero", right=True),
+            Column("most where"),
+            Column("there", right=True),
+            Column(""),
+        )
+        rows: list[tuple[Cell, ...]] = []
+        for n in order:
+            layer, unit = result.units[n]
+            most = max(result.where, key=lambda name: float(result.where[name][n]), default="")
+            rows.append(
+                (
+                    str(layer + 1),
+                    str(unit),
+                    Strong(number(float(result.mean[n]))),
+                    "" if np.isnan(result.error[n]) else f"{result.error[n]:.4f}",
+                    number(float(result.zero[n])),
+                    most,
+                    number(float(result.where[most][n])) if most else "",
+                    Bar(float(result.mean[n]) / largest),
+                )
+            )
+        return Table(columns, tuple(rows))
+
+    def _sentence(self, first: int) -> str:
+        """Whether the unit with the greatest change is surely missed."""
+        (layer, unit), loss = self.result.units[first], self.result.loss
+        change, error = float(self.result.mean[first]), float(self.result.error[first])
+        if np.isnan(error):
+            least = BLOCK * FEWEST + 1
+            return (
+                f"The text is too short to tell what is missed: give {least} characters at least."
+            )
+        name = f"Of the units tried layer {layer + 1} unit {unit}"
+        if change <= 2 * error:
+            return (
+                f"{name} has the greatest change, but {number(change)} is not beyond two standard "
+                "errors."
+            )
+        return (
+            f"{name} is missed most: without it the loss is {loss + change:.4f} instead of "
+            f"{loss:.4f} nats."
+        )
+
+
+def view(subject: Subject, options: Options) -> AblateView:
     """Hold the units asked for, or the best tracker of each feature and the most influential."""
     ids, warmup = subject.ids[:LONGEST], subject.warmup[-WARMUP:]
     if len(ids) < 2:
         raise CharlstmError("ablate needs 2 characters at least", "give a longer text")
-    config = subject.engine.config
     read = pieces(subject.engine, ids, subject.warmup, subject.reading)
     h = np.concatenate([piece.trace.states[:, :, 0] for piece in read]).astype(np.float64)
-    means = h.mean(axis=0)
-    known = {
+    frequent = {
         feature.name: feature.values
         for feature in features_of(subject.text[: len(ids)], options.features)
         if (feature.values[:-1] > 0).sum() >= RARE
     }
-    shown = list(range(config.layers)) if options.layer is None else [options.layer]
+    layers = list(range(h.shape[1])) if options.layer is None else [options.layer]
     if options.units:
-        units = tuple((layer, unit) for layer in shown for unit in options.units)
+        units = [(layer, unit) for layer in layers for unit in options.units]
     else:
         moved = influence(subject.engine, subject.model.file.weights, h.std(axis=0))
-        order = chosen(h[:, shown], list(known.values()), moved[shown])[: options.lines(UNITS)]
-        units = tuple((shown[layer], unit) for layer, unit in order)
+        order = chosen(h[:, layers], list(frequent.values()), moved[layers])
+        units = [(layers[layer], unit) for layer, unit in order[: options.lines(UNITS)]]
     features = {
         name: (values > 0).astype(float)
-        for name, values in known.items()
+        for name, values in frequent.items()
         if name not in ("position in line", "position in word")
     }
 
-    def progress(done: int, of: int) -> None:
-        subject.progress("reading with units held", done, of)
+    def progress(done: int, total: int) -> None:
+        subject.progress("reading with units held", done, total)
 
-    result = ablate(subject.engine, ids, warmup, units, means, features, progress)
-    data = {
-        **subject.facts("ablate"),
-        "characters": len(ids),
-        "warmup": len(warmup),
-        "state": "h",
-        "loss": result.loss,
-        "units": [
-            {
-                "layer": layer,
-                "unit": unit,
-                "mean": float(result.mean[n]),
-                "mean_error": None if np.isnan(result.error[n]) else float(result.error[n]),
-                "zero": float(result.zero[n]),
-                "where": {name: float(change[n]) for name, change in result.where.items()},
-            }
-            for n, (layer, unit) in enumerate(units)
-        ],
-    }
-    return Shown(lambda: document(subject, result, len(ids)), lambda: data)
-
-
-def document(subject: Subject, result: Ablation, characters: int) -> Document:
-    """A row for each unit, the one that is missed most at the top, and where it is missed."""
-    order = np.argsort(-result.mean, kind="stable")
-    largest = max(float(np.abs(result.mean).max()), 1e-12)
-    columns = (
-        Column("layer", right=True),
-        Column("unit", right=True),
-        Column("mean", right=True),
-        Column("error", right=True),
-        Column("zero", right=True),
-        Column("most where", right=False),
-        Column("there", right=True),
-        Column(""),
-    )
-    rows: list[tuple[Cell, ...]] = []
-    for n in order:
-        layer, unit = result.units[n]
-        most = max(result.where, key=lambda name: float(result.where[name][n]), default="")
-        there = number(float(result.where[most][n])) if most else ""
-        rows.append(
-            (
-                str(layer + 1),
-                str(unit),
-                Strong(number(float(result.mean[n]))),
-                "" if np.isnan(result.error[n]) else f"{result.error[n]:.4f}",
-                number(float(result.zero[n])),
-                most,
-                there,
-                Bar(float(result.mean[n]) / largest),
-            )
-        )
-    first = int(order[0])
-    layer, unit = result.units[first]
-    notes = (
-        f"change of the loss in nats per character, {result.loss:.4f} as it is, when h of one unit "
-        "is held at its mean over this text, and when it is held at zero; error: the standard "
-        f"error of the former, from means over {BLOCK} characters each",
-        "most where: the feature at whose characters the unit held at its mean is missed most; "
-        "there: the change of the loss at those",
-    )
-    change, error = float(result.mean[first]), float(result.error[first])
-    name = f"Of the units tried layer {layer + 1} unit {unit}"
-    if np.isnan(error):
-        least = BLOCK * FEWEST + 1
-        told = f"The text is too short to tell what is missed: give {least} characters at least."
-    elif change > 2 * error:
-        told = (
-            f"{name} is missed most: without it the loss is "
-            f"{result.loss + change:.4f} instead of {result.loss:.4f} nats."
-        )
-    else:
-        told = (
-            f"{name} has the greatest change, but {number(change)} is not beyond two standard "
-            "errors."
-        )
-    warmup = min(WARMUP, len(subject.warmup))
-    return Document(
-        subject.title("What is lost with h of one unit held still", characters, warmup),
-        (
-            Lines(notes, quiet=True),
-            Table(columns, tuple(rows)),
-            Heading("What follows"),
-            Lines((told,)),
-        ),
-    )
+    result = ablate(subject.engine, ids, warmup, tuple(units), h.mean(axis=0), features, progress)
+    return AblateView(subject, result, len(ids), len(warmup))

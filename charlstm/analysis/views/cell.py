@@ -1,25 +1,27 @@
 """``cell``: the text coloured by one unit's content, with the model's guesses if asked for."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.analysis.document import Document, Lines, Strip, Tinted, more_rows, number
-from charlstm.analysis.subject import Options, Shown, Subject
+from charlstm.analysis.document import MINUS, Document, Lines, Strip, Tinted, more_rows, number
+from charlstm.analysis.subject import Options, Subject
 from charlstm.analysis.trace import pieces
 from charlstm.net.engine import Trace, log_softmax
 from charlstm.net.spec import CellSpec
 
 SHOWN_CHARACTERS = 1600
 LINE = 80
-"""Characters that count as one of ``--rows``."""
+"""Characters that count as one of ``Options.rows``."""
 
 
 @dataclass(frozen=True)
-class CellReading:
+class CellView:
     """One unit over a text of T characters, and what the model expects after each."""
 
+    subject: Subject
     layer: int
     unit: int
     state: str
@@ -30,6 +32,51 @@ class CellReading:
     """(T, K) the most likely next characters."""
     probabilities: NDArray[np.float64]
     """(T, K)"""
+    lines: int | None
+    """The most lines of the text that the document has; None is all of them."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every value, with the characters and the guesses."""
+        symbols = self.subject.vocab.symbols
+        return {
+            **self.subject.facts("cell"),
+            "layer": self.layer,
+            "unit": self.unit,
+            "state": self.state,
+            "text": list(self.subject.symbols),
+            "values": self.values.tolist(),
+            "guesses": [
+                [{"character": symbols[i], "p": float(p)} for i, p in zip(row, ps, strict=True)]
+                for row, ps in zip(self.guesses, self.probabilities, strict=True)
+            ],
+        }
+
+    def document(self) -> Document:
+        """The coloured text, and where the unit is high and low."""
+        symbols, values = self.subject.symbols, self.values
+        end = len(symbols) if self.lines is None else min(len(symbols), self.lines * LINE)
+        text = Strip(symbols[:end], tuple(values[:end].tolist()))
+        under = tuple(
+            Strip(
+                tuple(self.subject.vocab.symbols[i] for i in self.guesses[:end, k]),
+                tuple(self.probabilities[:end, k].tolist()),
+            )
+            for k in range(self.guesses.shape[1])
+        )
+        notes = [
+            f"{self.state} is {number(values.mean(), '+.2f')} on average; above 0.5 at "
+            f"{(values > 0.5).mean():.0%} of the characters, below {MINUS}0.5 at "
+            f"{(values < -0.5).mean():.0%}"
+        ]
+        if under:
+            notes.append(
+                "under each character: the likeliest next ones, tinted by their probability"
+            )
+        if end < len(symbols):
+            notes.append(more_rows(len(symbols) - end, "character"))
+        title = self.subject.title(f"{self.state} of layer {self.layer + 1} unit {self.unit}")
+        ends = (f"{self.state} = {MINUS}1", "1")
+        return Document(title, (Lines(tuple(notes), quiet=True), Tinted(text, under, ends)))
 
 
 def unit_values(spec: CellSpec, trace: Trace, state: str) -> NDArray[np.floating]:
@@ -43,69 +90,29 @@ def state_name(state: str) -> str:
     return "tanh(c)" if state == "c" else state
 
 
-def measure(subject: Subject, layer: int, unit: int, state: str, guesses: int) -> CellReading:
-    """Read the text and keep one unit's values and the ``guesses`` best guesses after each."""
-    steps = len(subject.ids)
+def view(subject: Subject, options: Options) -> CellView:
+    """Read the text with one unit of the last layer, or of the one asked for; unit 0 by default."""
+    config, steps = subject.engine.config, len(subject.ids)
+    layer = config.layers - 1 if options.layer is None else options.layer
+    unit, state = options.one_unit() or 0, options.state_of(subject.spec)
+    count = min(options.guesses, config.vocab_size)
     values = np.empty(steps)
-    best = np.empty((steps, guesses), dtype=np.int64)
-    probabilities = np.empty((steps, guesses))
+    guesses = np.empty((steps, count), dtype=np.int64)
+    probabilities = np.empty((steps, count))
     for piece in pieces(subject.engine, subject.ids, subject.warmup, subject.reading):
         values[piece.places] = unit_values(subject.spec, piece.trace, state)[:, layer, unit]
-        if guesses:
+        if count:
             log_p = log_softmax(piece.logits)
-            order = np.argsort(-log_p, axis=1, kind="stable")[:, :guesses]
-            best[piece.places] = order
+            order = np.argsort(-log_p, axis=1, kind="stable")[:, :count]
+            guesses[piece.places] = order
             probabilities[piece.places] = np.exp(np.take_along_axis(log_p, order, axis=1))
-    return CellReading(layer, unit, state_name(state), values, best, probabilities)
-
-
-def view(subject: Subject, options: Options) -> Shown:
-    """One unit of the last layer, or of the one asked for; 0 unless ``--unit`` names it."""
-    config = subject.engine.config
-    layer = config.layers - 1 if options.layer is None else options.layer
-    state = options.state_of(subject.spec)
-    guesses = min(options.guesses, config.vocab_size)
-    reading = measure(subject, layer, options.one_unit() or 0, state, guesses)
-    symbols = subject.vocab.symbols
-    data = {
-        **subject.facts("cell"),
-        "layer": layer,
-        "unit": reading.unit,
-        "state": reading.state,
-        "text": list(subject.symbols),
-        "values": reading.values.tolist(),
-        "guesses": [
-            [{"character": symbols[i], "p": float(p)} for i, p in zip(row, ps, strict=True)]
-            for row, ps in zip(reading.guesses, reading.probabilities, strict=True)
-        ],
-    }
-    return Shown(
-        lambda: document(subject, reading, options.lines(SHOWN_CHARACTERS // LINE)), lambda: data
-    )
-
-
-def document(subject: Subject, reading: CellReading, lines: int | None) -> Document:
-    """The coloured text, and where the unit is high and low."""
-    end = len(subject.ids) if lines is None else min(len(subject.ids), lines * LINE)
-    text = Strip(subject.symbols[:end], tuple(reading.values[:end].tolist()))
-    under = tuple(
-        Strip(
-            tuple(subject.vocab.symbols[i] for i in reading.guesses[:end, k]),
-            tuple(reading.probabilities[:end, k].tolist()),
-        )
-        for k in range(reading.guesses.shape[1])
-    )
-    values = reading.values
-    said = [
-        f"{reading.state} is {number(values.mean(), '+.2f')} on average; above 0.5 at "
-        f"{(values > 0.5).mean():.0%} of the characters, below −0.5 at {(values < -0.5).mean():.0%}"
-    ]
-    if under:
-        said.append("under each character: the likeliest next ones, tinted by their probability")
-    if end < len(subject.ids):
-        said.append(more_rows(len(subject.ids) - end, "character"))
-    what = f"{reading.state} of layer {reading.layer + 1} unit {reading.unit}"
-    ends = (f"{reading.state} = −1", "1")
-    return Document(
-        subject.title(what), (Lines(tuple(said), quiet=True), Tinted(text, under, ends))
+    return CellView(
+        subject,
+        layer,
+        unit,
+        state_name(state),
+        values,
+        guesses,
+        probabilities,
+        options.lines(SHOWN_CHARACTERS // LINE),
     )

@@ -9,11 +9,13 @@ probability of a closing mark where it stands, by how long ago it was opened.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.analysis.document import (
+    MINUS,
     Cell,
     Column,
     Document,
@@ -28,10 +30,11 @@ from charlstm.analysis.document import (
     number,
     span,
 )
-from charlstm.analysis.subject import Options, Shown, Subject
+from charlstm.analysis.subject import Options, Subject
 from charlstm.analysis.trace import pieces
 from charlstm.errors import CharlstmError
 from charlstm.net.engine import Array, Engine, log_softmax
+from charlstm.text.marks import BRACKETS, QUOTES
 from charlstm.text.vocabulary import Ids
 
 PLACES, FEW = 1024, 256
@@ -45,7 +48,6 @@ NEAR = 0.01
 """Nats from the loss of the whole history that count as all of it, with two standard errors."""
 BINS = (1, 4, 16, 64, 256)
 """Distances from which a bin begins."""
-PAIRS = {")": "(", "]": "[", "}": "{", '"': '"', "”": "“", "»": "«"}
 
 
 @dataclass(frozen=True)
@@ -94,17 +96,20 @@ def losses_after(
 
 
 def closings(text: str, bits: NDArray[np.float64]) -> tuple[tuple[str, int, int, float], ...]:
-    """Mean probability of closing marks where they stand, by distance from their opening."""
-    opened: dict[str, int] = {}
+    """Mean probability of closing marks where they stand, by distance from their opening.
+
+    A mark that may open or close, such as ``"``, closes if there is something that it can close.
+    """
+    pairs = BRACKETS | QUOTES
+    opened: dict[str, int] = {}  # by the mark that would close it
     seen: dict[tuple[str, int], list[float]] = {}
     for t, character in enumerate(text):
-        opening = PAIRS.get(character)
-        if opening in opened and not math.isnan(bits[t]):
-            distance = t - opened.pop(opening)
+        if character in opened and not math.isnan(bits[t]):
+            distance = t - opened.pop(character)
             least = max(b for b in BINS if b <= distance)
             seen.setdefault((character, least), []).append(2.0 ** -bits[t])
-        elif character in PAIRS.values():
-            opened[character] = t
+        elif character in pairs:
+            opened[pairs[character]] = t
         elif text[t - 1 : t + 1] == "\n\n":
             opened.clear()
     return tuple(
@@ -121,7 +126,7 @@ def measure(subject: Subject, seed: int = 0) -> Context:
     if longest < 2:
         raise CharlstmError(
             f"the text has {len(ids)} characters, and context needs 8 at least",
-            "give some thousands: --file",
+            "give some thousands",
         )
     lengths = tuple(2**n for n in range(longest.bit_length()))
     places = np.linspace(before, len(ids) - 1, min(PLACES, len(ids) - before)).astype(np.int64)
@@ -139,14 +144,14 @@ def measure(subject: Subject, seed: int = 0) -> Context:
     cut, errors, shuffled = np.empty((3, len(lengths)))
     at = [places if length <= NEARBY else few for length in lengths]
     steps = np.cumsum(
-        [0, *(n * (len(some) + len(few)) for n, some in zip(lengths, at, strict=True))]
+        [0, *(n * (len(cuts) + len(few)) for n, cuts in zip(lengths, at, strict=True))]
     )
-    for k, (length, some) in enumerate(zip(lengths, at, strict=True)):
+    for k, (length, cuts) in enumerate(zip(lengths, at, strict=True)):
         subject.progress("reading with less before", int(steps[k]), int(steps[-1]))
-        cold = engine.initial_state(len(some))
-        more = losses_after(engine, ids, some, length, cold) - nats[some]
+        cold = engine.initial_state(len(cuts))
+        more = losses_after(engine, ids, cuts, length, cold) - nats[cuts]
         cut[k] = whole + more.mean()
-        errors[k] = more.std(ddof=1) / math.sqrt(len(some))
+        errors[k] = more.std(ddof=1) / math.sqrt(len(cuts))
         mixed = losses_after(engine, ids, few, length, disordered) - nats[few]
         shuffled[k] = whole + mixed.mean()
     return Context(
@@ -161,83 +166,97 @@ def measure(subject: Subject, seed: int = 0) -> Context:
     )
 
 
-def view(subject: Subject, options: Options) -> Shown:
+@dataclass(frozen=True)
+class ContextView:
+    """What the history is worth to a model."""
+
+    subject: Subject
+    context: Context
+
+    def to_dict(self) -> dict[str, Any]:
+        """The curves and the closing marks."""
+        context = self.context
+        return {
+            **self.subject.facts("context"),
+            "state": list(self.subject.spec.states),
+            "lengths": list(context.lengths),
+            "places": list(context.places),
+            "cut": context.cut.tolist(),
+            "cut_minus_whole_error": context.errors.tolist(),
+            "shuffled": context.shuffled.tolist(),
+            "shuffled_before": context.before,
+            "whole": context.whole,
+            "closings": [
+                {"mark": mark, "distance_from": least, "count": count, "p": p}
+                for mark, least, count, p in context.closings
+            ],
+        }
+
+    def document(self) -> Document:
+        """Two curves, a table of them, a table of closing marks, and what follows."""
+        context, names = self.context, self.subject.spec.states
+        states = " and ".join(names)
+        need, are = ("need", "are") if len(names) > 1 else ("needs", "is")
+        most, few = context.places[0], context.places[-1]
+        places = f"{most:,} places spread over the text"
+        if few < most:
+            places += f", at {few:,} of them beyond n = {NEARBY} and shuffled"
+        note = (
+            f"at {places}; cut: {states} {are} zero before the last n characters; error: the "
+            f"standard error of cut {MINUS} whole; shuffled: before the last n come "
+            f"{context.before} of the text's characters in random order"
+        )
+        within = f"within {NEAR:g} nats of all of it, two standard errors included."
+        used = (
+            f"No history of up to {context.lengths[-1]} characters is {within}"
+            if context.used is None
+            else f"{context.used} characters of history are {within}"
+        )
+        return Document(
+            self.subject.title(f"How much history {states} {need}"),
+            (
+                Lines((note,), quiet=True),
+                Plots((_curves(context),)),
+                _table(context),
+                Lines((used,)),
+                *_closing_blocks(context),
+            ),
+        )
+
+
+def view(subject: Subject, options: Options) -> ContextView:
     """Losses by length of history, and closing marks by distance."""
     del options
-    context = measure(subject)
-    data = {
-        **subject.facts("context"),
-        "state": list(subject.spec.states),
-        "lengths": list(context.lengths),
-        "places": list(context.places),
-        "cut": context.cut.tolist(),
-        "cut_minus_whole_error": context.errors.tolist(),
-        "shuffled": context.shuffled.tolist(),
-        "shuffled_before": context.before,
-        "whole": context.whole,
-        "closings": [
-            {"mark": mark, "distance_from": least, "count": count, "p": p}
-            for mark, least, count, p in context.closings
-        ],
-    }
-    return Shown(lambda: document(subject, context), lambda: data)
+    return ContextView(subject, measure(subject))
 
 
-def document(subject: Subject, context: Context) -> Document:
-    """Two curves, a table of them, a table of closing marks, and what follows."""
+def _curves(context: Context) -> Plot:
     x = [math.log2(n) for n in context.lengths]
     series = (
         Series("only the last n", x, context.cut.tolist(), colored(0)),
         Series("shuffled text before them", x, context.shuffled.tolist(), colored(1)),
         Series("whole history", [x[0], x[-1]], [context.whole] * 2, colored(2)),
     )
-    y = [*context.cut, *context.shuffled, context.whole]
-    plot = Plot(
+    return Plot(
         "loss by how much true history was read",
         series,
         (x[0], x[-1]),
-        span(y),
+        span([*context.cut, *context.shuffled, context.whole]),
         "n, characters",
         "nats per character",
         log_ticks(context.lengths),
     )
+
+
+def _table(context: Context) -> Table:
     curves = zip(context.lengths, context.cut, context.errors, context.shuffled, strict=True)
     rows: list[tuple[Cell, ...]] = [
         (f"{n}", f"{cut:.4f}", number(cut - context.whole), f"{error:.4f}", f"{mixed:.4f}")
         for n, cut, error, mixed in curves
     ]
     rows.append(("whole", f"{context.whole:.4f}", "", "", f"{context.whole:.4f}"))
-    titles = ("n", "cut", "cut − whole", "error", "shuffled")
-    columns = tuple(Column(title, right=True) for title in titles)
-    within = f"within {NEAR:g} nats of all of it, two standard errors included."
-    used = (
-        f"No history of up to {context.lengths[-1]} characters is {within}"
-        if context.used is None
-        else f"{context.used} characters of history are {within}"
-    )
-    states = " and ".join(subject.spec.states)
-    need, are = ("need", "are") if len(subject.spec.states) > 1 else ("needs", "is")
-    most, few = context.places[0], context.places[-1]
-    places = f"{most:,} places spread over the text"
-    if few < most:
-        places += f", at {few:,} of them beyond n = {NEARBY} and shuffled"
-    return Document(
-        subject.title(f"How much history {states} {need}"),
-        (
-            Lines(
-                (
-                    f"at {places}; cut: {states} {are} zero before the last n characters; error: "
-                    "the standard error of cut − whole; shuffled: before the last n come "
-                    f"{context.before} of the text's characters in random order",
-                ),
-                quiet=True,
-            ),
-            Plots((plot,)),
-            Table(columns, tuple(rows)),
-            Lines((used,)),
-            *_closing_blocks(context),
-        ),
-    )
+    titles = ("n", "cut", f"cut {MINUS} whole", "error", "shuffled")
+    return Table(tuple(Column(title, right=True) for title in titles), tuple(rows))
 
 
 def _closing_blocks(context: Context) -> tuple[Heading | Table, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from charlstm.analysis.document import (
@@ -22,7 +23,7 @@ from charlstm.analysis.document import (
     span,
 )
 from charlstm.analysis.saturation import RECORDED, label
-from charlstm.analysis.subject import Options, Shown, Subject
+from charlstm.analysis.subject import Options, Subject
 from charlstm.errors import CharlstmError
 from charlstm.runs.metrics import read_lines
 from charlstm.runs.run import METRICS_FILE
@@ -38,7 +39,7 @@ class Moment:
     val_loss: float
     """Nats per character of the held-out text."""
     gates: dict[tuple[int, str], tuple[float, float, float]]
-    """(share shut, share open, mean) by layer and gate, at the beginning of the excerpt."""
+    """(fraction shut, fraction open, mean) by layer and gate, at the beginning of the excerpt."""
 
 
 def moments(lines: Sequence[dict[str, Any]]) -> tuple[Moment, ...]:
@@ -57,115 +58,138 @@ def moments(lines: Sequence[dict[str, Any]]) -> tuple[Moment, ...]:
     return tuple(found[step] for step in sorted(found))
 
 
-def furthest(told: Sequence[Moment], layer: int, gate: str, end: int) -> Moment:
-    """The moment at which a share was furthest from where it began.
+def furthest(moments: Sequence[Moment], layer: int, gate: str, end: int) -> Moment:
+    """The moment at which a fraction was furthest from where it began.
 
-    ``end`` is 0 for the share that is shut, 1 for the share that is open.
+    ``end`` is 0 for the units that are shut, 1 for those that are open.
     """
-    first = told[0].gates[layer, gate][end]
-    return max(told, key=lambda moment: abs(moment.gates[layer, gate][end] - first))
+    first = moments[0].gates[layer, gate][end]
+    return max(moments, key=lambda moment: abs(moment.gates[layer, gate][end] - first))
 
 
-def view(subject: Subject, options: Options) -> Shown:
+@dataclass(frozen=True)
+class DriftView:
+    """The evaluations of a run, and which layers and gates are shown."""
+
+    subject: Subject
+    moments: tuple[Moment, ...]
+    layers: tuple[int, ...]
+    gates: tuple[str, ...]
+    """None for a cell that has none."""
+    warmup: int
+    """Characters of the excerpt that are read before the gates are measured."""
+    measured: int
+    """Characters of the excerpt at which the gates are measured."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every evaluation, with the gates shown."""
+        return {
+            **self.subject.facts("drift"),
+            "warmup": self.warmup,
+            "characters": self.measured,
+            "moments": [
+                {
+                    "step": moment.step,
+                    "val_loss": moment.val_loss,
+                    "gates": [
+                        {"layer": layer, "gate": gate, "left": left, "right": right, "mean": mean}
+                        for (layer, gate), (left, right, mean) in moment.gates.items()
+                        if layer in self.layers and gate in self.gates
+                    ],
+                }
+                for moment in self.moments
+            ],
+        }
+
+    def document(self) -> Document:
+        """The loss, the gates of each layer over the steps, and when they moved."""
+        config = self.subject.model.file.config
+        what = "Gates and loss" if self.gates else "Loss"
+        measured = (
+            f"the gates are those at {plural(self.measured, 'character')} of the excerpt in the "
+            f"checkpoint, after {self.warmup} of warm-up"
+            if self.gates
+            else f"the cell {config.cell} has no gates to show"
+        )
+        notes = ("the loss is that of the text that the run held out", measured)
+        blocks: list[Block] = [Lines(notes, quiet=True), Plots((self._loss(),))]
+        if not self.gates:
+            blocks.append(self._table(0))
+        for layer in self.layers if self.gates else ():
+            blocks += [
+                Heading(f"Layer {layer + 1}"),
+                Plots(tuple(self._gate(layer, gate) for gate in self.gates)),
+                Key("share of the layer's units", *ENDS),
+                self._table(layer),
+            ]
+        if self.gates:
+            blocks += [Heading("What happened"), Lines(self._sentences())]
+        title = f"{what}: {config.describe()} over {self.moments[-1].step:,} steps"
+        return Document(title, tuple(blocks))
+
+    def _steps(self) -> tuple[list[float], tuple[float, float]]:
+        """The steps, and the limits of their axis."""
+        steps = [float(m.step) for m in self.moments]
+        return steps, (min(steps), max(*steps, min(steps) + 1))
+
+    def _loss(self) -> Plot:
+        steps, limits = self._steps()
+        losses = [m.val_loss for m in self.moments]
+        curve = Series("validation", steps, losses, colored(1))
+        return Plot("held-out loss", (curve,), limits, span(losses), "step", "nats")
+
+    def _gate(self, layer: int, gate: str) -> Plot:
+        steps, limits = self._steps()
+        curves = tuple(
+            Series(
+                ENDS[end], steps, [m.gates[layer, gate][end] for m in self.moments], colored(end)
+            )
+            for end in (0, 1)
+        )
+        top = max(0.05, *(y for curve in curves for y in curve.y))
+        return Plot(label(gate), curves, limits, (0, 1.05 * top), "step", "share")
+
+    def _table(self, layer: int) -> Table:
+        columns = (
+            Column("step", right=True),
+            Column("loss", right=True),
+            *(Column(label(gate), ends=ENDS) for gate in self.gates),
+        )
+        rows: list[tuple[Cell, ...]] = [
+            (
+                f"{m.step:,}",
+                f"{m.val_loss:.4f}",
+                *(Share(*m.gates[layer, gate][:2]) for gate in self.gates),
+            )
+            for m in self.moments
+        ]
+        return Table(columns, tuple(rows))
+
+    def _sentences(self) -> tuple[str, ...]:
+        """Where each fraction began, was furthest from there, and ended."""
+        sentences = []
+        for layer, gate, end in product(self.layers, self.gates, (0, 1)):
+            shown = (self.moments[0], furthest(self.moments, layer, gate, end), self.moments[-1])
+            by_step = {m.step: f"{m.gates[layer, gate][end]:.0%}" for m in shown}
+            fractions = ", ".join(f"{f} at step {step:,}" for step, f in by_step.items())
+            sentences.append(f"Layer {layer + 1}, {label(gate)}, {ENDS[end]}: {fractions}.")
+        return tuple(sentences)
+
+
+def view(subject: Subject, options: Options) -> DriftView:
     """All evaluations of the run that the checkpoint belongs to."""
-    config = subject.engine.config
-    layers = range(config.layers) if options.layer is None else [options.layer]
+    layers = (
+        tuple(range(subject.engine.config.layers)) if options.layer is None else (options.layer,)
+    )
     gates = tuple(gate for gate in subject.spec.gates if options.gate in (None, gate))
     metrics = subject.model.path.parent / METRICS_FILE
-    told = tuple(
+    recorded = tuple(
         moment
         for moment in moments(read_lines(metrics))
         if all((layer, gate) in moment.gates for layer in layers for gate in gates)
     )
-    if not told:
+    if not recorded:
         raise CharlstmError(f"{metrics} has no evaluations", "drift needs the folder of a run")
     excerpt = subject.vocab.encode(subject.model.file.excerpt)[:RECORDED] if gates else ()
-    lead = len(excerpt) // 5
-    measured = len(excerpt) - lead
-    data = {
-        **subject.facts("drift"),
-        "warmup": lead,
-        "characters": measured,
-        "moments": [
-            {
-                "step": moment.step,
-                "val_loss": moment.val_loss,
-                "gates": [
-                    {"layer": layer, "gate": gate, "left": left, "right": right, "mean": mean}
-                    for (layer, gate), (left, right, mean) in moment.gates.items()
-                    if layer in layers and gate in gates
-                ],
-            }
-            for moment in told
-        ],
-    }
-    title = f"{'Gates and loss' if gates else 'Loss'}: {config.describe()}"
-    read = (
-        f"the gates are those at {plural(measured, 'character')} of the excerpt in the "
-        f"checkpoint, after {lead} of warm-up"
-        if gates
-        else f"the cell {config.cell} has no gates to show"
-    )
-    notes = ("the loss is that of the text that the run held out", read)
-    return Shown(lambda: document(title, notes, told, list(layers), gates), lambda: data)
-
-
-def document(
-    title: str,
-    notes: tuple[str, ...],
-    told: tuple[Moment, ...],
-    layers: list[int],
-    gates: tuple[str, ...],
-) -> Document:
-    """The loss, the gates of each layer over the steps, and when they moved."""
-    steps = [float(m.step) for m in told]
-    limits = (min(steps), max(*steps, min(steps) + 1))
-    losses = [m.val_loss for m in told]
-    loss = Plot(
-        "held-out loss",
-        (Series("validation", steps, losses, colored(1)),),
-        limits,
-        span(losses),
-        "step",
-        "nats",
-    )
-    blocks: list[Block] = [Lines(notes, quiet=True), Plots((loss,))]
-    if not gates:
-        blocks.append(_table(told, 0, gates))
-    said: list[str] = []
-    for layer in layers if gates else ():
-        plots = []
-        for gate in gates:
-            shares = [
-                Series(ENDS[end], steps, [m.gates[layer, gate][end] for m in told], colored(end))
-                for end in (0, 1)
-            ]
-            top = max(0.05, *(y for one in shares for y in one.y))
-            plots.append(Plot(label(gate), tuple(shares), limits, (0, 1.05 * top), "step", "share"))
-            for end in (0, 1):
-                shown = (told[0], furthest(told, layer, gate, end), told[-1])
-                by_step = {m.step: f"{m.gates[layer, gate][end]:.0%}" for m in shown}
-                shares_then = ", ".join(f"{s} at step {step:,}" for step, s in by_step.items())
-                said.append(f"Layer {layer + 1}, {label(gate)}, {ENDS[end]}: {shares_then}.")
-        blocks += [
-            Heading(f"Layer {layer + 1}"),
-            Plots(tuple(plots)),
-            Key("share of the layer's units", *ENDS),
-            _table(told, layer, gates),
-        ]
-    if said:
-        blocks += [Heading("What happened"), Lines(tuple(said))]
-    return Document(f"{title} over {told[-1].step:,} steps", tuple(blocks))
-
-
-def _table(told: tuple[Moment, ...], layer: int, gates: tuple[str, ...]) -> Table:
-    columns = (
-        Column("step", right=True),
-        Column("loss", right=True),
-        *(Column(label(gate), ends=ENDS) for gate in gates),
-    )
-    rows: list[tuple[Cell, ...]] = [
-        (f"{m.step:,}", f"{m.val_loss:.4f}", *(Share(*m.gates[layer, g][:2]) for g in gates))
-        for m in told
-    ]
-    return Table(columns, tuple(rows))
+    warmup = len(excerpt) // 5
+    return DriftView(subject, recorded, layers, gates, warmup, len(excerpt) - warmup)

@@ -5,28 +5,26 @@ below one half, and oracles take errors away one after the other; each error cou
 that applies to it.
 """
 
-import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.analysis.document import Bar, Cell, Column, Document, Heading, Lines, Table, plural
 from charlstm.analysis.ngrams import probabilities
-from charlstm.analysis.subject import Options, Shown, Subject, split_of
+from charlstm.analysis.subject import Options, Subject, split_of
 from charlstm.analysis.trace import pieces
 from charlstm.errors import CharlstmError
+from charlstm.text.marks import PUNCTUATION, WORD
 
 ORDER = 9
 """The longest n-gram."""
 RECENT = 1000
 """Characters back that a word counts as seen before."""
 RARE = 5
-"""A word that occurs at most so often in the training text is rare."""
-PUNCTUATION = ".,;:!?"
-WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+"""The most occurrences in the training text of a word that is rare."""
 CATEGORIES = (
     (
         "n-gram",
@@ -53,7 +51,7 @@ class Errors:
     categories: tuple[str, ...]
     """(T,) of each character, the empty string where there is no error."""
     loss: dict[str, float]
-    """Nats of the errors of each category, as a share of all nats of the text."""
+    """Nats of the errors of each category, as a fraction of all nats of the text."""
 
     @property
     def total(self) -> int:
@@ -131,7 +129,7 @@ def measure(subject: Subject) -> Errors:
     words = Counter(WORD.findall("".join(symbols[i] for i in train)))
     categories = categorise(subject.text, bits > 1, expected[len(lead) :], words)
     total = float(bits.sum()) or 1.0
-    shares = {
+    fractions = {
         name: sum(b for b, c in zip(bits, categories, strict=True) if c == name) / total
         for name, _ in CATEGORIES
     }
@@ -140,68 +138,77 @@ def measure(subject: Subject) -> Errors:
         nats=float(bits.mean() * np.log(2)),
         ngram_nats=float(-np.log(p[len(lead) :]).mean()),
         categories=categories,
-        loss={name: float(share) for name, share in shares.items()},
+        loss={name: float(fraction) for name, fraction in fractions.items()},
     )
 
 
-def view(subject: Subject, options: Options) -> Shown:
+@dataclass(frozen=True)
+class ErrorsView:
+    """The errors of a model by category."""
+
+    subject: Subject
+    errors: Errors
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts, with what each category means."""
+        errors = self.errors
+        return {
+            **self.subject.facts("errors"),
+            "nats": errors.nats,
+            "ngram_nats": errors.ngram_nats,
+            "ngram_order": ORDER,
+            "errors": errors.total,
+            "categories": [
+                {
+                    "category": name,
+                    "meaning": meaning,
+                    "count": errors.count(name),
+                    "share_of_loss": errors.loss[name],
+                }
+                for name, meaning in CATEGORIES
+            ],
+        }
+
+    def document(self) -> Document:
+        """A row for each category, and the losses of the model and of the n-gram model."""
+        errors, total = self.errors, max(self.errors.total, 1)
+        rows: list[tuple[Cell, ...]] = [
+            (
+                name,
+                f"{errors.count(name):,}",
+                f"{errors.count(name) / total:.1%}",
+                f"{errors.loss[name]:.1%}",
+                Bar(errors.count(name) / total),
+            )
+            for name, _ in CATEGORIES
+        ]
+        columns = (
+            Column("category"),
+            Column("errors", right=True),
+            Column("of all", right=True),
+            Column("of the loss", right=True),
+            Column(""),
+        )
+        summary = (
+            f"{plural(errors.total, 'error')}, {errors.total / errors.characters:.1%} of the "
+            "characters: places where the character that stands there had a probability below one "
+            "half",
+            f"loss {errors.nats:.4f} nats per character; the {ORDER}-gram model of the training "
+            f"text has {errors.ngram_nats:.4f}",
+        )
+        meanings = tuple(f"{name}: {meaning}" for name, meaning in CATEGORIES)
+        return Document(
+            self.subject.title(f"Errors with all of {' and '.join(self.subject.spec.states)}"),
+            (
+                Lines(summary),
+                Table(columns, tuple(rows)),
+                Heading("Each error counts for the first category that applies"),
+                Lines(meanings, quiet=True),
+            ),
+        )
+
+
+def view(subject: Subject, options: Options) -> ErrorsView:
     """The errors by category."""
     del options
-    errors = measure(subject)
-    data = {
-        **subject.facts("errors"),
-        "nats": errors.nats,
-        "ngram_nats": errors.ngram_nats,
-        "ngram_order": ORDER,
-        "errors": errors.total,
-        "categories": [
-            {
-                "category": name,
-                "meaning": meaning,
-                "count": errors.count(name),
-                "share_of_loss": errors.loss[name],
-            }
-            for name, meaning in CATEGORIES
-        ],
-    }
-    return Shown(lambda: document(subject, errors), lambda: data)
-
-
-def document(subject: Subject, errors: Errors) -> Document:
-    """A row for each category, and the losses beside the n-gram model's."""
-    total = max(errors.total, 1)
-    rows: Sequence[tuple[Cell, ...]] = [
-        (
-            name,
-            f"{errors.count(name):,}",
-            f"{errors.count(name) / total:.1%}",
-            f"{errors.loss[name]:.1%}",
-            Bar(errors.count(name) / total),
-        )
-        for name, _ in CATEGORIES
-    ]
-    columns = (
-        Column("category"),
-        Column("errors", right=True),
-        Column("of all", right=True),
-        Column("of the loss", right=True),
-        Column(""),
-    )
-    share = errors.total / errors.characters
-    said = (
-        f"{plural(errors.total, 'error')}, {share:.1%} of the characters: places where the "
-        "character that stands there had a probability below one half",
-        f"loss {errors.nats:.4f} nats per character; the {ORDER}-gram model of the training text "
-        f"has {errors.ngram_nats:.4f}",
-    )
-    meanings = tuple(f"{name}: {meaning}" for name, meaning in CATEGORIES)
-    states = " and ".join(subject.spec.states)
-    return Document(
-        subject.title(f"Errors with all of {states}"),
-        (
-            Lines(said),
-            Table(columns, tuple(rows)),
-            Heading("Each error counts for the first category that applies"),
-            Lines(meanings, quiet=True),
-        ),
-    )
+    return ErrorsView(subject, measure(subject))

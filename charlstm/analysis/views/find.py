@@ -1,28 +1,28 @@
 """``find``: which units track something, with error rates under control.
 
 The statistic of a unit and a feature is the correlation of their ranks (Spearman's rho); for a
-feature of zeros and ones the area under the ROC curve (AUC) is told, which orders units alike. By
+feature of zeros and ones the area under the ROC curve (AUC) is shown, which orders units alike. By
 rank c is the same as tanh(c), and is taken itself: tanh of a large c is 1 whatever c is. A text is
-no independent sample: both series go on and on alike. So the null distribution comes from
+no independent sample: neighbours in either series are alike. So the null distribution comes from
 shifting the feature circularly against the unit, by every amount but the smallest, which leaves
 each series as it is and breaks only the tie between them. The p-values of all units and features
 together go through the procedure of Benjamini & Hochberg (1995).
 
 That a unit tracks a feature does not say that it was learnt: among hundreds of random units one
-responds to capitals too. So the best unit of an untrained net of the same shape stands beside.
+responds to capitals too. So the best unit of an untrained net of the same shape is shown as well.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.analysis.document import (
     Bar,
-    Block,
     Cell,
     Column,
     Document,
@@ -41,7 +41,7 @@ from charlstm.analysis.statistics import (
     shifted_p,
     smooth_length,
 )
-from charlstm.analysis.subject import Options, Shown, Subject
+from charlstm.analysis.subject import Options, Subject
 from charlstm.analysis.units import LONGEST, read_units, saturated, saturation_lines
 from charlstm.analysis.untrained import untrained_engine
 from charlstm.errors import CharlstmError
@@ -77,7 +77,7 @@ class Found:
     feature: str
     is_count: bool
     rare: bool
-    """Whether there is too little of the feature to tell."""
+    """Whether there is too little of the feature to test."""
     discoveries: int
     """Units that pass the procedure."""
     best: tuple[Association, ...]
@@ -92,7 +92,7 @@ class Found:
         """Those of the best that hold on the second half, and that no untrained net has."""
         limit = STRONG_RHO if self.is_count else STRONG_AUC
         if self.untrained is not None:
-            limit = max(limit, beyond(self.untrained, self.is_count))
+            limit = max(limit, untrained_limit(self.untrained, self.is_count))
         return tuple(a for a in self.best if strength(a.held_out, self.is_count) > limit)
 
 
@@ -101,10 +101,10 @@ def strength(score: float, is_count: bool) -> float:
     return abs(score) if is_count else max(score, 1 - score)
 
 
-def beyond(untrained: float, is_count: bool) -> float:
+def untrained_limit(untrained: float, is_count: bool) -> float:
     """The strength ``MARGIN`` times as far from chance as an untrained net's score.
 
-    How far is told where chance is normal: as the probit of an AUC, and as Fisher's z of rho.
+    Distances are taken where chance is normal: as the probit of an AUC, and as Fisher's z of rho.
     """
     known = min(strength(untrained, is_count), 1 - 1e-9)
     if is_count:
@@ -125,20 +125,20 @@ def find(
         values: (N, T) of N units at T characters.
         features: of the same text.
         rate: the share of false discoveries that is accepted.
-        progress: is told how many units are done.
+        progress: called with how many units are done.
 
     Returns:
-        One ``Found`` for each feature: chosen on the first half of the text, told on the second.
+        One ``Found`` for each feature: chosen on the first half of the text, scored on the second.
     """
-    halves, there = _testable(values.shape[1], features)
+    halves, testable = _testable(values.shape[1], features)
     tested: dict[str, tuple[Association, ...]] = {}
     counted: dict[str, int] = {}
-    if there:
+    if testable:
         first = halves[0]
-        known = np.array([f.values[first] for f in there])
+        known = np.array([f.values[first] for f in testable])
         rho, p = shifted_p(values[:, first], known, progress)
         passed = discoveries(p, rate)
-        for n, feature in enumerate(there):
+        for n, feature in enumerate(testable):
             order = [int(u) for u in np.argsort(-np.abs(rho[:, n]), kind="stable") if passed[u, n]]
             counted[feature.name] = len(order)
             tested[feature.name] = tuple(
@@ -167,15 +167,15 @@ def find_untrained(
     AUC or rho on the second half of the unit that is best on the first, and how many units pass
     the procedure there.
     """
-    halves, there = _testable(values.shape[1], features)
-    if not there:
+    halves, testable = _testable(values.shape[1], features)
+    if not testable:
         return {}
-    known = np.array([f.values[halves[0]] for f in there])
+    known = np.array([f.values[halves[0]] for f in testable])
     rho, p = shifted_p(values[:, halves[0]], known, progress)
     best, counts = np.abs(rho).argmax(axis=0), discoveries(p).sum(axis=0)
     return {
         f.name: (_score(values[u], f, halves[1]), int(count))
-        for f, u, count in zip(there, best, counts, strict=True)
+        for f, u, count in zip(testable, best, counts, strict=True)
     }
 
 
@@ -201,7 +201,137 @@ def _enough(values: NDArray[np.float64]) -> bool:
     return len(values) - int(np.unique(values, return_counts=True)[1].max()) >= RARE
 
 
-def view(subject: Subject, options: Options) -> Shown:
+@dataclass(frozen=True)
+class FindView:
+    """What the units of a model track, each with its score."""
+
+    subject: Subject
+    found: tuple[Found, ...]
+    state: str
+    characters: int
+    saturated: int
+    """Units that are saturated nearly everywhere."""
+
+    def _unit(self, association: Association) -> tuple[int, int]:
+        """(layer, unit)"""
+        return divmod(association.unit, self.subject.engine.config.hidden_size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every feature with its best units."""
+        features = []
+        for one in self.found:
+            strong = one.strong
+            best = []
+            for a in one.best:
+                layer, unit = self._unit(a)
+                scores = {"p": a.p, "chosen": a.chosen, "held_out": a.held_out}
+                best.append({"layer": layer, "unit": unit, **scores, "strong": a in strong})
+            features.append(
+                {
+                    "feature": one.feature,
+                    "measure": "rho" if one.is_count else "auc",
+                    "too_rare": one.rare,
+                    "discoveries": one.discoveries,
+                    "untrained_discoveries": one.untrained_discoveries,
+                    "untrained": one.untrained,
+                    "best": best,
+                }
+            )
+        return {
+            **self.subject.facts("find"),
+            "state": self.state,
+            "saturated_units": self.saturated,
+            "characters": self.characters,
+            "false_discovery_rate": RATE,
+            "features": features,
+        }
+
+    def document(self) -> Document:
+        """A table of features and units, and how the numbers came about."""
+        config = self.subject.engine.config
+        columns = (
+            Column("feature"),
+            Column("units", right=True),
+            Column("layer", right=True),
+            Column("unit", right=True),
+            Column("measure"),
+            Column("chosen", right=True),
+            Column("held out", right=True),
+            Column("untrained", right=True),
+            Column(""),
+        )
+        rows = tuple(row for one in self.found for row in self._rows(one))
+        warning = saturation_lines(self.saturated, config.layers * config.hidden_size)
+        return Document(
+            self.subject.title(f"What units track ({self.state})", self.characters),
+            (
+                Lines(self._notes(), quiet=True),
+                Table(columns, rows),
+                Heading("What was found"),
+                Lines((*self._sentences(), *warning)),
+            ),
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        ranks_of_c = "; c goes by rank, as tanh(c) would" if self.state == "c" else ""
+        return (
+            f"units: how many pass Benjamini & Hochberg's procedure at {RATE:.0%} over all units "
+            "and features (null by circular shifts), of this net / of the untrained one. Of all "
+            f"that pass in the whole table {RATE:.0%} at most are expected to by chance; of a row "
+            "it may be more",
+            "AUC: 1 the unit is higher wherever the feature holds, 0 lower, 0.5 no relation; rho: "
+            "Spearman's rank correlation, for counts",
+            "chosen: on the first half of the text, held out: on the second; untrained: the best "
+            "unit of a net of this shape that has learnt nothing, held out alike" + ranks_of_c,
+            f"bold: AUC above {STRONG_AUC:g} or below {1 - STRONG_AUC:.1g}, rho beyond "
+            f"±{STRONG_RHO:g}, and {MARGIN:g} times as far from chance as the untrained net's",
+        )
+
+    def _rows(self, one: Found) -> list[tuple[Cell, ...]]:
+        """One for each of the best units, with what holds for all of them in the first."""
+        if one.rare or not one.best:
+            counts = "too rare" if one.rare else f"0/{one.untrained_discoveries:,}"
+            return [(one.feature, counts, "", "", "", "", "", "", "")]
+        measure, form = ("rho", "+.3f") if one.is_count else ("AUC", ".3f")
+        untrained = "" if one.untrained is None else number(one.untrained, form)
+        strong = one.strong
+        rows: list[tuple[Cell, ...]] = []
+        for n, a in enumerate(one.best):
+            layer, unit = self._unit(a)
+            held_out = number(a.held_out, form)
+            rows.append(
+                (
+                    "" if n else one.feature,
+                    "" if n else f"{one.discoveries:,}/{one.untrained_discoveries:,}",
+                    str(layer + 1),
+                    str(unit),
+                    measure,
+                    number(a.chosen, form),
+                    Strong(held_out) if a in strong else held_out,
+                    "" if n else untrained,
+                    Bar(a.held_out if one.is_count else 2 * a.held_out - 1),
+                )
+            )
+        return rows
+
+    def _sentences(self) -> list[str]:
+        sentences = []
+        for one in self.found:
+            for a in one.strong[:1]:
+                layer, unit = self._unit(a)
+                score = (
+                    f"rho {number(a.held_out, '+.3f')}" if one.is_count else f"AUC {a.held_out:.3f}"
+                )
+                sentences.append(
+                    f"Layer {layer + 1} unit {unit} tracks ‘{one.feature}’: {score} on text that "
+                    "it was not chosen on."
+                )
+        return sentences or [
+            "No unit by itself tracks one of these closely on text that it was not chosen on."
+        ]
+
+
+def view(subject: Subject, options: Options) -> FindView:
     """Look for every feature in every unit."""
     state = options.state_of(subject.spec)
     text = subject.text[:LONGEST]
@@ -209,10 +339,10 @@ def view(subject: Subject, options: Options) -> Shown:
     if len(text) < 2 * RARE:
         raise CharlstmError(
             f"the text has {len(text)} characters, and find needs {2 * RARE} at least",
-            "give some thousands: --file",
+            "give some thousands",
         )
     config = subject.engine.config
-    size, units = config.hidden_size, config.layers * config.hidden_size
+    units = config.layers * config.hidden_size
 
     def comparing(done: int) -> None:
         subject.progress("comparing units", done, units)
@@ -220,106 +350,8 @@ def view(subject: Subject, options: Options) -> Shown:
     values = read_units(subject, state, engine=untrained_engine(config))
     untrained = find_untrained(values, features, comparing)
     values = read_units(subject, state)
-    still = saturated(values)
     found = []
     for one in find(values, features, progress=comparing):
         score, count = untrained.get(one.feature, (None, 0))
         found.append(replace(one, untrained=score, untrained_discoveries=count))
-    data = {
-        **subject.facts("find"),
-        "state": state,
-        "saturated_units": still,
-        "characters": len(text),
-        "false_discovery_rate": RATE,
-        "features": [
-            {
-                "feature": one.feature,
-                "measure": "rho" if one.is_count else "auc",
-                "too_rare": one.rare,
-                "discoveries": one.discoveries,
-                "untrained_discoveries": one.untrained_discoveries,
-                "untrained": one.untrained,
-                "best": [
-                    {
-                        "layer": a.unit // size,
-                        "unit": a.unit % size,
-                        "p": a.p,
-                        "chosen": a.chosen,
-                        "held_out": a.held_out,
-                        "strong": a in one.strong,
-                    }
-                    for a in one.best
-                ],
-            }
-            for one in found
-        ],
-    }
-    warned = saturation_lines(still, units)
-    return Shown(lambda: document(subject, found, state, len(text), warned), lambda: data)
-
-
-def document(
-    subject: Subject, found: list[Found], state: str, characters: int, warned: tuple[str, ...] = ()
-) -> Document:
-    """A table of features and units, and how the numbers came about."""
-    size = subject.engine.config.hidden_size
-    columns = (
-        Column("feature"),
-        Column("units", right=True),
-        Column("layer", right=True),
-        Column("unit", right=True),
-        Column("measure"),
-        Column("chosen", right=True),
-        Column("held out", right=True),
-        Column("untrained", right=True),
-        Column(""),
-    )
-    rows: list[tuple[Cell, ...]] = []
-    for one in found:
-        measure = "rho" if one.is_count else "AUC"
-        if one.rare or not one.best:
-            said = "too rare" if one.rare else f"0/{one.untrained_discoveries:,}"
-            rows.append((one.feature, said, "", "", "", "", "", "", ""))
-        for n, a in enumerate(one.best):
-            form = "+.3f" if one.is_count else ".3f"
-            told = number(a.held_out, form)
-            other = "" if n or one.untrained is None else number(one.untrained, form)
-            rows.append(
-                (
-                    "" if n else one.feature,
-                    "" if n else f"{one.discoveries:,}/{one.untrained_discoveries:,}",
-                    str(a.unit // size + 1),
-                    str(a.unit % size),
-                    measure,
-                    number(a.chosen, form),
-                    Strong(told) if a in one.strong else told,
-                    other,
-                    Bar(a.held_out if one.is_count else 2 * a.held_out - 1),
-                )
-            )
-    strong = [(one, one.strong[0]) for one in found if one.strong]
-    named = [
-        f"Layer {a.unit // size + 1} unit {a.unit % size} tracks ‘{one.feature}’: "
-        + (f"rho {number(a.held_out, '+.3f')}" if one.is_count else f"AUC {a.held_out:.3f}")
-        + " on text that it was not chosen on."
-        for one, a in strong
-    ] or ["No unit by itself tracks one of these closely on text that it was not chosen on."]
-    notes = (
-        f"units: how many pass Benjamini & Hochberg's procedure at {RATE:.0%} over all units and "
-        "features (null by circular shifts), of this net / of the untrained one. Of all that pass "
-        f"in the whole table {RATE:.0%} at most are expected to by chance; of a row it may be more",
-        "AUC: 1 the unit is higher wherever the feature holds, 0 lower, 0.5 no relation; rho: "
-        "Spearman's rank correlation, for counts",
-        "chosen: on the first half of the text, held out: on the second; untrained: the best unit "
-        "of a net of this shape that has learnt nothing, held out alike"
-        + ("; c goes by rank, as tanh(c) would" if state == "c" else ""),
-        f"bold: AUC above {STRONG_AUC:g} or below {1 - STRONG_AUC:.1g}, rho beyond "
-        f"±{STRONG_RHO:g}, and {MARGIN:g} times as far from chance as the untrained net's",
-    )
-    blocks: list[Block] = [
-        Lines(notes, quiet=True),
-        Table(columns, tuple(rows)),
-        Heading("What was found"),
-        Lines((*named, *warned)),
-    ]
-    return Document(subject.title(f"What units track ({state})", characters), tuple(blocks))
+    return FindView(subject, tuple(found), state, len(text), saturated(values))

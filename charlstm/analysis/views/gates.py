@@ -1,6 +1,7 @@
 """``gates``: who is shut and who is open, at each character and over the whole text."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from charlstm.analysis.document import (
@@ -31,90 +32,105 @@ from charlstm.analysis.saturation import (
     longest_memory,
     measure_gates,
 )
-from charlstm.analysis.subject import Options, Shown, Subject
+from charlstm.analysis.subject import Options, Subject
 from charlstm.net.spec import CELLS, HIDDEN
 
+LISTED = 60
+"""Characters that the document lists."""
 FEW = 50
 """With fewer characters Figure 3 is a coarse grid."""
 SURPRISING_BITS = 4
 EDGES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
 
 
-def view(subject: Subject, options: Options) -> Shown:
+@dataclass(frozen=True)
+class GatesView:
+    """A report on gates, narrowed to what is shown of it."""
+
+    subject: Subject
+    report: GateReport
+    layers: range
+    gates: tuple[str, ...]
+    unit: int | None
+    """The unit that stands for its layer; None where all units do."""
+    rows: int | None
+    """The most characters that the document lists; None is all of them."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """That of the report, with only these gates and layers; layers keep their numbers."""
+        data = self.report.to_dict(str(self.subject.model.path))
+        for character in data["characters"]:
+            character["layers"] = [
+                {gate: values[gate] for gate in self.gates} if layer in self.layers else {}
+                for layer, values in enumerate(character["layers"])
+            ]
+        data["units"] = [
+            unit
+            for unit in data["units"]
+            if unit["gate"] in self.gates and unit["layer"] in self.layers
+        ]
+        return data
+
+    def document(self) -> Document:
+        """A line per character, Figure 3, the longest memories, what the numbers say."""
+        report, steps = self.report, len(self.report.symbols)
+        left, right = (number(limit, "g") for limit in report.limits)
+        low, high = _ends(report)
+        unit = self.unit
+        counted = "share of a layer's units" if unit is None else f"unit {unit} of each layer"
+        blocks: list[Block] = [Key(counted, f"{low}, below {left}", f"{high}, above {right}")]
+        for layer in self.layers:
+            table = _characters(report, layer, self.gates, self.rows)
+            blocks += [Heading(f"Layer {layer + 1}"), table]
+        notes = [f"across: share of characters at which it is {high}; up: at which it is {low}"]
+        if steps < FEW:
+            notes.append(f"over only {plural(steps, 'character')} a dot can stand in few places")
+        blocks += [
+            Heading("Figure 3 of Karpathy, Johnson & Fei-Fei (2015): a dot per unit"),
+            Lines(tuple(notes), quiet=True),
+            figure_3(report, self.layers, self.gates),
+            *_longest_memories(report, self.layers),
+            Heading("What was found"),
+            Lines(tuple(findings(report, self.layers, self.gates))),
+        ]
+        title = "Gates" if self.subject.spec.gates else "Hidden state h"
+        return Document(self.subject.title(title), tuple(blocks))
+
+
+def view(subject: Subject, options: Options) -> GatesView:
     """Measure the gates at each character; see ``charlstm.analysis.saturation``."""
+    unit = options.one_unit()
     report = measure_gates(
         subject.engine,
         subject.ids,
         subject.symbols,
         subject.warmup,
         Thresholds(options.left, options.right),
-        options.one_unit(),
+        unit,
         subject.reading,
     )
     layers = (
         range(report.layers) if options.layer is None else range(options.layer, options.layer + 1)
     )
     gates = report.gates if options.gate is None else (options.gate,)
-    unit = options.one_unit()
-    title = subject.title("Gates" if subject.spec.gates else "Hidden state h")
-    return Shown(
-        lambda: document(title, report, layers, gates, options.lines(60), unit),
-        lambda: narrowed(report.to_dict(str(subject.model.path)), layers, gates),
-    )
-
-
-def narrowed(data: dict[str, Any], layers: range, gates: tuple[str, ...]) -> dict[str, Any]:
-    """The JSON with only the gates and the layers asked for; layers keep their numbers."""
-    for character in data["characters"]:
-        character["layers"] = [
-            {gate: values[gate] for gate in gates} if layer in layers else {}
-            for layer, values in enumerate(character["layers"])
-        ]
-    data["units"] = [
-        unit for unit in data["units"] if unit["gate"] in gates and unit["layer"] in layers
-    ]
-    return data
-
-
-def document(
-    title: str,
-    report: GateReport,
-    layers: range,
-    gates: tuple[str, ...],
-    rows: int | None,
-    unit: int | None,
-) -> Document:
-    """A line per character, Figure 3, the longest memories, what the numbers say."""
-    steps = len(report.symbols)
-    left, right = (number(limit, "g") for limit in report.limits)
-    low, high = _ends(report)
-    counted = "share of a layer's units" if unit is None else f"unit {unit} of each layer"
-    blocks: list[Block] = [Key(counted, f"{low}, below {left}", f"{high}, above {right}")]
-    for layer in layers:
-        blocks += [Heading(f"Layer {layer + 1}"), _characters(report, layer, gates, rows)]
-    notes = [f"across: share of characters at which it is {high}; up: at which it is {low}"]
-    if steps < FEW:
-        notes.append(f"over only {plural(steps, 'character')} a dot can stand in few places")
-    blocks += [
-        Heading("Figure 3 of Karpathy, Johnson & Fei-Fei (2015): a dot per unit"),
-        Lines(tuple(notes), quiet=True),
-        figure_3(report, layers, gates),
-    ]
-    if memory := longest_memory(report, layers, 5):
-        kept = CELLS[report.cell].states[-1]
-        columns = tuple(Column(name, right=True) for name in ("layer", "unit", "tau"))
-        told = tuple((str(layer + 1), str(unit), lasting(tau)) for layer, unit, tau in memory)
-        blocks += [
-            Heading(f"Units with the longest memory of {kept} (tau, characters)"),
-            Table(columns, told),
-        ]
-    blocks += [Heading("What was found"), Lines(tuple(findings(report, layers, gates)))]
-    return Document(title, tuple(blocks))
+    return GatesView(subject, report, layers, gates, unit, options.lines(LISTED))
 
 
 def _ends(report: GateReport) -> tuple[str, str]:
     """What left- and right-saturated are called."""
     return ("low", "high") if report.gates == (HIDDEN,) else ("shut", "open")
+
+
+def _longest_memories(report: GateReport, layers: range) -> tuple[Block, ...]:
+    """A table of them, of a cell with a gate that keeps its state."""
+    memories = longest_memory(report, layers, 5)
+    if not memories:
+        return ()
+    state = CELLS[report.cell].states[-1]
+    columns = tuple(Column(name, right=True) for name in ("layer", "unit", "tau"))
+    rows = tuple((str(layer + 1), str(unit), lasting(tau)) for layer, unit, tau in memories)
+    heading = Heading(f"Units with the longest memory of {state} (tau, characters)")
+    return heading, Table(columns, rows)
 
 
 def _characters(report: GateReport, layer: int, gates: tuple[str, ...], most: int | None) -> Table:
@@ -128,8 +144,8 @@ def _characters(report: GateReport, layer: int, gates: tuple[str, ...], most: in
     rows: list[tuple[Cell, ...]] = []
     for t, character in enumerate(report.symbols[:most]):
         bits = report.surprise_bits[t]
-        told = "" if math.isnan(bits) else f"{bits:.1f}"
-        surprise = Strong(told) if bits >= SURPRISING_BITS else told
+        written = "" if math.isnan(bits) else f"{bits:.1f}"
+        surprise = Strong(written) if bits >= SURPRISING_BITS else written
         shares = (Share(report.left[t, layer, g], report.right[t, layer, g]) for g in indices)
         rows.append((str(t), character, surprise, *shares))
     return Table(columns, tuple(rows), more_rows(len(report.symbols) - len(rows), "character"))

@@ -4,11 +4,14 @@ The question of LSTMVis (H. Strobelt, S. Gehrmann, H. Pfister, A. Rush 2018).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.analysis.document import (
+    ELLIPSIS,
+    LINE_END,
     Cell,
     Column,
     Document,
@@ -19,15 +22,16 @@ from charlstm.analysis.document import (
     number,
     plural,
 )
-from charlstm.analysis.subject import Options, Shown, Subject
+from charlstm.analysis.subject import Options, Subject
 from charlstm.analysis.trace import pieces
 from charlstm.analysis.views.cell import state_name, unit_values
 from charlstm.errors import UsageError, check_number
 
 LISTED = 20
 AROUND = 18
-"""Characters shown before and after a place."""
+"""Characters shown before and after a span."""
 INSIDE = 24
+"""The most characters shown of a span."""
 
 
 @dataclass(frozen=True)
@@ -56,68 +60,92 @@ def spans_of(values: NDArray[np.floating], threshold: float) -> tuple[Span, ...]
     return tuple(sorted(spans, key=lambda s: (s.start - s.stop, -s.level, s.start)))
 
 
-def view(subject: Subject, options: Options) -> Shown:
-    """Where all the units of ``--unit`` are on."""
+@dataclass(frozen=True)
+class MatchView:
+    """The spans in which some units of a layer are all on."""
+
+    subject: Subject
+    layer: int
+    units: tuple[int, ...]
+    state: str
+    """What their values are: ``tanh(c)`` or ``h``."""
+    threshold: float
+    spans: tuple[Span, ...]
+    lines: int | None
+    """The most spans that the document lists; None is all of them."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every span, with its text."""
+        return {
+            **self.subject.facts("match"),
+            "layer": self.layer,
+            "units": list(self.units),
+            "state": self.state,
+            "threshold": self.threshold,
+            "spans": [
+                {
+                    "start": span.start,
+                    "stop": span.stop,
+                    "level": span.level,
+                    "text": self.subject.text[span.start : span.stop],
+                }
+                for span in self.spans
+            ],
+        }
+
+    def document(self) -> Document:
+        """The longest spans, each with the text around it."""
+        text = self.subject.text.replace("\n", LINE_END)
+        rows: list[tuple[Cell, ...]] = []
+        for span in self.spans[: self.lines]:
+            inside = text[span.start : span.stop]
+            if len(inside) > INSIDE:
+                inside = f"{inside[: INSIDE // 2]}{ELLIPSIS}{inside[-INSIDE // 2 :]}"
+            before = text[max(0, span.start - AROUND) : span.start]
+            after = text[span.stop : span.stop + AROUND]
+            words = (before, Strong(inside), after)
+            rows.append((f"{span.start:,}", str(span.stop - span.start), *words))
+        more = more_rows(len(self.spans) - len(rows), "place")
+        covered = sum(span.stop - span.start for span in self.spans) / len(text)
+        columns = (
+            Column("place", right=True),
+            Column("length", right=True),
+            Column("before", right=True),
+            Column("on"),
+            Column("after"),
+        )
+        places = plural(len(self.spans), "place")
+        summary = f"{places}, {covered:.1%} of the characters; the longest first"
+        return Document(
+            self.subject.title(self._title()),
+            (Lines((summary,)), Table(columns, tuple(rows), more)),
+        )
+
+    def _title(self) -> str:
+        one = len(self.units) == 1
+        units = ("unit " if one else "units ") + ", ".join(map(str, self.units))
+        side = "above" if self.threshold >= 0 else "below"
+        on = f"{'is' if one else 'are'} {side} {number(self.threshold, 'g')}"
+        return f"Where layer {self.layer + 1} {units} {on} ({self.state})"
+
+
+def view(subject: Subject, options: Options) -> MatchView:
+    """Where all the units of ``options.units`` are on."""
     if not options.units:
-        raise UsageError("match needs units", "name them, for example --unit 3,17; find lists some")
-    check_number("--threshold", options.threshold, -1, 1)
+        raise UsageError("match needs units", "name some in `units`; the view find lists some")
+    check_number("`threshold`", options.threshold, -1, 1)
     state = options.state_of(subject.spec)
     layer = subject.engine.config.layers - 1 if options.layer is None else options.layer
     values = np.empty((len(options.units), len(subject.ids)))
     for piece in pieces(subject.engine, subject.ids, subject.warmup, subject.reading):
-        some = unit_values(subject.spec, piece.trace, state)[:, layer, list(options.units)]
-        values[:, piece.places] = some.T
-    spans = spans_of(values, options.threshold)
-    data = {
-        **subject.facts("match"),
-        "layer": layer,
-        "units": list(options.units),
-        "state": state_name(state),
-        "threshold": options.threshold,
-        "spans": [
-            {
-                "start": span.start,
-                "stop": span.stop,
-                "level": span.level,
-                "text": subject.text[span.start : span.stop],
-            }
-            for span in spans
-        ],
-    }
-    side = "above" if options.threshold >= 0 else "below"
-    units = ("unit " if len(options.units) == 1 else "units ") + ", ".join(map(str, options.units))
-    verb = "is" if len(options.units) == 1 else "are"
-    limit = number(options.threshold, "g")
-    what = f"Where layer {layer + 1} {units} {verb} {side} {limit} ({state_name(state)})"
-    return Shown(lambda: document(subject, what, spans, options.lines(LISTED)), lambda: data)
-
-
-def document(subject: Subject, what: str, spans: tuple[Span, ...], lines: int | None) -> Document:
-    """The places, each with what stands around it."""
-    text = subject.text.replace("\n", "↵")
-    rows: list[tuple[Cell, ...]] = []
-    for span in spans[:lines]:
-        inside = text[span.start : span.stop]
-        if len(inside) > INSIDE:
-            inside = f"{inside[: INSIDE // 2]}…{inside[-INSIDE // 2 :]}"
-        before = text[max(0, span.start - AROUND) : span.start]
-        after = text[span.stop : span.stop + AROUND]
-        words = (before, Strong(inside), after)
-        rows.append((f"{span.start:,}", str(span.stop - span.start), *words))
-    more = more_rows(len(spans) - len(rows), "place")
-    covered = sum(span.stop - span.start for span in spans)
-    told = f"{plural(len(spans), 'place')}, {covered / len(text):.1%} of the characters"
-    columns = (
-        Column("place", right=True),
-        Column("length", right=True),
-        Column("before", right=True),
-        Column("on"),
-        Column("after"),
-    )
-    return Document(
-        subject.title(what),
-        (
-            Lines((f"{told}; the longest first",)),
-            Table(columns, tuple(rows), more),
-        ),
+        read = unit_values(subject.spec, piece.trace, state)[:, layer, list(options.units)]
+        values[:, piece.places] = read.T
+    return MatchView(
+        subject,
+        layer,
+        options.units,
+        state_name(state),
+        options.threshold,
+        spans_of(values, options.threshold),
+        options.lines(LISTED),
     )

@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.analysis.document import (
+    MINUS,
     Cell,
     Column,
     Document,
@@ -21,7 +23,7 @@ from charlstm.analysis.document import (
     log_ticks,
 )
 from charlstm.analysis.saturation import log_memory
-from charlstm.analysis.subject import Options, Shown, Subject, not_for
+from charlstm.analysis.subject import Options, Subject, not_for
 from charlstm.analysis.trace import pieces
 
 LAGS = tuple(2**n for n in range(10))
@@ -90,58 +92,103 @@ def measure(subject: Subject) -> Memory:
     )
 
 
-def view(subject: Subject, options: Options) -> Shown:
-    """The units that keep their state longest, and how all fade."""
+@dataclass(frozen=True)
+class MemoryView:
+    """The memory of all units, and which of them are listed."""
+
+    subject: Subject
+    memory: Memory
+    layers: tuple[int, ...]
+    units: tuple[tuple[int, int], ...]
+    """(layer, unit) of each."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers of all units."""
+        memory = self.memory
+        return {
+            **self.subject.facts("memory"),
+            "state": memory.state,
+            "gate": memory.gate,
+            "time_constant": _finite(memory.time_constant),
+            "half_life": _finite(memory.half_life),
+            "lags": list(memory.lags),
+            "retention": memory.retention.tolist(),
+        }
+
+    def document(self) -> Document:
+        """A table of units, the curves of some of them, a sentence for each layer."""
+        memory, tau = self.memory, self.memory.time_constant
+        notes = (
+            f"tau = {MINUS}1 / mean(ln f), f the {memory.gate} gate: after tau characters 1/e of "
+            f"{memory.state} is left; half-life = tau ln 2",
+            "left after N: the product of f over N characters, averaged over all such stretches of "
+            "this text; a unit that keeps for long and then forgets at once has more than tau says",
+        )
+        sentences = tuple(
+            f"Layer {layer + 1}: half of the units keep {memory.state} with tau below "
+            f"{lasting(float(np.median(tau[layer])))} characters, one in ten with tau above "
+            f"{lasting(float(np.quantile(tau[layer], 0.9)))}, the longest with "
+            f"{lasting(float(tau[layer].max()))}."
+            for layer in self.layers
+        )
+        return Document(
+            self.subject.title(f"How long units keep {memory.state}"),
+            (
+                Lines(notes, quiet=True),
+                _table(memory, self.units),
+                Plots((_curves(memory, self.layers),)),
+                Heading("What was found"),
+                Lines(sentences),
+            ),
+        )
+
+
+def view(subject: Subject, options: Options) -> MemoryView:
+    """The units asked for, or those that keep their state longest, and how all fade."""
     memory = measure(subject)
-    data = {
-        **subject.facts("memory"),
-        "state": memory.state,
-        "gate": memory.gate,
-        "time_constant": _finite(memory.time_constant),
-        "half_life": _finite(memory.half_life),
-        "lags": list(memory.lags),
-        "retention": memory.retention.tolist(),
-    }
-    return Shown(lambda: document(subject, memory, options), lambda: data)
+    layers, size = memory.time_constant.shape
+    shown = tuple(range(layers)) if options.layer is None else (options.layer,)
+    if options.units:
+        units = [(layer, unit) for layer in shown for unit in options.units]
+    else:
+        order = np.argsort(-memory.time_constant, axis=None, kind="stable").tolist()
+        ranked = [divmod(n, size) for n in order]
+        units = [unit for unit in ranked if unit[0] in shown][: options.lines(LISTED)]
+    return MemoryView(subject, memory, shown, tuple(units))
 
 
 def _finite(rows: NDArray[np.float64]) -> list[list[float | None]]:
     return [[float(v) if math.isfinite(v) else None for v in row] for row in rows]
 
 
-def document(subject: Subject, memory: Memory, options: Options) -> Document:
-    """A table of units, the curves of some of them, a sentence for each layer."""
-    layers, size = memory.time_constant.shape
-    shown = range(layers) if options.layer is None else [options.layer]
-    tau = memory.time_constant
-    if options.units:
-        units = [(layer, unit) for layer in shown for unit in options.units]
-    else:
-        order = np.argsort(-tau, axis=None, kind="stable")
-        ranked = [(int(n) // size, int(n) % size) for n in order]
-        units = [place for place in ranked if place[0] in shown][: options.lines(LISTED)]
-    listed = [lag for lag in (1, 8, 64, 512) if lag in memory.lags]
+def _table(memory: Memory, units: tuple[tuple[int, int], ...]) -> Table:
+    lags = [lag for lag in (1, 8, 64, 512) if lag in memory.lags]
     columns = (
         Column("layer", right=True),
         Column("unit", right=True),
         Column("tau", right=True),
         Column("half-life", right=True),
-        *(Column(f"left after {lag}", right=True) for lag in listed),
+        *(Column(f"left after {lag}", right=True) for lag in lags),
     )
     rows: list[tuple[Cell, ...]] = [
         (
             str(layer + 1),
             str(unit),
-            lasting(tau[layer, unit]),
+            lasting(memory.time_constant[layer, unit]),
             lasting(memory.half_life[layer, unit]),
-            *(f"{memory.retention[memory.lags.index(k), layer, unit]:.1%}" for k in listed),
+            *(f"{memory.retention[memory.lags.index(k), layer, unit]:.1%}" for k in lags),
         )
         for layer, unit in units
     ]
+    return Table(columns, tuple(rows))
+
+
+def _curves(memory: Memory, layers: tuple[int, ...]) -> Plot:
+    """How the longest and the median unit of each layer fade."""
     x = [math.log2(lag) for lag in memory.lags]
     curves = []
-    for n, layer in enumerate(shown):
-        ordered = np.argsort(tau[layer], kind="stable")
+    for n, layer in enumerate(layers):
+        ordered = np.argsort(memory.time_constant[layer], kind="stable")
         for name, unit in (("longest", ordered[-1]), ("median", ordered[len(ordered) // 2])):
             curves.append(
                 Series(
@@ -151,7 +198,7 @@ def document(subject: Subject, memory: Memory, options: Options) -> Document:
                     colored(2 * n + (name == "median")),
                 )
             )
-    plot = Plot(
+    return Plot(
         f"share of {memory.state} that is left",
         tuple(curves),
         (0, x[-1] or 1),
@@ -159,27 +206,4 @@ def document(subject: Subject, memory: Memory, options: Options) -> Document:
         "characters later",
         "share",
         log_ticks(memory.lags),
-    )
-    notes = (
-        f"tau = −1 / mean(ln f), f the {memory.gate} gate: after tau characters 1/e of "
-        f"{memory.state} is left; half-life = tau ln 2",
-        "left after N: the product of f over N characters, averaged over all such stretches of "
-        "this text; a unit that keeps for long and then forgets at once has more than tau says",
-    )
-    told = [
-        f"Layer {layer + 1}: half of the units keep {memory.state} with tau below "
-        f"{lasting(float(np.median(tau[layer])))} characters, one in ten with tau above "
-        f"{lasting(float(np.quantile(tau[layer], 0.9)))}, the longest with "
-        f"{lasting(float(tau[layer].max()))}."
-        for layer in shown
-    ]
-    return Document(
-        subject.title(f"How long units keep {memory.state}"),
-        (
-            Lines(notes, quiet=True),
-            Table(columns, tuple(rows)),
-            Plots((plot,)),
-            Heading("What was found"),
-            Lines(tuple(told)),
-        ),
     )

@@ -9,13 +9,14 @@ net that has learnt nothing are probed alike: a random net, too, keeps much of w
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.analysis.document import Bar, Cell, Column, Document, Heading, Lines, Table, number
 from charlstm.analysis.features import Feature, features_of
-from charlstm.analysis.subject import Options, Shown, Subject
+from charlstm.analysis.subject import Options, Subject
 from charlstm.analysis.units import LONGEST, read_units, saturated, saturation_lines
 from charlstm.analysis.untrained import untrained_engine
 from charlstm.analysis.views.cell import state_name
@@ -24,7 +25,7 @@ from charlstm.errors import CharlstmError
 from charlstm.text.vocabulary import Ids
 
 RIDGE = 1e-3
-"""Weight of the squared coefficients, as a share of the mean square of the standardised states."""
+"""Weight of the squared coefficients, over the mean square of the standardised states."""
 TYPE = 3
 """Characters in a row that have one label in the control task."""
 LEARNT = 0.1
@@ -40,7 +41,7 @@ class Probe:
     feature: str
     is_count: bool
     score: float
-    """Balanced accuracy, the mean over both answers of the share that is right: 0.5 is chance.
+    """Balanced accuracy, the mean over both answers of the fraction that is right: 0.5 is chance.
     For a count the correlation with what is predicted: 0 is chance."""
     control: float
     """The same for random labels."""
@@ -117,22 +118,122 @@ def probe(
             for part in parts
         )
 
-    there = [f for f in features if enough(f.values, f.is_count)]
-    controls = [control_labels(ids, f.values, seed) for seed, f in enumerate(there)]
-    kept = [n for n, f in enumerate(there) if enough(controls[n], f.is_count)]
-    if not kept:
+    frequent = [f for f in features if enough(f.values, f.is_count)]
+    controls = [control_labels(ids, f.values, seed) for seed, f in enumerate(frequent)]
+    pairs = [
+        (f, control)
+        for f, control in zip(frequent, controls, strict=True)
+        if enough(control, f.is_count)
+    ]
+    if not pairs:
         return ()
-    labels = [there[n].values for n in kept] + [controls[n] for n in kept]
-    counts = [there[n].is_count for n in kept]
-    scored = scores(values, labels, counts + counts)
-    others = scores(untrained, labels[: len(kept)], counts)
+    labels = [f.values for f, _ in pairs]
+    counts = [f.is_count for f, _ in pairs]
+    scored = scores(values, labels + [control for _, control in pairs], counts + counts)
+    columns = (scored[: len(pairs)], scored[len(pairs) :], scores(untrained, labels, counts))
     return tuple(
-        Probe(there[n].name, there[n].is_count, scored[at], scored[at + len(kept)], others[at])
-        for at, n in enumerate(kept)
+        Probe(f.name, f.is_count, *numbers)
+        for (f, _), *numbers in zip(pairs, *columns, strict=True)
     )
 
 
-def view(subject: Subject, options: Options) -> Shown:
+@dataclass(frozen=True)
+class ProbeView:
+    """What was read off the states of a layer, or of all layers."""
+
+    subject: Subject
+    probes: tuple[Probe, ...]
+    state: str
+    """What the states are: ``tanh(c)`` or ``h``."""
+    layer: int | None
+    """None for all layers together."""
+    characters: int
+    units: int
+    saturated: int
+    """Units that are saturated nearly everywhere."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The scores of each feature."""
+        return {
+            **self.subject.facts("probe"),
+            "characters": self.characters,
+            "state": self.state,
+            "saturated_units": self.saturated,
+            "layer": self.layer,
+            "features": [
+                {
+                    "feature": one.feature,
+                    "measure": "correlation" if one.is_count else "balanced accuracy",
+                    "score": one.score,
+                    "control": one.control,
+                    "selectivity": one.selectivity,
+                    "untrained": one.untrained,
+                }
+                for one in self.probes
+            ],
+        }
+
+    def document(self) -> Document:
+        """A row for each feature, and what was learnt."""
+        columns = (
+            Column("feature"),
+            Column("measure"),
+            Column("score", right=True),
+            Column("control", right=True),
+            Column("untrained", right=True),
+            Column("learnt", right=True),
+            Column(""),
+        )
+        rows: list[tuple[Cell, ...]] = [
+            (
+                one.feature,
+                "correlation" if one.is_count else "accuracy",
+                f"{one.score:.3f}",
+                f"{one.control:.3f}",
+                f"{one.untrained:.3f}",
+                number(one.learnt, "+.3f"),
+                Bar(one.learnt if one.is_count else 2 * one.learnt),
+            )
+            for one in self.probes
+        ]
+        notes = (
+            "a ridge regression on all units, fitted on the first half of the text, judged on the "
+            "second; accuracy: the mean of the shares right where the feature holds and where it "
+            "does not, 0.5 is chance; correlation: with the count that is predicted, 0 is chance",
+            f"control: the same for random labels that any {TYPE} characters in a row share "
+            "(Hewitt & Liang 2019); what exceeds it, the selectivity, is not mere memory of "
+            "characters",
+            "untrained: the same for the feature and a net of this shape that has learnt nothing; "
+            "learnt: by how much the score exceeds that",
+        )
+        where = "all layers" if self.layer is None else f"layer {self.layer + 1}"
+        title = f"What a linear probe reads off {self.state} of {where}"
+        warning = saturation_lines(self.saturated, self.units)
+        return Document(
+            self.subject.title(title, self.characters),
+            (
+                Lines(notes, quiet=True),
+                Table(columns, tuple(rows)),
+                Heading("What was found"),
+                Lines((*self._sentences(), *warning)),
+            ),
+        )
+
+    def _sentences(self) -> list[str]:
+        sentences = [
+            f"‘{one.feature}’ was learnt: {one.score:.3f}, {one.untrained:.3f} untrained, "
+            f"{one.control:.3f} for random labels."
+            for one in self.probes
+            if min(one.learnt, one.selectivity) > LEARNT
+        ] or [f"Nothing is read off by {LEARNT:g} better than untrained and than random labels."]
+        alike = [one.feature for one in self.probes if one.selectivity > LEARNT >= one.learnt]
+        if alike:
+            names = ", ".join(f"‘{name}’" for name in alike)
+            sentences.append(f"An untrained net gives nearly as much, or more, of {names}.")
+        return sentences
+
+
+def view(subject: Subject, options: Options) -> ProbeView:
     """Probe the states of the layer asked for, or of all layers together."""
     state = options.state_of(subject.spec)
     ids = subject.ids[:LONGEST]
@@ -140,89 +241,23 @@ def view(subject: Subject, options: Options) -> Shown:
     if len(ids) < 4 * RARE:
         raise CharlstmError(
             f"the text has {len(ids)} characters, and probe needs {4 * RARE} at least",
-            "give some thousands: --file",
+            "give some thousands",
         )
     size = config.hidden_size
     first, layers = (0, config.layers) if options.layer is None else (options.layer, 1)
     units = slice(first * size, (first + layers) * size)
     untrained = read_units(subject, state, engine=untrained_engine(config))[units]
     values = read_units(subject, state)[units]
-    still = saturated(values)
+    saturated_units = saturated(values)
     if state == "c":
         untrained, values = np.tanh(untrained), np.tanh(values)
-    probes = probe(values, untrained, ids, features_of(subject.text[:LONGEST], options.features))
-    data = {
-        **subject.facts("probe"),
-        "characters": len(ids),
-        "state": state_name(state),
-        "saturated_units": still,
-        "layer": options.layer,
-        "features": [
-            {
-                "feature": one.feature,
-                "measure": "correlation" if one.is_count else "balanced accuracy",
-                "score": one.score,
-                "control": one.control,
-                "selectivity": one.selectivity,
-                "untrained": one.untrained,
-            }
-            for one in probes
-        ],
-    }
-    where = "all layers" if options.layer is None else f"layer {options.layer + 1}"
-    title = subject.title(f"What a linear probe reads off {state_name(state)} of {where}", len(ids))
-    warned = saturation_lines(still, len(values))
-    return Shown(lambda: document(title, probes, warned), lambda: data)
-
-
-def document(title: str, probes: tuple[Probe, ...], warned: tuple[str, ...] = ()) -> Document:
-    """A row for each feature, and what was learnt."""
-    columns = (
-        Column("feature"),
-        Column("measure"),
-        Column("score", right=True),
-        Column("control", right=True),
-        Column("untrained", right=True),
-        Column("learnt", right=True),
-        Column(""),
-    )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            one.feature,
-            "correlation" if one.is_count else "accuracy",
-            f"{one.score:.3f}",
-            f"{one.control:.3f}",
-            f"{one.untrained:.3f}",
-            number(one.learnt, "+.3f"),
-            Bar(one.learnt if one.is_count else 2 * one.learnt),
-        )
-        for one in probes
-    ]
-    notes = (
-        "a ridge regression on all units, fitted on the first half of the text, judged on the "
-        "second; accuracy: the mean of the shares right where the feature holds and where it does "
-        "not, 0.5 is chance; correlation: with the count that is predicted, 0 is chance",
-        f"control: the same for random labels that any {TYPE} characters in a row share "
-        "(Hewitt & Liang 2019); what exceeds it, the selectivity, is not mere memory of characters",
-        "untrained: the same for the feature and a net of this shape that has learnt nothing; "
-        "learnt: by how much the score exceeds that",
-    )
-    said = [
-        f"‘{one.feature}’ was learnt: {one.score:.3f}, {one.untrained:.3f} untrained, "
-        f"{one.control:.3f} for random labels."
-        for one in probes
-        if min(one.learnt, one.selectivity) > LEARNT
-    ] or [f"Nothing is read off by {LEARNT:g} better than untrained and than random labels."]
-    alike = [p.feature for p in probes if p.selectivity > LEARNT >= p.learnt]
-    if alike:
-        names = ", ".join(f"‘{name}’" for name in alike)
-        said.append(f"An untrained net gives nearly as much, or more, of {names}.")
-    return Document(
-        title,
-        (
-            Lines(notes, quiet=True),
-            Table(columns, tuple(rows)),
-            Heading("What was found"),
-            Lines((*said, *warned)),
-        ),
+    features = features_of(subject.text[:LONGEST], options.features)
+    return ProbeView(
+        subject,
+        probe(values, untrained, ids, features),
+        state_name(state),
+        options.layer,
+        len(ids),
+        len(values),
+        saturated_units,
     )

@@ -19,7 +19,7 @@ from charlstm.analysis.document import (
     named,
     number,
 )
-from charlstm.analysis.subject import Options, Shown, Subject
+from charlstm.analysis.subject import Options, Subject
 from charlstm.errors import CharlstmError, check_number
 from charlstm.generate.sampling import prefill
 from charlstm.net.engine import log_softmax
@@ -42,6 +42,8 @@ class Step:
     value: Row
     """(H,) what the line computes."""
     is_gate: bool = False
+    state: str | None = None
+    """The state of the cell that ``value`` is after the character, if it is one."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,12 @@ def _candidate(equation: str, terms: dict[str, Row]) -> Step:
     return Step("candidate", equation, "the new value on offer", terms, np.tanh(z))
 
 
+def _hidden_state(equation: str, meaning: str, terms: dict[str, Row], h: Row) -> Step:
+    return Step("hidden state", equation, meaning, terms, h, state="h")
+
+
 def _lstm_steps(layer: _Layer) -> tuple[Step, ...]:
-    """The LSTM and its variants; equations as in docs/cells.md."""
+    """The LSTM and its variants."""
     spec, c_before = layer.spec, layer.before[1]
     peepholes = "weight_peephole" in spec.extras
 
@@ -131,11 +137,13 @@ def _lstm_steps(layer: _Layer) -> tuple[Step, ...]:
     steps.append(_candidate("g = tanh(W·x + U·h₋ + b)", layer.terms("candidate")))
     parts = {kept: forget * c_before, "i∗g": wrote * steps[-1].value}
     c = parts[kept] + parts["i∗g"]
-    steps.append(Step("cell update", f"c = {f}c₋ + i∗g", "the new content of the cell", parts, c))
+    equation = f"c = {f}c₋ + i∗g"
+    meaning = "the new content of the cell"
+    steps.append(Step("cell update", equation, meaning, parts, c, state="c"))
     steps.append(gate("output", "o", "how much of the cell is shown", c, "c"))
     shown = steps[-1].value * np.tanh(c)
     meaning = "what the next step and the layer above see"
-    steps.append(Step("hidden state", "h = o∗tanh(c)", meaning, {"o∗tanh(c)": shown}, shown))
+    steps.append(_hidden_state("h = o∗tanh(c)", meaning, {"o∗tanh(c)": shown}, shown))
     return tuple(steps)
 
 
@@ -157,7 +165,7 @@ def _gru_steps(layer: _Layer) -> tuple[Step, ...]:
     parts = {"u∗h₋": update.value * h_before, "(1−u)∗n": (1 - update.value) * candidate.value}
     h = parts["u∗h₋"] + parts["(1−u)∗n"]
     meaning = "the new state, seen by the next step and the layer above"
-    state = Step("hidden state", "h = u∗h₋ + (1−u)∗n", meaning, parts, h)
+    state = _hidden_state("h = u∗h₋ + (1−u)∗n", meaning, parts, h)
     return (reset, update, candidate, state)
 
 
@@ -165,7 +173,7 @@ def _rnn_steps(layer: _Layer) -> tuple[Step, ...]:
     terms = layer.terms("candidate")
     h = np.tanh(sum(terms.values(), np.zeros(1)))
     meaning = "everything is written anew"
-    return (Step("hidden state", "h = tanh(W·x + U·h₋ + b)", meaning, terms, h),)
+    return (_hidden_state("h = tanh(W·x + U·h₋ + b)", meaning, terms, h),)
 
 
 def steps_of(
@@ -207,60 +215,75 @@ def measure(subject: Subject, layer: int, position: int) -> Walk:
     )
 
 
-def view(subject: Subject, options: Options) -> Shown:
-    """Walk through the last layer, or the one asked for, at the last character or ``--at``."""
+@dataclass(frozen=True)
+class WalkView:
+    """A walk, and the unit whose numbers are shown."""
+
+    subject: Subject
+    walk: Walk
+    unit: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every step, with the numbers of all units."""
+        walk = self.walk
+        return {
+            **self.subject.facts("walk"),
+            "position": walk.position,
+            "character": walk.character,
+            "layer": walk.layer,
+            "unit": self.unit,
+            "before": {name: row.tolist() for name, row in walk.before.items()},
+            "steps": [
+                {
+                    "name": step.name,
+                    "equation": step.equation,
+                    "terms": {name: row.tolist() for name, row in step.terms.items()},
+                    "value": step.value.tolist(),
+                }
+                for step in walk.steps
+            ],
+            "guesses": [{"character": c, "p": p} for c, p in walk.guesses],
+        }
+
+    def document(self) -> Document:
+        """A heading, a table and, for a state, a sentence for each step."""
+        walk, unit = self.walk, self.unit
+        states = " and ".join(f"{name}₋ = {number(row[unit])}" for name, row in walk.before.items())
+        intro = (
+            f"character {walk.position}, {named(walk.character)}, in layer {walk.layer + 1}; x is "
+            f"{'its embedding' if not walk.layer else f'h of layer {walk.layer}'}",
+            f"unit {unit} before it: {states}",
+        )
+        blocks: list[Block] = [Lines(intro)]
+        for n, step in enumerate(walk.steps, 1):
+            blocks += [
+                Heading(f"{n}. {step.name}: {step.equation}"),
+                Lines((step.meaning,), quiet=True),
+                _table(step, unit),
+            ]
+        guesses = ", ".join(f"{named(c)} {p:.0%}" for c, p in walk.guesses)
+        blocks += [Heading("What the model expects next"), Lines((guesses,))]
+        return Document(self.subject.title("One character through the cell"), tuple(blocks))
+
+
+def view(subject: Subject, options: Options) -> WalkView:
+    """Walk through the last layer, or the one asked for, at the last character or ``options.at``.
+
+    The unit is the one asked for, or the one whose state changes most.
+    """
     if not len(subject.ids):
         raise CharlstmError("there is no text to inspect", "give at least one character")
     position = len(subject.ids) - 1 if options.at is None else options.at
-    check_number("--at", position, 0, len(subject.ids) - 1)
+    check_number("`at`", position, 0, len(subject.ids) - 1)
     layers = subject.engine.config.layers
     layer = layers - 1 if options.layer is None else options.layer
     walk = measure(subject, layer, position)
     unit = options.one_unit()
     if unit is None:
         state = subject.spec.states[-1]
-        unit = int(
-            np.abs(walk.steps[-1 if state == "h" else -3].value - walk.before[state]).argmax()
-        )
-    data = {
-        **subject.facts("walk"),
-        "position": position,
-        "character": walk.character,
-        "layer": layer,
-        "unit": unit,
-        "before": {name: row.tolist() for name, row in walk.before.items()},
-        "steps": [
-            {
-                "name": step.name,
-                "equation": step.equation,
-                "terms": {name: row.tolist() for name, row in step.terms.items()},
-                "value": step.value.tolist(),
-            }
-            for step in walk.steps
-        ],
-        "guesses": [{"character": c, "p": p} for c, p in walk.guesses],
-    }
-    return Shown(lambda: document(walk, unit, subject), lambda: data)
-
-
-def document(walk: Walk, unit: int, subject: Subject) -> Document:
-    """A heading, a table and, for a state, a sentence for each step."""
-    states = " and ".join(f"{name}₋ = {number(row[unit])}" for name, row in walk.before.items())
-    intro = (
-        f"character {walk.position}, {named(walk.character)}, in layer {walk.layer + 1}; x is "
-        f"{'its embedding' if not walk.layer else f'h of layer {walk.layer}'}",
-        f"unit {unit} before it: {states}",
-    )
-    blocks: list[Block] = [Lines(intro)]
-    for place, step in enumerate(walk.steps, 1):
-        blocks += [
-            Heading(f"{place}. {step.name}: {step.equation}"),
-            Lines((step.meaning,), quiet=True),
-            _table(step, unit),
-        ]
-    told = ", ".join(f"{named(c)} {p:.0%}" for c, p in walk.guesses)
-    blocks += [Heading("What the model expects next"), Lines((told,))]
-    return Document(subject.title("One character through the cell"), tuple(blocks))
+        after = next(step.value for step in walk.steps if step.state == state)
+        unit = int(np.abs(after - walk.before[state]).argmax())
+    return WalkView(subject, walk, unit)
 
 
 def _table(step: Step, unit: int) -> Table:

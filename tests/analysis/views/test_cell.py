@@ -22,7 +22,7 @@ OPTIONS = Options(units=(planted.QUOTES,))
 
 
 def value_of(color: tuple[int, int, int]) -> float:
-    """The value that a colour stands for, from the channel that tells most."""
+    """The value that a colour stands for, from the channel that changes most."""
     end, sign = (NEGATIVE, -1) if color[0] < color[2] else (POSITIVE, 1)
     channel = min(range(3), key=lambda n: end[n])
     return sign * (255 - color[channel]) / (255 - end[channel])
@@ -35,14 +35,14 @@ def test_colour_gives_back_its_value(value: float) -> None:
 
 def test_colours_of_html_and_terminal_are_the_unit() -> None:
     shown = view(planted.subject(planted.tracker(), TEXT), OPTIONS)
-    values = shown.data()["values"]
+    values = shown.to_dict()["values"]
     page = to_html(shown.document())
     spans = re.findall(r'background:#(\w\w)(\w\w)(\w\w)" title="(\d+): ([-\d.]+)">', page)
     assert len(spans) == len(TEXT)
-    for red, green, blue, place, told in spans:
+    for red, green, blue, position, value in spans:
         color = (int(red, 16), int(green, 16), int(blue, 16))
-        assert value_of(color) == pytest.approx(values[int(place)], abs=0.004)
-        assert float(told) == pytest.approx(values[int(place)], abs=0.0006)
+        assert value_of(color) == pytest.approx(values[int(position)], abs=0.004)
+        assert float(value) == pytest.approx(values[int(position)], abs=0.0006)
     written = StringIO()
     console = Console(file=written, width=40, force_terminal=True, color_system="truecolor")
     print_document(console, shown.document())
@@ -54,7 +54,7 @@ def test_colours_of_html_and_terminal_are_the_unit() -> None:
 
 
 def test_planted_unit_lights_the_quotations() -> None:
-    data = view(planted.subject(planted.tracker(), TEXT), OPTIONS).data()
+    data = view(planted.subject(planted.tracker(), TEXT), OPTIONS).to_dict()
     lit = "".join("#" if v > 0.5 else "." for v in data["values"])
     assert lit == "".join("#" if inside else "." for inside in inside_quotes(TEXT))
     assert (data["state"], data["unit"]) == ("tanh(c)", planted.QUOTES)
@@ -67,7 +67,7 @@ def inside_quotes(text: str) -> list[bool]:
     return [any(a <= n < b for a, b in pairs) for n in range(len(text))]
 
 
-def test_without_colour_a_line_of_levels_stands_below() -> None:
+def test_without_colour_a_line_of_levels_follows() -> None:
     shown = view(planted.subject(planted.tracker(), TEXT), OPTIONS)
     written = StringIO()
     print_document(Console(file=written, width=60, color_system=None), shown.document())
@@ -80,10 +80,10 @@ def test_without_colour_a_line_of_levels_stands_below() -> None:
 def test_numbers_of_a_sentence_have_one_kind_of_minus() -> None:
     for unit in range(6):
         shown = view(planted.subject(planted.tracker(), TEXT), Options(units=(unit,))).document()
-        said = shown.blocks[0]
-        assert isinstance(said, Lines)
-        assert re.match(r"tanh\(c\) is [+−]\d\.\d\d on average; above 0.5 at ", said.lines[0])
-        assert "-" not in said.lines[0]
+        notes = shown.blocks[0]
+        assert isinstance(notes, Lines)
+        assert re.match(r"tanh\(c\) is [+−]\d\.\d\d on average; above 0.5 at ", notes.lines[0])
+        assert "-" not in notes.lines[0]
 
 
 def test_guesses_are_the_oracles() -> None:
@@ -91,7 +91,7 @@ def test_guesses_are_the_oracles() -> None:
     shown = view(planted.subject(model, TEXT), Options(units=(1,), guesses=5))
     logits = read_text(model.file.weights, model.file.vocab.encode(TEXT)).logits
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    for t, guesses in enumerate(shown.data()["guesses"]):
+    for t, guesses in enumerate(shown.to_dict()["guesses"]):
         best = np.argsort(-p[t], kind="stable")[:5]
         assert [g["character"] for g in guesses] == [planted.ALPHABET[i] for i in best]
         assert_allclose([g["p"] for g in guesses], p[t, best], atol=1e-5)
@@ -100,7 +100,7 @@ def test_guesses_are_the_oracles() -> None:
 @pytest.mark.parametrize(("state", "name"), [(None, "tanh(c)"), ("c", "tanh(c)"), ("h", "h")])
 def test_values_are_the_oracles(state: str | None, name: str) -> None:
     model = planted.tracker()
-    data = view(planted.subject(model, TEXT), Options(units=(2,), state=state)).data()
+    data = view(planted.subject(model, TEXT), Options(units=(2,), state=state)).to_dict()
     h, c = read_text(model.file.weights, model.file.vocab.encode(TEXT)).states[:, 0, :, 2].T
     assert data["state"] == name
     assert_allclose(data["values"], h if name == "h" else np.tanh(c), atol=1e-5)

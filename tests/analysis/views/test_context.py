@@ -87,7 +87,7 @@ def test_errors_are_those_of_the_differences_at_the_same_places(source: Subject)
     assert context.cut[0] == pytest.approx(cut.mean(), abs=1e-5)
 
 
-def test_long_histories_are_tried_at_fewer_places_and_still_told_beside_the_same_whole(
+def test_long_histories_are_tried_at_fewer_places_and_compared_with_the_same_whole(
     source: Subject,
 ) -> None:
     context = measure(source)
@@ -97,9 +97,11 @@ def test_long_histories_are_tried_at_fewer_places_and_still_told_beside_the_same
 
 
 @pytest.mark.parametrize(("length", "before"), [(100, 16), (4000, 128)])
-def test_number_of_shuffled_characters_is_told(source: Subject, length: int, before: int) -> None:
+def test_number_of_shuffled_characters_is_reported(
+    source: Subject, length: int, before: int
+) -> None:
     shown = view(Subject(source.model, source.ids[:length], source.warmup), Options())
-    assert shown.data()["shuffled_before"] == before
+    assert shown.to_dict()["shuffled_before"] == before
     assert f"come {before} of the text's characters" in str(shown.document().blocks[0])
 
 
@@ -107,12 +109,22 @@ def test_closing_marks_are_binned_by_the_distance_from_their_opening() -> None:
     text = '(ab)  "x" ((a) )\n\n)'
     bits = np.arange(1.0, len(text) + 1)
     bits[0] = math.nan
-    told = {(mark, least): (n, p) for mark, least, n, p in closings(text, bits)}
+    found = {(mark, least): (n, p) for mark, least, n, p in closings(text, bits)}
     # The inner bracket of ((a) replaces the outer one; the last one was closed by the empty line.
-    assert told == {
+    assert found == {
         (")", 1): (2, (2.0**-4 + 2.0**-14) / 2),
         ('"', 1): (1, 2.0**-9),
     }
+
+
+@pytest.mark.parametrize("text", ["“ab”", "«ab»", "„ab“", '"ab"', "(ab)", "[ab]", "{ab}"])
+def test_every_pair_of_marks_is_counted(text: str) -> None:
+    assert closings(text, np.ones(4)) == ((text[3], 1, 1, 0.5),)
+
+
+def test_mark_that_opens_in_one_language_and_closes_in_another_is_either() -> None:
+    found = {(mark, n) for mark, _, n, _ in closings("„a“ “b” „c“", np.ones(11))}
+    assert found == {("“", 2), ("”", 1)}
 
 
 def test_text_that_is_too_short_is_refused(source: Subject) -> None:

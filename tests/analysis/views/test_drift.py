@@ -41,7 +41,7 @@ def record(folder: Path, cell: str) -> Path:
 def shown(recorded_run: Path, name: str, **options: object) -> tuple[charlstm.Model, dict]:
     model = charlstm.load(recorded_run / name)
     subject = Subject(model, *model.inspected(None, None))
-    return model, view(subject, Options(**options)).data()  # type: ignore[arg-type]
+    return model, view(subject, Options(**options)).to_dict()  # type: ignore[arg-type]
 
 
 def test_recorded_values_are_those_of_the_kept_checkpoints(recorded_run: Path) -> None:
@@ -67,9 +67,9 @@ def test_recorded_values_are_those_of_the_kept_checkpoints(recorded_run: Path) -
 def test_every_cell_shows_its_loss_and_the_gates_it_has(cell: str, tmp_path: Path) -> None:
     model = charlstm.load(record(tmp_path, cell))
     found = view(Subject(model, *model.inspected(None, None)), Options())
-    losses = [moment["val_loss"] for moment in found.data()["moments"]]
+    losses = [moment["val_loss"] for moment in found.to_dict()["moments"]]
     assert losses[0] > losses[-1] > 0
-    gates = {gate["gate"] for moment in found.data()["moments"] for gate in moment["gates"]}
+    gates = {gate["gate"] for moment in found.to_dict()["moments"] for gate in moment["gates"]}
     assert gates == set(CELLS[cell].gates)
     document = found.document()
     notes, plot = document.blocks[:2]
@@ -97,22 +97,22 @@ def test_moments_are_in_order_and_a_step_taken_again_counts_once() -> None:
 
 
 def test_furthest_is_where_a_share_was_furthest_from_its_start() -> None:
-    told = [
+    moments = [
         Moment(step, 1.0, {(0, "forget"): (shut, 0.5, 0.5)})
         for step, shut in ((0, 0.3), (10, 0.7), (20, 0.1), (30, 0.4))
     ]
-    assert furthest(told, 0, "forget", 0).step == 10
-    assert furthest(told[:1] + told[2:], 0, "forget", 0).step == 20
-    assert furthest(told, 0, "forget", 1).step == 0
+    assert furthest(moments, 0, "forget", 0).step == 10
+    assert furthest(moments[:1] + moments[2:], 0, "forget", 0).step == 20
+    assert furthest(moments, 0, "forget", 1).step == 0
 
 
-def test_layer_and_gate_narrow_what_is_told(recorded_run: Path) -> None:
+def test_layer_and_gate_narrow_the_moments(recorded_run: Path) -> None:
     _, data = shown(recorded_run, read_pointers(recorded_run).kept[-1], layer=1, gate="forget")
     for moment in data["moments"]:
         assert [(g["layer"], g["gate"]) for g in moment["gates"]] == [(1, "forget")]
 
 
-def test_folder_without_metrics_is_told_so(recorded_run: Path, tmp_path: Path) -> None:
+def test_folder_without_metrics_is_refused(recorded_run: Path, tmp_path: Path) -> None:
     model = charlstm.load(recorded_run)
     model.path = tmp_path / "step-1"
     with pytest.raises(CharlstmError, match="has no evaluations"):

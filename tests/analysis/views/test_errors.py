@@ -1,4 +1,4 @@
-"""``errors``: categories by hand, n-grams by exact counting, and a whole that is its parts."""
+"""``errors``: categories by hand, and a whole that is its parts."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import planted
 import pytest
-from numpy.testing import assert_allclose
 
 import charlstm
 from charlstm.analysis.document import Lines
-from charlstm.analysis.ngrams import counts, keys, probabilities
 from charlstm.analysis.subject import Options, Subject, held_out
 from charlstm.analysis.views.errors import CATEGORIES, ORDER, categorise, view
 from charlstm.errors import CharlstmError
@@ -36,52 +34,8 @@ def test_string_labelled_by_hand() -> None:
     assert set(of_all) == {"n-gram", ""}
     # A word is recent only within a thousand characters.
     far = "cat" + " " * 998 + "cat cat"
-    told = categorise(far, np.ones(len(far), bool), np.zeros(len(far), bool), words)
-    assert [told[1002], told[1006]] == ["other", "recent word"]
-
-
-def witten_bell(train: str, text: str, at: int, order: int, size: int) -> float:
-    """The probability of ``text[at]``, by counting in a string again and again."""
-    p = 1 / size
-    for n in range(1, order + 1):
-        if at < n - 1:
-            break
-        context = text[at - n + 1 : at]
-        follows = [
-            train[i + n - 1] for i in range(len(train) - n + 1) if train[i : i + n - 1] == context
-        ]
-        if follows:
-            kinds = len(set(follows))
-            p = (follows.count(text[at]) + kinds * p) / (len(follows) + kinds)
-    return p
-
-
-def test_ngram_probabilities_are_those_of_exact_counts() -> None:
-    random = np.random.default_rng(0)
-    train = "".join(random.choice(list("aabbcd"), 300))
-    text = "".join(random.choice(list("abcde"), 40))
-    ids = [np.array(["abcde".index(c) for c in s]) for s in (train, text)]
-    for order, p in enumerate(probabilities(*ids, 5, 4), 1):
-        exact = [witten_bell(train, text, t, order, 5) for t in range(len(text))]
-        assert_allclose(p, exact, rtol=1e-12)
-    assert order == 4
-
-
-def test_ngram_probabilities_of_all_characters_sum_to_one() -> None:
-    random = np.random.default_rng(1)
-    train, context = random.integers(0, 4, 200), random.integers(0, 4, 6)
-    ends = [np.append(context, c) for c in range(5)]
-    last = [list(probabilities(train, ids, 5, 3))[-1][-1] for ids in ends]
-    assert sum(last) == pytest.approx(1, abs=1e-12)
-
-
-def test_counts_are_exact() -> None:
-    ids = np.random.default_rng(2).integers(0, 3, 500)
-    asked = keys(ids, 4)
-    exact = Counter(tuple(ids[i : i + 4]) for i in range(497))
-    found = counts(asked, asked)
-    assert [exact[tuple(ids[i : i + 4])] for i in range(497)] == found.tolist()
-    assert counts(asked[:0], asked[:3]).tolist() == [0, 0, 0]
+    categories = categorise(far, np.ones(len(far), bool), np.zeros(len(far), bool), words)
+    assert [categories[1002], categories[1006]] == ["other", "recent word"]
 
 
 def test_categories_add_up_to_all_errors(trained_run: Path) -> None:
@@ -91,7 +45,7 @@ def test_categories_add_up_to_all_errors(trained_run: Path) -> None:
     # The run's own text repeats itself: n-grams expect all of it. This has errors of each kind.
     text = model.file.vocab.decode(known.tolist()) + "Reh oned oned, [hew] ..  gnol: (Tid)? ]I "
     ids = model.file.vocab.encode(text)
-    data = view(Subject(model, ids[50:], ids[:50]), Options()).data()
+    data = view(Subject(model, ids[50:], ids[:50]), Options()).to_dict()
     assert [c["category"] for c in data["categories"]] == [name for name, _ in CATEGORIES]
     assert all(c["count"] for c in data["categories"])
     bits = model.score(text).surprise_bits[50:]
@@ -104,13 +58,13 @@ def test_categories_add_up_to_all_errors(trained_run: Path) -> None:
 def test_category_of_ngrams_says_that_it_is_of_several_models(trained_run: Path) -> None:
     model = charlstm.load(trained_run)
     shown = view(Subject(model, *model.inspected("Row, said", None)), Options()).document()
-    said = shown.blocks[-1]
-    assert isinstance(said, Lines)
-    assert said.lines[0].startswith(
+    meanings = shown.blocks[-1]
+    assert isinstance(meanings, Lines)
+    assert meanings.lines[0].startswith(
         f"n-gram: at least one of {ORDER} models of the training text, n = 1 to"
     )
 
 
-def test_model_whose_text_is_gone_is_told_so() -> None:
+def test_model_whose_text_is_gone_is_refused() -> None:
     with pytest.raises(CharlstmError, match="not in the cache"):
         view(planted.subject(planted.tracker(), "abc"), Options())

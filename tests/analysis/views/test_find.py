@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 
 from charlstm.analysis.document import Table
 from charlstm.analysis.features import Feature, features_of
-from charlstm.analysis.statistics import RATE, auc, discoveries, ranks, shifted_p, smooth_length
+from charlstm.analysis.statistics import RATE, auc
 from charlstm.analysis.subject import Options, find_view
 from charlstm.analysis.units import read_units
 from charlstm.analysis.untrained import untrained_engine
@@ -24,7 +24,7 @@ TRACKED = {
 @pytest.fixture(scope="module")
 def found() -> dict[str, dict]:
     shown = view(planted.subject(planted.tracker(), planted.prose(6000)), Options(state="c"))
-    return {one["feature"]: one for one in shown.data()["features"]}
+    return {one["feature"]: one for one in shown.to_dict()["features"]}
 
 
 @pytest.mark.parametrize("name", TRACKED)
@@ -37,7 +37,7 @@ def test_planted_unit_comes_first_and_holds_on_the_other_half(
     assert (abs(score) if found[name]["measure"] == "rho" else score) > 0.97
 
 
-def test_untrained_net_stands_beside_and_has_no_planted_unit(found: dict[str, dict]) -> None:
+def test_untrained_net_is_scored_too_and_has_no_planted_unit(found: dict[str, dict]) -> None:
     for name in TRACKED:
         other = found[name]["untrained"]
         assert (abs(other) if found[name]["measure"] == "rho" else max(other, 1 - other)) < 0.8
@@ -50,7 +50,7 @@ def test_untrained_model_has_no_unit_that_is_strong(seed: int) -> None:
     model.__dict__["engine"] = untrained_engine(model.file.config, seed)
     easy = Options(features=("a=a", "e=e"))
     shown = view(planted.subject(model, planted.prose(2000)), easy)
-    best = [a for one in shown.data()["features"] for a in one["best"]]
+    best = [a for one in shown.to_dict()["features"] for a in one["best"]]
     assert max(abs(a["held_out"]) for a in best) > 0.9
     assert not any(a["strong"] for a in best)
     assert "No unit by itself tracks" in str(shown.document().blocks[-1])
@@ -72,56 +72,58 @@ def test_untrained_model_has_no_unit_that_is_strong(seed: int) -> None:
         (0.79, True, 0.3, False),
     ],
 )
-def test_strong_is_beyond_the_limit_and_well_beyond_the_untrained_net(
+def test_strong_is_above_the_limit_and_well_above_the_untrained_net(
     held_out: float, is_count: bool, untrained: float | None, strong: bool
 ) -> None:
     best = (Association(0, 0.001, held_out, held_out),)
     assert bool(Found("x", is_count, False, 1, best, untrained).strong) == strong
 
 
-def test_best_untrained_unit_is_chosen_on_one_half_and_told_on_the_other() -> None:
+def test_best_untrained_unit_is_chosen_on_one_half_and_scored_on_the_other() -> None:
     random = np.random.default_rng(2)
     labels = (random.random(2000) < 0.5) * 1.0
     values = random.normal(size=(40, 2000))
     values[7, :1000] += 3 * labels[:1000]
     values[9, 1000:] += 3 * labels[1000:]
-    told, count = find_untrained(values, (Feature("x", labels),))["x"]
-    assert told == pytest.approx(auc(values[7, 1000:], labels[1000:]), abs=1e-12)
+    score, count = find_untrained(values, (Feature("x", labels),))["x"]
+    assert score == pytest.approx(auc(values[7, 1000:], labels[1000:]), abs=1e-12)
     assert 1 <= count <= 3
 
 
-def test_untrained_net_has_its_count_beside() -> None:
+def test_counts_of_an_untrained_net_are_shown() -> None:
     model = planted.tracker(hidden=48)
     model.__dict__["engine"] = untrained_engine(model.file.config)
     shown = view(planted.subject(model, planted.prose(4000)), Options())
     counts = [
         (one["discoveries"], one["untrained_discoveries"])
-        for one in shown.data()["features"]
+        for one in shown.to_dict()["features"]
         if not one["too_rare"]
     ]
     assert all(own == other for own, other in counts)
     assert max(counts) > (10, 10)
     table = next(b for b in shown.document().blocks if isinstance(b, Table))
-    told = [row[1] for row in table.rows if row[1] not in ("", "too rare")]
-    assert told == [f"{own}/{other}" for own, other in counts]
+    listed = [row[1] for row in table.rows if row[1] not in ("", "too rare")]
+    assert listed == [f"{own}/{other}" for own, other in counts]
 
 
-def test_units_whose_tanh_is_one_are_told_apart_by_c() -> None:
+def test_units_whose_tanh_is_one_are_distinguished_by_c() -> None:
     model = planted.tracker()
     weights = {name: array.copy() for name, array in model.file.weights.items()}
     hidden = len(weights["layers.0.bias"]) // 4
     weights["layers.0.bias"][2 * hidden + planted.LINE] = 5  # c grows by 1 at each character
     shown = view(planted.subject(planted.model(weights), planted.prose(4000)), Options(state="c"))
-    found = {one["feature"]: one for one in shown.data()["features"]}
+    found = {one["feature"]: one for one in shown.to_dict()["features"]}
     best = found["position in line"]["best"][0]
     assert best["unit"] == planted.LINE
     assert best["held_out"] > 0.999
-    assert shown.data()["state"] == "c"
+    assert shown.to_dict()["state"] == "c"
 
 
 @pytest.mark.parametrize("view", ["find", "probe"])
-@pytest.mark.parametrize(("shift", "told"), [(0, False), (40, True)])
-def test_saturated_units_are_told_with_what_helps(view: str, shift: float, told: bool) -> None:
+@pytest.mark.parametrize(("shift", "saturated"), [(0, False), (40, True)])
+def test_saturated_units_are_reported_with_what_helps(
+    view: str, shift: float, saturated: bool
+) -> None:
     model = planted.tracker()
     weights = {name: array.copy() for name, array in model.file.weights.items()}
     hidden = len(weights["layers.0.bias"]) // 4
@@ -130,8 +132,8 @@ def test_saturated_units_are_told_with_what_helps(view: str, shift: float, told:
     subject = planted.subject(planted.model(weights), planted.prose(2000))
     for state in ("c", "h"):
         shown = find_view(view)(subject, Options(state=state))
-        assert (shown.data()["saturated_units"] > 1) == (told and state == "c")
-        assert ("--state h" in str(shown.document().blocks[-1])) == (told and state == "c")
+        assert (shown.to_dict()["saturated_units"] > 1) == (saturated and state == "c")
+        assert ("`state` h" in str(shown.document().blocks[-1])) == (saturated and state == "c")
 
 
 def test_untrained_net_has_the_weights_that_training_starts_from() -> None:
@@ -180,52 +182,6 @@ def test_shuffled_labels_are_not_tracked() -> None:
         order = np.random.default_rng(seed).permutation(1600)
         labels.append(tuple(Feature(f.name, f.values[order], f.is_count) for f in own))
     assert false_alarms(labels) <= MOST
-
-
-def test_ranks_share_ties_and_are_centred() -> None:
-    row = ranks(np.array([[3.0, 1, 3, 2], [5, 5, 5, 5]]))
-    expected = np.array([2.5, 0, 2.5, 1]) - 1.5
-    assert_allclose(row[0], expected / np.sqrt((expected**2).sum()))
-    assert not row[1].any()
-
-
-def test_auc_is_the_share_of_pairs_in_order() -> None:
-    random = np.random.default_rng(0)
-    values, labels = random.integers(0, 6, 40).astype(float), random.integers(0, 2, 40) * 1.0
-    pairs = [(a > b) + 0.5 * (a == b) for a in values[labels == 1] for b in values[labels == 0]]
-    assert auc(values, labels) == pytest.approx(np.mean(pairs), abs=1e-12)
-
-
-def test_p_is_the_share_of_shifts_as_by_brute_force() -> None:
-    random = np.random.default_rng(1)
-    units, labels = random.normal(size=(3, 100)), (random.random((2, 100)) < 0.4) * 1.0
-    rho, p = shifted_p(units, labels)
-    x, y = ranks(units), ranks(labels)
-    for u in range(3):
-        for f in range(2):
-            null = [abs(x[u] @ np.roll(y[f], s)) for s in range(2, 99)]
-            assert rho[u, f] == pytest.approx(x[u] @ y[f], abs=1e-12)
-            reached = sum(n >= abs(rho[u, f]) - 1e-12 for n in null)
-            assert p[u, f] == pytest.approx((1 + reached) / 98, abs=1e-12)
-
-
-def test_step_up_procedure_of_the_paper() -> None:
-    # The example of Benjamini & Hochberg (1995), section 3.3: four of fifteen at 5%.
-    small = [1, 4, 19, 95, 201, 278, 298, 344, 459, 3240, 4262, 5719, 6528, 7590, 10_000]
-    p = np.array(small) / 10_000
-    assert discoveries(p, 0.05).sum() == 4
-
-
-@pytest.mark.parametrize("longest", [1, 7, 97, 25_000, 25_013])
-def test_smooth_length_is_the_greatest_below(longest: int) -> None:
-    def is_smooth(n: int) -> bool:
-        for prime in (2, 3, 5):
-            while n % prime == 0:
-                n //= prime
-        return n == 1
-
-    best = next(n for n in range(longest, 0, -1) if is_smooth(n))
-    assert smooth_length(longest) == best
 
 
 def test_units_are_read_after_the_warm_up() -> None:

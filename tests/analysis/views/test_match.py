@@ -43,7 +43,9 @@ def test_spans_are_those_of_a_scan(threshold: float) -> None:
 
 
 def test_planted_unit_returns_the_quotations() -> None:
-    data = view(planted.subject(planted.tracker(), TEXT), Options(units=(planted.QUOTES,))).data()
+    data = view(
+        planted.subject(planted.tracker(), TEXT), Options(units=(planted.QUOTES,))
+    ).to_dict()
     marks = [n for n, c in enumerate(TEXT) if c == '"']
     ends = [*marks[1::2], len(TEXT)][: len(marks[::2])]
     expected = set(zip(marks[::2], ends, strict=True))
@@ -52,7 +54,7 @@ def test_planted_unit_returns_the_quotations() -> None:
         assert span["text"] == TEXT[span["start"] : span["stop"]]
 
 
-def test_line_ends_around_a_place_have_their_sign() -> None:
+def test_line_ends_around_a_span_have_their_sign() -> None:
     subject = planted.subject(planted.tracker(), 'ab\n"cd"\nef')
     table = view(subject, Options(units=(planted.QUOTES,))).document().blocks[1]
     assert isinstance(table, Table)
@@ -62,9 +64,9 @@ def test_line_ends_around_a_place_have_their_sign() -> None:
 def test_several_units_must_be_on_together() -> None:
     subject = planted.subject(planted.tracker(), TEXT)
     both = (planted.QUOTES, planted.BRACKETS)
-    data = view(subject, Options(units=both, threshold=0.2)).data()
+    data = view(subject, Options(units=both, threshold=0.2)).to_dict()
     inside = [t for s in data["spans"] for t in range(s["start"], s["stop"])]
-    alone = [view(subject, Options(units=(u,), threshold=0.2)).data()["spans"] for u in both]
+    alone = [view(subject, Options(units=(u,), threshold=0.2)).to_dict()["spans"] for u in both]
     covered = [{t for s in spans for t in range(s["start"], s["stop"])} for spans in alone]
     assert set(inside) == covered[0] & covered[1]
     assert inside
@@ -87,5 +89,5 @@ def test_no_units_and_a_wrong_threshold_are_refused() -> None:
     subject = planted.subject(planted.tracker(), TEXT)
     with pytest.raises(UsageError, match="match needs units"):
         view(subject, Options())
-    with pytest.raises(UsageError, match="--threshold"):
+    with pytest.raises(UsageError, match="`threshold`"):
         view(subject, Options(units=(1,), threshold=1.5))

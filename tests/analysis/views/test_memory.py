@@ -1,4 +1,4 @@
-"""``memory``: a gate that stands still gives back its tau, and an impulse fades as is said."""
+"""``memory``: a constant gate gives back its tau, and an impulse fades by the retention."""
 
 import math
 
@@ -34,7 +34,7 @@ def constant(tau: float) -> Model:
 
 
 @pytest.mark.parametrize("tau", [0.5, 3.0, 40.0, 1000.0])
-def test_gate_that_stands_still_gives_back_its_time_constant(tau: float) -> None:
+def test_constant_gate_gives_back_its_time_constant(tau: float) -> None:
     memory = measure(planted.subject(constant(tau), TEXT))
     assert_allclose(memory.time_constant, tau, rtol=2e-4)
     assert_allclose(memory.half_life, tau * math.log(2), rtol=2e-4)
@@ -73,7 +73,7 @@ def test_retention_is_the_mean_product_of_the_oracles_gates(
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm-1997"])
-def test_cell_that_never_forgets_by_a_gate_is_told_so(cell: str) -> None:
+def test_cell_that_never_forgets_by_a_gate_is_refused(cell: str) -> None:
     weights = random_weights(model_config(len(ALPHABET), 5, 1, cell))
     subject = planted.subject(planted.model(weights, ALPHABET, cell), TEXT)
     with pytest.raises(CharlstmError, match=f"memory does not apply to the cell {cell}"):

@@ -4,11 +4,14 @@ import numpy as np
 import planted
 import pytest
 from helpers import model_config, random_weights
+from sklearn.linear_model import Ridge
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.preprocessing import StandardScaler
 
 from charlstm.analysis.features import Feature
 from charlstm.analysis.subject import Options
 from charlstm.analysis.untrained import untrained_engine
-from charlstm.analysis.views.probe import TYPE, control_labels, probe, scores, view
+from charlstm.analysis.views.probe import RIDGE, TYPE, control_labels, probe, scores, view
 
 STEPS, SIZE = 4000, 12
 
@@ -36,6 +39,28 @@ def test_planted_linear_features_are_read_off(values: np.ndarray) -> None:
     assert even > 0.97
     assert rare > 0.9
     assert count > 0.99
+
+
+def test_scores_are_those_of_scikit_learns_ridge_regression(values: np.ndarray) -> None:
+    random = np.random.default_rng(5)
+    states = 3 + 2 * values
+    states[4] = 7  # a unit that never changes
+    z = random.normal(size=SIZE) @ values + 3 * random.normal(size=STEPS)
+    labels = [(z > 0) * 1.0, (z > 2) * 1.0, np.round(z)]
+    scored = scores(states, labels, [False, False, True])
+    half = STEPS // 2
+    scaler = StandardScaler().fit(states[:, :half].T)
+    fit, judge = (scaler.transform(part.T) for part in (states[:, :half], states[:, half:]))
+    for label, score in zip(labels, scored, strict=True):
+        ridge = Ridge(alpha=RIDGE * half).fit(fit, label[:half])
+        fitted, predicted, truth = ridge.predict(fit), ridge.predict(judge), label[half:]
+        if label is labels[2]:
+            expected = np.corrcoef(predicted, truth)[0, 1]
+        else:
+            holds = label[:half] > 0
+            middle = (fitted[holds].mean() + fitted[~holds].mean()) / 2
+            expected = balanced_accuracy_score(truth > 0, predicted > middle)
+        assert score == pytest.approx(expected, abs=1e-12)
 
 
 def test_control_labels_are_one_for_each_three_characters_and_as_frequent() -> None:
@@ -70,7 +95,7 @@ def test_memorised_labels_have_no_selectivity() -> None:
 
 
 def test_planted_units_are_read_off_and_rare_features_left_out() -> None:
-    data = view(planted.subject(planted.tracker(), planted.prose(4000)), Options()).data()
+    data = view(planted.subject(planted.tracker(), planted.prose(4000)), Options()).to_dict()
     read = {one["feature"]: one for one in data["features"]}
     assert read["inside quotes"]["score"] > 0.97
     assert read["inside quotes"]["selectivity"] > 0.3
@@ -83,10 +108,10 @@ def test_untrained_net_is_probed_alike_and_what_it_gives_was_not_learnt() -> Non
     model = planted.tracker(hidden=64)
     text = planted.prose(6000)
     shown = view(planted.subject(model, text), Options())
-    read = {one["feature"]: one for one in shown.data()["features"]}
+    read = {one["feature"]: one for one in shown.to_dict()["features"]}
     model.__dict__["engine"] = untrained_engine(model.file.config)
     other = view(planted.subject(model, text), Options())
-    for one in other.data()["features"]:
+    for one in other.to_dict()["features"]:
         assert one["score"] == one["untrained"] == read[one["feature"]]["untrained"]
     learnt = [line for line in shown.document().blocks[-1].lines if "was learnt" in line]
     assert learnt[0].startswith("‘inside quotes’ was learnt: 1.0")
@@ -101,5 +126,5 @@ def test_untrained_states_are_of_the_layer_asked_for() -> None:
     weights = random_weights(model_config(len(planted.ALPHABET), 8, 2))
     model = planted.model(weights, layers=2)
     subject = planted.subject(model, planted.prose(2000))
-    told = [view(subject, Options(layer=layer)).data()["features"] for layer in (0, 1, None)]
-    assert len({tuple(one["untrained"] for one in features) for features in told}) == 3
+    scored = [view(subject, Options(layer=layer)).to_dict()["features"] for layer in (0, 1, None)]
+    assert len({tuple(one["untrained"] for one in features) for features in scored}) == 3

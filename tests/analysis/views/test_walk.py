@@ -39,11 +39,11 @@ def recomposed(step: dict) -> np.ndarray:
 @pytest.mark.parametrize(("layer", "at"), [(0, 0), (0, 9), (1, 14)])
 def test_terms_recompose_to_the_states_of_the_oracle(cell: str, layer: int, at: int) -> None:
     walked = subject(cell)
-    data = view(walked, Options(layer=layer, at=at)).data()
+    data = view(walked, Options(layer=layer, at=at)).to_dict()
     states = read_text(walked.model.file.weights, walked.ids, cell).states
     before = states[at - 1, layer] if at else np.zeros_like(states[0, layer])
-    for place, name in enumerate(CELLS[cell].states):
-        assert_allclose(data["before"][name], before[place], rtol=0, atol=1e-9)
+    for s, name in enumerate(CELLS[cell].states):
+        assert_allclose(data["before"][name], before[s], rtol=0, atol=1e-9)
     for step in data["steps"]:
         assert_allclose(step["value"], recomposed(step), rtol=0, atol=1e-9)
     by_name = {step["name"]: recomposed(step) for step in data["steps"]}
@@ -66,7 +66,7 @@ def test_terms_recompose_to_torch() -> None:
     inputs = torch.tensor(weights["embedding"][walked.ids], dtype=torch.float64)
     with torch.no_grad():
         _, (h, c) = lstm(inputs[:, None])
-    steps = {step["name"]: recomposed(step) for step in view(walked, Options()).data()["steps"]}
+    steps = {step["name"]: recomposed(step) for step in view(walked, Options()).to_dict()["steps"]}
     assert_allclose(steps["hidden state"], h[0, 0].numpy(), rtol=0, atol=1e-6)
     assert_allclose(steps["cell update"], c[0, 0].numpy(), rtol=0, atol=1e-6)
 
@@ -75,7 +75,7 @@ def test_terms_recompose_to_torch() -> None:
 def test_what_is_printed_adds_up(cell: str) -> None:
     shown = view(subject(cell), Options(units=(3,)))
     tables = [block for block in shown.document().blocks if isinstance(block, Table)]
-    steps = shown.data()["steps"]
+    steps = shown.to_dict()["steps"]
     assert len(tables) == len(steps)
     for table, step in zip(tables, steps, strict=True):
         row = dict(zip((c.title for c in table.columns), table.rows[0], strict=True))
@@ -86,17 +86,26 @@ def test_what_is_printed_adds_up(cell: str) -> None:
             assert number == pytest.approx(terms[3], abs=6e-5)
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_unit_is_the_one_whose_state_changes_most(cell: str) -> None:
+    walked = subject(cell)
+    states = read_text(walked.model.file.weights, walked.ids, cell).states[:, -1, -1]
+    for at in (3, 8, 12):
+        changes = np.abs(states[at] - states[at - 1])
+        assert view(walked, Options(at=at)).to_dict()["unit"] == changes.argmax()
+
+
 def test_guesses_are_the_likeliest_next_characters() -> None:
     walked = subject("lstm")
     logits = read_text(walked.model.file.weights, walked.ids).logits[-1]
     p = np.exp(logits) / np.exp(logits).sum()
     best = np.argsort(-p)[:5]
-    guesses = view(walked, Options()).data()["guesses"]
+    guesses = view(walked, Options()).to_dict()["guesses"]
     assert [g["character"] for g in guesses] == [ALPHABET[i] for i in best]
     assert_allclose([g["p"] for g in guesses], p[best], atol=1e-9)
 
 
 @pytest.mark.parametrize("at", [-1, len(TEXT)])
-def test_place_outside_the_text_is_refused(at: int) -> None:
-    with pytest.raises(UsageError, match="--at"):
+def test_position_outside_the_text_is_refused(at: int) -> None:
+    with pytest.raises(UsageError, match="`at`"):
         view(subject("lstm"), Options(at=at))
