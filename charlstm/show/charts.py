@@ -54,7 +54,7 @@ def chart(
 
 
 def numbered(ticks: Sequence[float], decimals: int = 0) -> list[str]:
-    """Even ticks as numbers, with more than ``decimals`` digits after the point if they need more."""
+    """Even ticks as numbers, with ``decimals`` digits after the point, or as many as they need."""
     if len(ticks) < 2:
         return [f"{tick:z.3g}" for tick in ticks]
     rounding = 1e-3 * abs(ticks[1] - ticks[0])

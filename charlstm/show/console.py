@@ -36,10 +36,8 @@ def can_animate(console: Console) -> bool:
     FORCE_COLOR and TTY_COMPATIBLE make Rich call a file or a pipe a terminal. They ask for
     colours; an animation would leave every frame in the file.
     """
-    dumb = os.environ.get("TERM", "") in ("dumb", "unknown")
     large = console.width >= 20 and console.height >= 8
-    real = console.is_terminal and console.file.isatty()
-    return real and large and not dumb and not in_notebook()
+    return console.is_interactive and console.file.isatty() and large and not in_notebook()
 
 
 def in_notebook() -> bool:

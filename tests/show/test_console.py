@@ -40,7 +40,7 @@ def test_a_terminal_is_animated(terminal: TextIO) -> None:
     assert can_animate(make_console(terminal))
 
 
-@pytest.mark.parametrize("name", ["FORCE_COLOR", "TTY_COMPATIBLE"])
+@pytest.mark.parametrize("name", ["FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"])
 def test_a_file_is_never_animated_whatever_asks_for_colours(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
@@ -49,7 +49,7 @@ def test_a_file_is_never_animated_whatever_asks_for_colours(
     for file in (open(f"{tmp_path}/log", "w"), open(writes, "w")):  # noqa: SIM115
         with file:
             console = make_console(file)
-            assert console.is_terminal  # as Rich sees it
+            assert console.is_terminal or console.is_interactive  # as Rich sees it
             assert not can_animate(console)
     os.close(reads)
 
@@ -65,6 +65,7 @@ def test_a_file_is_never_animated_whatever_asks_for_colours(
         ({"TERM": "dumb"}, False),
         ({"TERM": "unknown"}, False),
         ({"TTY_COMPATIBLE": "0"}, False),
+        ({"TTY_INTERACTIVE": "0"}, False),
         ({"COLUMNS": "19", "LINES": "24"}, False),
         ({"COLUMNS": "80", "LINES": "7"}, False),
     ],
