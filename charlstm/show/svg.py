@@ -5,7 +5,9 @@ from functools import cache
 from html import escape
 from pathlib import Path as File
 from typing import Any
+from unicodedata import category
 
+from charlstm.errors import CharlstmError
 from charlstm.show.picture import Dot, Label, Path, Picture, Rectangle, Shape
 from charlstm.show.style import css
 
@@ -14,6 +16,8 @@ FONT = File(__file__).parent / "fonts" / "DejaVuSansMono.ttf"
 """What PNG files are written in: a slim container has no font of its own."""
 SCALE = 2
 """Pixels of a PNG for each unit of a picture."""
+MOST_PIXELS = 2**27
+"""Each takes four bytes, twice for a moment; resvg ends the process where memory does not last."""
 BOLD = "text[font-weight='bold'] { stroke: #141414; stroke-width: 0.45 }"
 """The font has one weight; outlined letters stand for bold ones."""
 NOT_IN_XML = {0xFFFE: "\ufffd", 0xFFFF: "\ufffd"}
@@ -32,9 +36,19 @@ def to_svg(picture: Picture) -> str:
 
 
 def to_png(picture: Picture) -> bytes:
-    """The picture as a PNG file, with the bundled font: the same bytes on every machine."""
+    """The picture as a PNG file, with the bundled font: the same bytes on every machine.
+
+    Raises:
+        CharlstmError: it has more than ``MOST_PIXELS``.
+    """
     import resvg_py
 
+    width, height = round(SCALE * picture.width), round(SCALE * picture.height)
+    if width * height > MOST_PIXELS:
+        raise CharlstmError(
+            f"a PNG of {width:,} by {height:,} pixels is too large",
+            "use fewer `rows`, or write an SVG",
+        )
     return resvg_py.svg_to_bytes(
         svg_string=to_svg(picture),
         zoom=SCALE,
@@ -45,9 +59,11 @@ def to_png(picture: Picture) -> bytes:
 
 
 def lacking(picture: Picture) -> str:
-    """The characters of the picture that the bundled font has no glyph for, each once."""
+    """The characters that should be seen and that the bundled font has no glyph for, each once."""
     words = "".join(shape.text for shape in picture.shapes if isinstance(shape, Label))
-    return "".join(c for c in dict.fromkeys(words) if ord(c) not in _covered())
+    return "".join(
+        c for c in dict.fromkeys(words) if ord(c) not in _covered() and category(c) != "Cf"
+    )
 
 
 @cache

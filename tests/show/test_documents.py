@@ -28,6 +28,7 @@ from charlstm.analysis.document import (
     Table,
     Tinted,
 )
+from charlstm.errors import CharlstmError
 from charlstm.show.html import to_html
 from charlstm.show.picture import (
     WIDTH,
@@ -350,6 +351,15 @@ def test_characters_that_a_png_lacks_are_listed_once_each() -> None:
     signs = "éß h₋ = ±1 ∗ σ −∞ … ↵␣⇥ ‘’ Καλημέρα Привет"
     assert lacking(document_picture(Document(f"{signs} 漢字漢 \U0001f642", ()))) == "漢字\U0001f642"
     assert lacking(document_picture(Document(signs, ()))) == ""
+
+
+def test_joiners_are_not_lacking_for_they_draw_nothing() -> None:
+    assert lacking(picture_of(Label(0, 20, "می\u200cخواهم a\u200db"))) == ""
+
+
+def test_a_png_that_no_memory_holds_is_refused() -> None:
+    with pytest.raises(CharlstmError, match=r"1,920 by 4,000,000 pixels"):
+        to_png(Picture(WIDTH, 2_000_000))
 
 
 def test_png_of_a_whole_document_has_its_colours() -> None:

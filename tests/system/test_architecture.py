@@ -27,7 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "model": GROUND | {"text", "net", "runs", "generate", "scoring", "analysis"},
     "train": {"errors", "events", "config", "text", "net", "runs", "scoring", "analysis"},
     "study": {"errors", "files", "events", "config", "presets", "text", "net", "runs", "train"},
-    "show": {"events", "net", "runs", "scoring", "analysis", "study"},
+    "show": {"errors", "events", "net", "runs", "scoring", "analysis", "study"},
     "cli": {
         *("errors", "events", "presets", "text", "net", "runs", "generate", "scoring"),
         *("analysis", "model", "train", "study", "show", "__init__"),
