@@ -49,7 +49,7 @@ SPANS = re.compile(
     r'<text class="([^"]+)" x="([^"]+)" y="([^"]+)" textLength="([^"]+)"([^>]*)>(.*?)</text>',
     re.DOTALL,
 )
-"""The pieces of a line that Rich writes: class, x, y, width, the rest, and what is said."""
+"""The pieces of a line that Rich writes: class, x, y, width, the rest, and the words."""
 WORDS = re.compile(r"[\u2800-\u28ff]|[^\s\u2800-\u28ff]+")
 """Words, and each Braille pattern by itself: fonts that lack them borrow wider ones."""
 
@@ -77,13 +77,13 @@ def save(recorded: Console, name: str, title: str) -> None:
 
 
 def by_words(span: re.Match[str]) -> str:
-    """Each word of a span at a place of its own.
+    """Each word of a span at a position of its own.
 
-    Rich pads with no-break spaces and tells the width of a span, a letter for each character;
+    Rich pads with no-break spaces and gives the width of a span, a letter for each character;
     librsvg, for one, leaves out the spaces that a span begins with, and knows no width.
     """
-    kind, x, y, width, rest, said = span.groups()
-    plain = unescape(said)
+    kind, x, y, width, rest, text = span.groups()
+    plain = unescape(text)
     letter = float(width) / len(plain)
     words = []
     for word in WORDS.finditer(plain):

@@ -198,8 +198,8 @@ def named(character: str) -> str:
 
 
 def number(value: float, form: str = "+.4f") -> str:
-    """A number, with a minus of the width of a plus."""
-    return format(value, form).replace("-", MINUS)
+    """A number, with a minus of the width of a plus, and none before a zero."""
+    return format(value, form.replace(".", "z.")).replace("-", MINUS)
 
 
 def lasting(characters: float) -> str:

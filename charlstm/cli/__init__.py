@@ -11,6 +11,7 @@ from typing import NoReturn, TextIO
 
 from charlstm.cli.option_names import option_of, use_parameters, with_options
 from charlstm.errors import CharlstmError, ExitCode, reason_of
+from charlstm.show.signs import ERRORS
 
 try:
     import typer
@@ -70,8 +71,8 @@ def _flush(stream: TextIO) -> bool:
 def run(arguments: list[str]) -> int:
     """Run one command; return its exit code. Every failure is one line on stderr."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows "?"
-            stream.reconfigure(errors="replace")
+        if hasattr(stream, "reconfigure"):  # where the encoding lacks a sign, ASCII stands in
+            stream.reconfigure(errors=ERRORS)
     use_parameters(())
     try:
         code = app(arguments, standalone_mode=False, prog_name="charlstm")

@@ -193,7 +193,7 @@ def inspect(
     wanted = VIEWS[view].reads if text is None else 0
     if (longer := held_out(model, wanted)) is not None:
         ids = longer if warmup is not None else longer[len(before) :]
-    from charlstm.show.progress_bar import progress_bar
+    from charlstm.show.console import progress_bar
 
     with progress_bar(stderr_console()) as progress:
         found = find(Subject(model, ids, before, progress), options)
@@ -271,13 +271,13 @@ def _write(document: "Document", html: str | None, svg: str | None, png: str | N
         _put(svg, to_svg(document_picture(document)).encode("utf-8"))
     if png is not None:
         from charlstm.show.picture import document_picture
-        from charlstm.show.png import lacking, to_png
+        from charlstm.show.svg import lacking, to_png
 
         picture = document_picture(document)
         _put(png, to_png(picture))
         if missing := lacking(picture):
             note(
-                f"{png} has empty boxes for characters that PNG files have no type for, such as "
+                f"{png} has empty boxes for characters that its font lacks, such as "
                 f"{missing[:5]}; --svg and --html show them"
             )
 

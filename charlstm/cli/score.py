@@ -97,17 +97,17 @@ def score(
         print(json.dumps(document))
         return 0
     from charlstm.show.console import stdout_console
-    from charlstm.show.surprise import print_places, print_tinted
+    from charlstm.show.surprise import print_positions, print_tinted
 
     console = stdout_console()
     if color:
         print_tinted(console, vocab.by_character(ids.tolist(), result.surprise_bits.tolist()))
     unit = "byte" if vocab.kind == "bytes" else "character"
     print(
-        f"{result.bits_per_char:.4f} bits per {unit}  {result.nats:.4f} nats  "
+        f"{result.bits_per_char:z.4f} bits per {unit}  {result.nats:z.4f} nats  "
         f"perplexity {result.perplexity:.3f}  {result.characters:,} {unit}s  {result.label}"
     )
     if found:
-        print_places(console, symbols, found)
+        print_positions(console, symbols, found)
     sys.stdout.flush()
     return 0

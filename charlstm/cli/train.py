@@ -339,7 +339,7 @@ def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
         if finished.val_loss is not None:
             loss = finished.val_loss
             print(
-                f"validation {loss:.4f} nats per character, {loss / math.log(2):.3f} bits, "
+                f"validation {loss:z.4f} nats per character, {loss / math.log(2):z.3f} bits, "
                 f"perplexity {perplexity(loss):.2f} (stateful)"
             )
     if finished.unsaved is not None:

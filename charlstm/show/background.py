@@ -9,8 +9,8 @@ class BackgroundWriter:
     """A file whose flushed text a thread of its own writes to ``file``.
 
     A terminal that is held (a lost connection, Ctrl-S) blocks whoever writes to it. Here that is
-    the thread; ``idle`` tells whether it waits, so that the next frame can be left out. Every
-    flushed text is written, in order: what is drawn in place relies on what was drawn before.
+    the thread; while it is not ``idle`` the next frame can be left out. Every flushed text is
+    written, in order: what is drawn in place relies on what was drawn before.
     """
 
     def __init__(self, file: IO[str]) -> None:

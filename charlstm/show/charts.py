@@ -21,13 +21,13 @@ def chart(
     y_limits: tuple[float, float],
     x_ticks: Sequence[float],
     y_ticks: Sequence[float],
-    tick_formats: tuple[str, str] = ("{:g}", "{:.2f}"),
-    tick_labels: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    x_labels: Sequence[str] = (),
+    y_labels: Sequence[str] = (),
     color: bool = True,
 ) -> Text:
     """A chart of ``width`` by ``height`` cells, with axes left and below.
 
-    Ticks are labelled by ``tick_formats``, or by ``tick_labels`` where there are any.
+    Without ``x_labels`` or ``y_labels`` the ticks are labelled with their numbers.
     """
     figure = plotext.figure
     figure.clear()
@@ -42,15 +42,25 @@ def chart(
         marker = plotext.marker(one.marker, _COLORS.get(one.color, one.color))
         points = figure.signal(list(one.x), list(one.y), marker=marker)
         figure.draw(points.lines() if one.line and len(one.x) > 1 else points)
-    for axis, limits, ticks, form, labels in (
-        ("x", x_limits, x_ticks, tick_formats[0], tick_labels[0]),
-        ("y", y_limits, y_ticks, tick_formats[1], tick_labels[1]),
+    for axis, limits, ticks, labels in (
+        ("x", x_limits, x_ticks, x_labels or numbered(x_ticks)),
+        ("y", y_limits, y_ticks, y_labels or numbered(y_ticks, decimals=2)),
     ):
         ruler = figure.ruler(axis)
         ruler.lim(*limits)
-        ruler.ticks(list(ticks), list(labels) or [form.format(tick) for tick in ticks])
+        ruler.ticks(list(ticks), list(labels))
     drawn = figure.build().string(colorless=not color)
     return Text.from_ansi(drawn.rstrip("\n"), no_wrap=True, end="")
+
+
+def numbered(ticks: Sequence[float], decimals: int = 0) -> list[str]:
+    """Even ticks as numbers, with ``decimals`` digits after the point, or as many as they need."""
+    if len(ticks) < 2:
+        return [f"{tick:z.3g}" for tick in ticks]
+    rounding = 1e-3 * abs(ticks[1] - ticks[0])
+    while any(abs(round(tick, decimals) - tick) > rounding for tick in ticks):
+        decimals += 1
+    return [f"{tick:z,.{decimals}f}" for tick in ticks]
 
 
 def round_ticks(low: float, high: float, most: int) -> list[float]:

@@ -1,10 +1,18 @@
-"""Consoles for stdout and stderr that honour NO_COLOR, TERM=dumb, pipes and narrow windows."""
+"""Consoles for stdout and stderr, what may be redrawn on them, and a progress bar."""
 
 import os
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+PATIENCE_SECONDS = 2.0
+BAR_SECONDS = 0.1
+"""The least time between two drawings of a progress bar."""
 
 
 def make_console(stream: TextIO) -> Console:
@@ -23,6 +31,57 @@ def stdout_console() -> Console:
 
 
 def can_animate(console: Console) -> bool:
-    """Whether a panel may be redrawn in place."""
-    dumb = os.environ.get("TERM", "") in ("dumb", "unknown")
-    return console.is_terminal and not dumb and console.width >= 20 and console.height >= 8
+    """Whether something may be redrawn in place: on a real terminal that moves its cursor.
+
+    FORCE_COLOR and TTY_COMPATIBLE make Rich call a file or a pipe a terminal. They ask for
+    colours; an animation would leave every frame in the file.
+    """
+    large = console.width >= 20 and console.height >= 8
+    return console.is_interactive and console.file.isatty() and large and not in_notebook()
+
+
+def in_notebook() -> bool:
+    """Whether a notebook's ``!command`` started this process.
+
+    It runs on a terminal device whose reader ignores cursor movements. Jupyter names its process
+    to every kernel; ipykernel sets the other three wherever it runs, in editors too.
+    """
+    names = ("TERM", "PAGER", "GIT_PAGER")
+    by_ipykernel = [os.environ.get(name) for name in names] == ["xterm-color", "cat", "cat"]
+    return by_ipykernel or "JPY_PARENT_PID" in os.environ
+
+
+@contextmanager
+def progress_bar(
+    console: Console,
+    patience: float = PATIENCE_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Callable[[str, int, int], None]]:
+    """A function that takes what is done, how much of it and how much there is; gone at the end.
+
+    Nothing is shown where nothing can be redrawn, or before ``patience`` seconds.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=console, transient=True, auto_refresh=False)
+    task = progress.add_task("", total=None)
+    animated = can_animate(console)
+    start = clock()
+    drawn_at: float | None = None
+
+    def report(what: str, done: int, total: int) -> None:
+        nonlocal drawn_at
+        now = clock()
+        if not animated or now - start < patience:
+            return
+        if drawn_at is None:
+            progress.start()
+        elif now - drawn_at < BAR_SECONDS:
+            return
+        drawn_at = now
+        progress.update(task, description=what, completed=done, total=total, refresh=True)
+
+    try:
+        yield report
+    finally:
+        if drawn_at is not None:
+            progress.stop()

@@ -88,7 +88,7 @@ class View:
 
     @property
     def step(self) -> int:
-        """The latest step that any event told."""
+        """The latest step that any event reported."""
         for event in (self.finished, self.latest, self.evaluated, self.started):
             if event is not None:
                 return event.step
@@ -106,14 +106,14 @@ class View:
         """The estimate, corrected by the time that the steps so far really took."""
         if self.budget is None or self.latest is None or not self.latest.step:
             return None
-        share = self.latest.step / self.budget.total_steps
+        done = self.latest.step / self.budget.total_steps
         guess = max(0.0, self.budget.seconds - self.latest.seconds)
-        measured = self.latest.seconds * (1 - share) / share
-        return (1 - share) * guess + share * measured
+        measured = self.latest.seconds * (1 - done) / done
+        return (1 - done) * guess + done * measured
 
 
 def replay(view: View, lines: Iterable[dict[str, Any]]) -> None:
-    """Fold in what ``metrics.jsonl`` tells, so that a resumed run shows all that was before."""
+    """Fold in what ``metrics.jsonl`` holds, so that a resumed run shows all that was before."""
     for line in lines:
         event = event_from_dict(line)
         if event is not None:

@@ -4,14 +4,17 @@ import unicodedata
 
 _CONTROL_PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
 _NAMED = {"\n": "↵", "\t": "⇥", " ": "␣", "\r": "␍"}
-_UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_UNSAFE = {"Cc", "Cs", "Zl", "Zp"}
+_DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+"""Bidirectional embeddings, overrides and isolates: they reorder what stands around a text."""
 
 
 def printable(text: str, keep: str = "\n\t") -> str:
-    """``text`` with every control character made visible, so none reaches the terminal.
+    """``text`` with what could steer a terminal made visible; ``keep`` are characters that stay.
 
-    Escape codes, direction overrides, lone surrogates (undecodable bytes) and the like are
-    replaced by a picture or U+FFFD; the characters in ``keep`` stay.
+    Control characters, line and paragraph separators, lone surrogates (undecodable bytes),
+    bidirectional overrides and isolates are replaced by a picture or U+FFFD. Other format
+    characters stay: joiners make Persian words and family emoji, soft hyphens German ones.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -21,11 +24,14 @@ def printable(text: str, keep: str = "\n\t") -> str:
 def _shown(character: str) -> str:
     if ord(character) in _CONTROL_PICTURES:
         return _CONTROL_PICTURES[ord(character)]
-    return "\ufffd" if unicodedata.category(character) in _UNSAFE else character
+    unsafe = unicodedata.category(character) in _UNSAFE or ord(character) in _DIRECTIONS
+    return "\ufffd" if unsafe else character
 
 
 def symbol(character: str) -> str:
-    """One character for a table's cell: spaces and line ends have a sign."""
+    """One character for a table's cell: blanks have a sign, and what has no width U+FFFD."""
+    if unicodedata.category(character) == "Cf":
+        return "\ufffd"
     return _NAMED.get(character) or printable(character, keep="")
 
 

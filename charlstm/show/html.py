@@ -133,12 +133,12 @@ def _tinted(block: Tinted) -> str:
         )
         return f'{legend}\n<div class="text">{text}</div>'
     lines = []
-    for places in broken(block.text.symbols, LINE):
+    for positions in broken(block.text.symbols, LINE):
         columns = (
             "<span>"
             + "<br>".join(_one(strip, t) for strip in (block.text, *block.under))
             + "</span>"
-            for t in places
+            for t in positions
         )
         lines.append(f'<div class="strips text">{"".join(columns)}</div><br>')
     return legend + "\n" + "\n".join(lines)

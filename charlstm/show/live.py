@@ -12,12 +12,13 @@ from rich.text import Text
 
 from charlstm.analysis.document import Series
 from charlstm.events import Event
+from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED
 from charlstm.scoring import perplexity
 from charlstm.show.background import BackgroundWriter
 from charlstm.show.charts import chart, round_ticks
 from charlstm.show.curves import View
 from charlstm.show.format import count, duration, printable
-from charlstm.show.style import OPEN, SHUT, TRAIN, VAL, saturation_bar
+from charlstm.show.style import OPEN, OPEN_CELL, SHUT, SHUT_CELL, TRAIN, VAL, saturation_bar
 
 MOST_DRAWINGS_PER_SECOND = 4
 NUMBERS_WIDTH = 30
@@ -25,7 +26,7 @@ CHART_SECONDS = 1.0
 RESULT_LINES = 5
 """The last state leaves room for what is printed after it, and for the shell's prompt."""
 LAST_WORDS_SECONDS = 1.0
-"""So long the terminal may take for the last state."""
+"""What the terminal may take to write the last state."""
 HIDE_CURSOR = "\x1b[?25l"
 BITS_PER_NAT = 1.4426950408889634
 
@@ -159,8 +160,8 @@ class LivePanel:
             when = "" if left is None else f" {duration(left)} left"
             right = f" {100 * view.step / total:3.0f}%{when} "
         room = max(5, width - len(right) - 2)
-        share = 0.0 if not total else min(1.0, view.step / total)
-        filled = round(share * room)
+        fraction = 0.0 if not total else min(1.0, view.step / total)
+        filled = round(fraction * room)
         line = Text(" ", no_wrap=True)
         line.append("━" * filled, style=VAL)
         line.append("─" * (room - filled), style="dim")
@@ -172,14 +173,14 @@ class LivePanel:
         view = self.view
         rows: list[tuple[str, str, str]] = []
         latest, evaluated = view.latest, view.evaluated
-        rows.append(("training", f"{latest.loss:.4f}" if latest else "–", TRAIN))
+        rows.append(("training", f"{latest.loss:z.4f}" if latest else "–", TRAIN))
         if evaluated and evaluated.step == 0:
-            rows.append(("untrained", f"{evaluated.val_loss:.4f}", VAL))
+            rows.append(("untrained", f"{evaluated.val_loss:z.4f}", VAL))
         elif evaluated:
-            rows.append(("validation", f"{evaluated.val_loss:.4f}", VAL))
+            rows.append(("validation", f"{evaluated.val_loss:z.4f}", VAL))
             best = evaluated.best_loss
-            rows.append(("best", f"{best:.4f} nats", "bold"))
-            rows.append(("", f"{best * BITS_PER_NAT:.3f} bits/char", ""))
+            rows.append(("best", f"{best:z.4f} nats", "bold"))
+            rows.append(("", f"{best * BITS_PER_NAT:z.3f} bits/char", ""))
             digits = 2 if perplexity(best) < 100 else 0  # the column is narrow
             rows.append(("", f"perplexity {perplexity(best):.{digits}f}", ""))
         total = view.total_steps
@@ -201,7 +202,7 @@ class LivePanel:
         return lines
 
     def _loss_chart(self, width: int, height: int) -> Text:
-        """Drawn anew when there is news: a chart costs as much as all the rest together."""
+        """Drawn again when there is news: a chart costs as much as all the rest together."""
         view = self.view
         bucket = int((view.latest.seconds if view.latest else 0.0) / CHART_SECONDS)
         key = (width, height, bucket, len(view.val.x), view.total_steps, view.finished is None)
@@ -246,7 +247,6 @@ class LivePanel:
                 if tick == int(tick)
             ],
             y_ticks=round_ticks(*y_limits, max(2, height // 3)),
-            tick_formats=("{:,.0f}", "{:.2f}"),
             color=self.console.color_system is not None,
         )
         title.append("\n")
@@ -258,8 +258,8 @@ class LivePanel:
             return []
         when = f"as of step {evaluated.step:,}" if evaluated.step else "before training"
         title = Text(f"gates on unseen text, {when}   ", style="dim", no_wrap=True)
-        title.append("█ shut, below 0.1   ", style=SHUT)
-        title.append("▒ open, above 0.9", style=OPEN)
+        title.append(f"{SHUT_CELL} shut, below {LEFT_SATURATED:g}   ", style=SHUT)
+        title.append(f"{OPEN_CELL} open, above {RIGHT_SATURATED:g}", style=OPEN)
         title.truncate(width)
         lines = [title]
         for layer in sorted({gate.layer for gate in evaluated.gates}):
@@ -305,7 +305,7 @@ class LivePanel:
 
 _ENDINGS = {
     "budget": "done",
-    "patience": "stopped: validation rises",
+    "patience": "early stop: no improvement",
     "stopped": "stopped",
     "diverged": "stopped: the loss is not finite",
 }

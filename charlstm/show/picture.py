@@ -1,4 +1,4 @@
-"""A view's document laid out as a picture: rectangles, lines, dots and words at their places."""
+"""A view's document laid out as a picture: rectangles, lines, dots and words at their positions."""
 
 import textwrap
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from charlstm.show.terminal import broken
 
 WIDTH, MARGIN, SIZE, LEADING = 960, 20, 13, 18
 ADVANCE = 0.6
-"""The width of a character of the fixed-width type, as a share of its size."""
+"""The width of a character of the fixed-width type, as a fraction of its size."""
 BLACK: RGB = (20, 20, 20)
 GREY: RGB = (110, 110, 110)
 PALE: RGB = (225, 225, 225)
@@ -53,7 +53,7 @@ class Path:
 
 @dataclass(frozen=True)
 class Dot:
-    """A filled circle that lets others shine through."""
+    """A filled circle, not quite opaque."""
 
     x: float
     y: float
@@ -75,7 +75,7 @@ class Label:
     anchor: str = "start"
     """Whether x is the ``start``, the ``middle`` or the ``end`` of it."""
     upright: bool = False
-    """Whether it is turned to read from below."""
+    """Whether it is turned to read upwards."""
 
 
 Shape = Rectangle | Path | Dot | Label
@@ -127,13 +127,13 @@ def _key(picture: Picture, key: Key) -> None:
     letter = SIZE * ADVANCE
     picture.height += LEADING
     top, high, x = picture.height - LEADING + 4, LEADING - 6, float(MARGIN)
-    told = (
+    parts = (
         (printable(key.share, keep="") + ":", None),
         (key.left, NEGATIVE),
         ("between", PALE),
         (key.right, POSITIVE),
     )
-    for text, color in told:
+    for text, color in parts:
         if color is not None:
             picture.shapes.append(Rectangle(x, top, 2 * letter, high, color))
             x += 3 * letter
@@ -211,10 +211,10 @@ def _tinted(picture: Picture, block: Tinted) -> None:
         )
     for text, x in ((block.ends[0], MARGIN), (block.ends[1], start + 19 * letter)):
         picture.shapes.append(Label(x, picture.height - 4, text, GREY))
-    for places in broken(block.text.symbols, room):
+    for positions in broken(block.text.symbols, room):
         for strip in (block.text, *block.under):
             picture.height += LEADING
-            for n, t in enumerate(places):
+            for n, t in enumerate(positions):
                 x = MARGIN + n * letter
                 if strip.values[t]:
                     top = picture.height - LEADING + 2
@@ -257,7 +257,7 @@ def draw_plot(
     top = y + 24 + (LEADING if legend else 0)
     (x_low, x_high), (y_low, y_high) = plot.x_limits, plot.y_limits
 
-    def place(a: float, b: float) -> tuple[float, float]:
+    def position(a: float, b: float) -> tuple[float, float]:
         return (
             left + (a - x_low) / (x_high - x_low) * (right - left),
             bottom - (b - y_low) / (y_high - y_low) * (bottom - top),
@@ -267,11 +267,11 @@ def draw_plot(
     add(Label((left + right) / 2, y + 16, printable(plot.title, keep=""), anchor="middle"))
     x_ticks = plot.x_ticks or _round(plot.x_limits, 6)
     for at, name in plot.y_ticks or _round(plot.y_limits, 5):
-        add(Path((place(x_low, at), place(x_high, at)), PALE))
-        add(Label(left - 6, place(x_low, at)[1] + 4, name, GREY, small, anchor="end"))
+        add(Path((position(x_low, at), position(x_high, at)), PALE))
+        add(Label(left - 6, position(x_low, at)[1] + 4, name, GREY, small, anchor="end"))
     for at, name in x_ticks:
-        add(Path((place(at, y_low), (place(at, y_low)[0], bottom + 4)), GREY))
-        add(Label(place(at, y_low)[0], bottom + 16, name, GREY, small, anchor="middle"))
+        add(Path((position(at, y_low), (position(at, y_low)[0], bottom + 4)), GREY))
+        add(Label(position(at, y_low)[0], bottom + 16, name, GREY, small, anchor="middle"))
     add(Path(((left, top), (left, bottom), (right, bottom)), GREY))
     add(Label((left + right) / 2, bottom + 32, plot.x_label, GREY, small, anchor="middle"))
     middle = (top + bottom) / 2
@@ -279,7 +279,7 @@ def draw_plot(
     start = left
     for one in plot.series:
         color = SERIES[one.color]
-        points = tuple(place(a, b) for a, b in zip(one.x, one.y, strict=True))
+        points = tuple(position(a, b) for a, b in zip(one.x, one.y, strict=True))
         if one.line and len(points) > 1:
             add(Path(points, color, 1.8))
         for a, b in points if not one.line or len(points) < 40 else ():

@@ -53,12 +53,12 @@ class PlainLog:
                 self._next_line_at = self._clock() + LINE_SECONDS
                 total = f"/{event.total_steps:,}" if event.total_steps else ""
                 return (
-                    f"step {event.step:,}{total}  epoch {event.epoch:.2f}  loss {event.loss:.4f}  "
+                    f"step {event.step:,}{total}  epoch {event.epoch:.2f}  loss {event.loss:z.4f}  "
                     f"{event.chars_per_second:,.0f} char/s  {duration(event.seconds)}"
                 )
             case Evaluated():
                 mark = "  best so far" if event.improved else ""
-                return f"step {event.step:,}  validation {event.val_loss:.4f} nats{mark}"
+                return f"step {event.step:,}  validation {event.val_loss:z.4f} nats{mark}"
             case SaveFailed():
                 return f"could not save at step {event.step:,}: {event.reason}; will try again"
             case RolledBack():

@@ -47,7 +47,7 @@ def _cells(run: RunSummary) -> dict[str, str]:
         "params": count(run.parameters),
         "corpus": _short(run.corpus, 16),
         "steps": f"{run.step:,}" + (f"/{run.total_steps:,}" if run.total_steps else ""),
-        "best": "–" if run.best_loss is None else f"{run.best_loss:.4f}",
+        "best": "–" if run.best_loss is None else f"{run.best_loss:z.4f}",
         "age": _age(run.age_seconds),
         "disk": size(run.disk_bytes),
     }

@@ -30,8 +30,6 @@ LETTERS = "abcdef"
 """What marks the points of a chart that has no colours."""
 CHART_HEIGHT = 11
 GAP = 2
-LOG = "1e{:.0f}"
-"""How the decades of a log scale are written."""
 LOWEST = -30
 """Smaller norms than 10 to this are not drawn."""
 
@@ -67,7 +65,7 @@ def _titled(title: str, drawn: Text) -> Text:
     return Text.assemble((f"{title}\n", "dim"), drawn)
 
 
-def _beside(panels: Sequence[tuple[str, Text]]) -> Table:
+def _side_by_side(panels: Sequence[tuple[str, Text]]) -> Table:
     """Charts with their titles, next to each other."""
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_row(*(_titled(title, drawn) for title, drawn in panels))
@@ -80,7 +78,7 @@ def _beside(panels: Sequence[tuple[str, Text]]) -> Table:
 def lag_view(
     console: Console, trials: Sequence[LagTrial], cells: Sequence[str], lags: Sequence[int]
 ) -> RenderableType:
-    """Shares of trials solved and characters needed, as a table and two charts."""
+    """Fractions of trials solved and characters needed, as a table and two charts."""
     summaries = summarise_lags(trials)
     if not summaries:
         return Text("no trial is done yet", "dim")
@@ -114,35 +112,35 @@ def lag_charts(
     cells: Sequence[str],
     lags: Sequence[int],
 ) -> Table:
-    """Share solved and characters needed, against the lag, which is on a log scale."""
+    """Fraction solved and characters needed, against the lag, which is on a log scale."""
     color = console.color_system is not None
     width = _half(console)
     solved, needed = [], []
     left, right = math.log(lags[0]) - 0.1, math.log(lags[-1]) + 0.1
     for i, (cell, (style, marker)) in enumerate(marks(cells, color).items()):
-        # Equal shares would hide each other: lines lie a dot apart, letters a column.
-        place = i - (len(cells) - 1) / 2
-        up, aside = (4.0 * place, 0.0) if color else (0.0, place * (right - left) / (width - 8))
+        # Equal fractions would hide each other: lines lie a dot apart, letters a column.
+        offset = i - (len(cells) - 1) / 2
+        up, aside = (4.0 * offset, 0.0) if color else (0.0, offset * (right - left) / (width - 8))
         mine = [(lag, summaries[cell, lag]) for lag in lags if (cell, lag) in summaries]
-        shares = [(math.log(lag) + aside, 100 * s.solved / s.trials + up) for lag, s in mine]
+        fractions = [(math.log(lag) + aside, 100 * s.solved / s.trials + up) for lag, s in mine]
         chars = [(math.log(lag), math.log10(s.characters)) for lag, s in mine if s.characters]
-        solved.append(_series(cell, shares, style, marker))
+        solved.append(_series(cell, fractions, style, marker))
         needed.append(_series(cell, chars, style, marker))
     exponents = [y for one in needed for y in one.y] or [5.0]
     decades = math.floor(min(exponents)), math.floor(max(exponents)) + 1
     x_axis: dict[str, Any] = {
         "x_limits": (left, right),
         "x_ticks": [math.log(lag) for lag in lags],
-        "tick_labels": ([str(lag) for lag in lags], ()),
+        "x_labels": [str(lag) for lag in lags],
         "color": color,
     }
-    shares_chart = chart(
+    solved_chart = chart(
         solved,
         width,
         CHART_HEIGHT,
         y_limits=(-10, 110),
         y_ticks=(0, 50, 100),
-        tick_formats=("", "{:.0f}%"),
+        y_labels=("0%", "50%", "100%"),
         **x_axis,
     )
     needed_chart = chart(
@@ -151,14 +149,21 @@ def lag_charts(
         CHART_HEIGHT,
         y_limits=decades,
         y_ticks=range(decades[0], decades[1] + 1),
-        tick_formats=("", LOG),
+        y_labels=_powers(range(decades[0], decades[1] + 1)),
         **x_axis,
     )
-    return _beside([("trials solved, by lag", shares_chart), ("characters needed", needed_chart)])
+    return _side_by_side(
+        [("trials solved, by lag", solved_chart), ("characters needed", needed_chart)]
+    )
+
+
+def _powers(exponents: Iterable[float]) -> list[str]:
+    """The labels of a scale of powers of ten."""
+    return [f"1e{exponent:.0f}" for exponent in exponents]
 
 
 def _half(console: Console) -> int:
-    """The width of one of two charts beside each other."""
+    """The width of one of two charts side by side."""
     return max(16, min(60, (console.width - 2) // 2))
 
 
@@ -227,7 +232,7 @@ def _loss_chart(
         y_limits=limits,
         x_ticks=range(len(order)),
         y_ticks=round_ticks(*limits, 4),
-        tick_labels=(order, ()),
+        x_labels=order,
         color=color,
     )
     return _titled("validation, nats per character; an x for each seed", drawn)
@@ -301,7 +306,7 @@ def _profile_chart(
         y_limits=(low, high),
         x_ticks=round_ticks(0, reach, 6),
         y_ticks=ticks,
-        tick_formats=("{:g}", LOG),
+        y_labels=_powers(ticks),
         color=color,
     )
     return Group(_titled(title, drawn), legend(names, color))

@@ -31,7 +31,7 @@ class StudyPanel:
         )
 
     def show(self, line: str, *, result: bool) -> None:
-        """Tell what is being done; a ``result`` is among what is known."""
+        """Show what is being done; with a ``result``, draw the view again."""
         self._line = Text(printable(line, keep=""), "bold", no_wrap=True, overflow="ellipsis")
         if result:
             self._body = self._view()

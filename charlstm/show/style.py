@@ -21,8 +21,8 @@ SERIES: dict[str, RGB] = {
 def tint(value: float) -> RGB:
     """White for 0, ever bluer down to -1, ever more orange up to 1; linear in each channel."""
     end = NEGATIVE if value < 0 else POSITIVE
-    share = min(abs(value), 1.0)
-    red, green, blue = (round(a + share * (b - a)) for a, b in zip(WHITE, end, strict=True))
+    fraction = min(abs(value), 1.0)
+    red, green, blue = (round(a + fraction * (b - a)) for a, b in zip(WHITE, end, strict=True))
     return red, green, blue
 
 
@@ -35,9 +35,9 @@ SHUT_CELL, BETWEEN_CELL, OPEN_CELL = "█", "·", "▒"
 
 
 def saturation_bar(left: float, right: float, width: int) -> Text:
-    """Share shut from the left, share open from the right, what is between as dots.
+    """The fraction shut from the left, that open from the right, and dots between them.
 
-    The three differ in their character as well as their colour. A share that is not zero has at
+    The three differ in their character as well as their colour. A fraction that is not zero has at
     least one cell.
     """
     shut, open_ = _cells(left, width), _cells(right, width)
@@ -50,5 +50,5 @@ def saturation_bar(left: float, right: float, width: int) -> Text:
     return bar
 
 
-def _cells(share: float, width: int) -> int:
-    return max(1, round(share * width)) if share > 0.005 else 0
+def _cells(fraction: float, width: int) -> int:
+    return max(1, round(fraction * width)) if fraction > 0.005 else 0

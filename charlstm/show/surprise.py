@@ -58,18 +58,18 @@ def print_tinted(console: Console, characters: Sequence[tuple[str, float]]) -> N
     file.write("" if characters[-1][0] == "\n" else "\n")
 
 
-def print_places(console: Console, symbols: Sequence[str], found: Mapping[int, float]) -> None:
-    """A line for each place and its bits: how surprising, where, and what stands around it."""
+def print_positions(console: Console, symbols: Sequence[str], found: Mapping[int, float]) -> None:
+    """A line for each position and its bits: how surprising, where, and the text around it."""
     console.print(Text(f"{'bits':>6} {'line':>7} {'column':>6}", style="dim"))
     room = max(8, min(30, (console.width - 25) // 2))
-    for place, bits in found.items():
-        before = symbols[:place]
+    for position, bits in found.items():
+        before = symbols[:position]
         line = before.count("\n") + 1
-        column = next((i for i, one in enumerate(reversed(before)) if one == "\n"), place) + 1
+        column = next((i for i, one in enumerate(reversed(before)) if one == "\n"), position) + 1
         text = Text(f"{bits:>6.1f} {line:>7,} {column:>6,}  ")
-        text.append("".join(map(_in_line, symbols[max(0, place - room) : place])), "dim")
-        text.append(f"[{symbol(symbols[place])}]", "bold")
-        text.append("".join(map(_in_line, symbols[place + 1 : place + 1 + room])), "dim")
+        text.append("".join(map(_in_line, symbols[max(0, position - room) : position])), "dim")
+        text.append(f"[{symbol(symbols[position])}]", "bold")
+        text.append("".join(map(_in_line, symbols[position + 1 : position + 1 + room])), "dim")
         console.print(text, no_wrap=True, crop=True)
 
 
@@ -78,5 +78,5 @@ def _in_line(character: str) -> str:
 
 
 def _style(bits: float) -> Style | None:
-    """None where nothing is known, too."""
+    """None for usual characters, and where the bits are not known (NaN)."""
     return next((style for high, style in TINTS if bits <= high), None)

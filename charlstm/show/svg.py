@@ -1,11 +1,27 @@
-"""Pictures as SVG: one file that names no font to fetch and runs no script."""
+"""Pictures as SVG, which names no font to fetch and runs no script, and as PNG made from it."""
 
+import struct
+from functools import cache
 from html import escape
+from pathlib import Path as File
+from typing import Any
+from unicodedata import category
 
+from charlstm.errors import CharlstmError
 from charlstm.show.picture import Dot, Label, Path, Picture, Rectangle, Shape
 from charlstm.show.style import css
 
-FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
+FAMILIES = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
+FONT = File(__file__).parent / "fonts" / "DejaVuSansMono.ttf"
+"""What PNG files are written in: a slim container has no font of its own."""
+SCALE = 2
+"""Pixels of a PNG for each unit of a picture."""
+MOST_PIXELS = 2**27
+"""Each takes four bytes, twice for a moment; resvg ends the process where memory does not last."""
+BOLD = "text[font-weight='bold'] { stroke: #141414; stroke-width: 0.45 }"
+"""The font has one weight; outlined letters stand for bold ones."""
+NOT_IN_XML = {0xFFFE: "\ufffd", 0xFFFF: "\ufffd"}
+"""Code points that no XML file may hold, of those that ``printable`` lets through."""
 
 
 def to_svg(picture: Picture) -> str:
@@ -14,9 +30,56 @@ def to_svg(picture: Picture) -> str:
     body = "\n".join(_shape(shape) for shape in picture.shapes)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" font-family="{FONT}">\n'
+        f'viewBox="0 0 {width} {height}" font-family="{FAMILIES}">\n'
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>\n{body}\n</svg>\n'
     )
+
+
+def to_png(picture: Picture) -> bytes:
+    """The picture as a PNG file, with the bundled font: the same bytes on every machine.
+
+    Raises:
+        CharlstmError: it has more than ``MOST_PIXELS``.
+    """
+    import resvg_py
+
+    width, height = round(SCALE * picture.width), round(SCALE * picture.height)
+    if width * height > MOST_PIXELS:
+        raise CharlstmError(
+            f"a PNG of {width:,} by {height:,} pixels is too large",
+            "use fewer `rows`, or write an SVG",
+        )
+    return resvg_py.svg_to_bytes(
+        svg_string=to_svg(picture),
+        zoom=SCALE,
+        style_sheet=BOLD,
+        font_files=[str(FONT)],
+        skip_system_fonts=True,
+    )
+
+
+def lacking(picture: Picture) -> str:
+    """The characters that should be seen and that the bundled font has no glyph for, each once."""
+    words = "".join(shape.text for shape in picture.shapes if isinstance(shape, Label))
+    return "".join(
+        c for c in dict.fromkeys(words) if ord(c) not in _covered() and category(c) != "Cf"
+    )
+
+
+@cache
+def _covered() -> frozenset[int]:
+    """The code points of the font, from the format 12 subtable of its character map."""
+    data = FONT.read_bytes()
+
+    def numbers(form: str, start: int) -> tuple[Any, ...]:
+        return struct.unpack_from(f">{form}", data, start)
+
+    tables = (numbers("4sIII", 12 + 16 * n) for n in range(*numbers("H", 4)))
+    start = next(offset for tag, _, offset, _ in tables if tag == b"cmap")
+    records = (numbers("HHI", start + 4 + 8 * n) for n in range(*numbers("H", start + 2)))
+    groups = next(start + at for _, _, at in records if numbers("H", start + at) == (12,))
+    ranges = (numbers("III", groups + 16 + 12 * n) for n in range(*numbers("I", groups + 12)))
+    return frozenset(code for first, last, _ in ranges for code in range(first, last + 1))
 
 
 def _n(value: float) -> str:
@@ -47,7 +110,8 @@ def _shape(shape: Shape) -> str:
         extras += f' text-anchor="{shape.anchor}"'
     if shape.upright:
         extras += f' transform="rotate(-90 {_n(shape.x)} {_n(shape.y)})"'
+    words = escape(shape.text.translate(NOT_IN_XML))
     return (
         f'<text x="{_n(shape.x)}" y="{_n(shape.y)}" font-size="{_n(shape.size)}" '
-        f'fill="{color}" xml:space="preserve"{extras}>{escape(shape.text)}</text>'
+        f'fill="{color}" xml:space="preserve"{extras}>{words}</text>'
     )

@@ -38,7 +38,7 @@ from charlstm.show.style import (
 )
 
 NUMBERS = 10
-"""Cells of ``  12%  34%``: the two numbers beside a bar."""
+"""Cells of ``  12%  34%``: the two numbers after a bar."""
 MARKERS = "ox+*"
 """What series are drawn with where there is no colour."""
 SHORTEST, LEAST_BAR = 8, 8
@@ -86,7 +86,7 @@ def _words(cell: Cell) -> Text:
 
 
 def _table(table: Table, width: int) -> Iterator[Text]:
-    """Columns of words as wide as they need; those of bars share what is left.
+    """Columns of words as wide as they need; those of bars divide what is left.
 
     Where even the least of bars does not fit, the widest column of names is shortened.
     """
@@ -97,7 +97,7 @@ def _table(table: Table, width: int) -> Iterator[Text]:
         if n not in bars
     }
     widths = {
-        n: max([cell_len(table.columns[n].title), *(said.cell_len for said in texts)])
+        n: max([cell_len(table.columns[n].title), *(text.cell_len for text in texts)])
         for n, texts in words.items()
     }
     excess = sum(widths.values()) + len(widths) + LEAST_BAR * len(bars) - width
@@ -106,8 +106,8 @@ def _table(table: Table, width: int) -> Iterator[Text]:
         widest = max(names, key=lambda n: widths[n])
         least = max(SHORTEST, cell_len(table.columns[widest].title))
         widths[widest] = min(widths[widest], max(least, widths[widest] - excess))
-        for said in words[widest]:
-            said.truncate(widths[widest], overflow="ellipsis")
+        for text in words[widest]:
+            text.truncate(widths[widest], overflow="ellipsis")
     room = (width - sum(widths.values()) - len(widths)) // len(bars) - 2 if bars else 0
     numbers = room - NUMBERS >= 6
     header = Text(style="dim")
@@ -119,8 +119,8 @@ def _table(table: Table, width: int) -> Iterator[Text]:
         ends = numbers and any(column.ends)
         title = column.title if room >= len(column.title) else column.title[: max(room, 1)]
         bar_width = max(1, room - NUMBERS if ends else room)
-        told = f"{column.ends[0]:>5}{column.ends[1]:>5}" if ends else ""
-        header.append(f" {title:<{bar_width}}{told} ")
+        both = f"{column.ends[0]:>5}{column.ends[1]:>5}" if ends else ""
+        header.append(f" {title:<{bar_width}}{both} ")
     if header.plain.strip():
         yield header
     for number, row in enumerate(table.rows):
@@ -135,10 +135,10 @@ def _table(table: Table, width: int) -> Iterator[Text]:
             elif n in bars:
                 line.append(" " * (max(1, room) + 1))
             else:
-                said = words[n][number]
-                pad = " " * (widths[n] - said.cell_len)
+                text = words[n][number]
+                pad = " " * (widths[n] - text.cell_len)
                 line.append(pad if table.columns[n].right else "")
-                line.append_text(said)
+                line.append_text(text)
                 line.append("" if table.columns[n].right else pad)
             line.append(" ")
         yield line
@@ -187,7 +187,7 @@ def _bar(cell: Bar, width: int) -> Text:
 
 
 def broken(symbols: tuple[str, ...], width: int) -> Iterator[range]:
-    """The places of each line of a text: it ends after a newline, or where it is full."""
+    """The positions of each line of a text: it ends after a newline, or where it is full."""
     start, used = 0, 0
     for t, character in enumerate(symbols):
         cells = _cells(character)
@@ -215,23 +215,23 @@ def _tinted(block: Tinted, width: int, color: bool) -> Iterator[Text]:
         yield Text(f"{low} ") + legend + Text(f" {high}")
     else:
         yield Text(f"under each line: {LEVELS[0]} {low} to {LEVELS[-1]} {high}")
-    for places in broken(block.text.symbols, max(2, width)):
-        yield _strip(block.text, places, block, color)
+    for positions in broken(block.text.symbols, max(2, width)):
+        yield _strip(block.text, positions, block, color)
         if not color:
             levels = Text()
-            for t in places:
+            for t in positions:
                 level = LEVELS[min(7, int((block.text.values[t] + 1) * 4))]
                 levels.append(level * _cells(block.text.symbols[t]))
             yield levels
         for strip in block.under:
-            yield _strip(strip, places, block, color)
+            yield _strip(strip, positions, block, color)
         if block.under:
             yield Text()
 
 
-def _strip(strip: Strip, places: range, block: Tinted, color: bool) -> Text:
+def _strip(strip: Strip, positions: range, block: Tinted, color: bool) -> Text:
     line = Text()
-    for t in places:
+    for t in positions:
         shown = in_text(strip.symbols[t]) if strip is block.text else symbol(strip.symbols[t])
         shown += " " * (_cells(block.text.symbols[t]) - cell_len(shown))
         line.append(shown, style=_style(strip.values[t]) if color else "")
@@ -267,7 +267,7 @@ def _plots(console: Console, block: Plots) -> Group:
 
 
 def _by_marker(plot: Plot) -> Plot:
-    """Several series tell themselves apart by what they are drawn with, not by colour."""
+    """Several series differ in their markers where there is no colour."""
     if len(plot.series) < 2:
         return plot
     marked = zip(plot.series, MARKERS * len(plot.series), strict=False)
@@ -287,9 +287,10 @@ def _plot(plot: Plot, width: int, height: int, color: bool) -> Text:
             height,
             x_limits=plot.x_limits,
             y_limits=plot.y_limits,
-            x_ticks=[place for place, _ in x_ticks],
-            y_ticks=[place for place, _ in y_ticks],
-            tick_labels=([name for _, name in x_ticks], [name for _, name in y_ticks]),
+            x_ticks=[tick for tick, _ in x_ticks],
+            y_ticks=[tick for tick, _ in y_ticks],
+            x_labels=[label for _, label in x_ticks],
+            y_labels=[label for _, label in y_ticks],
             color=color,
         )
     )

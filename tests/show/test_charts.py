@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from charlstm.analysis.document import Series
-from charlstm.show.charts import chart, round_ticks
+from charlstm.show.charts import chart, numbered, round_ticks
 
 SERIES = {
     "nothing": [],
@@ -127,3 +127,29 @@ def test_ticks_look_like_this(low: float, high: float, most: int, ticks: list[fl
 @pytest.mark.parametrize(("low", "high", "most"), [(1, 1, 5), (2, 1, 5), (0, 1, 0)])
 def test_an_axis_without_length_or_room_has_one_tick(low: float, high: float, most: int) -> None:
     assert round_ticks(low, high, most) == [low]
+
+
+@given(low=st.floats(-1, 10), exponent=st.integers(-9, 3), most=st.integers(2, 8))
+def test_labels_of_ticks_differ_and_are_their_numbers(low: float, exponent: int, most: int) -> None:
+    ticks = round_ticks(low, low + 10.0**exponent, most)
+    labels = numbered(ticks, decimals=2)
+    assert len(set(labels)) == len(ticks)
+    assert "-0.00" not in labels
+    if len(ticks) > 1:
+        rounding = 1e-3 * (ticks[1] - ticks[0])
+        read = [float(label.replace(",", "")) for label in labels]
+        assert read == pytest.approx(ticks, rel=0, abs=rounding)
+
+
+@pytest.mark.parametrize(
+    ("ticks", "decimals", "labels"),
+    [
+        ([0.0, 0.002, 0.004], 2, ["0.000", "0.002", "0.004"]),
+        ([1.0, 1.5, 2.0], 2, ["1.00", "1.50", "2.00"]),
+        ([0, 10_000, 20_000], 0, ["0", "10,000", "20,000"]),
+        ([-0.0, 1.0], 0, ["0", "1"]),
+        ([0.000123], 2, ["0.000123"]),
+    ],
+)
+def test_labels_look_like_this(ticks: list[float], decimals: int, labels: list[str]) -> None:
+    assert numbered(ticks, decimals) == labels

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from charlstm.show.format import count, duration, printable, size, symbol
 
-UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Bidirectional embeddings, overrides, isolates, and what ends them (Unicode's UAX 9)."""
+
+
+def unsafe(character: str) -> bool:
+    """Controls, lone surrogates, line and paragraph separators, changes of direction."""
+    kinds = {"Cc", "Cs", "Zl", "Zp"}
+    return unicodedata.category(character) in kinds or character in DIRECTIONS
+
+
 # Every code point, surrogates too; control and format characters more often than chance has them.
 anything = st.text(
     st.characters(codec=None, exclude_categories=())
@@ -17,10 +26,10 @@ anything = st.text(
 
 
 @given(anything)
-def test_no_control_format_or_surrogate_character_passes(text: str) -> None:
+def test_nothing_that_could_steer_a_terminal_passes(text: str) -> None:
     shown = printable(text)
-    assert all(c in "\n\t" or unicodedata.category(c) not in UNSAFE for c in shown)
-    assert {unicodedata.category(c) for c in printable(text, keep="")}.isdisjoint(UNSAFE)
+    assert not any(unsafe(c) for c in shown if c not in "\n\t")
+    assert not any(map(unsafe, printable(text, keep="")))
     shown.encode("utf-8")
 
 
@@ -29,17 +38,26 @@ def test_each_character_is_shown_as_one_and_safe_ones_as_themselves(text: str) -
     shown = printable(text)
     assert len(shown) == len(text)
     for before, after in zip(text, shown, strict=True):
-        if before in "\n\t" or unicodedata.category(before) not in UNSAFE:
-            assert after == before
-        else:
-            assert after != before
+        assert (after == before) == (before in "\n\t" or not unsafe(before))
 
 
 def test_every_unsafe_code_point_is_replaced() -> None:
-    unsafe = "".join(map(chr, range(0x110000)))
-    unsafe = "".join(c for c in unsafe if unicodedata.category(c) in UNSAFE)
-    assert len(unsafe) > 2000
-    assert {unicodedata.category(c) for c in printable(unsafe, keep="")}.isdisjoint(UNSAFE)
+    found = [c for c in map(chr, range(0x110000)) if unsafe(c)]
+    assert len(found) > 2000
+    assert not any(map(unsafe, printable("".join(found), keep="")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\U0001f469\u200d\U0001f467",  # a family, joined
+        "می\u200cخواهم",  # Persian, with a non-joiner
+        "Donau\u00addampf\u00adschiff",  # soft hyphens
+        "\u200eabc\u200f \ufeff a\u2060b",  # marks and joiners that reorder nothing else
+    ],
+)
+def test_format_characters_that_scripts_need_stay(text: str) -> None:
+    assert printable(text) == text
 
 
 @pytest.mark.parametrize(
@@ -62,9 +80,20 @@ def test_what_is_not_kept_is_shown_too() -> None:
 
 @pytest.mark.parametrize(
     ("character", "sign"),
-    [(" ", "␣"), ("\n", "↵"), ("\t", "⇥"), ("\r", "␍"), ("\x1b", "␛"), ("a", "a"), ("漢", "漢")],
+    [
+        (" ", "␣"),
+        ("\n", "↵"),
+        ("\t", "⇥"),
+        ("\r", "␍"),
+        ("\x1b", "␛"),
+        ("a", "a"),
+        ("漢", "漢"),
+        ("\u200d", "\ufffd"),
+        ("\u00ad", "\ufffd"),
+        ("\u202e", "\ufffd"),
+    ],
 )
-def test_blanks_and_line_ends_have_a_sign(character: str, sign: str) -> None:
+def test_what_cannot_be_seen_by_itself_has_a_sign(character: str, sign: str) -> None:
     assert symbol(character) == sign
 
 

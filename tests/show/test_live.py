@@ -27,9 +27,11 @@ from charlstm.events import (
     SaveFailed,
     StepDone,
 )
+from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED
 from charlstm.runs.metrics import MetricsLog, event_to_dict, read_lines
 from charlstm.show.curves import MOST_POINTS, Curve, View, replay
 from charlstm.show.live import LivePanel
+from charlstm.show.signs import ERRORS
 
 SIZES = [(80, 24), (140, 40), (40, 20), (20, 10)]
 STARTED = RunStarted(
@@ -255,6 +257,29 @@ def test_panel_tells_what_training_is_about(width: int, height: int) -> None:
     assert any("┤" in line for line in lines)
 
 
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_panel_has_ascii_signs_where_the_stream_has_no_others(
+    encoding: str, width: int, height: int
+) -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=ERRORS)
+    console = Console(file=file, width=width, height=height, color_system=None)
+    panel = LivePanel(console, lambda: ("[He holds it.]\n", 500))
+    for event in [replace(STARTED, name="a-very-long-name-" * 9), *history()[1:]]:
+        panel.view.update(event)
+    console.print(panel.render())
+    file.flush()
+    shown = file.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    assert "?" not in shown
+    assert_fits(shown, width, height)
+    if height >= 14:
+        bar = next(line for line in shown.splitlines() if line.startswith(" 1 "))
+        assert re.search(r"#+[.·]+=+", bar)
+    if height >= 24:
+        assert re.search(r"\d\.\d\d\+.*[':.]", shown)  # a line of the chart
+        assert re.search(r"=+-+ +50%", shown)
+
+
 @pytest.mark.parametrize(("width", "height"), SIZES[2:])
 def test_small_panel_keeps_the_essentials(width: int, height: int) -> None:
     shown = draw(*history(), width=width, height=height)
@@ -305,7 +330,7 @@ def test_square_brackets_are_no_markup() -> None:
     ("reason", "words"),
     [
         ("budget", "done"),
-        ("patience", "validation rises"),
+        ("patience", "early stop: no improvement"),
         ("stopped", "stopped"),
         ("diverged", "not finite"),
     ],
@@ -387,6 +412,28 @@ def test_last_state_stays_on_the_screen() -> None:
     assert "done" in last
     assert "He holds the wrong one" in last
     assert shown.rstrip().endswith("\x1b[?25h")  # the cursor is back
+
+
+def test_chart_of_a_memorised_text_has_labels_that_differ() -> None:
+    losses = [0.0031 - step / 1e6 for step in range(0, 500, 10)]
+    steps = [replace(STEP, step=10 * n, loss=loss) for n, loss in enumerate(losses)]
+    shown = draw(STARTED, BUDGET, *steps, width=140, height=40)
+    labels = re.findall(r"^ *([\d.]+)┤", shown, re.MULTILINE)
+    assert len(set(labels)) == len(labels) >= 3
+
+
+def test_a_loss_that_rounds_to_zero_has_no_minus() -> None:
+    tiny = replace(EVALUATED, val_loss=-1e-7, best_loss=-1e-7)
+    shown = draw(STARTED, BUDGET, replace(STEP, loss=-1e-7), tiny)
+    assert shown.count(" 0.0000") == 3
+    assert "-0.0" not in shown
+
+
+def test_thresholds_of_gates_are_those_that_count_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert f"below {LEFT_SATURATED:g}" in draw(*history())
+    assert f"above {RIGHT_SATURATED:g}" in draw(*history())
+    monkeypatch.setattr("charlstm.show.live.LEFT_SATURATED", 0.25)
+    assert "█ shut, below 0.25 " in draw(*history())
 
 
 def test_replayed_metrics_give_the_curves_of_the_events(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 import io
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
+from charlstm.show.signs import ERRORS
 from charlstm.show.study_charts import cells_view, gradient_view, lag_view, legend
 from charlstm.show.study_panel import StudyLines, StudyPanel
 from charlstm.study.results import CellRun, Clipping, GradientProfile, GradientReport, LagTrial
@@ -50,6 +52,17 @@ def printed(view: str, width: int, color: bool = False) -> str:
     console.print(drawn[view])
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
+
+
+@pytest.mark.parametrize("color", [False, True])
+@pytest.mark.parametrize("view", ["lag", "cells", "gradient"])
+def test_views_have_ascii_signs_where_the_stream_has_no_others(view: str, color: bool) -> None:
+    signs = printed(view, 80, color)
+    assert not signs.isascii()
+    written = signs.encode("ascii", ERRORS).decode()
+    assert "?" not in written
+    assert len(written) == len(signs)
+    assert re.search(r"\+.*[abx:'.]", written)  # a line of a chart
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])
@@ -112,6 +125,13 @@ def test_without_colours_letters_tell_the_lines_apart() -> None:
     assert " a " in chart
     assert " b " in chart
     assert legend(["rnn"], color=True).plain == "● rnn  "
+
+
+def test_losses_that_are_nearly_equal_have_labels_that_differ() -> None:
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(cells_view(console, [replace(r, val_loss=1.5 + r.seed / 1e5) for r in RUNS]))
+    labels = re.findall(r"([\d.]+)┤", console.file.getvalue())  # type: ignore[attr-defined]
+    assert len(set(labels)) == len(labels) >= 2
 
 
 def test_cells_come_with_the_best_first() -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 from rich.console import Console
 
-from charlstm.show.surprise import TINTS, Tint, legend, print_places, print_tinted
+from charlstm.show.surprise import TINTS, Tint, legend, print_positions, print_tinted
 
 CODES = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -75,7 +75,7 @@ def test_a_text_is_printed_with_its_legend_where_there_are_colours() -> None:
 def test_places_have_line_column_and_what_is_around(width: int) -> None:
     narrow = console(None, width)
     text = "first line\nse\x1bond one\n" + "x" * 100
-    print_places(narrow, text, {13: 1.0, 0: math.nan, 10: 1.0, 50: 1.0})
+    print_positions(narrow, text, {13: 1.0, 0: math.nan, 10: 1.0, 50: 1.0})
     lines = written(narrow).splitlines()
     assert all(len(line) <= width for line in lines)
     assert lines[0].split() == ["bits", "line", "column"]

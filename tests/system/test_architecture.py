@@ -30,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
         *("errors", "events", "config", "presets", "text", "net", "runs", "scoring", "analysis"),
     },
     "study": {"errors", "files", "events", "config", "presets", "text", "net", "runs", "train"},
-    "show": {"events", "runs", "scoring", "analysis", "study"},
+    "show": {"errors", "events", "net", "runs", "scoring", "analysis", "study"},
     "cli": {
         *("errors", "files", "events", "presets", "text", "net", "runs", "generate", "scoring"),
         *("analysis", "model", "train", "study", "show", "__init__"),

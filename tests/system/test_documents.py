@@ -28,9 +28,9 @@ from charlstm.analysis.document import (
     Table,
     Tinted,
 )
+from charlstm.errors import CharlstmError
 from charlstm.show.html import to_html
 from charlstm.show.picture import (
-    MARGIN,
     WIDTH,
     Label,
     Path,
@@ -39,10 +39,8 @@ from charlstm.show.picture import (
     document_picture,
     plot_picture,
 )
-from charlstm.show.png import SCALE, draw, lacking, to_png
-from charlstm.show.progress_bar import progress_bar
-from charlstm.show.style import NEGATIVE, POSITIVE, SERIES, tint
-from charlstm.show.svg import to_svg
+from charlstm.show.style import NEGATIVE, POSITIVE, tint
+from charlstm.show.svg import SCALE, lacking, to_png, to_svg
 from charlstm.show.terminal import print_document
 
 EVIL = "<b>&\x1b[31m\u202e"
@@ -271,71 +269,101 @@ def test_letters_of_coloured_text_stand_on_their_colours() -> None:
     assert [s.x for s in shown] == [s.x for s in letters]
 
 
-def read_png(data: bytes) -> np.ndarray:
-    """A PNG of unfiltered rows as pixels, with every checksum verified."""
+def pixels_of(data: bytes) -> np.ndarray:
+    """A PNG of 8 bits for each of red, green, blue and opacity, as (height, width, 4) pixels."""
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
-    place, parts = 8, {}
-    while place < len(data):
-        (length,) = struct.unpack(">I", data[place : place + 4])
-        kind = data[place + 4 : place + 8]
-        body = data[place + 8 : place + 8 + length]
-        (check,) = struct.unpack(">I", data[place + 8 + length : place + 12 + length])
-        assert check == zlib.crc32(kind + body)
-        parts[kind] = body
-        place += 12 + length
-    assert list(parts) == [b"IHDR", b"IDAT", b"IEND"]
+    at, parts = 8, {b"IDAT": b""}
+    while at < len(data):
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        parts[kind] = parts.get(kind, b"") + body
+        at += 12 + length
     width, height, depth, kind_of_color, *_ = struct.unpack(">IIBBBBB", parts[b"IHDR"])
-    assert (depth, kind_of_color) == (8, 2)
-    rows = np.frombuffer(zlib.decompress(parts[b"IDAT"]), np.uint8).reshape(height, 1 + 3 * width)
-    assert not rows[:, 0].any()
-    return rows[:, 1:].reshape(height, width, 3)
+    assert (depth, kind_of_color) == (8, 6)
+    rows = np.frombuffer(zlib.decompress(parts[b"IDAT"]), np.uint8).reshape(height, 1 + 4 * width)
+    pixels = np.zeros((height + 1, width + 1, 4), np.uint8)  # a border of zeros above and left
+    for y, (kind_of_row, *row) in enumerate(rows.tolist(), 1):
+        for x in range(1, width + 1):
+            left, up, corner = (
+                pixels[p].astype(int) for p in ((y, x - 1), (y - 1, x), (y - 1, x - 1))
+            )
+            paeth = np.array(
+                [
+                    min((a, b, c), key=lambda v: abs(a + b - c - v))
+                    for a, b, c in zip(left, up, corner, strict=True)
+                ]
+            )
+            guess = (0 * left, left, up, (left + up) // 2, paeth)[kind_of_row]
+            pixels[y, x] = (guess + row[4 * x - 4 : 4 * x]) % 256
+    return pixels[1:, 1:]
+
+
+def picture_of(*shapes: Rectangle | Path | Label, width: int = 60, height: int = 40) -> Picture:
+    return Picture(width, height, list(shapes))
 
 
 def test_png_has_the_pixels_of_the_picture() -> None:
-    picture = Picture(60, 40)
-    picture.shapes = [
+    picture = picture_of(
         Rectangle(10, 5, 20, 10, NEGATIVE),
         Path(((0, 30), (60, 30)), POSITIVE, 2),
         Label(40, 20, "I", (0, 0, 0)),
-    ]
-    pixels = read_png(to_png(picture))
-    assert pixels.shape == (40 * SCALE, 60 * SCALE, 3)
-    assert (pixels[10 * SCALE, 20 * SCALE] == NEGATIVE).all()
-    assert (pixels[30 * SCALE, 50 * SCALE] == POSITIVE).all()
+    )
+    pixels = pixels_of(to_png(picture))
+    assert pixels.shape == (40 * SCALE, 60 * SCALE, 4)
+    assert (pixels[..., 3] == 255).all()
+    assert (pixels[10 * SCALE, 20 * SCALE, :3] == NEGATIVE).all()
+    assert (pixels[30 * SCALE, 50 * SCALE, :3] == POSITIVE).all()
     assert (pixels[25 * SCALE, 5 * SCALE] == 255).all()
-    area = (pixels == np.array(NEGATIVE)).all(axis=-1).sum()
+    area = (pixels[..., :3] == np.array(NEGATIVE)).all(axis=-1).sum()
     assert area == 20 * 10 * SCALE**2
     assert pixels[8 * SCALE : 22 * SCALE, 38 * SCALE : 50 * SCALE].min() < 60
 
 
+def test_words_in_a_png_need_no_font_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ink(text: str, *, bold: bool = False) -> int:
+        label = Label(5, 20, text, (0, 0, 0), bold=bold)
+        return int((pixels_of(to_png(picture_of(label, height=30)))[..., 0] < 128).sum())
+
+    monkeypatch.setenv("HOME", "/nonexistent")
+    monkeypatch.setenv("FONTCONFIG_FILE", "/nonexistent")
+    assert ink(" ") == 0
+    assert ink(".") < ink("I") < ink("W")
+    assert ink("Wλ") > ink("W")
+    assert ink("W", bold=True) > 1.1 * ink("W")
+
+
+def test_png_is_the_same_bytes_each_time() -> None:
+    picture = document_picture(DOCUMENT)
+    assert to_png(picture) == to_png(picture)
+
+
+def test_text_is_no_markup_in_any_file() -> None:
+    evil = "</text><rect width='60' height='40' fill='#ff0000'/>&amp;<!--]]>\ufffe\uffff"
+    picture = picture_of(Label(0, 20, evil))
+    root = xml.etree.ElementTree.fromstring(to_svg(picture))
+    assert [one.tag.rpartition("}")[2] for one in root] == ["rect", "text"]
+    assert root[1].text == evil.replace("\ufffe", "\ufffd").replace("\uffff", "\ufffd")
+    red = (pixels_of(to_png(picture))[..., :3] == (255, 0, 0)).all(axis=-1)
+    assert not red.any()
+
+
 def test_characters_that_a_png_lacks_are_listed_once_each() -> None:
-    assert lacking(document_picture(Document("éß h₋ = ±1 ∗ Καλημέρα", ()))) == "ßΚαημέ"
-    assert lacking(document_picture(Document("plain", ()))) == ""
+    signs = "éß h₋ = ±1 ∗ σ −∞ … ↵␣⇥ ‘’ Καλημέρα Привет"
+    assert lacking(document_picture(Document(f"{signs} 漢字漢 \U0001f642", ()))) == "漢字\U0001f642"
+    assert lacking(document_picture(Document(signs, ()))) == ""
+
+
+def test_joiners_are_not_lacking_for_they_draw_nothing() -> None:
+    assert lacking(picture_of(Label(0, 20, "می\u200cخواهم a\u200db"))) == ""
+
+
+def test_a_png_that_no_memory_holds_is_refused() -> None:
+    with pytest.raises(CharlstmError, match=r"1,920 by 4,000,000 pixels"):
+        to_png(Picture(WIDTH, 2_000_000))
 
 
 def test_png_of_a_whole_document_has_its_colours() -> None:
-    picture = document_picture(DOCUMENT)
-    pixels = draw(picture)
-    assert pixels.shape == (round(SCALE * picture.height), SCALE * WIDTH, 3)
-    for color in (NEGATIVE, POSITIVE, SERIES["blue"]):
-        assert (pixels == np.array(color)).all(axis=-1).any()
-    assert (pixels[: SCALE * MARGIN // 2] == 255).all()
-
-
-# -- progress ----------------------------------------------------------------------------------
-
-
-def progress_seen(*, terminal: bool, seconds: float) -> str:
-    times = iter([0.0, seconds, seconds + 1, seconds + 2])
-    written = StringIO()
-    console = Console(file=written, force_terminal=terminal, width=60, color_system=None)
-    with progress_bar(console, clock=lambda: next(times)) as tell:
-        tell("reading", 10, 100)
-        tell("reading", 50, 100)
-    return written.getvalue()
-
-
-def test_progress_is_shown_after_two_seconds_on_a_terminal_only() -> None:
-    assert "reading" in progress_seen(terminal=True, seconds=2.1)
-    assert progress_seen(terminal=True, seconds=0.5) == ""
-    assert progress_seen(terminal=False, seconds=5) == ""
+    pixels = document_picture(DOCUMENT)
+    data = to_png(pixels)
+    width, height = struct.unpack(">II", data[16:24])
+    assert (width, height) == (SCALE * WIDTH, round(SCALE * pixels.height))

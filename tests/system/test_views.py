@@ -1,6 +1,7 @@
 """``charlstm inspect --view``: every view on every medium, and what is refused."""
 
 import ast
+import io
 import json
 import re
 import subprocess
@@ -100,6 +101,21 @@ def test_terminal_is_filled_but_not_overflowed(
     assert "lstm 2×12" in " ".join(shown.out.split())
 
 
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_view_has_ascii_signs_where_the_stream_has_no_others(
+    view: str, encoding: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert inspect(view) == 0
+    signs = capsys.readouterr().out
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr("sys.stdout", file)
+    assert inspect(view) == 0
+    shown = file.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    assert shown.count("?") == signs.count("?")  # those of the text
+    assert max(map(len, shown.splitlines())) <= 80
+
+
 VALUES = {
     "text": ["Row, said the heron. " * 20],
     "file": ["--file", "words.txt"],
@@ -196,18 +212,18 @@ def test_characters_that_are_not_read_as_they_stand_are_counted(
 def test_characters_that_a_png_cannot_show_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    vocab = Vocabulary("".join(sorted(set("Καλημέρα"))))
+    vocab = Vocabulary("".join(sorted(set("漢字かな"))))
     config = model_config(len(vocab), hidden=6)
-    model = ModelFile(config, vocab, random_weights(config), "Καλημέρα", {"step": 0})
+    model = ModelFile(config, vocab, random_weights(config), "漢字かな", {"step": 0})
     path = write_checkpoint(tmp_path, model, ResumeState({}, {}))
     for end in ("svg", "html"):
-        assert run(["inspect", "-c", str(path), "Καλημέρα", f"--{end}", f"{tmp_path}/x"]) == 0
+        assert run(["inspect", "-c", str(path), "漢字かな", f"--{end}", f"{tmp_path}/x"]) == 0
         assert capsys.readouterr().err == f"wrote {tmp_path}/x\n"
-    assert run(["inspect", "-c", str(path), "Καλημέρα", "--png", f"{tmp_path}/x"]) == 0
+    assert run(["inspect", "-c", str(path), "漢字かな", "--png", f"{tmp_path}/x"]) == 0
     wrote, note = capsys.readouterr().err.splitlines()
     assert wrote == f"wrote {tmp_path}/x"
     assert note.startswith(f"{tmp_path}/x has empty boxes for characters")
-    assert "such as Καημέ; --svg and --html show them" in note
+    assert "such as 漢字かな; --svg and --html show them" in note
 
 
 @pytest.mark.parametrize("view", ["gates", "walk", "cell", "memory", "errors", "match"])
