@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import math
+import os
 import re
 import sys
 from pathlib import Path
@@ -261,3 +262,19 @@ def test_what_cannot_be_done_together_is_wrong_usage(
 ) -> None:
     assert score("text.txt", *arguments.split()) == 2
     assert "given together" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="devices")
+def test_a_text_without_end_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("charlstm.files.MAX_STREAM_BYTES", 1 << 20)
+    for command in (
+        ["score", "/dev/zero", "-c", "small"],
+        ["sample", "--prime-file", "/dev/zero", "-c", "small"],
+        ["inspect", "--file", "/dev/zero", "-c", "small"],
+    ):
+        assert run(command) == 1
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert shown.err.startswith("charlstm: /dev/zero cannot be read: more than 1 MiB came")
