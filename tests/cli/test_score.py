@@ -266,13 +266,13 @@ def test_what_cannot_be_done_together_is_wrong_usage(
 
 @pytest.mark.skipif(os.name == "nt", reason="devices")
 def test_a_text_without_end_is_refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trained_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("charlstm.files.MAX_STREAM_BYTES", 1 << 20)
     for command in (
-        ["score", "/dev/zero", "-c", "small"],
-        ["sample", "--prime-file", "/dev/zero", "-c", "small"],
-        ["inspect", "--file", "/dev/zero", "-c", "small"],
+        ["score", "/dev/zero", "-c", str(trained_run)],
+        ["sample", "--prime-file", "/dev/zero", "-c", str(trained_run)],
+        ["inspect", "--file", "/dev/zero", "-c", str(trained_run)],
     ):
         assert run(command) == 1
         shown = capsys.readouterr()
