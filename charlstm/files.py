@@ -96,10 +96,10 @@ def output_file(path: Path) -> Path:
     remedy = "name another file"
     try:
         target = Path(os.path.realpath(path))
+        if _names_open_file(path):
+            raise UsageError(f"{path} stands for an open file, which is not replaced", remedy)
         mode = path.stat().st_mode
-        # What only the system's own links lead to, such as /dev/stdout, has no path to replace.
-        good = stat.S_ISREG(mode) and os.path.samefile(path, target)
-        if not good:
+        if not stat.S_ISREG(mode):
             raise UsageError(f"{path} is {_kind(mode)}, and only a regular file is written", remedy)
     except FileNotFoundError:
         pass
@@ -122,12 +122,22 @@ def write_output(path: Path, data: bytes) -> None:
     replace_file(target, data, target.stat() if target.exists() else None)
 
 
+def _names_open_file(path: Path) -> bool:
+    """Whether a path leads through the system's links to open files, as /dev/stdout does."""
+    links = 0
+    while path.is_symlink() and links < 40:  # as many as systems follow
+        folder = Path(os.path.realpath(path.parent))
+        if folder.is_relative_to("/proc"):
+            return True
+        path, links = folder / os.readlink(path), links + 1
+    return False
+
+
 def _kind(mode: int) -> str:
     kinds = {
         stat.S_IFDIR: "a folder",
         stat.S_IFIFO: "a pipe",
         stat.S_IFSOCK: "a socket",
-        stat.S_IFREG: "a name for an open file",
     }
     return kinds.get(stat.S_IFMT(mode), "a device")
 
@@ -143,7 +153,9 @@ def read_stream(file: BinaryIO) -> bytes:
             return file.read()
     data = file.read(MAX_STREAM_BYTES + 1)
     if len(data) > MAX_STREAM_BYTES:
-        raise OSError(f"more than {MAX_STREAM_BYTES >> 20} MiB came, and it is no regular file")
+        raise OSError(
+            f"more than {MAX_STREAM_BYTES >> 20} MiB came; so long a text must be in a file"
+        )
     return data
 
 

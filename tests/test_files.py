@@ -74,6 +74,16 @@ def test_an_output_that_cannot_be_is_named_before_the_work(tmp_path: Path) -> No
             output_file(path)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_an_open_file_is_not_replaced_by_one_of_its_names(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        (tmp_path / "link").symlink_to(f"/dev/fd/{log.fileno()}")
+        for path in (Path(f"/dev/fd/{log.fileno()}"), tmp_path / "link"):
+            with pytest.raises(UsageError, match="stands for an open file"):
+                write_output(path, b"data")
+        assert os.fstat(log.fileno()).st_nlink == 1
+
+
 def test_a_file_that_is_protected_is_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,7 +84,7 @@ def read_text(source: str, *, as_bytes: bool) -> str:
     except OSError as error:
         reason = reason_of(error)
         raise CharlstmError(
-            f"{source} cannot be read: {reason}", "check the path, or pipe the words in and give -"
+            f"{name} cannot be read: {reason}", "check the path, or pipe the words in and give -"
         ) from None
     if as_bytes:
         return data.decode("utf-8", "surrogateescape")

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -396,3 +397,44 @@ def test_cache_is_pruned_by_itself(more: list[str], checkpoints: Path) -> None:
     before = files_below(checkpoints)
     assert run(["runs", "prune", "--cache", "--yes", *more]) == 2
     assert files_below(checkpoints) == before
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
+def test_a_signal_while_a_text_is_encoded_leaves_nothing_behind(
+    number: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hasattr(signal, number):
+        pytest.skip("there is no such signal here")
+    (tmp_path / "b.txt").write_text("Row, said the heron. " * 20)
+
+    def stop(*_: object) -> None:
+        assert len(list(cache.iterdir())) == 2
+        os.kill(os.getpid(), getattr(signal, number))
+
+    monkeypatch.setattr("charlstm.text.corpus._Writer.add", stop)
+    for command in (["train", "b.txt"], ["train", "b.txt", "--resume", "-c", "old"]):
+        assert run(command) == 130
+        assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("source", ["/dev/zero", "pipe"])
+def test_a_run_whose_text_has_no_end_is_refused(
+    source: str,
+    checkpoints: Path,
+    cache: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    path = str(tmp_path / source)
+    content = json.loads((checkpoints / "old" / "run.json").read_text())
+    content["corpus"]["sources"] = [path]
+    (checkpoints / "old" / "run.json").write_text(json.dumps(content))
+    for command in (
+        ["train", "--resume", "-c", "old"],
+        ["sample", "-c", "old", "--seed", "1", "--novelty"],
+        ["score", "-c", "old", path, "--adapt"],
+    ):
+        assert run(command) == 1
+        assert f"the text came from {path}, a " in capsys.readouterr().err
+    assert not cache.exists() or list(cache.iterdir()) == []

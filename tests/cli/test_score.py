@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import math
+import os
 import re
 import sys
 from pathlib import Path
@@ -289,3 +290,19 @@ def test_another_unicode_form_is_read_with_a_note(
     assert results[0].out == results[1].out
     assert results[0].err == ""
     assert re.fullmatch(r"[^\n]*Unicode form that the model knows[^\n]*\n", results[1].err)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="devices")
+def test_a_text_without_end_is_refused(
+    trained_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("charlstm.files.MAX_STREAM_BYTES", 1 << 20)
+    for command in (
+        ["score", "/dev/zero", "-c", str(trained_run)],
+        ["sample", "--prime-file", "/dev/zero", "-c", str(trained_run)],
+        ["inspect", "--file", "/dev/zero", "-c", str(trained_run)],
+    ):
+        assert run(command) == 1
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert shown.err.startswith("charlstm: /dev/zero cannot be read: more than 1 MiB came")

@@ -1,5 +1,6 @@
 """States in files: whole or not there, and read by no other model."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,3 +103,20 @@ def test_a_state_that_cannot_be_written_leaves_the_old_file(
                 model.save_state(path, TextState(model.engine.initial_state()))
         assert path.read_bytes() == before
         assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="FIFOs")
+def test_a_pipe_is_neither_read_nor_replaced(model: Model, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CharlstmError, match="pipe is no ordinary file"):
+        model.load_state(tmp_path / "pipe")
+    with pytest.raises(CharlstmError, match="pipe is a pipe"):
+        model.save_state(tmp_path / "pipe", model.prefill("NED:"))
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_state_is_saved_where_a_link_leads(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("a.state")
+    model.save_state(tmp_path / "link", model.prefill("NED:"))
+    assert (tmp_path / "link").is_symlink()
+    assert model.load_state(tmp_path / "a.state")

@@ -3,6 +3,7 @@
 import ast
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -347,3 +348,23 @@ def test_every_view_is_a_module_and_has_a_section_in_the_docs() -> None:
         docstring = ast.get_docstring(ast.parse(module.read_text("utf-8"))) or ""
         assert docstring.startswith(f"``{name}``"), name
         assert re.search(rf"^## `{name}`", page, re.MULTILINE), name
+
+
+@pytest.mark.skipif(os.name == "nt", reason="FIFOs")
+@pytest.mark.usefixtures("folder")
+def test_only_regular_files_are_written_and_that_is_said_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo)
+    monkeypatch.setattr("charlstm.model.load", lambda _: pytest.fail("work has begun"))
+    for command, option in (
+        ("inspect", "--html"),
+        ("inspect", "--svg"),
+        ("inspect", "--png"),
+        ("sample", "--save-state"),
+    ):
+        assert run([command, option, str(fifo)]) == 2
+        told = f"charlstm: {option} {fifo} is a pipe, and only a regular file is written"
+        assert capsys.readouterr().err.startswith(told)
+        assert fifo.is_fifo()

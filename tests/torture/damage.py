@@ -364,7 +364,7 @@ def hostile(victim: Victim, trials: int, seed: int) -> Figures:
                         file.write_text((ending or "").join(lines) + (ending or ""))
                 if random.random() < 0.1:
                     (path / "step-00000099").symlink_to(outside)
-                    (path / ".writing-x").symlink_to(outside)
+                    (path / ".charlstm-01234567").symlink_to(outside)
                 _seal(last)
                 for arguments in (
                     ("sample", "-c", str(last), "--length", "5", "--seed", "1"),
