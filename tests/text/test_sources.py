@@ -70,7 +70,7 @@ def test_the_mark_of_utf_16_without_its_own_mark_is_dropped(make_corpus: MakeCor
 def test_a_text_that_announces_its_encoding_is_told_apart(
     make_corpus: MakeCorpus, encoding: str
 ) -> None:
-    with pytest.raises(CharlstmError, match=f"use --encoding {encoding}$"):
+    with pytest.raises(CharlstmError, match=f"use `encoding` {encoding}$"):
         make_corpus(PLAIN.encode(encoding))
 
 
