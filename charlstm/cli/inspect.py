@@ -11,7 +11,7 @@ from charlstm.analysis.views import VIEWS
 from charlstm.cli.option_names import with_options
 from charlstm.cli.options import Checkpoint, Json, Unknown, example, note, one_of
 from charlstm.errors import UsageError
-from charlstm.net.spec import CELLS
+from charlstm.net.spec import CELLS, LEFT_SATURATED, RIGHT_SATURATED
 
 if TYPE_CHECKING:
     from charlstm.analysis.document import Document
@@ -118,10 +118,12 @@ def inspect(
             help=f"Above this a unit counts as on; if negative, below it. {_views('threshold')}"
         ),
     ] = 0.5,
-    left: Annotated[float, typer.Option(help=f"Below this a gate is shut. {_views('left')}")] = 0.1,
+    left: Annotated[
+        float, typer.Option(help=f"Below this a gate is shut. {_views('left')}")
+    ] = LEFT_SATURATED,
     right: Annotated[
         float, typer.Option(help=f"Above this a gate is open. {_views('right')}")
-    ] = 0.9,
+    ] = RIGHT_SATURATED,
     warmup: Annotated[
         str | None,
         typer.Option(
