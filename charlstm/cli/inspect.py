@@ -19,7 +19,7 @@ from charlstm.cli.options import (
     one_of,
 )
 from charlstm.errors import UsageError
-from charlstm.net.spec import CELLS
+from charlstm.net.spec import CELLS, LEFT_SATURATED, RIGHT_SATURATED
 
 if TYPE_CHECKING:
     from charlstm.analysis.document import Document
@@ -126,10 +126,12 @@ def inspect(
             help=f"Above this a unit counts as on; if negative, below it. {_views('threshold')}"
         ),
     ] = 0.5,
-    left: Annotated[float, typer.Option(help=f"Below this a gate is shut. {_views('left')}")] = 0.1,
+    left: Annotated[
+        float, typer.Option(help=f"Below this a gate is shut. {_views('left')}")
+    ] = LEFT_SATURATED,
     right: Annotated[
         float, typer.Option(help=f"Above this a gate is open. {_views('right')}")
-    ] = 0.9,
+    ] = RIGHT_SATURATED,
     warmup: Annotated[
         str | None,
         typer.Option(
