@@ -84,7 +84,7 @@ def check_integer(
     name: str, value: int, low: int, high: float = math.inf, *, hint: str = ""
 ) -> None:
     """Raise ``UsageError`` unless ``value`` is a whole number from ``low`` to ``high``."""
-    if not isinstance(value, Integral):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise UsageError(f"{name} is {value!r}, but must be a whole number", hint)
     check_number(name, value, low, high, hint=hint)
 

@@ -33,7 +33,7 @@ def descend(model: LanguageModel, optimiser: Optimiser, steps: range) -> None:
         parameters = list(model.parameters())
         for parameter, gradient in zip(parameters, gradients(step, parameters), strict=True):
             parameter.grad = gradient
-        optimiser.step(share=1 / (step + 1))
+        optimiser.step(multiplier=1 / (step + 1))
 
 
 def gradients(step: int, parameters: Iterable[Tensor]) -> list[Tensor]:
@@ -172,13 +172,13 @@ def test_a_step_moves_every_parameter_remembers_it_and_clears_its_gradient() -> 
         assert parameter.grad is None
 
 
-def test_a_share_of_zero_moves_nothing() -> None:
+def test_a_rate_of_zero_moves_nothing() -> None:
     model = make_model()
     before = copied(model.state_dict())
     optimiser = Optimiser(model, train_config(weight_decay=0.1))
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
-    optimiser.step(share=0)
+    optimiser.step(multiplier=0)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
@@ -194,7 +194,7 @@ def test_the_rest_steps_as_torchs_own_adam() -> None:
             generator = torch.Generator().manual_seed(step)
             their.grad = torch.empty_like(their).normal_(generator=generator)
             mine.grad = their.grad.clone()
-        optimiser.step(share=1)
+        optimiser.step(multiplier=1)
         adam.step()
     for name, parameter in model.named_parameters():
         if name in others:
@@ -228,7 +228,7 @@ def test_matrices_step_as_torchs_own_muon(monkeypatch: pytest.MonkeyPatch) -> No
             generator = torch.Generator().manual_seed(step)
             one.grad = torch.empty_like(one).normal_(generator=generator)
             two.grad = one.grad.clone()
-        optimiser.step(share=1)
+        optimiser.step(multiplier=1)
         muon.step()
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2 and name.startswith("layers."):
@@ -287,7 +287,7 @@ def test_a_root_of_a_gradient_of_zeros_does_not_make_the_next_one_explode() -> N
     optimiser = Optimiser(model, train_config(weight_decay=0.0, learning_rate=0.01))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    optimiser.step(share=1)
+    optimiser.step(multiplier=1)
     before = copied(model.state_dict())
     descend(model, optimiser, range(1, 2))
     for name, tensor in model.state_dict().items():
@@ -323,7 +323,7 @@ def test_size_of_a_gradient_does_not_matter(size: float) -> None:
         parameters = list(model.parameters())
         for parameter, gradient in zip(parameters, gradients(1, parameters), strict=True):
             parameter.grad = factor * gradient
-        optimiser.step(share=1)
+        optimiser.step(multiplier=1)
         steps.append({n: t - before[n] for n, t in model.state_dict().items()})
     for name, moved in steps[0].items():
         if name.startswith("layers.") and moved.ndim == 2:
