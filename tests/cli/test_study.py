@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from helpers import TEXT
 
 import charlstm
 from charlstm.cli import run
+from charlstm.events import RunFinished
 from charlstm.net.spec import CELLS
 from charlstm.study.tasks import TASKS
+from charlstm.train.trainer import Trainer
 
 LAG = ["study", "lag", "--task", "long-lag", "--lags", "2,3", "--cells", "rnn,gru"]
 LAG += ["--trials", "1", "--characters", "600", "--hidden", "8"]
@@ -216,6 +219,23 @@ def test_cells_stopped_by_its_minutes_saves_and_goes_on(
     assert list(Path("studies/cells-tales/lstm-1").glob("step-*"))
     assert run([*command, "--json"]) == 0
     assert [one["cell"] for one in printed_json(capsys)["results"]] == ["lstm", "rnn"]
+
+
+def test_a_cell_that_diverges_is_no_result(
+    tales: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(self: Trainer) -> Iterator[RunFinished]:
+        yield RunFinished("diverged", 3, 0.1, 1.0, 4.0, 0, self.path)
+
+    command = ["study", "cells", tales, *SIZES, "--cells", "rnn", "--seeds", "1"]
+    with monkeypatch.context() as diverging:
+        diverging.setattr(Trainer, "run", diverge)
+        run(command)
+    shown = capsys.readouterr()
+    assert "diverged" in shown.err
+    assert "0 of 1 are done" in shown.err
+    assert run([*command, "--json"]) == 0
+    assert len(printed_json(capsys)["results"]) == 1
 
 
 # -- gradient ----------------------------------------------------------------------------------
