@@ -180,9 +180,9 @@ def held_out_notes(corpus: Corpus, val_fraction: float) -> list[str]:
         ]
     notes, size = [], len(corpus.vocab)
     held_out = np.bincount(val_ids[:VAL_CHARACTERS], minlength=size)
-    trained = np.zeros(size, dtype=np.int64)
-    for start in range(0, len(train_ids), BLOCK):
-        trained += np.bincount(train_ids[start : start + BLOCK], minlength=size)
+    trained = np.array(corpus.counts, dtype=np.int64)
+    for start in range(0, len(val_ids), BLOCK):
+        trained -= np.bincount(val_ids[start : start + BLOCK], minlength=size)
     p = held_out / held_out.sum()
     unseen = float(p[trained == 0].sum())
     if unseen > MUCH_UNSEEN:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import random
 import re
 import shutil
 import sys
@@ -249,7 +250,9 @@ def test_advice_comes_before_the_run(folder: Path, capsys: pytest.CaptureFixture
     told = capsys.readouterr().err
     assert re.search(r"^note: 576 characters are little to learn from", told, re.M)
     assert re.search(r"^note: 1 of \d+ characters occurs fewer than 5 times", told, re.M)
-    assert train("tales.txt", steps=1) == 0
+    words = random.Random(1).choices(TEXT.split(), k=2000)
+    (folder / "words.txt").write_text(" ".join(words), encoding="utf-8")
+    assert train("words.txt", steps=1) == 0
     shown = capsys.readouterr()
     assert "note:" not in shown.err
     assert " 1 step in " in shown.out
@@ -323,7 +326,7 @@ def test_unknown_name_is_refused_and_the_known_ones_told(
 
 def test_device_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     code = train("tales.txt", "--quiet", "--device", "abacus")
-    assert_refused(capsys, code, 2, "abacus", "--device cpu")
+    assert_refused(capsys, code, 2, "abacus", "set --device to cpu or auto")
 
 
 @pytest.mark.parametrize(

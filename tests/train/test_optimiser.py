@@ -247,7 +247,7 @@ def test_rows_are_divided_by_the_root_of_their_mean_square_and_the_norm_stays() 
         squares = 0.9 * squares + 0.1 * direction.double().square().sum(1)
         evened = direction.double() / squares.sqrt().unsqueeze(1)
         evened *= direction.double().norm() / evened.norm()
-        found = direction * optimiser._row_shares(direction, name)
+        found = direction * optimiser._row_factors(direction, name)
         torch.testing.assert_close(found.double(), evened, rtol=1e-5, atol=0)
     norms = found.norm(dim=1)
     assert norms.max() < 5 * norms.min()  # of 10,000 times
