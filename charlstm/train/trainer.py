@@ -23,7 +23,7 @@ from charlstm.events import (
     StepDone,
 )
 from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
-from charlstm.runs.run import RunFile, add_checkpoint, read_pointers, write_run_file
+from charlstm.runs.run import RunFile, add_checkpoint, read_pointers, sweep, write_run_file
 from charlstm.text.corpus import Corpus
 from charlstm.train.learner import Learner
 from charlstm.train.network import to_arrays
@@ -415,6 +415,7 @@ class Trainer:
                 rollback=None if snapshot.evaluated else self._rollback_name,
             )
         except OSError as error:
+            sweep(self.path)  # a checkpoint that could not be recorded would only fill the disk
             name = Path(error.filename2 or error.filename or "").name
             reason = f"{name}: {reason_of(error)}" if name else reason_of(error)
             return SaveFailed(progress.step, reason)

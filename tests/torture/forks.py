@@ -58,7 +58,7 @@ def _obey(order: dict[str, Any]) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # Every step is validated and saved: most of the time goes into saving. Weights do not depend
     # on it. What was handed to the system outlives a kill; only power cuts need the disk itself.
-    plan.EVALUATIONS, plan.EVALUATION_SHARE = 10**6, 10.0**6
+    plan.EVALUATIONS, plan.EVALUATION_FRACTION = 10**6, 10.0**6
     trainer.REPORT_SECONDS = trainer.SAVE_SECONDS = 0.0
     os.fsync = lambda descriptor: None
     for number, name in ((0, "in"), (1, "out"), (2, "err")):

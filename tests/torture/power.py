@@ -267,6 +267,7 @@ def _tree(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b""
         for path in folder.rglob("*")
+        if path.name != runs.LOCK_FILE  # holds nothing, and is opened by a library
     }
 
 
