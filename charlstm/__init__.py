@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from charlstm.analysis.saturation import GateReport
     from charlstm.errors import CharlstmError
-    from charlstm.generate.sampling import SamplingConfig, TextState
-    from charlstm.generate.writing import Text
+    from charlstm.generate.sampling import SamplingConfig
+    from charlstm.generate.writing import Text, TextState
     from charlstm.model import Model, load
     from charlstm.scoring import Score
 
@@ -38,7 +38,7 @@ _HOMES = {
     "SamplingConfig": "generate.sampling",
     "Score": "scoring",
     "Text": "generate.writing",
-    "TextState": "generate.sampling",
+    "TextState": "generate.writing",
     "load": "model",
 }
 

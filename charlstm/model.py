@@ -12,16 +12,9 @@ import numpy as np
 
 from charlstm.analysis.saturation import GateReport, Thresholds, measure_gates
 from charlstm.errors import CharlstmError, check_integer, require
-from charlstm.generate.sampling import (
-    Sampler,
-    SamplingConfig,
-    SamplingFields,
-    TextState,
-    opening,
-    prefill,
-)
+from charlstm.generate.sampling import SamplingConfig, SamplingFields
 from charlstm.generate.state_file import load_state, save_state
-from charlstm.generate.writing import Text, draw_texts
+from charlstm.generate.writing import Sampler, Text, TextState, draw_texts, prefill
 from charlstm.net.engine import Engine
 from charlstm.runs.catalogue import find_checkpoint
 from charlstm.runs.checkpoint import ModelFile, read_model
@@ -133,22 +126,11 @@ class Model:
         that the model knows in another Unicode form only are read in that one; see
         ``Vocabulary.known_form``. ``progress`` is called with the characters read so far.
         """
-        if state is not None:
-            self._check_state(state)
         vocab = self.file.vocab
         ids = vocab.encode(vocab.known_form(text), unknown)
-        if not len(ids):
-            if state is not None:
-                return state
-            ids = opening(vocab)
+        if state is None and not len(ids):
+            ids = vocab.opening()
         return prefill(self.engine, ids, state, progress)
-
-    def _check_state(self, state: TextState) -> None:
-        require(
-            isinstance(state, TextState) and state.fits(self.file.config),
-            "`state` is not a state of this model",
-            "give the `state` of a text that this model wrote",
-        )
 
     def _stops(self, stop: str | Sequence[str] | None) -> list[str]:
         stops = [stop] if isinstance(stop, str) else list(stop or ())
@@ -159,7 +141,6 @@ class Model:
 
     def save_state(self, path: str | Path, state: TextState) -> None:
         """Write the ``state`` of a text to a file; see ``generate.state_file``."""
-        self._check_state(state)
         save_state(Path(path), state, self.file)
 
     def load_state(self, path: str | Path) -> TextState:

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError, check_integer
-from charlstm.generate.sampling import READ_CHUNK, surprise_bits
+from charlstm.generate.sampling import surprise_bits
+from charlstm.generate.writing import READ_CHUNK
 from charlstm.net.engine import Engine
 from charlstm.text.vocabulary import Ids
 

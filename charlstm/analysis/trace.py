@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError
-from charlstm.generate.sampling import prefill, surprise_bits
+from charlstm.generate.sampling import surprise_bits
+from charlstm.generate.writing import prefill
 from charlstm.net.engine import Array, Engine, Trace, chunks
 from charlstm.text.vocabulary import Ids
 

@@ -9,8 +9,7 @@ from charlstm.cli.output import Output
 from charlstm.errors import CharlstmError
 
 if TYPE_CHECKING:
-    from charlstm.generate.sampling import TextState
-    from charlstm.generate.writing import Text
+    from charlstm.generate.writing import Text, TextState
     from charlstm.model import Model
 
 MAX_LINE = 1 << 20

@@ -184,8 +184,14 @@ def _cached_texts() -> list[_Doomed]:
 
 def _parts_of_runs(names: list[str] | None, *, whole: bool) -> tuple[list[_Doomed], bool]:
     """What is to be deleted of each run, each run once; and whether any is skipped."""
-    from charlstm.runs import prune as parts
     from charlstm.runs.catalogue import find_run, list_runs
+    from charlstm.runs.prune import (
+        delete_run,
+        delete_superfluous,
+        superfluous,
+        unrecorded,
+        written_by_charlstm,
+    )
     from charlstm.runs.run import read_run_file
 
     runs = [find_run(name) for name in names] if names else list_runs()
@@ -199,10 +205,10 @@ def _parts_of_runs(names: list[str] | None, *, whole: bool) -> tuple[list[_Doome
             _skip(run, error)
             skipped = True
             continue
-        for path in [] if whole else parts.unrecorded(run):
+        for path in [] if whole else unrecorded(run):
             note(f"left alone: {path}, which the run does not record")
-        found = parts.written_by_charlstm(run) if whole else parts.superfluous(run)
+        found = written_by_charlstm(run) if whole else superfluous(run)
         if found:
-            delete = parts.delete_run if whole else parts.delete_superfluous
+            delete = delete_run if whole else delete_superfluous
             doomed.append(_Doomed(run, found, partial(delete, run)))
     return doomed[::-1], skipped

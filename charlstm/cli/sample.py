@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from charlstm.generate.sampling import TextState
-    from charlstm.generate.writing import Text
+    from charlstm.generate.writing import Text, TextState
     from charlstm.model import Model
     from charlstm.text.vocabulary import Vocabulary
 
@@ -221,10 +220,9 @@ def sample(
     shown = vocab.decode(vocab.encode(text, policy)) if echo else ""
     note_unknown(vocab, text, policy)
     settings |= {"stop": stop or (), "unknown": policy}
-    progress = progress_of(len(text))
+    if text or not interactive:
+        start = model.prefill(text, start, policy, progress_of(len(text)))
     if interactive:
-        if text:
-            start = model.prefill(text, start, policy, progress)
         turn = TURN if length is None else length
         talk = Conversation(
             model, start, seed, turn, output, {**settings, "surprise": output.tinted}
@@ -236,7 +234,6 @@ def sample(
             talk.run(line_reader(), echo=echo and not output.terminal)
             output.close()
         return 0
-    start = model.prefill(text, start, policy, progress)
     settings |= {"seed": seed, "state": start}
     characters = LENGTH if length is None else length
     if count > 1:

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from charlstm.generate.sampling import Sampler, SamplingConfig, opening, prefill
+from charlstm.generate.sampling import SamplingConfig
+from charlstm.generate.writing import Sampler, prefill
 from charlstm.net.engine import Engine
 from charlstm.runs.checkpoint import ModelFile
 from charlstm.text.vocabulary import StreamDecoder, Vocabulary
@@ -65,7 +66,7 @@ class LiveSample:
     def _begin(self, step: int) -> None:
         model = self._take_model()
         engine = Engine(model.config, dict(model.weights))
-        start = prefill(engine, opening(model.vocab))
+        start = prefill(engine, model.vocab.opening())
         config = SamplingConfig(temperature=TEMPERATURE)
         sampler = Sampler(engine, start, config, self._seed + step)
         self._ids = (int(ids[0]) for ids in islice(sampler, CHARACTERS))

@@ -1,27 +1,18 @@
-"""From logits to characters: penalty, temperature, filters, draws.
+"""From logits to the distribution that characters are drawn from: penalty, temperature, filters.
 
-The order is: repeat penalty, temperature, top-k, top-p, min-p, renormalise, draw.
+The order is: repeat penalty, temperature, top-k, top-p, min-p, renormalise.
 """
 
-import random
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import check_integer, check_number
-from charlstm.net.engine import Engine, chunks, log_softmax
-from charlstm.net.model_config import ModelConfig
-from charlstm.net.spec import CELLS
-from charlstm.text.vocabulary import Ids, Vocabulary
+from charlstm.net.engine import log_softmax
 
-READ_CHUNK = 512
-REMEMBERED = 4096
-"""Characters that a state keeps for the repeat penalty."""
 LARGEST_WINDOW = 10**9
 STRONGEST_PENALTY = 1e9
 """Together with ``COLDEST``: no float32 logit overflows a float64."""
@@ -74,57 +65,6 @@ class SamplingConfig:
         check_integer("`repeat_window`", self.repeat_window, 1, LARGEST_WINDOW)
 
 
-@dataclass(frozen=True)
-class TextState:
-    """Where a text stands: enough to go on from it.
-
-    It belongs to the model that made it. Another model of the same size would go on from numbers
-    that mean nothing to it: only a file made by ``save_state`` knows its model.
-    """
-
-    state: NDArray[Any]
-    """(L, S, 1, H) float32"""
-    recent: tuple[int, ...] = ()
-    """The last ids of the text, for the repeat penalty; ``REMEMBERED`` at most."""
-
-    def fits(self, config: ModelConfig) -> bool:
-        """Whether a model of this shape can go on from here."""
-        shape = (config.layers, len(CELLS[config.cell].states), 1, config.hidden_size)
-        state = np.asarray(self.state)
-        return (
-            state.shape == shape
-            and state.dtype == np.float32
-            and bool(np.isfinite(state).all())
-            and all(0 <= symbol < config.vocab_size for symbol in self.recent)
-        )
-
-
-def prefill(
-    engine: Engine,
-    ids: Ids,
-    start: TextState | None = None,
-    progress: Callable[[int], None] = lambda _: None,
-) -> TextState:
-    """Read a text of any length, (T,) ids, on from ``start`` or from zero state.
-
-    ``progress`` is called with the characters read so far.
-    """
-    start = start or TextState(engine.initial_state())
-    state, done = start.state, 0
-    for chunk in chunks(ids, READ_CHUNK):
-        state = engine.advance(chunk, state)
-        done += len(chunk)
-        progress(done)
-    recent = (*start.recent, *ids[-REMEMBERED:].tolist())
-    return TextState(state, recent[-REMEMBERED:])
-
-
-def opening(vocab: Vocabulary) -> Ids:
-    """What is read before a text without a prime: a newline, or else the first symbol."""
-    ids = vocab.encode("\n", unknown="skip")
-    return ids if len(ids) else np.zeros(1, dtype=np.int64)
-
-
 def distribution(
     logits: NDArray[Any], config: SamplingConfig, recent: Sequence[Iterable[int]] = ()
 ) -> NDArray[np.float64]:
@@ -138,12 +78,12 @@ def distribution(
     Returns:
         (B, V) float64, each row summing to 1; characters that a filter removed have 0.
     """
-    weights = _weights(logits, config, recent)
+    weights = weights_of(logits, config, recent)
     weights /= weights.sum(axis=-1, keepdims=True)
     return weights
 
 
-def _weights(
+def weights_of(
     logits: NDArray[Any], config: SamplingConfig, recent: Sequence[Iterable[int]]
 ) -> NDArray[np.float64]:
     """``distribution`` times a positive number for each row."""
@@ -175,54 +115,6 @@ def _weights(
     if config.min_p > 0:
         weights[weights < config.min_p] = 0  # the most likely has 1
     return weights
-
-
-class Sampler(Iterator[Ids]):
-    """Draws characters for B texts side by side, without end: yields their next ids (B,).
-
-    All begin at ``start``. Text b uses a Mersenne Twister seeded with ``seed + b``, so each text
-    of a batch can be had again alone.
-    """
-
-    state: NDArray[Any]
-    """(L, S, B, H), after all that was drawn."""
-    logits: NDArray[Any]
-    """(B, V), of each text's next character."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        start: TextState,
-        config: SamplingConfig,
-        seed: int,
-        count: int = 1,
-    ) -> None:
-        self._engine, self._config = engine, config
-        self._generators = [random.Random(seed + b) for b in range(count)]
-        kept = max(REMEMBERED, config.repeat_window)
-        self._recent = [deque(start.recent, maxlen=kept) for _ in range(count)]
-        self.state = np.repeat(start.state, count, axis=2)
-        self.logits = np.repeat(engine.logits(start.state), count, axis=0)
-
-    @property
-    def count(self) -> int:
-        """B."""
-        return len(self._generators)
-
-    def __next__(self) -> Ids:
-        window = self._config.repeat_window
-        recent = [islice(reversed(ids), window) for ids in self._recent]
-        cumulative = _weights(self.logits, self._config, recent).cumsum(axis=-1)
-        uniform = np.array([g.random() for g in self._generators])
-        ids: Ids = (cumulative > (uniform * cumulative[:, -1])[:, None]).argmax(axis=-1)
-        self.logits, self.state = self._engine.step(ids, self.state)
-        for memory, symbol in zip(self._recent, ids.tolist(), strict=True):
-            memory.append(symbol)
-        return ids
-
-    def text_state(self, text: int = 0) -> TextState:
-        """Where text number ``text`` stands after all that was drawn."""
-        return TextState(self.state[:, :, text : text + 1], tuple(self._recent[text])[-REMEMBERED:])
 
 
 def surprise_bits(logits: NDArray[Any], ids: NDArray[Any]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from safetensors.numpy import save
 
 from charlstm.errors import CharlstmError, reason_of
 from charlstm.files import file_size, write_output
-from charlstm.generate.sampling import REMEMBERED, TextState
+from charlstm.generate.writing import REMEMBERED, TextState, check_state
 from charlstm.net.spec import CELLS
 from charlstm.runs.checkpoint import Arrays, ModelFile, fingerprint
 
@@ -25,8 +25,10 @@ def save_state(path: Path, state: TextState, model: ModelFile) -> None:
     """Write where a text stands; a reader finds the old file or the new one, never half.
 
     Raises:
+        UsageError: the state does not fit the model.
         CharlstmError: the file cannot be written; one that was there is left as it was.
     """
+    check_state(state, model.config)
     arrays: Arrays = {
         "state": np.ascontiguousarray(state.state, dtype=np.float32),
         "recent": np.array(state.recent, dtype=np.int64),

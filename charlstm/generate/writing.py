@@ -1,17 +1,134 @@
-"""Texts as they are written: from drawn ids to characters, up to a stop string."""
+"""Texts as they are written: a state after what was read, draws, characters, stop strings."""
 
+import random
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from charlstm.errors import require
-from charlstm.generate.sampling import Sampler, TextState, surprise_bits
-from charlstm.text.vocabulary import StreamDecoder, Vocabulary
+from charlstm.errors import UsageError
+from charlstm.generate.sampling import SamplingConfig, surprise_bits, weights_of
+from charlstm.net.engine import Engine, chunks
+from charlstm.net.model_config import ModelConfig
+from charlstm.net.spec import CELLS
+from charlstm.text.vocabulary import Ids, StreamDecoder, Vocabulary
 
+READ_CHUNK = 512
+REMEMBERED = 4096
+"""Characters that a state keeps for the repeat penalty."""
 BLOCK = 64
 """Steps of a batch between two looks for stop strings."""
+
+
+@dataclass(frozen=True)
+class TextState:
+    """Where a text stands: enough to go on from it.
+
+    It belongs to the model that made it. Another model of the same size would go on from numbers
+    that mean nothing to it: only a file made by ``save_state`` knows its model.
+    """
+
+    state: NDArray[Any]
+    """(L, S, 1, H) float32"""
+    recent: tuple[int, ...] = ()
+    """The last ids of the text, for the repeat penalty; ``REMEMBERED`` at most."""
+
+    def fits(self, config: ModelConfig) -> bool:
+        """Whether a model of this shape can go on from here."""
+        shape = (config.layers, len(CELLS[config.cell].states), 1, config.hidden_size)
+        state = np.asarray(self.state)
+        return (
+            state.shape == shape
+            and state.dtype == np.float32
+            and bool(np.isfinite(state).all())
+            and all(0 <= symbol < config.vocab_size for symbol in self.recent)
+        )
+
+
+def check_state(state: TextState, config: ModelConfig) -> None:
+    """Raise ``UsageError`` unless a model of this shape can go on from ``state``."""
+    if not (isinstance(state, TextState) and state.fits(config)):
+        raise UsageError(
+            "`state` is not a state of this model",
+            "give the `state` of a text that this model wrote",
+        )
+
+
+def prefill(
+    engine: Engine,
+    ids: Ids,
+    start: TextState | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> TextState:
+    """Read a text of any length, (T,) ids, on from ``start`` or from zero state.
+
+    ``progress`` is called with the characters read so far.
+
+    Raises:
+        UsageError: ``start`` does not fit the model.
+    """
+    if start is None:
+        start = TextState(engine.initial_state())
+    check_state(start, engine.config)
+    state, done = start.state, 0
+    for chunk in chunks(ids, READ_CHUNK):
+        state = engine.advance(chunk, state)
+        done += len(chunk)
+        progress(done)
+    recent = (*start.recent, *ids[-REMEMBERED:].tolist())
+    return TextState(state, recent[-REMEMBERED:])
+
+
+class Sampler(Iterator[Ids]):
+    """Draws characters for B texts side by side, without end: yields their next ids (B,).
+
+    All begin at ``start``. Text b uses a Mersenne Twister seeded with ``seed + b``, so each text
+    of a batch can be had again alone.
+    """
+
+    state: NDArray[Any]
+    """(L, S, B, H), after all that was drawn."""
+    logits: NDArray[Any]
+    """(B, V), of each text's next character."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        start: TextState,
+        config: SamplingConfig,
+        seed: int,
+        count: int = 1,
+    ) -> None:
+        self._engine, self._config = engine, config
+        self._generators = [random.Random(seed + b) for b in range(count)]
+        kept = max(REMEMBERED, config.repeat_window)
+        self._recent = [deque(start.recent, maxlen=kept) for _ in range(count)]
+        self.state = np.repeat(start.state, count, axis=2)
+        self.logits = np.repeat(engine.logits(start.state), count, axis=0)
+
+    @property
+    def count(self) -> int:
+        """B."""
+        return len(self._generators)
+
+    def __next__(self) -> Ids:
+        window = self._config.repeat_window
+        recent = [islice(reversed(ids), window) for ids in self._recent]
+        cumulative = weights_of(self.logits, self._config, recent).cumsum(axis=-1)
+        uniform = np.array([g.random() for g in self._generators])
+        ids: Ids = (cumulative > (uniform * cumulative[:, -1])[:, None]).argmax(axis=-1)
+        self.logits, self.state = self._engine.step(ids, self.state)
+        for memory, symbol in zip(self._recent, ids.tolist(), strict=True):
+            memory.append(symbol)
+        return ids
+
+    def text_state(self, text: int = 0) -> TextState:
+        """Where text number ``text`` stands after all that was drawn."""
+        return TextState(self.state[:, :, text : text + 1], tuple(self._recent[text])[-REMEMBERED:])
 
 
 class StopFilter:
@@ -101,10 +218,11 @@ class Text(Iterator[str]):
             UsageError: the text was made without ``surprise=True``, or this is no new piece.
         """
         bits = self._bits
-        require(bits is not None, "the text was not measured", "generate it with `surprise`=True")
-        assert bits is not None
+        if bits is None:
+            raise UsageError("the text was not measured", "generate it with `surprise`=True")
         counts = [self._vocab.symbols_in(character) for character in piece]
-        require(sum(counts) <= len(bits), f"{piece!r} is not the piece that came last")
+        if sum(counts) > len(bits):
+            raise UsageError(f"{piece!r} is not the piece that came last")
         return [sum(bits.popleft() for _ in range(count)) for count in counts]
 
     def _drawn(self, length: int | None) -> Iterator[int]:

@@ -21,7 +21,6 @@ from charlstm.runs.run import (
     safe_name,
 )
 from charlstm.text.corpus import Corpus, find_encoded, reopen_corpus
-from charlstm.text.sources import corpus_name
 
 
 def list_runs(root: Path = ROOT) -> list[Path]:
@@ -199,7 +198,7 @@ def summarise(run: Path) -> RunSummary:
         path=str(run),
         model=content.model.describe(),
         parameters=content.model.parameters,
-        corpus=corpus_name(content.source),
+        corpus=content.source.name,
         characters=content.characters,
         step=_number(training.get("step"), int) or 0,
         total_steps=content.budget.total_steps,

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,15 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm import files
-from charlstm.errors import CharlstmError, UsageError, reason_of
+from charlstm.errors import CharlstmError, reason_of
 from charlstm.text import sources as texts
-from charlstm.text.sources import STDIN, TextSource, check_encoding, corpus_name, kind_of
+from charlstm.text.sources import STDIN, STDIN_NAME, FoundText, TextSource, decoded, find_text
 from charlstm.text.vocabulary import BYTE_SYMBOLS, MAX_VOCABULARY, Vocabulary
 
 MIN_CHARACTERS = 20
 CACHE_VARIABLE = "CHARLSTM_CACHE"
-HASHED_BYTES = 1 << 26
-"""A larger source counts as unchanged if size and time of its last change are the same."""
 META, IDS = "corpus.json", "ids.bin"
 
 _ENTRY = re.compile(r"(?:stdin-)?[0-9a-f]{24}")
@@ -87,7 +85,6 @@ def _corpora() -> Path:
 class Corpus:
     """An encoded text: ids mapped from disk, the vocabulary, and how often each symbol occurs."""
 
-    name: str
     source: TextSource
     vocab: Vocabulary
     ids: NDArray[np.unsignedinteger] = field(compare=False)
@@ -101,6 +98,11 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def name(self) -> str:
+        """As ``TextSource.name``."""
+        return self.source.name
 
     def split(
         self, val_fraction: float
@@ -129,31 +131,21 @@ def open_corpus(
         CharlstmError: a source is missing, unreadable, empty or not valid in ``encoding``.
         UsageError: the encoding is not known, or stdin is named beside other sources.
     """
-    check_encoding(encoding)
-    named = [STDIN if str(s) == STDIN else str(Path(s).absolute()) for s in sources]
-    source = TextSource(tuple(named), encoding, as_bytes)
-    if STDIN in named:
-        if len(named) > 1:
-            raise UsageError("stdin (-) is named beside other sources", "give stdin alone")
-        notices: list[str] = []
-        raw = stdin if stdin is not None else sys.stdin.buffer
-        return _encode(source, [("standard input", lambda: raw)], None, notices, progress)
-    notices = []
     root = _corpora()
-    left_out = [files.RUNS_FOLDER, files.STUDIES_FOLDER, root]
-    paths = texts.list_files([Path(s) for s in named], encoding, as_bytes, notices, left_out)
-    folder: Path | None = None
-    if not any(kind_of(path) == "pipe" for path in paths):
-        folder = root / _source_key(paths, source)
-    elif len(named) == 1:  # what comes out of it the next time is another text
-        source = replace(source, paths=(STDIN,))
+    found = find_text(
+        sources,
+        encoding,
+        as_bytes,
+        left_out=[files.RUNS_FOLDER, files.STUDIES_FOLDER, root],
+        stdin=stdin,
+    )
+    folder = None if found.key is None else root / found.key
     if folder is not None and (folder / META).exists():
         try:
-            return _load(folder, source, notices)
+            return _load(folder, found.source, found.notices)
         except _Damaged:
             delete_cached(folder)
-    opened = [(str(path), texts.opener(path)) for path in paths]
-    return _encode(source, opened, folder, notices, progress)
+    return _encode(found, folder, progress)
 
 
 def reopen_corpus(source: TextSource, digest: str) -> Corpus | None:
@@ -165,14 +157,13 @@ def reopen_corpus(source: TextSource, digest: str) -> Corpus | None:
     """
     if source.paths == (STDIN,):
         return find_encoded(digest, source)
-    for path in source.paths:
-        if (kind := kind_of(Path(path))) in ("pipe", "device"):
-            if corpus := find_encoded(digest, source):
-                return corpus
-            raise CharlstmError(
-                f"the text came from {path}, a {kind}, and is not in the cache",
-                "save it in a file, and name that",
-            )
+    if once := source.read_once():
+        if corpus := find_encoded(digest, source):
+            return corpus
+        raise CharlstmError(
+            "the text came from {}, a {}, and is not in the cache".format(*once),
+            "save it in a file, and name that",
+        )
     return open_corpus(source.paths, encoding=source.encoding, as_bytes=source.as_bytes)
 
 
@@ -181,7 +172,7 @@ def find_encoded(digest: str, source: TextSource) -> Corpus | None:
     for folder in cached_corpora():
         try:
             if files.read_json(folder / META, "").get("digest") == digest:
-                return _load(folder, source, [])
+                return _load(folder, source)
         except CharlstmError:
             continue
     return None
@@ -209,22 +200,6 @@ def delete_cached(folder: Path) -> int:
     else:
         files.remove(folder)
     return before - files.disk_bytes(folder)
-
-
-def _source_key(paths: list[Path], source: TextSource) -> str:
-    """A name for the cache folder: a digest over paths, contents and encoding."""
-    facts: list[Any] = [3, source.encoding, source.as_bytes]
-    for path in paths:
-        try:
-            status = path.stat()
-            content: list[Any] = [status.st_size, status.st_mtime_ns]
-            if status.st_size <= HASHED_BYTES:
-                with path.open("rb") as file:
-                    content = [hashlib.file_digest(file, "sha256").hexdigest()]
-        except OSError as error:
-            raise CharlstmError(f"{path} cannot be read: {reason_of(error)}") from None
-        facts.append([str(path), *content])
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
 
 class _Writer:
@@ -292,26 +267,18 @@ def _id_type(size: int) -> np.dtype[np.unsignedinteger]:
     return np.dtype(np.uint8 if size <= 1 << 8 else np.uint16 if size <= 1 << 16 else np.uint32)
 
 
-def _encode(
-    source: TextSource,
-    sources: list[tuple[str, Callable[[], BinaryIO]]],
-    folder: Path | None,
-    notices: list[str],
-    progress: Callable[[int], None],
-) -> Corpus:
+def _encode(found: FoundText, folder: Path | None, progress: Callable[[int], None]) -> Corpus:
     root = _corpora()
     try:
         root.mkdir(parents=True, exist_ok=True)
         for left in files.abandoned(root):
             files.remove(left)
         with _work_folder(root) as work:
-            with_notices = len(notices)
-            meta = _write_ids(source, sources, work / IDS, notices, progress)
-            meta["notices"] = notices[with_notices:]
+            meta = _write_ids(found, work / IDS, progress)
             (work / META).write_text(json.dumps(meta), encoding="utf-8")
             target = folder or root / f"stdin-{meta['digest'][:24]}"
             _move_into_place(work, target)
-            return _load(target, source, notices[:with_notices])
+            return _load(target, found.source, found.notices)
     except OSError as error:
         raise CharlstmError(
             f"the text cannot be encoded into the cache {root}: {reason_of(error)}",
@@ -348,33 +315,27 @@ def _move_into_place(work: Path, target: Path) -> None:
             work.rename(target)
 
 
-def _write_ids(
-    source: TextSource,
-    sources: list[tuple[str, Callable[[], BinaryIO]]],
-    path: Path,
-    notices: list[str],
-    progress: Callable[[int], None],
-) -> dict[str, Any]:
-    writer = _Writer(path)
+def _write_ids(found: FoundText, path: Path, progress: Callable[[int], None]) -> dict[str, Any]:
+    writer, notices = _Writer(path), list[str]()
     try:
-        for name, open_source in sources:
+        for name, open_source in found.files:
             try:
                 stream = open_source()
             except OSError as error:
                 raise CharlstmError(f"{name} cannot be read: {reason_of(error)}") from None
-            with stream if name != "standard input" else io.BytesIO():
-                for points in texts.decoded(name, stream, source, notices):
+            with stream if name != STDIN_NAME else io.BytesIO():
+                for points in decoded(name, stream, found.source, notices):
                     writer.add(points)
                     progress(writer.length)
         if writer.length < MIN_CHARACTERS:
-            what = sources[0][0] if len(sources) == 1 else "the corpus"
+            what = found.files[0][0] if len(found.files) == 1 else "the corpus"
             length = f"{writer.length} characters" if writer.length else "no characters"
             raise CharlstmError(
                 f"{what} has {length} and must have at least {MIN_CHARACTERS}",
                 "give a longer text; a few thousand characters make a start",
             )
         seen = np.array(writer.seen, dtype=np.int64)
-        if source.as_bytes:
+        if found.source.as_bytes:
             missing = np.setdiff1d(np.arange(256), seen)
             seen = np.concatenate([seen, missing])
             symbols = BYTE_SYMBOLS
@@ -391,6 +352,7 @@ def _write_ids(
         "counts": counts[order].tolist(),
         "length": writer.length,
         "digest": _digest(symbols, ids_digest),
+        "notices": notices,
     }
 
 
@@ -403,7 +365,7 @@ class _Damaged(CharlstmError):
     """An encoded text that is not what was written, and has to be made again."""
 
 
-def _load(folder: Path, source: TextSource, notices: list[str]) -> Corpus:
+def _load(folder: Path, source: TextSource, notices: tuple[str, ...] = ()) -> Corpus:
     """Map an encoded text, once its checksum is seen to match.
 
     Raises:
@@ -425,7 +387,6 @@ def _load(folder: Path, source: TextSource, notices: list[str]) -> Corpus:
         if _digest(symbols, ids_digest) != meta["digest"]:
             raise ValueError("its checksum does not match")
         return Corpus(
-            name=corpus_name(source),
             source=source,
             vocab=vocab,
             ids=_map_ids(folder / IDS, dtype),

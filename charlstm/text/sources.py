@@ -3,12 +3,15 @@
 import bz2
 import codecs
 import gzip
+import hashlib
+import json
 import lzma
 import os
 import stat
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,9 +23,11 @@ from charlstm.errors import CharlstmError, UsageError, reason_of
 from charlstm.files import read_json
 from charlstm.text.vocabulary import code_points
 
-STDIN = "-"
+STDIN, STDIN_NAME = "-", "standard input"
 BUNDLED = "nettle-quay.txt"
 CHUNK_BYTES = 1 << 22
+HASHED_BYTES = 1 << 26
+"""A larger source counts as unchanged if size and time of its last change are the same."""
 
 _OPENERS: dict[str, Callable[[Path], Any]] = {
     ".gz": gzip.open,
@@ -46,6 +51,69 @@ class TextSource:
     encoding: str = "utf-8"
     as_bytes: bool = False
 
+    @property
+    def name(self) -> str:
+        """What a run on this text is called: the first path's file name, without its endings."""
+        if self.paths[0] == STDIN:
+            return "stdin"
+        path = Path(self.paths[0])
+        if path.suffix.lower() in _OPENERS:
+            path = path.with_suffix("")
+        return path.stem or "corpus"
+
+    def read_once(self) -> tuple[str, str] | None:
+        """The first path whose text cannot be read again, and what it is; else None."""
+        kinds = ((path, kind_of(Path(path))) for path in self.paths if path != STDIN)
+        return next((found for found in kinds if found[1] in ("pipe", "device")), None)
+
+
+@dataclass(frozen=True)
+class FoundText:
+    """The files of a text, found and not yet read."""
+
+    source: TextSource
+    files: tuple[tuple[str, Callable[[], BinaryIO]], ...]
+    """Of each its name, and what opens it for its bytes, decompressed."""
+    key: str | None
+    """A digest over paths, contents and encoding; None for what can be read only once."""
+    notices: tuple[str, ...]
+    """What was left out, and why."""
+
+
+def find_text(
+    paths: Sequence[str | Path],
+    encoding: str = "utf-8",
+    as_bytes: bool = False,
+    *,
+    left_out: Sequence[Path] = (),
+    stdin: BinaryIO | None = None,
+) -> FoundText:
+    """The files that ``paths`` name, a folder's in the order of their paths; ``-`` is stdin.
+
+    Runs and studies of charlstm's below a folder are no texts, and neither is what is below
+    ``left_out``.
+
+    Raises:
+        CharlstmError: a path is missing, a device, or a folder without a text.
+        UsageError: the encoding is not known, or stdin is named with other paths.
+    """
+    _check_encoding(encoding)
+    named = tuple(STDIN if str(path) == STDIN else str(Path(path).absolute()) for path in paths)
+    source = TextSource(named, encoding, as_bytes)
+    if STDIN in named:
+        if len(named) > 1:
+            raise UsageError("stdin (-) is named with other paths", "give stdin alone")
+        raw = stdin if stdin is not None else sys.stdin.buffer
+        return FoundText(source, ((STDIN_NAME, lambda: raw),), None, ())
+    notices: list[str] = []
+    files = _list_files([Path(path) for path in named], encoding, as_bytes, notices, left_out)
+    opened = tuple((str(path), opener(path)) for path in files)
+    if not any(kind_of(path) == "pipe" for path in files):
+        return FoundText(source, opened, _key(files, source), tuple(notices))
+    if len(named) == 1:  # what comes out of it the next time is another text
+        source = replace(source, paths=(STDIN,))
+    return FoundText(source, opened, None, tuple(notices))
+
 
 def bundled_corpus() -> Path:
     """The corpus that comes with charlstm, installed or in a checkout."""
@@ -57,22 +125,11 @@ def bundled_corpus() -> Path:
     raise CharlstmError("the bundled corpus is missing from this installation", "name a text file")
 
 
-def corpus_name(source: TextSource) -> str:
-    """A run's name for a corpus: the first source's file name, without its endings."""
-    first = source.paths[0]
-    if first == STDIN:
-        return "stdin"
-    path = Path(first)
-    if path.suffix.lower() in _OPENERS:
-        path = path.with_suffix("")
-    return path.stem or "corpus"
-
-
-def check_encoding(encoding: str) -> None:
+def _check_encoding(encoding: str) -> None:
     """Raise ``UsageError`` unless Python has a text encoding of this name."""
     try:
         codecs.getincrementaldecoder(encoding)
-        "a".encode(encoding)  # refuses the codecs that are no text encodings
+        bytes("a", encoding)  # refuses the codecs that are no text encodings
     except (LookupError, ValueError):
         raise UsageError(
             f"the encoding {encoding!r} is not known", "try utf-8, latin-1 or utf-16"
@@ -110,18 +167,14 @@ def kind_of(path: Path) -> str:
     return kinds.get(stat.S_IFMT(mode), "device")
 
 
-def list_files(
+def _list_files(
     sources: list[Path],
     encoding: str,
     as_bytes: bool,
     notices: list[str],
-    left_out: Sequence[Path] = (),
+    left_out: Sequence[Path],
 ) -> list[Path]:
-    """The files of ``sources`` in order, a folder's in the order of their paths.
-
-    Runs and studies of charlstm's below a folder are no texts, and neither is what is below
-    ``left_out``; ``notices`` tell.
-    """
+    """The files of ``sources`` in order; ``notices`` gets what is left out."""
     files: list[Path] = []
     for source in sources:
         if not os.path.exists(source):
@@ -137,12 +190,28 @@ def list_files(
             if not found:
                 raise CharlstmError(
                     f"the folder {source} has no text file in it",
-                    "name a folder with text files, or use --bytes for files of any kind",
+                    "name a folder with text files, or read files of any kind with `as_bytes`",
                 )
             files += found
         else:
             files.append(source)
     return files
+
+
+def _key(paths: list[Path], source: TextSource) -> str:
+    """What tells a text from others: a digest over paths, contents and encoding."""
+    facts: list[Any] = [3, source.encoding, source.as_bytes]
+    for path in paths:
+        try:
+            status = path.stat()
+            content: list[Any] = [status.st_size, status.st_mtime_ns]
+            if status.st_size <= HASHED_BYTES:
+                with path.open("rb") as file:
+                    content = [hashlib.file_digest(file, "sha256").hexdigest()]
+        except OSError as error:
+            raise CharlstmError(f"{path} cannot be read: {reason_of(error)}") from None
+        facts.append([str(path), *content])
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
 
 def _text_files(
@@ -233,7 +302,7 @@ def decoded(
                 reason = f"byte 0x{bad} at offset {at:,}"
             raise CharlstmError(
                 f"{name} is not valid {source.encoding}: {reason}",
-                "name its encoding (--encoding latin-1, …) or model its bytes (--bytes)",
+                "name its `encoding` (latin-1, …) or model its bytes with `as_bytes`",
             ) from None
         offset += len(chunk)
         if first and text:

@@ -129,6 +129,10 @@ class Vocabulary:
         index = self._index
         return np.fromiter((index[s] for s in symbols), dtype=np.int64)
 
+    def opening(self) -> Ids:
+        """The id that a text without a prime begins after: of a newline, or else 0; int64 (1,)."""
+        return np.array([self._index.get("\n", 0)])
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ``ids``; bytes that are not UTF-8 come as surrogate escapes."""
         text = "".join(self.symbols[i] for i in ids)

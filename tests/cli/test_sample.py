@@ -16,7 +16,8 @@ from helpers import TEXT, model_config, random_weights
 import charlstm
 import charlstm.runs.run
 from charlstm.cli import run
-from charlstm.generate.sampling import Sampler, SamplingConfig, TextState
+from charlstm.generate.sampling import SamplingConfig
+from charlstm.generate.writing import Sampler, TextState
 from charlstm.runs import run as runs
 from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary

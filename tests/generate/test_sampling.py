@@ -12,20 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.errors import UsageError
-from charlstm.generate import sampling
-from charlstm.generate.sampling import (
-    Sampler,
-    SamplingConfig,
-    SamplingFields,
-    TextState,
-    distribution,
-    opening,
-    prefill,
-    surprise_bits,
-)
+from charlstm.generate import writing
+from charlstm.generate.sampling import SamplingConfig, SamplingFields, distribution, surprise_bits
+from charlstm.generate.writing import Sampler, TextState, prefill
 from charlstm.net.engine import Engine
 from charlstm.net.model_config import ModelConfig
-from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
 
 LOGITS = np.array([2.0, 1.0, 0.5, 0.0, -1.0, -1.5, 0.25, 1.5])
 SYMBOLS = "\nabcdefg"
@@ -435,14 +426,8 @@ def test_the_prime_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(in_two.state, state)
     assert in_two.recent == whole.recent
     assert np.array_equal(prefill(engine, ids[:0], whole).state, state)
-    monkeypatch.setattr(sampling, "READ_CHUNK", 2)
+    monkeypatch.setattr(writing, "READ_CHUNK", 2)
     assert np.array_equal(prefill(engine, ids).state, state)
-
-
-def test_without_a_prime_a_newline_or_the_first_symbol_is_read() -> None:
-    assert opening(Vocabulary("\t\nab")).tolist() == [1]
-    assert opening(Vocabulary("ab")).tolist() == [0]
-    assert opening(Vocabulary(BYTE_SYMBOLS, "bytes")).tolist() == [10]
 
 
 def test_surprise_is_the_logarithm_of_the_probability() -> None:

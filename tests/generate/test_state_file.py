@@ -10,8 +10,8 @@ from safetensors.numpy import save_file
 
 import charlstm
 from charlstm import CharlstmError, Model
-from charlstm.generate.sampling import TextState
 from charlstm.generate.state_file import FORMAT
+from charlstm.generate.writing import TextState
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 import charlstm
 from charlstm import Model
 from charlstm.errors import UsageError
-from charlstm.generate import sampling, writing
-from charlstm.generate.sampling import TextState, surprise_bits
-from charlstm.generate.writing import StopFilter, as_text
+from charlstm.generate import writing
+from charlstm.generate.sampling import surprise_bits
+from charlstm.generate.writing import StopFilter, TextState, as_text
 from charlstm.runs.checkpoint import ModelFile
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
 
@@ -64,7 +64,7 @@ def test_the_state_is_that_of_what_was_drawn_so_far(model: Model) -> None:
 def test_a_state_remembers_a_limited_number_of_characters(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sampling, "REMEMBERED", 10)
+    monkeypatch.setattr(writing, "REMEMBERED", 10)
     state = model.prefill("said the heron, and sat")
     assert state.recent == tuple(model.file.vocab.encode("n, and sat").tolist())
     text = model.generate(state=state, length=30, seed=1)
@@ -75,7 +75,8 @@ def test_a_state_remembers_a_limited_number_of_characters(
 def test_nothing_read_without_a_state_is_a_lines_beginning(model: Model) -> None:
     assert np.array_equal(model.prefill("").state, model.prefill("\n").state)
     state = model.prefill("NED")
-    assert model.prefill("", state) is state
+    assert np.array_equal(model.prefill("", state).state, state.state)
+    assert model.prefill("", state).recent == state.recent
 
 
 # -- surprise ----------------------------------------------------------------------------------

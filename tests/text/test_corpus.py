@@ -172,7 +172,10 @@ def unreadable(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Call it, and no source can be read any more."""
 
     def fail(path: Path) -> object:
-        raise AssertionError(f"{path} was read again")
+        def read_again() -> object:
+            raise AssertionError(f"{path} was read again")
+
+        return read_again
 
     return lambda: monkeypatch.setattr(texts, "opener", fail)
 
@@ -227,7 +230,7 @@ def test_a_small_text_is_known_by_its_content_and_not_by_its_time(
 def test_a_large_text_is_known_by_size_and_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corpus, "HASHED_BYTES", len(PLAIN) - 1)
+    monkeypatch.setattr(texts, "HASHED_BYTES", len(PLAIN) - 1)
     path = write(tmp_path / "a.txt", PLAIN)
     before, status = open_corpus([path]), path.stat()
     write(path, PLAIN.upper())

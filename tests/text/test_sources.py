@@ -16,7 +16,7 @@ from helpers import MIXED, PLAIN, text_of, write
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.text import sources as texts
 from charlstm.text.corpus import Corpus, open_corpus
-from charlstm.text.sources import TextSource, corpus_name
+from charlstm.text.sources import TextSource
 
 MakeCorpus = Callable[..., Corpus]
 
@@ -86,8 +86,8 @@ def test_invalid_bytes_are_named_with_their_offset(
             make_corpus("é".encode() * 10 + b"x" * (at - 20) + bad + end)
         assert f"byte 0x{bad[0]:02x} at offset {at:,}" in caught.value.message
         assert "text-" in caught.value.message
-        assert "--encoding" in caught.value.hint
-        assert "--bytes" in caught.value.hint
+        assert "`encoding`" in caught.value.hint
+        assert "`as_bytes`" in caught.value.hint
 
 
 def test_an_offset_counts_within_its_own_file(tmp_path: Path) -> None:
@@ -292,4 +292,4 @@ def test_a_file_that_fails_while_it_is_read_is_named(
     ],
 )
 def test_a_corpus_is_named_after_its_first_source(source: str, name: str) -> None:
-    assert corpus_name(TextSource((source, "/x/other.txt"))) == name
+    assert TextSource((source, "/x/other.txt")).name == name

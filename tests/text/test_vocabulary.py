@@ -174,3 +174,9 @@ def test_bytes_know_every_form() -> None:
 def test_a_policy_that_is_none_is_refused() -> None:
     with pytest.raises(UsageError, match="`unknown` is 'bogus'"):
         Vocabulary("ab").encode("a", "bogus")  # type: ignore[arg-type]
+
+
+def test_without_a_prime_a_newline_or_the_first_symbol_is_read() -> None:
+    assert Vocabulary("\t\nab").opening().tolist() == [1]
+    assert Vocabulary("ab").opening().tolist() == [0]
+    assert Vocabulary(BYTE_SYMBOLS, "bytes").opening().tolist() == [10]

@@ -21,7 +21,7 @@ from charlstm.analysis.document import (
 )
 from charlstm.analysis.subject import Options, Subject
 from charlstm.errors import CharlstmError, check_number
-from charlstm.generate.sampling import prefill
+from charlstm.generate.writing import prefill
 from charlstm.net.engine import log_softmax
 from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED, CellSpec, layer_prefix
 from charlstm.text.vocabulary import Ids
