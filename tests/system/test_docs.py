@@ -1,5 +1,6 @@
 """The documentation is held to what the code says."""
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
@@ -44,6 +45,28 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
     folders = r"charlstm|tests|docs|benchmarks|data|\.ci|\.github"
     named = re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text(encoding="utf-8"))
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_journeys_name_what_the_code_has() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    journeys = page[page.index("## A character's journey") : page.index("## Where would you")]
+    # After the name of a file come names that it defines, until the next file.
+    path, checked = "", 0
+    for name in re.findall(r"`([^`]+)`", journeys):
+        if name.endswith(".py"):
+            path = name
+        elif name.isidentifier() and name not in ("state", "sample"):
+            tree = ast.parse((ROOT / "charlstm" / path).read_text(encoding="utf-8"))
+            kinds = (ast.FunctionDef, ast.ClassDef)
+            assert name in {n.name for n in ast.walk(tree) if isinstance(n, kinds)}, (path, name)
+            checked += 1
+    assert checked > 30
+
+
+def test_architecture_page_has_every_folder() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    folders = {path.parent.name for path in (ROOT / "charlstm").glob("*/__init__.py")}
+    assert folders == set(re.findall(r"^\| `(\w+)/` \|", page, re.MULTILINE))
 
 
 @pytest.mark.parametrize("path", [".ci/run", ".github/workflows/check.yml"])
