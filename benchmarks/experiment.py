@@ -34,7 +34,7 @@ from charlstm.runs.catalogue import find_checkpoint
 from charlstm.text.corpus import Corpus, open_corpus
 from charlstm.train.device import Precision
 from charlstm.train.network import LanguageModel, load_arrays
-from charlstm.train.session import begin
+from charlstm.train.new_run import begin
 from charlstm.train.validation import stateful_loss, windowed_loss
 
 MODEL_FIELDS = {field.name for field in fields(ModelConfig)}

@@ -32,7 +32,7 @@ from charlstm.presets import default_settings
 from charlstm.text.corpus import open_corpus
 from charlstm.train.device import Precision
 from charlstm.train.network import LanguageModel, load_arrays
-from charlstm.train.session import begin
+from charlstm.train.new_run import begin
 from charlstm.train.validation import stateful_loss, windowed_loss
 
 RECIPE = (

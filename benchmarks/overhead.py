@@ -32,7 +32,7 @@ from charlstm.generate.live_sample import LiveSample
 from charlstm.presets import default_settings
 from charlstm.show.live import LivePanel
 from charlstm.text.corpus import open_corpus
-from charlstm.train.session import begin
+from charlstm.train.new_run import begin
 
 ROOT = Path(__file__).parent.parent
 TEXT = ROOT / "data" / "nettle-quay.txt"

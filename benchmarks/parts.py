@@ -30,8 +30,8 @@ def parts(shape: Shape) -> dict[str, float]:
     from charlstm.text.streams import Streams
     from charlstm.train import learner
     from charlstm.train.network import LanguageModel
+    from charlstm.train.new_run import begin
     from charlstm.train.optimiser import Optimiser
-    from charlstm.train.session import begin
 
     places: list[tuple[Any, str, str]] = [
         (Streams, "read", "batch"),

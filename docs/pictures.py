@@ -37,7 +37,7 @@ from charlstm.show.svg import to_svg
 from charlstm.show.terminal import print_document
 from charlstm.text.corpus import open_corpus
 from charlstm.text.sources import bundled_corpus
-from charlstm.train.session import begin
+from charlstm.train.new_run import begin
 from charlstm.train.trainer import Trainer
 
 PICTURES = Path(__file__).parent / "pictures"

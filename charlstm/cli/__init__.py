@@ -11,7 +11,7 @@ from typing import NoReturn, TextIO
 
 from charlstm.cli.option_names import option_of, use_parameters, with_options
 from charlstm.errors import CharlstmError, ExitCode, reason_of
-from charlstm.show.signs import ERRORS
+from charlstm.show.ascii_signs import ERRORS
 
 try:
     import typer
@@ -114,7 +114,7 @@ def _smaller() -> str:
 
 
 def _complain(message: str) -> None:
-    from charlstm.show.format import printable
+    from charlstm.show.printable import printable
 
     line = printable(" ".join(with_options(message).split()), keep="")
     try:

@@ -26,7 +26,7 @@ def run_names(incomplete: str) -> list[str]:
     and get the names that need no quotes.
     """
     from charlstm.runs.catalogue import list_runs
-    from charlstm.show.format import printable
+    from charlstm.show.printable import printable
 
     names = [run.name for run in list_runs()]
     if os.environ.get("_CHARLSTM_COMPLETE") == "complete_bash":
@@ -87,7 +87,7 @@ def example(*lines: str) -> str:
 
 def note(message: str) -> None:
     """Tell the user something on stderr, on one line, safe for the terminal."""
-    from charlstm.show.format import printable
+    from charlstm.show.printable import printable
 
     try:
         print(printable(with_options(message), keep=""), file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ class Output:
     def __init__(self, *, raw: bool, color: bool) -> None:
         """``raw`` is for byte models: what is not UTF-8 is written as it is."""
         from charlstm.show.console import stdout_console
-        from charlstm.show.format import printable
+        from charlstm.show.printable import printable
         from charlstm.show.surprise import Tint
 
         self.terminal = sys.stdout.isatty()

@@ -39,7 +39,7 @@ def begin_run(
         for sentence in advice(model_config, corpus.vocab, corpus.counts, train_config):
             note(f"note: {sentence}")
         note("starting …")
-    from charlstm.train.session import begin
+    from charlstm.train.new_run import begin
     from charlstm.train.validation import held_out_notes
 
     if not quiet:
@@ -103,7 +103,7 @@ def resume_run(
                 "the run's text came from stdin and is no longer in the cache",
                 "pipe it in again: charlstm train - --resume",
             )
-    from charlstm.train.session import open_run
+    from charlstm.train.resume import open_run
 
     trainer = stack.enter_context(open_run(path, corpus, changes))
     for notice in trainer.notices:

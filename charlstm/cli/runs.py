@@ -57,7 +57,8 @@ def show(
     """All that is known of one run."""
     from charlstm.runs.catalogue import find_run, summarise
     from charlstm.runs.run import read_pointers, read_run_file
-    from charlstm.show.format import duration, printable, size
+    from charlstm.show.printable import printable
+    from charlstm.show.units import duration, size
 
     run = find_run(name)
     content = read_run_file(run)
@@ -129,7 +130,7 @@ def prune(
 ) -> int:
     """Delete checkpoints that are neither the best nor the last of their run."""
     from charlstm.files import disk_bytes
-    from charlstm.show.format import size
+    from charlstm.show.units import size
 
     if whole and not names:
         raise UsageError("--whole deletes runs, and no run is named", "name them")

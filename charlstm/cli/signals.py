@@ -94,7 +94,7 @@ def _leave(message: str) -> NoReturn:
 
     What a save left half-written is removed by the next one.
     """
-    from charlstm.show.format import printable
+    from charlstm.show.printable import printable
 
     echo.restore()
     show_cursor = SHOW_CURSOR if os.isatty(2) else ""

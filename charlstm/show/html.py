@@ -17,8 +17,8 @@ from charlstm.analysis.document import (
     Table,
     Tinted,
 )
-from charlstm.show.format import in_text, printable, symbol
 from charlstm.show.picture import plot_picture
+from charlstm.show.printable import in_text, printable, symbol
 from charlstm.show.style import css, tint
 from charlstm.show.svg import to_svg
 from charlstm.show.terminal import broken

@@ -17,8 +17,9 @@ from charlstm.scoring import perplexity
 from charlstm.show.background import BackgroundWriter
 from charlstm.show.charts import chart, round_ticks
 from charlstm.show.curves import View
-from charlstm.show.format import count, duration, printable
+from charlstm.show.printable import printable
 from charlstm.show.style import OPEN, OPEN_CELL, SHUT, SHUT_CELL, TRAIN, VAL, saturation_bar
+from charlstm.show.units import count, duration
 
 MOST_DRAWINGS_PER_SECOND = 4
 NUMBERS_WIDTH = 30

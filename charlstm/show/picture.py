@@ -18,7 +18,7 @@ from charlstm.analysis.document import (
     Tinted,
 )
 from charlstm.show.charts import round_ticks
-from charlstm.show.format import in_text, printable, symbol
+from charlstm.show.printable import in_text, printable, symbol
 from charlstm.show.style import NEGATIVE, POSITIVE, RGB, SERIES, tint
 from charlstm.show.terminal import broken
 

@@ -13,7 +13,8 @@ from charlstm.events import (
     SaveFailed,
     StepDone,
 )
-from charlstm.show.format import duration, printable
+from charlstm.show.printable import printable
+from charlstm.show.units import duration
 
 LINE_SECONDS = 5.0
 

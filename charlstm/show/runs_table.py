@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from charlstm.runs.catalogue import RunSummary
-from charlstm.show.format import count, printable, size
+from charlstm.show.printable import printable
+from charlstm.show.units import count, size
 
 LEAST_MISSED = ("disk", "params", "corpus", "age", "model", "best")
 """Columns in the order in which a narrow terminal loses them."""

@@ -8,9 +8,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from charlstm.show.format import printable
 from charlstm.show.live import MOST_DRAWINGS_PER_SECOND
 from charlstm.show.plain import LINE_SECONDS
+from charlstm.show.printable import printable
 
 
 class StudyPanel:

@@ -7,7 +7,7 @@ from rich.console import COLOR_SYSTEMS, Console
 from rich.style import Style
 from rich.text import Text
 
-from charlstm.show.format import printable, symbol
+from charlstm.show.printable import printable, symbol
 
 TINTS = (
     (2.0, None),

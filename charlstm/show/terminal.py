@@ -25,7 +25,7 @@ from charlstm.analysis.document import (
     Tinted,
 )
 from charlstm.show.charts import chart, round_ticks
-from charlstm.show.format import in_text, printable, symbol
+from charlstm.show.printable import in_text, printable, symbol
 from charlstm.show.style import (
     BETWEEN_CELL,
     OPEN,

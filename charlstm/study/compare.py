@@ -12,7 +12,8 @@ from charlstm.runs import metrics
 from charlstm.runs.run import METRICS_FILE, RUN_FILE, safe_name
 from charlstm.study.results import CellRun
 from charlstm.text.corpus import Corpus
-from charlstm.train.session import begin, open_run
+from charlstm.train.new_run import begin
+from charlstm.train.resume import open_run
 from charlstm.train.trainer import Trainer
 
 PRESET, EMBEDDING = "quick", 32

@@ -20,7 +20,7 @@ from charlstm.train.cells import CellLayer
 from charlstm.train.device import Precision
 from charlstm.train.learner import Learner
 from charlstm.train.network import LanguageModel, stored_model, untrained_model
-from charlstm.train.optimiser import rate_multiplier
+from charlstm.train.schedule import rate_multiplier
 from charlstm.train.validation import quick_stateful_loss
 
 WARMUP = 50

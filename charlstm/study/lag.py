@@ -25,7 +25,7 @@ from charlstm.train.cells import CellLayer
 from charlstm.train.device import Precision
 from charlstm.train.learner import Learner
 from charlstm.train.network import LanguageModel, untrained_model
-from charlstm.train.optimiser import rate_multiplier
+from charlstm.train.schedule import rate_multiplier
 
 EMBEDDING, STREAM_STEPS = 16, 64
 TEXT_CHARACTERS = 300_000

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from charlstm.config import TrainConfig
 from charlstm.text.streams import Streams
 from charlstm.train.device import Precision
+from charlstm.train.loss_scale import LossScale
 from charlstm.train.network import LanguageModel, load_arrays
 from charlstm.train.optimiser import Optimiser, update_average
-from charlstm.train.scaling import LossScale
 
 
 class Learner:

@@ -27,9 +27,8 @@ from charlstm.runs.run import RunFile, add_checkpoint, read_pointers, sweep, wri
 from charlstm.text.corpus import Corpus
 from charlstm.train.learner import Learner
 from charlstm.train.network import to_arrays
-from charlstm.train.optimiser import rate_multiplier
-from charlstm.train.plan import Plan
 from charlstm.train.progress import Progress
+from charlstm.train.schedule import Plan, rate_multiplier
 from charlstm.train.validation import HeldOut
 
 REPORT_SECONDS = 0.2

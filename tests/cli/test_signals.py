@@ -37,9 +37,9 @@ LONGEST_WAIT = 60.0
 # speed is measured at once. Neither has an influence on the weights.
 SLOW = """
 import time
-import charlstm.train.plan as plan
+import charlstm.train.schedule as plan
 import charlstm.train.trainer as trainer
-plan.MEASURED_SECONDS = 0.0
+schedule.MEASURED_SECONDS = 0.0
 take_step = trainer.Trainer.take_step
 def take_step_slowly(self):
     time.sleep(0.01)

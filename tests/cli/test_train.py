@@ -517,7 +517,7 @@ def test_ctrl_c_before_the_run_began_is_told(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("charlstm.train.session.choose_device", interrupted)
+    monkeypatch.setattr("charlstm.train.new_run.choose_device", interrupted)
     assert train("tales.txt") == 130
     assert capsys.readouterr().err.endswith("stopped before the run began\n")
     assert not TALES.exists()

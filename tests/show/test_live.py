@@ -29,9 +29,9 @@ from charlstm.events import (
 )
 from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED
 from charlstm.runs.metrics import MetricsLog, event_to_dict, read_lines
+from charlstm.show.ascii_signs import ERRORS
 from charlstm.show.curves import MOST_POINTS, Curve, View, replay
 from charlstm.show.live import LivePanel
-from charlstm.show.signs import ERRORS
 
 SIZES = [(80, 24), (140, 40), (40, 20), (20, 10)]
 STARTED = RunStarted(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
-from charlstm.show.signs import ERRORS
+from charlstm.show.ascii_signs import ERRORS
 from charlstm.show.study_charts import cells_view, gradient_view, lag_view, legend
 from charlstm.show.study_panel import StudyLines, StudyPanel
 from charlstm.study.results import CellRun, Clipping, GradientProfile, GradientReport, LagTrial

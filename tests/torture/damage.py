@@ -42,7 +42,7 @@ class Victim:
     """A small run with three checkpoints, kept intact beside the copy that is damaged."""
 
     def __init__(self, folder: Path) -> None:
-        from charlstm.train import session
+        from charlstm.train import new_run
 
         self.folder = folder
         self.text = folder / "tales.txt"
@@ -50,7 +50,7 @@ class Victim:
         self.corpus: Corpus = open_corpus([self.text])
         config = model_config(len(self.corpus.vocab), hidden=6)
         train = train_config(steps=30, batch=2, bptt=8, keep=3)
-        with session.begin(self.corpus, config, train, root=folder / "intact") as trainer:
+        with new_run.begin(self.corpus, config, train, root=folder / "intact") as trainer:
             self.intact = trainer.path
             log, saved = MetricsLog(self.intact / runs.METRICS_FILE), 0
             for event in trainer.run():
@@ -169,7 +169,7 @@ ACCIDENTS: tuple[Callable[[random.Random, Path, Path], None], ...] = (
 
 def damage(victim: Victim, trials: int, seed: int) -> Figures:
     """2: files of a checkpoint cut, flipped, swapped, lost: noticed by name, and passed over."""
-    from charlstm.train import session
+    from charlstm.train import resume
 
     figures: Counter[str] = Counter()
     contents = {file: file.read_bytes() for file in sorted(victim.intact.glob("step-*/*"))}
@@ -195,7 +195,7 @@ def damage(victim: Victim, trials: int, seed: int) -> Figures:
                 else:
                     assert (code, out) == (0, victim.texts[name]), err
             intact = [name for name in victim.names if name not in spoilt]
-            with session.open_run(path, victim.corpus) as trainer:
+            with resume.open_run(path, victim.corpus) as trainer:
                 notices = " ".join(trainer.notices)
                 assert notices.count("passed over a checkpoint") == len(spoilt), notices
                 found = trainer._capture()

@@ -34,7 +34,7 @@ CHANGES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
 def serve() -> None:
     """Fork for each order that comes as a line of JSON; answer with process id, then status."""
     import charlstm.cli.train
-    import charlstm.train.session  # noqa: F401
+    import charlstm.train.new_run  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w")
     for number in (1, 2):
@@ -50,7 +50,7 @@ def serve() -> None:
 
 def _obey(order: dict[str, Any]) -> None:
     import charlstm.cli
-    from charlstm.train import plan, trainer
+    from charlstm.train import schedule, trainer
 
     os.chdir(order["folder"])
     os.setpgid(0, 0)  # a group of its own has its parent outside, without which none is suspended
@@ -58,7 +58,7 @@ def _obey(order: dict[str, Any]) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # Every step is validated and saved: most of the time goes into saving. Weights do not depend
     # on it. What was handed to the system outlives a kill; only power cuts need the disk itself.
-    plan.EVALUATIONS, plan.EVALUATION_FRACTION = 10**6, 10.0**6
+    schedule.EVALUATIONS, schedule.EVALUATION_FRACTION = 10**6, 10.0**6
     trainer.REPORT_SECONDS = trainer.SAVE_SECONDS = 0.0
     os.fsync = lambda descriptor: None
     for number, name in ((0, "in"), (1, "out"), (2, "err")):

@@ -190,7 +190,7 @@ WAYS = ("all", "none", "until", "any")
 def power_cut(folder: Path, trials: int, seed: int) -> Figures:
     """1: the power is cut after every change of a run that has a teacher; ``trials`` losses of each
     kind are drawn."""
-    from charlstm.train import plan, session
+    from charlstm.train import new_run, schedule
 
     figures: Counter[str] = Counter()
     text = folder / "tales.txt"
@@ -223,14 +223,14 @@ def power_cut(folder: Path, trials: int, seed: int) -> Figures:
     settings = train_config(steps=4, batch=2, bptt=8, keep=1, distillation=0.5)
     model = model_config(len(corpus.vocab), hidden=4)
     alone = replace(settings, distillation=0.0)
-    with session.begin(corpus, model, alone, root=folder) as teacher:
+    with new_run.begin(corpus, model, alone, root=folder) as teacher:
         for _ in teacher.run():
             pass
-    before = plan.EVALUATIONS, plan.EVALUATION_FRACTION
-    plan.EVALUATIONS, plan.EVALUATION_FRACTION = 10**6, 10.0**6
+    before = schedule.EVALUATIONS, schedule.EVALUATION_FRACTION
+    schedule.EVALUATIONS, schedule.EVALUATION_FRACTION = 10**6, 10.0**6
     try:
         with disk.recording():
-            begun = session.begin(
+            begun = new_run.begin(
                 corpus,
                 model,
                 settings,
@@ -244,7 +244,7 @@ def power_cut(folder: Path, trials: int, seed: int) -> Figures:
                     if isinstance(event, Saved):
                         announced[0] = event.step + 1
     finally:
-        plan.EVALUATIONS, plan.EVALUATION_FRACTION = before
+        schedule.EVALUATIONS, schedule.EVALUATION_FRACTION = before
     # The model saw all that happened: it shows the folders as they are.
     shutil.rmtree(left)
     disk.leave(left, generator(seed, 0), "all")

@@ -14,9 +14,9 @@ from charlstm.train.optimiser import (
     ROOT_EVERY,
     Optimiser,
     inverse_root,
-    rate_multiplier,
     update_average,
 )
+from charlstm.train.schedule import rate_multiplier
 
 CONFIG = train_config(warmup_steps=4, final_rate=0.1)
 

@@ -39,7 +39,8 @@ from charlstm.scoring import score
 from charlstm.text.corpus import Corpus, open_corpus
 from charlstm.text.streams import fit_streams
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
-from charlstm.train import learner, plan, session, validation
+from charlstm.train import learner, new_run, schedule, validation
+from charlstm.train import resume as resuming
 from charlstm.train import trainer as training
 from charlstm.train.cells import LSTMLayer
 from charlstm.train.network import to_arrays
@@ -68,9 +69,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Every trainer of the session reads this clock; the disk is not waited for."""
     clock = Clock()
     before_steps(monkeypatch, lambda _: setattr(clock, "now", clock.now + clock.step_seconds))
-    monkeypatch.setattr(session, "Trainer", functools.partial(Trainer, clock=clock))
-    monkeypatch.setattr(plan, "EVALUATIONS", 5)
-    monkeypatch.setattr(plan, "FORWARD_FRACTION", 0.0)
+    monkeypatch.setattr(resuming, "Trainer", functools.partial(Trainer, clock=clock))
+    monkeypatch.setattr(schedule, "EVALUATIONS", 5)
+    monkeypatch.setattr(schedule, "FORWARD_FRACTION", 0.0)
     monkeypatch.setattr(os, "fsync", lambda _: None)
     return clock
 
@@ -118,7 +119,7 @@ def begin(make_corpus: Callable[..., Corpus], tmp_path: Path) -> Begin:
     ) -> Trainer:
         corpus = make_corpus(text)
         return opened(
-            session.begin(
+            new_run.begin(
                 corpus,
                 model_config(len(corpus.vocab), hidden, layers=2, cell=cell),
                 train_config(**changes),
@@ -138,7 +139,7 @@ def corpus_of(path: Path) -> Corpus:
 def resume(path: Path, **changes: object) -> Trainer:
     if path in _OPEN:
         _OPEN.pop(path).close()
-    return opened(session.open_run(path, corpus_of(path), changes))
+    return opened(resuming.open_run(path, corpus_of(path), changes))
 
 
 def of_type(events: list[Event], kind: type[E]) -> list[E]:
@@ -456,7 +457,7 @@ def test_memory_that_ends_in_training_is_explained(
     before_steps(monkeypatch, full)
     with (
         pytest.raises(CharlstmError, match="not enough memory"),
-        session.open_run(path, corpus_of(path)) as trainer,
+        resuming.open_run(path, corpus_of(path)) as trainer,
     ):
         finish(trainer)
 
@@ -465,7 +466,7 @@ def test_open_run_is_held_against_other_processes(begin: Begin) -> None:
     trainer = begin(steps=3)
     with (
         pytest.raises(UsageError, match="another process"),
-        session.open_run(trainer.path, corpus_of(trainer.path)),
+        resuming.open_run(trainer.path, corpus_of(trainer.path)),
     ):
         pass
 
@@ -491,7 +492,7 @@ def test_run_goes_on_with_the_threads_it_began_with(
         assert resume(trainer.path).notices == ()
         assert torch.get_num_threads() == 1
         with monkeypatch.context() as elsewhere:
-            elsewhere.setattr(session, "available_cores", lambda: 2)
+            elsewhere.setattr(resuming, "available_cores", lambda: 2)
             begin(threads=2)
             with pytest.raises(UsageError, match="`threads` is 3; this process may use 2"):
                 begin(threads=3)
@@ -911,7 +912,7 @@ def test_teacher_of_another_text_is_noted(begin: Begin) -> None:
 
 def test_first_estimate_counts_the_teacher(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = load(finish(begin(steps=5)).path).path
-    monkeypatch.setattr(session, "reading_seconds", lambda *_: 3600.0)
+    monkeypatch.setattr(new_run, "reading_seconds", lambda *_: 3600.0)
     guess = begin(steps=5, teacher=teacher, distillation=0.5).guessed_step_seconds
     assert guess is not None
     assert 3600 < guess < 3700
@@ -979,6 +980,6 @@ def test_only_ascii_is_shared_between_characters_and_bytes() -> None:
     config = model_config(2)
     source = ModelFile(config, Vocabulary("aé"), random_weights(config), "", {})
     fresh = random_weights(model_config(256), seed=1)
-    weights = session.transplant(source, Vocabulary(BYTE_SYMBOLS, "bytes"), fresh)
+    weights = resuming.transplant(source, Vocabulary(BYTE_SYMBOLS, "bytes"), fresh)
     taken = (weights["embedding"] != fresh["embedding"]).any(axis=-1)
     assert np.flatnonzero(taken).tolist() == [ord("a")]

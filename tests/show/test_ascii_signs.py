@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import charlstm
-from charlstm.show.signs import ERRORS
+from charlstm.show.ascii_signs import ERRORS
 
 MODULES = sorted(Path(charlstm.__file__).parent.rglob("*.py"))
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from charlstm.events import StepDone
 from charlstm.runs.checkpoint import read_resume_state
 from charlstm.text.corpus import Corpus
-from charlstm.train import scaling, session
-from charlstm.train.scaling import FIRST_SCALE, LossScale
+from charlstm.train import loss_scale, new_run, resume
+from charlstm.train.loss_scale import FIRST_SCALE, LossScale
 from charlstm.train.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -49,7 +49,7 @@ def test_overflow_clears_all_gradients_and_halves_the_scale() -> None:
 def test_scale_is_doubled_after_a_while_and_stays_in_bounds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scaling, "GROWTH_STEPS", 3)
+    monkeypatch.setattr(loss_scale, "GROWTH_STEPS", 3)
     scale, weight = LossScale(CPU), nn.Parameter(torch.ones(1))
     seen = []
     for _ in range(40):
@@ -72,7 +72,7 @@ def begin(make_corpus: Callable[..., Corpus], tmp_path: Path) -> Iterator[Begin]
         corpus = make_corpus(TEXT * 20)
         model = model_config(len(corpus.vocab), 16, cell="rnn")
         config = train_config(precision=precision, steps=steps)
-        return stack.enter_context(session.begin(corpus, model, config, root=tmp_path))
+        return stack.enter_context(new_run.begin(corpus, model, config, root=tmp_path))
 
     with stack:
         yield make
@@ -104,14 +104,14 @@ def test_scale_is_part_of_exact_resume(make_corpus: Callable[..., Corpus], tmp_p
     corpus = make_corpus(TEXT * 20)
     model = model_config(len(corpus.vocab), 16, cell="rnn")
     config = train_config(precision="float16", steps=30)
-    with session.begin(corpus, model, config, root=tmp_path) as trainer:
+    with new_run.begin(corpus, model, config, root=tmp_path) as trainer:
         for event in trainer.run():
             if isinstance(event, StepDone) and event.step >= 7:
                 trainer.request_stop()
     assert trainer.progress.step < 30
     saved = read_resume_state(max(trainer.path.glob("step-*"))).tensors["loss_scale"]
     assert saved.tolist() == [FIRST_SCALE, trainer.progress.step]
-    with session.open_run(trainer.path, corpus) as resumed:
+    with resume.open_run(trainer.path, corpus) as resumed:
         scale = resumed.learner._loss_scale
         assert scale is not None
         assert scale.state.tolist() == saved.tolist()

@@ -1,10 +1,10 @@
-"""Begin a run, or open one to go on with: everything that comes before the training loop."""
+"""Open a run to train it, new or stopped: its lock, what it verifies, what it goes on from."""
 
 import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,19 +15,14 @@ from numpy.typing import NDArray
 
 from charlstm.config import TrainConfig
 from charlstm.errors import CharlstmError, UsageError, require
-from charlstm.net.model_config import ModelConfig
-from charlstm.presets import require_memory
 from charlstm.runs.checkpoint import ModelFile, read_model, read_resume_state
 from charlstm.runs.metrics import cut_metrics
 from charlstm.runs.run import (
     METRICS_FILE,
-    ROOT,
     TEACHER,
     Budget,
     RunFile,
-    create_run,
     lock,
-    now,
     read_pointers,
     read_run_file,
     resume_order,
@@ -35,16 +30,13 @@ from charlstm.runs.run import (
     write_run_file,
 )
 from charlstm.text.corpus import Corpus
-from charlstm.text.streams import fit_streams
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.train.device import (
     Precision,
     available_cores,
     choose_device,
     choose_precision,
-    choose_threads,
     memory_errors_explained,
-    reading_seconds,
 )
 from charlstm.train.learner import Learner
 from charlstm.train.network import (
@@ -58,103 +50,6 @@ from charlstm.train.progress import Progress
 from charlstm.train.trainer import Resumption, Snapshot, Trainer
 
 BUDGETS = frozenset({"epochs", "steps", "minutes"})
-STEP_OVER_PASS = 1.25
-"""The time of a training step, in forward and backward passes."""
-
-
-@contextmanager
-def begin(
-    corpus: Corpus,
-    model_config: ModelConfig,
-    train_config: TrainConfig,
-    *,
-    root: Path = ROOT,
-    name: str | None = None,
-    init_from: Path | None = None,
-    teacher: Path | None = None,
-) -> Iterator[Trainer]:
-    """Make a new run below ``root`` and open it.
-
-    With ``init_from`` the model has the shape and the weights of that checkpoint. ``teacher`` is a
-    checkpoint to learn from, see ``Learner``.
-
-    Raises:
-        CharlstmError: the text is too short, ``init_from`` or ``teacher`` cannot be read, or memory
-            does not suffice.
-        UsageError: there are not so many cores, there is no such device, or the teacher has other
-            characters than the text.
-    """
-    with memory_errors_explained():
-        new = resolve(corpus, model_config, train_config, init_from=init_from, teacher=teacher)
-    path = create_run(root, name or corpus.name, new.run, new.teacher)
-    opened = open_run(path, corpus, step_seconds=new.step_seconds, notices=new.notices)
-    with opened as trainer:
-        yield trainer
-
-
-@dataclass(frozen=True)
-class NewRun:
-    """A run before it has a folder: nothing in its settings is open any more."""
-
-    run: RunFile
-    teacher: ModelFile | None
-    step_seconds: float
-    """What a training step takes, by a trial."""
-    notices: tuple[str, ...]
-
-
-def resolve(
-    corpus: Corpus,
-    model_config: ModelConfig,
-    config: TrainConfig,
-    *,
-    init_from: Path | None = None,
-    teacher: Path | None = None,
-) -> NewRun:
-    """Decide what the settings leave open: B and T that fit the text, device, precision, threads.
-
-    Raises as ``begin``.
-    """
-    train_ids, _ = corpus.split(config.val_fraction)
-    batch, bptt = fit_streams(len(train_ids), config.batch, config.bptt)
-    config = replace(config, batch=batch, bptt=bptt)
-    if init_from is not None:
-        model_config = replace(read_model(init_from).config, vocab_size=len(corpus.vocab))
-    teacher_file = None if teacher is None else read_model(teacher)
-    require(
-        (teacher is None) == (config.distillation == 0),
-        f"`distillation` is {config.distillation:g}",
-        "more than 0 goes with a `teacher`, 0 without one",
-    )
-    teacher_model = None if teacher_file is None else _teacher_model(teacher_file, corpus)
-    threads, cores = config.threads, available_cores()
-    require(
-        threads <= cores,
-        f"`threads` is {threads}; this process may use {cores}",
-        "leave it out for as many as a trial finds useful",
-    )
-    device, notices = choose_device(config.device)
-    if device.type == "cpu":
-        require_memory(model_config, config)
-    precision, seconds = choose_precision(config.precision, device, model_config, batch, bptt)
-    if threads == 0:
-        threads, seconds = choose_threads(precision, model_config, batch, bptt, seconds)
-    seconds *= STEP_OVER_PASS
-    if teacher_model is not None:
-        seconds += reading_seconds(teacher_model.to(device), precision, batch, bptt)
-    config = replace(config, device=device.type, precision=precision.name, threads=threads)
-    run = RunFile(
-        model=model_config,
-        train=config,
-        source=corpus.source,
-        digest=corpus.digest,
-        characters=len(corpus),
-        created=now(),
-        budget=_budget(config, corpus),
-        init_from=None if init_from is None else str(init_from.absolute()),
-        teacher=None if teacher is None else str(teacher.absolute()),
-    )
-    return NewRun(run, teacher_file, seconds, notices)
 
 
 @contextmanager
@@ -222,7 +117,7 @@ def _with_changes(
         precision, notices = _precision_on(changes["device"], run)
         changes |= {"device": precision.device.type, "precision": precision.name}
     run = replace(run, train=replace(run.train, **changes))
-    return (replace(run, budget=_budget(run.train, corpus)) if extended else run), notices
+    return (replace(run, budget=budget_of(run.train, corpus)) if extended else run), notices
 
 
 def _precision_on(name: str, run: RunFile) -> tuple[Precision, tuple[str, ...]]:
@@ -256,7 +151,7 @@ def _learner(path: Path, run: RunFile, corpus: Corpus) -> tuple[Learner, tuple[s
     teacher = None
     if run.teacher is not None:
         try:
-            teacher = _teacher_model(read_model(path / TEACHER), corpus).to(device)
+            teacher = teacher_model(read_model(path / TEACHER), corpus).to(device)
         except CharlstmError as error:
             raise CharlstmError(
                 error.message, f"start a new run from this one's weights: `init_from` {path}"
@@ -315,7 +210,8 @@ def _environment_notices() -> tuple[str, ...]:
     )
 
 
-def _teacher_model(file: ModelFile, corpus: Corpus) -> LanguageModel:
+def teacher_model(file: ModelFile, corpus: Corpus) -> LanguageModel:
+    """The teacher's model, frozen; raises ``UsageError`` if its characters are not the text's."""
     unlike = sorted(set(file.vocab.symbols) ^ set(corpus.vocab.symbols))
     shown = ", ".join(map(repr, unlike[:5])) + (" …" if len(unlike) > 5 else "")
     require(
@@ -364,7 +260,8 @@ def _check_extension(run: RunFile, progress: Progress) -> None:
         )
 
 
-def _budget(config: TrainConfig, corpus: Corpus) -> Budget:
+def budget_of(config: TrainConfig, corpus: Corpus) -> Budget:
+    """The number of steps; unknown for a budget in minutes, until the speed is measured."""
     if config.steps is not None:
         return Budget(total_steps=config.steps)
     if config.epochs is not None:

@@ -1,4 +1,4 @@
-"""How many steps a run takes, how long that is, and at which steps it is validated."""
+"""The schedule of a run: its steps, its learning rate, its validations."""
 
 import math
 from dataclasses import dataclass, replace
@@ -104,3 +104,23 @@ class SpeedTrial:
         self._seconds = math.inf
         half = steps // 2
         return (now - self._marks[half]) / (steps - half)
+
+
+def rate_multiplier(step: int, total_steps: int | None, config: TrainConfig) -> float:
+    """The learning rate of step ``step`` as a fraction of its peak.
+
+    Linear warm-up over ``warmup_steps`` (at most a tenth of the budget), the peak for ``hold`` of
+    the rest, then half a cosine from 1 to ``final_rate`` at the end of the budget. While the
+    budget is not yet known, the peak is held, too.
+    """
+    warmup = config.warmup_steps
+    if total_steps is not None:
+        warmup = min(warmup, total_steps // 10)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if total_steps is None:
+        return 1.0
+    start = warmup + config.hold * (total_steps - warmup)
+    progress = min(1.0, max(0.0, (step - start) / max(1, total_steps - start)))
+    cosine = 0.5 * (1 + math.cos(math.pi * progress))
+    return config.final_rate + (1 - config.final_rate) * cosine

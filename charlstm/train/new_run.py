@@ -1,0 +1,128 @@
+"""Make a new run: decide what its settings leave open, and give it a folder."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from charlstm.config import TrainConfig
+from charlstm.errors import require
+from charlstm.net.model_config import ModelConfig
+from charlstm.presets import require_memory
+from charlstm.runs.checkpoint import ModelFile, read_model
+from charlstm.runs.run import (
+    ROOT,
+    RunFile,
+    create_run,
+    now,
+)
+from charlstm.text.corpus import Corpus
+from charlstm.text.streams import fit_streams
+from charlstm.train.device import (
+    available_cores,
+    choose_device,
+    choose_precision,
+    choose_threads,
+    memory_errors_explained,
+    reading_seconds,
+)
+from charlstm.train.resume import budget_of, open_run, teacher_model
+from charlstm.train.trainer import Trainer
+
+STEP_OVER_PASS = 1.25
+"""The time of a training step, in forward and backward passes."""
+
+
+@contextmanager
+def begin(
+    corpus: Corpus,
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    *,
+    root: Path = ROOT,
+    name: str | None = None,
+    init_from: Path | None = None,
+    teacher: Path | None = None,
+) -> Iterator[Trainer]:
+    """Make a new run below ``root`` and open it.
+
+    With ``init_from`` the model has the shape and the weights of that checkpoint. ``teacher`` is a
+    checkpoint to learn from, see ``Learner``.
+
+    Raises:
+        CharlstmError: the text is too short, ``init_from`` or ``teacher`` cannot be read, or memory
+            does not suffice.
+        UsageError: there are not so many cores, there is no such device, or the teacher has other
+            characters than the text.
+    """
+    with memory_errors_explained():
+        new = resolve(corpus, model_config, train_config, init_from=init_from, teacher=teacher)
+    path = create_run(root, name or corpus.name, new.run, new.teacher)
+    opened = open_run(path, corpus, step_seconds=new.step_seconds, notices=new.notices)
+    with opened as trainer:
+        yield trainer
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """A run before it has a folder: nothing in its settings is open any more."""
+
+    run: RunFile
+    teacher: ModelFile | None
+    step_seconds: float
+    """What a training step takes, by a trial."""
+    notices: tuple[str, ...]
+
+
+def resolve(
+    corpus: Corpus,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    *,
+    init_from: Path | None = None,
+    teacher: Path | None = None,
+) -> NewRun:
+    """Decide what the settings leave open: B and T that fit the text, device, precision, threads.
+
+    Raises as ``begin``.
+    """
+    train_ids, _ = corpus.split(config.val_fraction)
+    batch, bptt = fit_streams(len(train_ids), config.batch, config.bptt)
+    config = replace(config, batch=batch, bptt=bptt)
+    if init_from is not None:
+        model_config = replace(read_model(init_from).config, vocab_size=len(corpus.vocab))
+    teacher_file = None if teacher is None else read_model(teacher)
+    require(
+        (teacher is None) == (config.distillation == 0),
+        f"`distillation` is {config.distillation:g}",
+        "more than 0 goes with a `teacher`, 0 without one",
+    )
+    reader = None if teacher_file is None else teacher_model(teacher_file, corpus)
+    threads, cores = config.threads, available_cores()
+    require(
+        threads <= cores,
+        f"`threads` is {threads}; this process may use {cores}",
+        "leave it out for as many as a trial finds useful",
+    )
+    device, notices = choose_device(config.device)
+    if device.type == "cpu":
+        require_memory(model_config, config)
+    precision, seconds = choose_precision(config.precision, device, model_config, batch, bptt)
+    if threads == 0:
+        threads, seconds = choose_threads(precision, model_config, batch, bptt, seconds)
+    seconds *= STEP_OVER_PASS
+    if reader is not None:
+        seconds += reading_seconds(reader.to(device), precision, batch, bptt)
+    config = replace(config, device=device.type, precision=precision.name, threads=threads)
+    run = RunFile(
+        model=model_config,
+        train=config,
+        source=corpus.source,
+        digest=corpus.digest,
+        characters=len(corpus),
+        created=now(),
+        budget=budget_of(config, corpus),
+        init_from=None if init_from is None else str(init_from.absolute()),
+        teacher=None if teacher is None else str(teacher.absolute()),
+    )
+    return NewRun(run, teacher_file, seconds, notices)
