@@ -302,7 +302,7 @@ def decoded(
                 reason = f"byte 0x{bad} at offset {at:,}"
             raise CharlstmError(
                 f"{name} is not valid {source.encoding}: {reason}",
-                "name its `encoding` (latin-1, …) or model its bytes with `as_bytes`",
+                "name its encoding (`encoding` latin-1, …) or model its bytes (`as_bytes`)",
             ) from None
         offset += len(chunk)
         if first and text:

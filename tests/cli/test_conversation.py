@@ -186,6 +186,8 @@ def _take_terminal() -> None:
     import fcntl
     import termios
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # some runners of tests ignore it
+
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
