@@ -76,8 +76,10 @@ def replace_file(path: Path, data: bytes, like: os.stat_result | None = None) ->
             with suppress(OSError):
                 os.chmod(work, stat.S_IMODE(like.st_mode))
         os.replace(work, path)
-    except BaseException:
+    except BaseException as error:
         work.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.strerror:
+            error.filename = str(path)  # nobody knows the other name
         raise
     sync_folder(path.parent)
 

@@ -39,6 +39,14 @@ def test_an_output_makes_a_file_or_replaces_a_regular_one(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_cannot_be_written_is_named_as_the_user_knows_it(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OSError, match="out") as failed:
+        replace_file(tmp_path / "out", b"one")
+    assert failed.value.filename == str(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
 def test_an_output_goes_where_a_link_leads(tmp_path: Path) -> None:
     target, link = tmp_path / "deep" / "target", tmp_path / "link"
     target.parent.mkdir()

@@ -140,7 +140,7 @@ def open_corpus(
         stdin=stdin,
     )
     folder = None if found.key is None else root / found.key
-    if folder is not None and (folder / META).exists():
+    if folder is not None and os.path.exists(folder / META):  # False where it may not be seen
         try:
             return _load(folder, found.source, found.notices)
         except _Damaged:

@@ -297,6 +297,14 @@ def test_a_cache_that_cannot_be_written_is_an_error_with_a_remedy(
         open_corpus([path])
 
 
+def test_a_cache_below_a_name_too_long_is_an_error_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / ("x" * 300)))
+    with pytest.raises(CharlstmError, match=f"set {CACHE_VARIABLE} to a folder"):
+        open_corpus([write(tmp_path / "a.txt", PLAIN)])
+
+
 def test_a_full_disk_is_an_error_and_leaves_nothing(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
