@@ -221,7 +221,11 @@ def disk_bytes(path: Path) -> int:
 def make_work_folder(parent: Path) -> Path:
     """A new folder to write in before it gets its name; ``tempfile`` would make it private."""
     work = parent / work_name()
-    work.mkdir()
+    try:
+        work.mkdir()
+    except OSError as error:
+        error.filename = str(parent)  # nobody knows the other name
+        raise
     return work
 
 

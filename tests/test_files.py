@@ -18,6 +18,7 @@ from charlstm.files import (
     Lock,
     Locked,
     abandoned,
+    make_work_folder,
     memory_present,
     output_file,
     read_stream,
@@ -44,6 +45,9 @@ def test_what_cannot_be_written_is_named_as_the_user_knows_it(tmp_path: Path) ->
     with pytest.raises(OSError, match="out") as failed:
         replace_file(tmp_path / "out", b"one")
     assert failed.value.filename == str(tmp_path / "out")
+    with pytest.raises(OSError, match="moved") as failed:
+        make_work_folder(tmp_path / "moved")
+    assert failed.value.filename == str(tmp_path / "moved")
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
