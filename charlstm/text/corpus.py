@@ -312,7 +312,9 @@ def _move_into_place(work: Path, target: Path) -> None:
     except OSError:
         if not (target / META).exists():
             delete_cached(target)
-            work.rename(target)
+            target.mkdir(exist_ok=True)  # somebody's note may be in it
+            for name in (IDS, META):  # without the second it is none
+                os.replace(work / name, target / name)
 
 
 def _write_ids(found: FoundText, path: Path, progress: Callable[[int], None]) -> dict[str, Any]:
