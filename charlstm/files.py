@@ -76,8 +76,10 @@ def replace_file(path: Path, data: bytes, like: os.stat_result | None = None) ->
             with suppress(OSError):
                 os.chmod(work, stat.S_IMODE(like.st_mode))
         os.replace(work, path)
-    except BaseException:
+    except BaseException as error:
         work.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.strerror:
+            error.filename = str(path)  # nobody knows the other name
         raise
     sync_folder(path.parent)
 
@@ -219,7 +221,11 @@ def disk_bytes(path: Path) -> int:
 def make_work_folder(parent: Path) -> Path:
     """A new folder to write in before it gets its name; ``tempfile`` would make it private."""
     work = parent / work_name()
-    work.mkdir()
+    try:
+        work.mkdir()
+    except OSError as error:
+        error.filename = str(parent)  # nobody knows the other name
+        raise
     return work
 
 

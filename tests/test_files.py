@@ -18,6 +18,7 @@ from charlstm.files import (
     Lock,
     Locked,
     abandoned,
+    make_work_folder,
     memory_present,
     output_file,
     read_stream,
@@ -37,6 +38,17 @@ def test_an_output_makes_a_file_or_replaces_a_regular_one(tmp_path: Path) -> Non
         path.chmod(0o640)
     assert path.stat().st_mode & 0o777 == 0o640
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_is_named_as_the_user_knows_it(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OSError, match="out") as failed:
+        replace_file(tmp_path / "out", b"one")
+    assert failed.value.filename == str(tmp_path / "out")
+    with pytest.raises(OSError, match="moved") as failed:
+        make_work_folder(tmp_path / "moved")
+    assert failed.value.filename == str(tmp_path / "moved")
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
 def test_an_output_goes_where_a_link_leads(tmp_path: Path) -> None:

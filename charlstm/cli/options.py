@@ -68,16 +68,21 @@ def check_together(*options: tuple[str, bool]) -> None:
 
 
 def check_outputs(**paths: str | None) -> None:
-    """Raise ``UsageError``, before any work, for an option whose file cannot be written."""
+    """Raise ``UsageError``, before any work, for options whose files cannot all be written."""
     from charlstm.files import output_file
 
+    writers: dict[Path, str] = {}
     for name, path in paths.items():
+        if path is None:
+            continue
+        option = f"--{name.replace('_', '-')}"
         try:
-            if path is not None:
-                output_file(Path(path))
+            target = output_file(Path(path))
         except UsageError as error:
-            option = f"--{name.replace('_', '-')}"
             raise UsageError(f"{option} {error.message}", error.hint) from None
+        if target in writers:
+            raise UsageError(f"{writers[target]} and {option} name the same file", "name two files")
+        writers[target] = option
 
 
 def example(*lines: str) -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import stat
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ def list_runs(root: Path = ROOT) -> list[Path]:
     """All runs below ``root``, the most recently written first."""
     if not root.is_dir():
         return []
-    runs = [p for p in root.iterdir() if (p / RUN_FILE).is_file() and not p.name.startswith(".")]
+    runs = [p for p in root.iterdir() if _has_file(p, RUN_FILE) and not p.name.startswith(".")]
     return sorted(runs, key=last_written, reverse=True)
 
 
@@ -103,8 +104,11 @@ def _as_run(name: str) -> str:
 
 
 def _has_file(folder: Path, name: str) -> bool:
+    """Whether the file is there; in a folder that may not be searched it is taken to be."""
     try:
-        return (folder / name).is_file()
+        return stat.S_ISREG((folder / name).stat().st_mode)
+    except PermissionError:  # whoever reads it says so
+        return True
     except (OSError, ValueError):  # a name too long for a file, or with a NUL in it
         return False
 
@@ -128,6 +132,7 @@ def find_checkpoint(name: str | None, root: Path = ROOT) -> Path:
     run = find_run(name, root)
     pointers = read_pointers(run)
     if pointers.best is None:
+        read_run_file(run)  # which may be what is wrong
         raise CharlstmError(
             f"the run {run} has no checkpoint yet",
             f"wait for its first, or go on with it: charlstm train --resume -c {run}",

@@ -153,7 +153,7 @@ def _to_safetensors(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 def _free_name(folder: Path, name: str) -> Path:
     """``name``, or ``name-2`` …: a resumed run may come to a step that was saved before."""
     target, number = folder / name, 1
-    while target.exists():
+    while os.path.lexists(target):  # a dangling link takes a name, too
         number += 1
         target = folder / f"{name}-{number}"
     return target

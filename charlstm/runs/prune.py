@@ -1,7 +1,11 @@
 """What of a run may be deleted: files that charlstm wrote, and none of anybody else's."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from charlstm.errors import CharlstmError
 from charlstm.files import disk_bytes
 from charlstm.runs.checkpoint import delete_checkpoint
 from charlstm.runs.run import (
@@ -45,9 +49,9 @@ def delete_superfluous(run: Path) -> int:
     """Delete what is ``superfluous`` in a run; return the bytes freed.
 
     Raises:
-        UsageError: another process trains into the run.
+        CharlstmError: another process trains into the run, or it may not be changed.
     """
-    with lock(run):
+    with _locked(run):
         return sum(_delete(path) for path in superfluous(run))
 
 
@@ -55,15 +59,24 @@ def delete_run(run: Path) -> int:
     """Delete a run; return the bytes freed. A folder with other files in it stays, with them.
 
     Raises:
-        UsageError: another process trains into the run.
+        CharlstmError: another process trains into the run, or it may not be changed.
     """
-    with lock(run):
+    with _locked(run):
         freed = sum(_delete(path) for path in written_by_charlstm(run))
     if not (run / RUN_FILE).exists():
         (run / LOCK_FILE).unlink(missing_ok=True)
         if not any(run.iterdir()):
             run.rmdir()
     return freed
+
+
+@contextmanager
+def _locked(run: Path) -> Iterator[None]:
+    """Hold a run for deleting; where no name can be removed, no checkpoint is emptied either."""
+    with lock(run):
+        if not os.access(run, os.W_OK | os.X_OK):
+            raise CharlstmError(f"{run} may not be changed: permission denied")
+        yield
 
 
 def _delete(path: Path) -> int:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from charlstm import files
 from charlstm.config import TrainConfig
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.errors import CharlstmError, UsageError, reason_of
 from charlstm.net.model_config import ModelConfig
 from charlstm.runs import checkpoint
 from charlstm.text.sources import TextSource
@@ -83,7 +83,20 @@ def create_run(
     """Make the folder of a new run, ``name`` or ``name-2`` …; nothing is ever overwritten.
 
     The run keeps ``teacher``: whatever becomes of the run that it is from, this one can go on.
+
+    Raises:
+        CharlstmError: there is no room or no permission for it.
     """
+    try:
+        return _create_run(root, name, run, teacher)
+    except OSError as error:
+        raise CharlstmError(
+            f"no run can be made in {root}: {reason_of(error)}",
+            "put that right, or work in another folder",
+        ) from None
+
+
+def _create_run(root: Path, name: str, run: RunFile, teacher: checkpoint.ModelFile | None) -> Path:
     if not root.is_dir():
         root.mkdir(parents=True, exist_ok=True)
         files.sync_folder(root.parent)
@@ -99,12 +112,12 @@ def create_run(
         while True:
             target = root / (name if number == 1 else f"{name}-{number}")
             number += 1
-            if target.exists():
+            if os.path.lexists(target):  # a dangling link takes a name, too
                 continue
             try:
                 os.rename(work, target)
             except OSError:
-                if target.exists():  # another process took the name in between
+                if os.path.lexists(target):  # another process took the name in between
                     continue
                 raise
             files.sync_folder(root)
@@ -334,6 +347,7 @@ def lock(run: Path) -> Iterator[str]:
 
     Raises:
         UsageError: another process trains into the run.
+        CharlstmError: its lock file cannot be opened.
     """
     key = os.path.realpath(run)
     try:
@@ -343,6 +357,11 @@ def lock(run: Path) -> Iterator[str]:
     except files.Locked:
         raise UsageError(
             f"another process is training into {run}", "wait for it, or start a new run"
+        ) from None
+    except OSError as error:
+        raise CharlstmError(
+            f"{run / LOCK_FILE} cannot be opened: {reason_of(error)}",
+            "put that right, or copy the folder without that file and use the copy",
         ) from None
     try:
         yield (

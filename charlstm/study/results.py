@@ -127,6 +127,7 @@ def _read(path: Path, kind: type[R], settings: Mapping[str, Any]) -> list[R]:
     try:
         assert isinstance(theirs, dict)
         found = [kind(**result) for result in content["results"]]
+        hash(tuple(result.key for result in found))  # whatever is looked up must be hashable
     except (AssertionError, KeyError, TypeError):
         raise CharlstmError(f"{path} is damaged", remedy) from None
     for name, ours in settings.items():

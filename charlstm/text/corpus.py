@@ -140,7 +140,7 @@ def open_corpus(
         stdin=stdin,
     )
     folder = None if found.key is None else root / found.key
-    if folder is not None and (folder / META).exists():
+    if folder is not None and os.path.exists(folder / META):  # False where it may not be seen
         try:
             return _load(folder, found.source, found.notices)
         except _Damaged:
@@ -312,7 +312,9 @@ def _move_into_place(work: Path, target: Path) -> None:
     except OSError:
         if not (target / META).exists():
             delete_cached(target)
-            work.rename(target)
+            target.mkdir(exist_ok=True)  # somebody's note may be in it
+            for name in (IDS, META):  # without the second it is none
+                os.replace(work / name, target / name)
 
 
 def _write_ids(found: FoundText, path: Path, progress: Callable[[int], None]) -> dict[str, Any]:

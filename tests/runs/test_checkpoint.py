@@ -56,6 +56,12 @@ def saved(tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path, model_file(), STATE)
 
 
+def test_a_name_taken_by_a_dangling_link_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "step-00000007").symlink_to(tmp_path / "unplugged")
+    assert write_checkpoint(tmp_path, model_file(), STATE).name == "step-00000007-2"
+    assert (tmp_path / "step-00000007").is_symlink()
+
+
 def read_all(path: Path) -> tuple[ModelFile, ResumeState]:
     return read_model(path), read_resume_state(path)
 

@@ -1,11 +1,12 @@
 """What is deleted of a run: what charlstm wrote there and does not need, and nothing else."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from charlstm.errors import UsageError
+from charlstm.errors import CharlstmError, UsageError
 from charlstm.files import disk_bytes
 from charlstm.runs.checkpoint import mark_unrecorded
 from charlstm.runs.prune import (
@@ -78,6 +79,22 @@ def test_a_copy_of_a_checkpoint_is_not_superfluous(run: Path) -> None:
     delete_superfluous(run)
     assert not copies[0].exists()
     assert copies[1].exists()
+
+
+def test_of_a_run_that_may_not_be_changed_no_checkpoint_is_emptied(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(next(run.glob("step-*")), run / "step-00000001")
+    mark_unrecorded(run / "step-00000001")
+    before = sorted(run.rglob("*"))
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != run and access(path, mode))
+    for delete in (delete_superfluous, delete_run):
+        with pytest.raises(CharlstmError, match="may not be changed: permission denied"):
+            delete(run)
+    assert sorted(path for path in run.rglob("*") if path.name != "lock") == [
+        path for path in before if path.name != "lock"
+    ]
 
 
 def test_a_run_in_training_is_left_alone(run: Path) -> None:

@@ -17,7 +17,7 @@ from helpers import model_config, train_config
 from charlstm import files
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.runs import run as runs
-from charlstm.runs.catalogue import find_checkpoint, find_run, is_run, list_runs
+from charlstm.runs.catalogue import find_checkpoint, find_run, is_run, list_runs, summarise
 from charlstm.runs.checkpoint import mark_unrecorded
 from charlstm.runs.run import (
     METRICS_FILE,
@@ -105,9 +105,23 @@ def test_a_run_that_cannot_be_made_leaves_nothing(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "rename", fail)
-    with pytest.raises(PermissionError):
+    with pytest.raises(CharlstmError, match=r"no run can be made in .*: permission denied"):
         create_run(tmp_path, "tales", RUN)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_the_runs_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("mine")
+    with pytest.raises(CharlstmError, match=r"no run can be made in .*checkpoints: "):
+        create_run(tmp_path / "checkpoints", "tales", RUN)
+    assert (tmp_path / "checkpoints").read_text() == "mine"
+
+
+def test_a_name_taken_by_a_dangling_link_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "tales").symlink_to(tmp_path / "unplugged")
+    run = create_run(tmp_path, "tales", RUN)
+    assert run.name == "tales-2"
+    assert (tmp_path / "tales").is_symlink()
 
 
 def test_a_name_that_another_process_takes_in_between_is_left_alone(
@@ -443,7 +457,7 @@ def test_what_a_killed_process_left_is_deleted_by_the_next_save(run: Path) -> No
 
 def test_a_lock_that_leads_out_of_the_run_is_not_followed(run: Path, tmp_path: Path) -> None:
     (run / "lock").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match="symbolic links"), lock(run):
+    with pytest.raises(CharlstmError, match=r"lock cannot be opened: .*symbolic links"), lock(run):
         pass
     assert not (tmp_path / "elsewhere").exists()
 
@@ -584,6 +598,32 @@ def test_a_name_too_long_for_a_file_is_no_run(tmp_path: Path) -> None:
             find("a" * 300, tmp_path)
 
 
+def refuse_to_search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the system treat ``folder`` as somebody else's, whoever runs the tests."""
+    real = os.stat
+
+    def stat(path: object, **options: Any) -> os.stat_result:
+        if isinstance(path, str | Path) and folder in Path(path).parents:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", stat)
+
+
+def test_a_run_that_may_not_be_looked_into_does_not_hide_the_others(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(run, 10, best=True)
+    other = create_run(run.parent, "secret", RUN)
+    refuse_to_search(other, monkeypatch)
+    assert list_runs(run.parent) == [run, other]
+    assert find_checkpoint(None, run.parent).parent == run
+    assert "permission denied" in summarise(other).problem
+    for find in (find_checkpoint, find_run):
+        with pytest.raises(CharlstmError, match=r"secret.run\.json cannot be read: permission"):
+            read_run_file(find("secret", run.parent))
+
+
 def test_a_run_without_a_checkpoint_is_told_apart(run: Path) -> None:
     for name in ("tales", str(run), None):
         with pytest.raises(CharlstmError, match=r"has no checkpoint yet; .*train --resume -c"):
@@ -644,7 +684,7 @@ def test_another_fault_of_a_lock_is_what_it_is(run: Path, monkeypatch: pytest.Mo
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    with pytest.raises(OSError, match="Input/output"), lock(run):
+    with pytest.raises(CharlstmError, match="input/output error"), lock(run):
         pass
 
 

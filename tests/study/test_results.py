@@ -79,6 +79,17 @@ def test_a_damaged_file_is_an_error(content: str, tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("name", ["cell", "lag", "trial"])
+def test_a_result_whose_key_is_no_key_is_damage(name: str, tmp_path: Path) -> None:
+    with open_lag(tmp_path) as results:
+        results.add(TRIAL)
+        content = results.to_dict()
+    content["results"][0][name] = [1]
+    results.path.write_text(json.dumps(content))
+    with pytest.raises(CharlstmError, match=r"results\.json is damaged"), open_lag(tmp_path):
+        pass
+
+
 def test_two_processes_do_not_write_into_one_study(tmp_path: Path) -> None:
     with open_lag(tmp_path), pytest.raises(UsageError, match="another process"), open_lag(tmp_path):
         pass

@@ -245,6 +245,16 @@ def test_heading_says_which_state_it_is_about(
     assert re.search(r"\b[hc]\b|cell of|[Gg]ates?\b", title), title
 
 
+def test_two_options_with_one_file_are_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "view")
+    page, svg = str(tmp_path / "view"), str(tmp_path / "link")
+    assert inspect("gates", "--html", page, "--svg", svg) == 2
+    assert "--html and --svg name the same file" in capsys.readouterr().err
+    assert not (tmp_path / "view").exists()
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_files_are_written_and_stdout_stays_empty(
     view: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

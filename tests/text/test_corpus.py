@@ -288,6 +288,17 @@ def test_a_cache_entry_without_its_json_is_made_again(tmp_path: Path, cache: Pat
     assert text_of(open_corpus([path])) == PLAIN
 
 
+def test_a_note_in_a_damaged_entry_stays_and_is_in_nobodys_way(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path / "a.txt", PLAIN)
+    open_corpus([path])
+    (folder,) = cache.iterdir()
+    (folder / "note").touch()
+    (folder / "ids.bin").unlink()
+    assert text_of(open_corpus([path])) == PLAIN
+    assert {p.name for p in folder.iterdir()} == {"note", "ids.bin", "corpus.json"}
+    assert list(cache.iterdir()) == [folder]
+
+
 def test_a_cache_that_cannot_be_written_is_an_error_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,6 +306,14 @@ def test_a_cache_that_cannot_be_written_is_an_error_with_a_remedy(
     monkeypatch.setenv(CACHE_VARIABLE, str(path / "cache"))
     with pytest.raises(CharlstmError, match=f"set {CACHE_VARIABLE} to a folder"):
         open_corpus([path])
+
+
+def test_a_cache_below_a_name_too_long_is_an_error_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / ("x" * 300)))
+    with pytest.raises(CharlstmError, match=f"set {CACHE_VARIABLE} to a folder"):
+        open_corpus([write(tmp_path / "a.txt", PLAIN)])
 
 
 def test_a_full_disk_is_an_error_and_leaves_nothing(
