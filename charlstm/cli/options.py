@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,11 @@ def check_outputs(**paths: str | None) -> None:
         except UsageError as error:
             option = f"--{name.replace('_', '-')}"
             raise UsageError(f"{option} {error.message}", error.hint) from None
+
+
+def command(*words: object) -> str:
+    """A command to copy into a shell, with its words quoted where they must be."""
+    return shlex.join(["charlstm", *map(str, words)])
 
 
 def example(*lines: str) -> str:
