@@ -424,7 +424,7 @@ def test_budget_may_be_extended(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("tales.txt") == 0
     assert run(["train", "--resume", "--steps", "9"]) == 0
     assert runs.read_pointers(TALES).last == "step-00000009"
-    assert runs.runs.read_run_file(TALES).budget.total_steps == 9
+    assert runs.read_run_file(TALES).budget.total_steps == 9
     capsys.readouterr()
     assert run(["train", "--resume"]) == 0
     shown = capsys.readouterr()
