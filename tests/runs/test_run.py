@@ -538,6 +538,8 @@ def test_a_copy_keeps_the_order_of_the_runs(tmp_path: Path) -> None:
     for name, age in (("d", 15), ("e", 5)):
         made = create_run(tmp_path / "from", name, RUN)
         save(made, 10, best=True)
+        assert "saved" in json.loads((made / POINTER_FILE).read_text())
+        assert last_written(made) == read_pointers(made).saved
         aged(made, age)
     for number, name in enumerate("bedac"):  # copied at other times than trained
         shutil.copytree(tmp_path / "from" / name, tmp_path / "to" / name)
@@ -584,6 +586,10 @@ def test_a_folder_called_checkpoints_without_runs_is_not_where_runs_are(
     (tmp_path / "checkpoints" / "project").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "checkpoints" / "project")
     assert runs_folder() == Path("checkpoints")
+    create_run(tmp_path / "others", "tales", RUN)
+    monkeypatch.chdir(tmp_path / "others")
+    assert runs_folder() == Path("checkpoints")
+    monkeypatch.chdir(tmp_path / "checkpoints" / "project")
     write_run_file(tmp_path / "checkpoints" / "project", RUN)
     assert runs_folder() == Path("..")
     (tmp_path / "checkpoints" / "project" / "checkpoints").mkdir()
