@@ -5,6 +5,7 @@ import difflib
 import functools
 import inspect
 import os
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -90,7 +91,7 @@ class Command(_HelpForAnyWidth, TyperCommand):
             named = option_of("checkpoint") is not None and is_run(rest[0])
             raise UsageError(
                 f"unexpected argument {rest[0]}",
-                f"the run of that name: -c {rest[0]}" if named else "",
+                f"the run of that name: -c {shlex.quote(rest[0])}" if named else "",
             )
         return rest
 
@@ -114,7 +115,7 @@ class Group(_HelpForAnyWidth, TyperGroup):
 
     def _meant(self, name: str) -> str:
         if "train" in self.commands and os.path.isfile(name):
-            return f"to train on {name}: charlstm train {name}"
+            return f"to train on {name}: charlstm train {shlex.quote(name)}"
         meant = _SYNONYMS.get(name, name)
         if meant == self.name:
             return f"did you mean charlstm {meant}?"

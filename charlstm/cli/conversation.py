@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from charlstm.cli.inputs import known_form
 from charlstm.cli.options import note
 from charlstm.cli.output import Output
 from charlstm.errors import CharlstmError
@@ -42,6 +43,7 @@ class Conversation:
         """What was written from there so far."""
         self._model, self._output, self._settings = model, output, settings
         self._seed, self._length = seed, length
+        self._form_noted = False
         self._before: TextState | None = None
         """The state before the last turn was written."""
 
@@ -74,6 +76,8 @@ class Conversation:
                     commands[name](argument.strip())
                 else:
                     line = line.removeprefix("/") if line.startswith("//") else line
+                    form = known_form(self._model.file.vocab, line, quiet=self._form_noted)
+                    self._form_noted = self._form_noted or form != line
                     self._before = self._model.prefill(line, self.state, self._settings["unknown"])
                     self._write(line if echo else "")
             except CharlstmError as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from charlstm.cli.options import note
+from charlstm.cli.options import command, note
 from charlstm.cli.signals import interruptible
 from charlstm.errors import CharlstmError, UsageError, reason_of
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from charlstm.model import Model
     from charlstm.text.corpus import Corpus
+    from charlstm.text.sources import TextSource
     from charlstm.text.vocabulary import UnknownPolicy, Vocabulary
 
 REPORTED_EVERY = 100_000
@@ -50,10 +51,10 @@ def note_unknown(vocab: "Vocabulary", text: str, policy: "UnknownPolicy") -> Non
         note(f"characters that the model never saw: {missing:,} of {len(text):,}, {done}")
 
 
-def known_form(vocab: "Vocabulary", text: str) -> str:
+def known_form(vocab: "Vocabulary", text: str, *, quiet: bool = False) -> str:
     """``text`` in the Unicode form that the model knows; stderr says when that is another one."""
     form = vocab.known_form(text)
-    if form != text:
+    if form != text and not quiet:
         note("accents were put in the Unicode form that the model knows: they look the same")
     return form
 
@@ -164,6 +165,16 @@ def progress_of(total: int) -> Callable[[int], None]:
     return progress
 
 
+def name_again(source: "TextSource", run: Path) -> str:
+    """How to give a run its text again, wherever that is now; the run keeps the new path."""
+    from charlstm.text.sources import BUNDLED, STDIN, bundled_corpus
+
+    if source.paths == (STDIN,):
+        return f"pipe it in again: {command('train', '-', '--resume', '-c', run)}"
+    text = bundled_corpus() if Path(source.paths[0]).name == BUNDLED else "TEXT"
+    return f"say where it is now: {command('train', text, '--resume', '-c', run)}"
+
+
 def training_text(model: "Model") -> "tuple[NDArray[np.unsignedinteger], Vocabulary]":
     """What the model's run trained on, as ids, and their vocabulary.
 
@@ -171,7 +182,13 @@ def training_text(model: "Model") -> "tuple[NDArray[np.unsignedinteger], Vocabul
         CharlstmError: the run or its text is gone, or the text has changed since.
     """
     from charlstm.runs.catalogue import training_corpus
+    from charlstm.runs.run import read_run_file
+    from charlstm.text.corpus import TextGone
 
-    with interruptible():
-        run, corpus = training_corpus(model.path)
+    try:
+        with interruptible():
+            run, corpus = training_corpus(model.path)
+    except TextGone as error:
+        path = model.path.parent
+        raise CharlstmError(error.message, name_again(read_run_file(path).source, path)) from None
     return corpus.split(run.train.val_fraction)[0], corpus.vocab

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -154,7 +155,13 @@ def inspect(
     """Look inside: gates, cells, what units track, how far back a model remembers."""
     from charlstm.analysis.document import reworded
     from charlstm.analysis.subject import Options, Subject, find_view, held_out
-    from charlstm.cli.inputs import note_unknown, open_model, read_text, unknown_policy
+    from charlstm.cli.inputs import (
+        known_form,
+        note_unknown,
+        open_model,
+        read_text,
+        unknown_policy,
+    )
     from charlstm.errors import check_number
     from charlstm.runs.catalogue import is_run
     from charlstm.show.console import stderr_console, stdout_console
@@ -183,12 +190,14 @@ def inspect(
     model = open_model(checkpoint)
     _check(model, options)
     if text is not None and os.path.isfile(text):
-        note(f"reading the words {text!r}; for what is in that file: --file {text}")
+        note(f"reading the words {text!r}; for what is in that file: --file {quote(text)}")
     elif text is not None and is_run(text):
-        note(f"reading the words {text!r}; for the run of that name: -c {text}")
+        note(f"reading the words {text!r}; for the run of that name: -c {quote(text)}")
     if file is not None:
         text = read_text(file, as_bytes=model.file.vocab.kind == "bytes")
     lead = "" if warmup == "none" else warmup
+    known = known_form(model.file.vocab, text or "")
+    known_form(model.file.vocab, lead or "", quiet=known != (text or ""))  # one note will do
     ids, before = model.inspected(text, lead, policy)
     for words in (text, lead):
         note_unknown(model.file.vocab, words or "", policy)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,11 @@ def check_outputs(**paths: str | None) -> None:
         if target in writers:
             raise UsageError(f"{writers[target]} and {option} name the same file", "name two files")
         writers[target] = option
+
+
+def command(*words: object) -> str:
+    """A command to copy into a shell, with its words quoted where they must be."""
+    return shlex.join(["charlstm", *map(str, words)])
 
 
 def example(*lines: str) -> str:

@@ -1,10 +1,12 @@
 """From the options of `charlstm train` to an open run."""
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from charlstm.cli.options import note
+from charlstm.cli.inputs import name_again
+from charlstm.cli.options import command, note
 from charlstm.cli.signals import interruptible
 from charlstm.errors import CharlstmError, UsageError
 
@@ -23,7 +25,7 @@ def begin_run(
 ) -> "Trainer":
     """Begin a run on a corpus, with the options of the model, of its learning and of its start."""
     from charlstm.presets import advice, default_settings
-    from charlstm.runs.catalogue import find_checkpoint
+    from charlstm.runs.catalogue import find_checkpoint, runs_folder
 
     source = find_checkpoint(start["init_from"]) if "init_from" in start else None
     teacher = find_checkpoint(start["teacher"]) if "teacher" in start else None
@@ -50,6 +52,7 @@ def begin_run(
         corpus,
         model_config,
         train_config,
+        root=runs_folder(),
         name=start.get("name"),
         init_from=source,
         teacher=teacher,
@@ -79,30 +82,23 @@ def resume_run(
     """Go on with a run; ``changes`` are the settings that ``open_run`` can change."""
     from charlstm.runs.catalogue import find_run
     from charlstm.runs.run import read_run_file
-    from charlstm.text.corpus import open_corpus, reopen_corpus
 
     for name in text or ():
         _check_text(name)
-    path = find_run(checkpoint, inside=True)
+    with interruptible():  # nothing half-encoded stays
+        if text and checkpoint is None:
+            path, corpus = _run_of(text)
+        else:
+            path = find_run(checkpoint, inside=True)
+            corpus = _text_of(path, text)
+    run = read_run_file(path)
     if checkpoint is None and not quiet:
         note(f"resuming {path}")
-    run = read_run_file(path)
-    source = run.source
-    with interruptible():  # nothing half-encoded stays
-        if text:
-            corpus = open_corpus(text, encoding=source.encoding, as_bytes=source.as_bytes)
-        elif gone := [path for path in source.paths if not _is_there(path)]:
-            raise CharlstmError(
-                f"the run's text {gone[0]} is no longer there",
-                f"say where it is now: charlstm train TEXT --resume -c {path}",
-            )
-        elif found := reopen_corpus(source, run.digest):
-            corpus = found
-        else:
-            raise CharlstmError(
-                "the run's text came from stdin and is no longer in the cache",
-                "pipe it in again: charlstm train - --resume",
-            )
+    if text and corpus.digest != run.digest and (other := _other_run_of(corpus)):
+        raise UsageError(
+            f"{', '.join(text)} is not the text of the run {path.name} but of {other.name}",
+            command("train", *text, "--resume", "-c", other),
+        )
     from charlstm.train.resume import open_run
 
     trainer = stack.enter_context(open_run(path, corpus, changes))
@@ -119,19 +115,93 @@ def resume_run(
     return trainer
 
 
-def _is_there(source: str) -> bool:
-    from charlstm.text.sources import STDIN
+def _text_of(path: Path, text: list[str] | None) -> "Corpus":
+    """The text of a run: the one that is named, else where the run has it from."""
+    from charlstm.runs.run import read_run_file
+    from charlstm.text.corpus import TextGone, open_corpus, reopen_corpus
 
-    return source == STDIN or os.path.exists(source)
+    run = read_run_file(path)
+    source = run.source
+    if text:
+        return open_corpus(text, encoding=source.encoding, as_bytes=source.as_bytes)
+    try:
+        corpus = reopen_corpus(source, run.digest)
+    except TextGone as error:
+        raise CharlstmError(error.message, name_again(source, path)) from None
+    if (lost := source.not_there()) and lost[1] == "nothing":
+        note(f"note: {lost[0]} is no longer there; its text is in the cache")
+    return corpus
+
+
+def _run_of(text: list[str]) -> "tuple[Path, Corpus]":
+    """The newest run of a text that is named without its run, and the text.
+
+    Where the text is that of no run, it is the newest run whose text was at these paths.
+
+    Raises:
+        CharlstmError: there is none, or the text cannot be read.
+    """
+    from charlstm.runs.catalogue import find_run, list_runs
+    from charlstm.runs.run import read_run_file
+    from charlstm.text.sources import STDIN, kind_of
+
+    once = any(name == STDIN or kind_of(Path(name)) == "pipe" for name in text)
+    named = tuple(str(Path(name).absolute()) for name in text)
+    read: dict[tuple[str, bool], Corpus | CharlstmError] = {}
+    at_these_paths: list[tuple[Path, Corpus | CharlstmError]] = []
+    for path in (find_run(None), *list_runs()):
+        try:
+            run = read_run_file(path)
+        except CharlstmError:
+            continue
+        reading = run.source.encoding, run.source.as_bytes
+        if reading not in read:
+            if once and read:
+                continue
+            try:
+                read[reading] = _text_of(path, text)
+            except CharlstmError as error:
+                read[reading] = error
+        corpus = read[reading]
+        if not isinstance(corpus, CharlstmError) and corpus.digest == run.digest:
+            return path, corpus
+        if run.source.paths == named:
+            at_these_paths.append((path, corpus))
+    for path, corpus in at_these_paths[:1]:
+        if isinstance(corpus, CharlstmError):
+            raise corpus
+        return path, corpus
+    unread = [corpus for corpus in read.values() if isinstance(corpus, CharlstmError)]
+    if unread and len(unread) == len(read):
+        raise unread[0]
+    raise UsageError(
+        f"no run has learnt {', '.join(text)} as it is now",
+        f"name the run that goes on with -c, or make one: {command('train', *text)}",
+    )
+
+
+def _other_run_of(corpus: "Corpus") -> Path | None:
+    """The newest run of a text, if there is one."""
+    from charlstm.runs.catalogue import list_runs
+    from charlstm.runs.run import read_run_file
+
+    for other in list_runs():
+        with suppress(CharlstmError):
+            if read_run_file(other).digest == corpus.digest:
+                return other
+    return None
 
 
 def _check_text(name: str) -> None:
     """Raise ``UsageError`` if a run, or nothing, stands where a resumed run's text would."""
-    from charlstm.runs.catalogue import is_run
+    from charlstm.runs.catalogue import is_part_of_run, is_run
+    from charlstm.text.sources import STDIN
 
-    if not os.path.isfile(name) and is_run(name):
+    if name == STDIN or (os.path.exists(name) and not is_part_of_run(Path(name))):
+        return
+    if os.path.exists(name) or is_run(name):
         raise UsageError(
-            f"{name} is a run and no text", f"charlstm train --resume -c {name} goes on with it"
+            f"{name} is a run and no text",
+            f"{command('train', '--resume', '-c', name)} goes on with it",
         )
-    if not _is_there(name):
-        raise UsageError(f"there is no file {name}", "a run is named by -c; charlstm runs has all")
+    raise UsageError(f"there is no file {name}", "a run is named by -c; charlstm runs has all")

@@ -60,7 +60,7 @@ def show(
     from charlstm.show.printable import printable
     from charlstm.show.units import duration, size
 
-    run = find_run(name)
+    run = find_run(name, inside=True)
     content = read_run_file(run)
     summary = summarise(run)
     pointers = read_pointers(run)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlstm.cli.inputs import note_keyboard, open_texts
-from charlstm.cli.options import Json, example, note, one_of, run_names
+from charlstm.cli.options import Json, command, example, note, one_of, run_names
 from charlstm.cli.run_setup import begin_run, resume_run
 from charlstm.cli.watch_run import watch
 from charlstm.errors import ExitCode, UsageError
@@ -351,7 +351,8 @@ def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
         return int(ExitCode.FAILED)
     match finished.reason:
         case "stopped":
-            note(f"stopped and saved; go on with: charlstm train --resume -c {finished.path}")
+            go_on = command("train", "--resume", "-c", finished.path)
+            note(f"stopped and saved; go on with: {go_on}")
             return int(ExitCode.INTERRUPTED)
         case "diverged":
             note(
@@ -362,8 +363,9 @@ def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
         case "patience":
             note(
                 f"the validation got no better; the best is from step {finished.best_step:,}. "
-                f"To go on all the same: charlstm train --resume -c {finished.path} --patience 0"
+                "To go on all the same: "
+                + command("train", "--resume", "-c", finished.path, "--patience", "0")
             )
     if not quiet:
-        note(f"now try: charlstm sample -c {finished.path} --temp 0.8")
+        note(f"now try: {command('sample', '-c', finished.path, '--temp', '0.8')}")
     return int(ExitCode.DONE)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from charlstm.cli.options import note
+from charlstm.cli.options import command, note
 from charlstm.cli.signals import stop_signals, suspension
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def watch(trainer: "Trainer", *, plain: bool, quiet: bool) -> "RunFinished":
     with ExitStack() as stack:
         log = MetricsLog(trainer.path / METRICS_FILE)
         stack.callback(log.close)
-        go_on = f"charlstm train --resume -c {trainer.path}"
+        go_on = command("train", "--resume", "-c", trainer.path)
         stack.enter_context(stop_signals(trainer.request_stop, go_on))
         show = _shown(trainer, plain=plain, quiet=quiet, stack=stack)
         for event in trainer.run():

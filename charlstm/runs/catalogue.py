@@ -4,9 +4,10 @@ import difflib
 import os
 import stat
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from charlstm.errors import CharlstmError
 from charlstm.files import disk_bytes
@@ -17,39 +18,53 @@ from charlstm.runs.run import (
     ROOT,
     RUN_FILE,
     RunFile,
+    best_validation,
+    last_written,
     read_pointers,
     read_run_file,
     safe_name,
 )
-from charlstm.text.corpus import Corpus, find_encoded, reopen_corpus
+from charlstm.text.corpus import Corpus, TextGone, find_encoded, reopen_corpus
 
 
-def list_runs(root: Path = ROOT) -> list[Path]:
-    """All runs below ``root``, the most recently written first."""
+def runs_folder() -> Path:
+    """``checkpoints/``, or the folder of that name that the working folder is a part of.
+
+    Who stands in a run's folder, or in that of a checkpoint, has the runs around them.
+    """
+    if not ROOT.is_dir():
+        with suppress(OSError):  # the working folder was deleted
+            here = Path.cwd()
+            for up, folder in zip(("", "..", "../.."), (here, *here.parents), strict=False):
+                if folder.name == ROOT.name and _runs_in(folder):
+                    return Path(up)
+    return ROOT
+
+
+def list_runs(root: Path | None = None) -> list[Path]:
+    """All runs below ``root``, else in ``runs_folder``; the most recently written first."""
+    return sorted(_runs_in(root or runs_folder()), key=last_written, reverse=True)
+
+
+def _runs_in(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
-    runs = [p for p in root.iterdir() if _has_file(p, RUN_FILE) and not p.name.startswith(".")]
-    return sorted(runs, key=last_written, reverse=True)
+    return [p for p in root.iterdir() if _has_file(p, RUN_FILE) and not p.name.startswith(".")]
 
 
-def last_written(run: Path) -> float:
-    """When the run last saved a checkpoint, or was made; seconds since the epoch."""
-    for name in (POINTER_FILE, RUN_FILE):
-        try:
-            return (run / name).stat().st_mtime
-        except OSError:
-            continue
-    return 0.0
-
-
-def find_run(name: str | None, root: Path = ROOT, *, inside: bool = False) -> Path:
-    """The run called ``name``: a name below ``root``, a folder, or the newest run for None.
+def find_run(name: str | None, root: Path | None = None, *, inside: bool = False) -> Path:
+    """The run called ``name``: a name below ``root``, a folder, or for None the newest run.
 
     A name is found as it was given, too: that of märchen.txt is marchen. What has a separator in
-    it, or is a dot, is a path first.
+    it, or is a dot, is a path first. Without a ``root`` it is ``runs_folder``, and None is the run
+    in whose folder charlstm is called, if there is one.
 
-    With ``inside``, a checkpoint's folder means the run that it is in.
+    With ``inside``, a checkpoint's folder means the run that it is in, and so does a file of it.
     """
+    if name is None and root is None:
+        name = _here()
+        inside = inside or name is not None
+    root = root or runs_folder()
     if name is None:
         runs = list_runs(root)
         if not runs:
@@ -58,10 +73,13 @@ def find_run(name: str | None, root: Path = ROOT, *, inside: bool = False) -> Pa
             )
         return runs[0]
     for path in _candidates(name, root):
-        if _may_be_run(path):
-            return path
-        if inside and _has_file(path, checkpoint.MANIFEST) and _has_file(path.parent, RUN_FILE):
-            return path.parent
+        found = _folder_of(path) if inside else path
+        if _may_be_run(found):
+            return found
+        if inside and _has_file(found, checkpoint.MANIFEST):
+            run = _parent(found)
+            if _has_file(run, RUN_FILE):
+                return run
     known = [run.name for run in list_runs(root)]
     if close := difflib.get_close_matches(name, known, 1):
         remedy = f"did you mean {close[0]}?"
@@ -73,9 +91,20 @@ def find_run(name: str | None, root: Path = ROOT, *, inside: bool = False) -> Pa
     raise CharlstmError(f"there is no run {name!r}", remedy)
 
 
-def is_run(name: str, root: Path = ROOT) -> bool:
-    """Whether a run's folder is at ``name``, or below ``root`` by that name."""
-    return any(_reads_as_run(path) for path in (root / name, Path(name)))
+def _here() -> str | None:
+    """``.`` if charlstm is called in the folder of a run or of one of its checkpoints."""
+    return os.curdir if not ROOT.is_dir() and is_part_of_run(Path()) else None
+
+
+def is_run(name: str) -> bool:
+    """Whether a run's folder is at ``name``, or in ``runs_folder`` by that name."""
+    return any(_reads_as_run(path) for path in (runs_folder() / name, Path(name)))
+
+
+def is_part_of_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, or of one of its checkpoints."""
+    in_run = _has_file(folder, checkpoint.MANIFEST) and _reads_as_run(_parent(folder))
+    return in_run or _reads_as_run(folder)
 
 
 def _reads_as_run(path: Path) -> bool:
@@ -94,7 +123,24 @@ def _candidates(name: str, root: Path) -> tuple[Path, ...]:
     """Where the run or checkpoint called ``name`` may be, the first choice first."""
     below = root / name, root / _as_run(name)
     is_path = name in (os.curdir, os.pardir) or os.sep in name or (os.altsep or os.sep) in name
-    return (Path(name), *below) if is_path else (*below, Path(name))
+    path = Path(name)
+    if path.name in ("", os.pardir):  # a run goes by the name of its folder
+        path = _absolute(path)
+    return (path, *below) if is_path else (*below, path)
+
+
+def _folder_of(path: Path) -> Path:
+    """The folder of a file: who names a file of a run or a checkpoint means that."""
+    return _parent(path) if _has_file(path.parent, path.name) else path
+
+
+def _parent(path: Path) -> Path:
+    """The folder that ``path`` is in, as a path that ends with a name."""
+    return path.parent if path.parent.name not in ("", os.pardir) else _absolute(path).parent
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))
 
 
 def _as_run(name: str) -> str:
@@ -113,14 +159,19 @@ def _has_file(folder: Path, name: str) -> bool:
         return False
 
 
-def find_checkpoint(name: str | None, root: Path = ROOT) -> Path:
+def find_checkpoint(name: str | None, root: Path | None = None) -> Path:
     """The checkpoint that ``name`` means: a checkpoint's folder, or the best one of a run.
+
+    A file in such a folder means the folder; None, and no ``root``, are those of ``find_run``.
 
     Raises:
         CharlstmError: there is none; the message says what there is.
     """
+    if name is None and root is None:
+        name = _here()
+    root = root or runs_folder()
     if name is not None:
-        for path in _candidates(name, root):
+        for path in map(_folder_of, _candidates(name, root)):
             if _may_be_run(path):
                 break
             if _has_file(path, checkpoint.MANIFEST):
@@ -129,13 +180,13 @@ def find_checkpoint(name: str | None, root: Path = ROOT) -> Path:
         for run in list_runs(root):
             if best := read_pointers(run).best:
                 return run / best
-    run = find_run(name, root)
+    run = find_run(name, root, inside=True)
     pointers = read_pointers(run)
     if pointers.best is None:
         read_run_file(run)  # which may be what is wrong
         raise CharlstmError(
             f"the run {run} has no checkpoint yet",
-            f"wait for its first, or go on with it: charlstm train --resume -c {run}",
+            "wait for its first, or resume the run",
         )
     return run / pointers.best
 
@@ -147,7 +198,8 @@ def training_corpus(path: Path, *, read_again: bool = True) -> tuple[RunFile, Co
     not there, and ``read_again``, what the files hold now, provided that it is the same.
 
     Raises:
-        CharlstmError: the run or its text is gone, or the text has changed since.
+        TextGone: the text is gone, or it has changed since.
+        CharlstmError: the run is gone.
     """
     run = read_run_file(path.parent)
     corpus = find_encoded(run.digest, run.source)
@@ -155,11 +207,8 @@ def training_corpus(path: Path, *, read_again: bool = True) -> tuple[RunFile, Co
         corpus = reopen_corpus(run.source, run.digest)
     if corpus is None or corpus.digest != run.digest:
         gone = "is no longer in the cache" if corpus is None else "has changed since"
-        raise CharlstmError(f"the text that the model was trained on {gone}", "bring it back")
+        raise TextGone(f"the text that the model was trained on {gone}")
     return run, corpus
-
-
-Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -197,7 +246,8 @@ def summarise(run: Path) -> RunSummary:
         return RunSummary(run.name, str(run), disk_bytes=disk, problem=error.message)
     last = read_pointers(run).last
     training = {} if last is None else read_training(run / last)
-    best_step = _number(training.get("best_step"), int)
+    step = training.get("step")
+    best_step, best_loss = best_validation(content, training)
     return RunSummary(
         name=run.name,
         path=str(run),
@@ -205,14 +255,10 @@ def summarise(run: Path) -> RunSummary:
         parameters=content.model.parameters,
         corpus=content.source.name,
         characters=content.characters,
-        step=_number(training.get("step"), int) or 0,
+        step=step if type(step) is int and 0 <= step < 1 << 63 else 0,
         total_steps=content.budget.total_steps,
-        best_loss=_number(training.get("best_loss"), float) if best_step else None,
-        best_step=best_step or None,
+        best_loss=best_loss,
+        best_step=best_step,
         age_seconds=time.time() - last_written(run),
         disk_bytes=disk,
     )
-
-
-def _number(value: object, kind: type[Number]) -> Number | None:
-    return value if type(value) is kind and 0 <= value < 1 << 63 else None

@@ -10,13 +10,17 @@ checkpoints/NAME/
 """
 
 import datetime
+import math
 import os
 import re
+import shlex
+import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from charlstm import files
 from charlstm.config import TrainConfig
@@ -68,6 +72,8 @@ class Pointers:
     best: str | None = None
     last: str | None = None
     kept: tuple[str, ...] = ()
+    saved: float | None = None
+    """When the last one was saved, in seconds since the epoch; None in runs of version 0.1."""
 
 
 def safe_name(name: str) -> str:
@@ -158,7 +164,7 @@ def read_run_file(run: Path) -> RunFile:
         CharlstmError: it is missing, damaged, or from a later version.
     """
     path = run / RUN_FILE
-    remedy = f"start a new run from its weights: --init-from {run}"
+    remedy = f"start a new run from its weights: `init_from` {shlex.quote(str(run))}"
     value = files.read_json(path, remedy)
     files.check_format(value.get("format"), RUN_FORMAT, path, remedy)
     try:
@@ -201,6 +207,24 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+def last_written(run: Path) -> float:
+    """When the run last saved a checkpoint, or was made; seconds since the epoch.
+
+    The time is one that the run recorded, which a copy of its folder keeps. Where it recorded
+    none, the file of the pointers or of the settings has one.
+    """
+    saved = read_pointers(run).saved
+    if saved is not None:
+        return saved
+    with suppress(OSError):
+        return (run / POINTER_FILE).stat().st_mtime
+    with suppress(CharlstmError, ValueError, OverflowError, OSError):
+        return datetime.datetime.fromisoformat(read_run_file(run).created).timestamp()
+    with suppress(OSError):
+        return (run / RUN_FILE).stat().st_mtime
+    return 0.0
+
+
 # -- checkpoints of a run ----------------------------------------------------------------------
 
 
@@ -216,10 +240,15 @@ def _recorded(run: Path) -> Pointers | None:
         kept = tuple(name for name in value["kept"] if _is_checkpoint_name(name))
         best, last = value["best"], value["last"]
         if (best in kept or best is None) and (last in kept or last is None):
-            return Pointers(best, last, kept)
+            return Pointers(best, last, kept, _time(value.get("saved")))
     except (CharlstmError, KeyError, TypeError):
         pass
     return None
+
+
+def _time(value: object) -> float | None:
+    usable = type(value) in (int, float) and 0 <= value < 1 << 63  # type: ignore[operator]
+    return float(value) if usable else None  # type: ignore[arg-type]
 
 
 def _found(run: Path) -> Pointers:
@@ -227,16 +256,36 @@ def _found(run: Path) -> Pointers:
     kept = tuple(p.name for p in named_as_checkpoints(run) if (p / checkpoint.MANIFEST).is_file())
     if not kept:
         return Pointers()
-    best_step = checkpoint.read_training(run / kept[-1]).get("best_step")
-    # An untrained net, of step 0, is the best of nothing.
-    best = [name for name in kept if best_step and _place(name)[0] == best_step]
+    try:
+        content = read_run_file(run)
+    except CharlstmError:
+        content = None
+    best_step = best_validation(content, checkpoint.read_training(run / kept[-1]))[0]
+    best = [name for name in kept if _position(name)[0] == best_step]
     return Pointers((best or kept)[-1], kept[-1], kept)
+
+
+def best_validation(
+    run: RunFile | None, training: Mapping[str, Any]
+) -> tuple[int | None, float | None]:
+    """Step and loss (nats per character) of a run's best validation; None and None without one.
+
+    ``training`` is what a checkpoint records. An untrained model, of step 0, is the best of
+    nothing; a run may begin with trained weights, and then step 0 counts.
+    """
+    step, loss = training.get("best_step"), training.get("best_loss")
+    if type(step) is not int or not 0 <= step < 1 << 63:
+        return None, None
+    if type(loss) is not float or not 0 <= loss < math.inf:
+        return step or None, None
+    begun_trained = run is not None and run.init_from is not None
+    return (step, loss) if step or begun_trained else (None, None)
 
 
 def named_as_checkpoints(run: Path) -> list[Path]:
     """Folders with names as charlstm gives them to checkpoints, by step."""
     found = [p for p in run.glob("step-*") if _is_checkpoint_name(p.name) and p.is_dir()]
-    return sorted(found, key=lambda path: _place(path.name))
+    return sorted(found, key=lambda path: _position(path.name))
 
 
 def _is_checkpoint_name(name: object) -> bool:
@@ -246,7 +295,7 @@ def _is_checkpoint_name(name: object) -> bool:
 _CHECKPOINT_NAME = re.compile(r"step-([0-9]{1,18})(?:-([0-9]{1,18}))?")
 
 
-def _place(name: str) -> tuple[int, int]:
+def _position(name: str) -> tuple[int, int]:
     """Step and number of a checkpoint's name, in the order in which they were written."""
     match = _CHECKPOINT_NAME.fullmatch(name)
     assert match is not None
@@ -260,7 +309,7 @@ def _without(pointers: Pointers, name: str) -> Pointers:
     kept = tuple(other for other in pointers.kept if other != name)
     last = kept[-1] if kept else None
     best = last if pointers.best == name else pointers.best
-    return Pointers(best, last, kept)
+    return replace(pointers, best=best, last=last, kept=kept)
 
 
 def add_checkpoint(
@@ -282,14 +331,13 @@ def add_checkpoint(
     pointers = replace(old, last=saved.name, best=saved.name if best else old.best)
     latest = [*old.kept, saved.name][-keep:]
     kept = [n for n in (*old.kept, saved.name) if n in latest or n in (pointers.best, rollback)]
-    pointers = replace(pointers, kept=tuple(kept))
-    value = {"best": pointers.best, "last": pointers.last, "kept": list(pointers.kept)}
+    pointers = replace(pointers, kept=tuple(kept), saved=time.time())
     dropped = [run / n for n in recorded.kept if n not in pointers.kept] if recorded else []
     for path in dropped:
         with suppress(OSError):  # marked first: a kill may come right after the pointers
             checkpoint.mark_unrecorded(path)
             files.sync_folder(path)
-    files.replace_file(run / POINTER_FILE, files.to_json(value))
+    files.replace_file(run / POINTER_FILE, files.to_json(asdict(pointers)))
     for path in dropped:
         checkpoint.delete_checkpoint(path)
     for name in pointers.kept:

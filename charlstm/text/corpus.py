@@ -148,22 +148,28 @@ def open_corpus(
     return _encode(found, folder, progress)
 
 
-def reopen_corpus(source: TextSource, digest: str) -> Corpus | None:
-    """The corpus that was read so; from stdin, the one with this digest if it is still cached.
+class TextGone(CharlstmError):
+    """A text that was read once and cannot be read again."""
 
-    So is that from a pipe. Raises as ``open_corpus``, and ``CharlstmError`` for a pipe or a device
-    whose text is not in the cache: it is not read. The corpus has another digest if its files
-    have changed.
+
+def reopen_corpus(source: TextSource, digest: str) -> Corpus:
+    """The corpus that was read from ``source``; it has another digest if its files have changed.
+
+    What cannot be read a second time (stdin, a pipe, a device, a file that is gone) is the text
+    with this digest in the cache.
+
+    Raises:
+        TextGone: it is not in the cache.
+        CharlstmError: as ``open_corpus``.
     """
-    if source.paths == (STDIN,):
-        return find_encoded(digest, source)
-    if once := source.read_once():
+    if lost := source.not_there():
+        path, kind = lost
         if corpus := find_encoded(digest, source):
             return corpus
-        raise CharlstmError(
-            "the text came from {}, a {}, and is not in the cache".format(*once),
-            "save it in a file, and name that",
-        )
+        if kind == "nothing":
+            raise TextGone(f"the text {path} is no longer there, and not in the cache")
+        origin = "stdin" if path == STDIN else f"{path}, a {kind}"
+        raise TextGone(f"the text came from {origin}, and is not in the cache")
     return open_corpus(source.paths, encoding=source.encoding, as_bytes=source.as_bytes)
 
 

@@ -61,10 +61,10 @@ class TextSource:
             path = path.with_suffix("")
         return path.stem or "corpus"
 
-    def read_once(self) -> tuple[str, str] | None:
-        """The first path whose text cannot be read again, and what it is; else None."""
-        kinds = ((path, kind_of(Path(path))) for path in self.paths if path != STDIN)
-        return next((found for found in kinds if found[1] in ("pipe", "device")), None)
+    def not_there(self) -> tuple[str, str] | None:
+        """The first path whose text cannot be read again, and its ``kind_of``; else None."""
+        kinds = ((path, "pipe" if path == STDIN else kind_of(Path(path))) for path in self.paths)
+        return next((found for found in kinds if found[1] not in ("file", "folder")), None)
 
 
 @dataclass(frozen=True)

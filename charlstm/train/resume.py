@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,7 +30,7 @@ from charlstm.runs.run import (
     sweep,
     write_run_file,
 )
-from charlstm.text.corpus import Corpus
+from charlstm.text.corpus import Corpus, find_encoded
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.train.device import (
     Precision,
@@ -78,7 +79,7 @@ def open_run(
         notices += (problem,) if problem else ()
         recorded = read_run_file(path)
         _check_corpus(path, recorded, corpus)
-        run, found = _with_changes(recorded, changes, corpus)
+        run, found = _with_changes(_at_new_place(recorded, corpus), changes, corpus)
         notices += found
         sweep(path)
         learner, found = _learner(path, run, corpus)
@@ -97,12 +98,31 @@ def open_run(
 
 
 def _check_corpus(path: Path, run: RunFile, corpus: Corpus) -> None:
-    if corpus.digest != run.digest:
-        raise CharlstmError(
-            f"the corpus has changed since the run {path.name} began "
-            f"({run.characters:,} characters then, {len(corpus):,} now)",
-            f"bring the old text back, or start a new run with `init_from` {path}",
-        )
+    if corpus.digest == run.digest:
+        return
+    change = f"{run.characters:,} characters then, {len(corpus):,} now"
+    remedy = f"start a new run with `init_from` {shlex.quote(str(path))}"
+    remedy = f"bring the old text back, or {remedy}"
+    if len(corpus) == run.characters:
+        before = find_encoded(run.digest, run.source)
+        if before is None:
+            change = f"{run.characters:,} characters then and now, others or in another order"
+        elif (before.vocab, before.counts) == (corpus.vocab, corpus.counts):
+            change = f"the same {run.characters:,} characters, in another order"
+            remedy = (
+                "a folder's files are read in the order of their names: restore the names, or "
+                "name the files in the old order"
+            )
+        else:
+            change = f"{run.characters:,} characters then and now, but others"
+    raise CharlstmError(
+        f"the corpus has changed since the run {path.name} began ({change})", remedy
+    )
+
+
+def _at_new_place(run: RunFile, corpus: Corpus) -> RunFile:
+    """The run, with the paths of its text as they are now; what came from a pipe has none."""
+    return run if corpus.source.not_there() else replace(run, source=corpus.source)
 
 
 def _with_changes(
@@ -154,7 +174,8 @@ def _learner(path: Path, run: RunFile, corpus: Corpus) -> tuple[Learner, tuple[s
             teacher = teacher_model(read_model(path / TEACHER), corpus).to(device)
         except CharlstmError as error:
             raise CharlstmError(
-                error.message, f"start a new run from this one's weights: `init_from` {path}"
+                error.message,
+                f"start a new run from this one's weights: `init_from` {shlex.quote(str(path))}",
             ) from None
         if begins:
             notices += _what_a_teacher_may_know(Path(run.teacher), run)

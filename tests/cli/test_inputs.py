@@ -123,3 +123,28 @@ def test_sample_notes_what_was_hardly_meant(
     notes = [line for line in err.splitlines() if line.startswith("note: ")]
     assert len(notes) == bool(note)
     assert all(line.endswith(note) for line in notes)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["inspect", "e\u0301t\u00e9 ete\u0301", "--warmup", "e\u0301"],
+        ["inspect", "ete", "--warmup", "e\u0301"],
+        ["sample", "--interactive", "--length", "3", "--seed", "1"],
+    ],
+    ids=str,
+)
+def test_another_unicode_form_is_noted_once(
+    command: list[str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (folder / "a.txt").write_text("un \u00e9t\u00e9 sans elle\n" * 30, encoding="utf-8")
+    small = ["--hidden", "8", "--layers", "1", "--steps", "2", "--threads", "1"]
+    assert run(["train", "a.txt", *small, "--quiet"]) == 0
+    capsys.readouterr()
+    typed = "e\u0301te\u0301\nete\u0301\n".encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed)))
+    assert run([*command, "-c", "a"]) == 0
+    assert capsys.readouterr().err.count("Unicode form that the model knows") == 1

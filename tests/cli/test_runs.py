@@ -38,7 +38,9 @@ def checkpoints(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     now = time.time()
     for name, age in (("old", 300), ("new", 200)):
         shutil.copytree(trained_run, folder / name)
-        os.utime(folder / name / store.POINTER_FILE, (now - age, now - age))
+        pointers = json.loads((folder / name / store.POINTER_FILE).read_text())
+        content = json.dumps({**pointers, "saved": now - age})
+        (folder / name / store.POINTER_FILE).write_text(content)
     (folder / "broken").mkdir()
     (folder / "broken" / "run.json").write_text("{")
     os.utime(folder / "broken" / "run.json", (now - 400, now - 400))

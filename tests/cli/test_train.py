@@ -478,14 +478,101 @@ def test_changed_text_is_refused_with_the_reason(
         assert words in told
 
 
-def test_moved_text_may_be_named_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_moved_text_is_named_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("tales.txt") == 0
-    (folder / "tales.txt").rename("moved.txt")
+    (folder / "tales.txt").rename(folder / "moved.txt")
+    assert run(["runs", "prune", "--cache", "--yes"]) == 0
     capsys.readouterr()
-    assert run(["train", "--resume", "--steps", "9"]) == 1
-    told = capsys.readouterr().err
-    assert "tales.txt is no longer there; say where it is now: charlstm train TEXT --resume" in told
+    asking = (["train", "--resume"], ["sample", "--novelty"], ["score", "moved.txt", "--adapt"])
+    for command in asking:
+        assert run(command) == 1
+        err = capsys.readouterr().err
+        assert "tales.txt is no longer there, and not in the cache; say where it is now: " in err
+        assert err.endswith("charlstm train TEXT --resume -c checkpoints/tales\n")
     assert run(["train", "moved.txt", "--resume", "--steps", "9"]) == 0
+    for command in asking:
+        assert run(["runs", "prune", "--cache", "--yes"]) == 0
+        assert run(command) == 0
+
+
+def test_moved_text_is_found_in_the_cache(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("tales.txt") == 0
+    (folder / "tales.txt").unlink()
+    assert run(["train", "--resume", "--steps", "9"]) == 0
+    assert "tales.txt is no longer there; its text is in the cache\n" in capsys.readouterr().err
+
+
+def test_a_pipe_is_no_place_to_keep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train("tales.txt") == 0
+    give_stdin(monkeypatch, (folder / "tales.txt").read_bytes())
+    assert run(["train", "-", "--resume", "--steps", "9"]) == 0
+    assert runs.read_run_file(TALES).source.paths == (str(folder / "tales.txt"),)
+
+
+def test_a_text_names_its_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "a.txt").write_bytes("Wär es so, sagte der Reiher.\n".encode("latin-1") * 20)
+    (folder / "my b.txt").write_text("It was a wet day, and the heron sat down.\n" * 20)
+    assert train("a.txt", "--encoding", "latin-1") == 0
+    assert train("my b.txt") == 0
+    assert train("tales.txt") == 0
+    capsys.readouterr()
+    for text, name in (("a.txt", "a"), ("my b.txt", "my-b"), ("tales.txt", "tales")):
+        assert run(["train", text, "--resume", "--steps", "9"]) == 0
+        assert f"resuming checkpoints/{name}\n" in capsys.readouterr().err
+    assert run(["train", "my b.txt", "--resume", "-c", "tales"]) == 2
+    assert capsys.readouterr().err == (
+        "charlstm: my b.txt is not the text of the run tales but of my-b; "
+        "charlstm train 'my b.txt' --resume -c checkpoints/my-b\n"
+    )
+    (folder / "my b.txt").write_text("It was a wet day, and nobody sat down.\n" * 20)
+    assert run(["train", "my b.txt", "--resume"]) == 1
+    assert "the corpus has changed since the run my-b began" in capsys.readouterr().err
+    (folder / "c.txt").write_text("Nobody has read this text until now.\n" * 20)
+    assert run(["train", "c.txt", "--resume"]) == 2
+    assert "no run has learnt c.txt as it is now; name the run" in capsys.readouterr().err
+
+
+def test_a_folder_of_texts_is_named_on_resume(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "corp").mkdir()
+    for name in ("1.txt", "2.txt"):
+        (folder / "corp" / name).write_text(f"It was a wet day in part {name}.\n" * 20)
+    assert train("corp") == 0
+    assert run(["train", "corp", "--resume", "--steps", "8"]) == 0
+    (folder / "corp" / "1.txt").rename(folder / "corp" / "3.txt")
+    capsys.readouterr()
+    assert run(["train", "--resume"]) == 1
+    told = capsys.readouterr().err
+    assert "(the same 1,280 characters, in another order); a folder's files are read" in told
+    assert run(["train", "corp/3.txt", "corp/2.txt", "--resume", "--steps", "9"]) == 0
+    assert run(["train", "--resume"]) == 0
+
+
+def test_a_run_is_resumed_from_within(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("tales.txt") == 0
+    step = runs.read_pointers(TALES).last
+    for place, name in ((TALES, "."), (TALES / str(step), "."), (TALES / str(step), "model.json")):
+        monkeypatch.chdir(folder / place)
+        capsys.readouterr()
+        assert run(["train", "--resume", "-c", name]) == 0
+        assert capsys.readouterr().err.count("\ntales: lstm") == 1
+    assert run(["train", "../../../tales.txt", "--name", "new", "--steps", "2"]) == 0
+    assert (folder / "checkpoints" / "new" / "run.json").is_file()
+
+
+def test_advice_quotes_what_a_shell_would_split(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("tales.txt") == 0
+    (folder / "checkpoints").rename(folder / "my runs")
+    capsys.readouterr()
+    assert run(["train", "my runs/tales", "--resume"]) == 2
+    assert "charlstm train --resume -c 'my runs/tales' goes on" in capsys.readouterr().err
+    assert run(["train", "--resume", "-c", "my runs/tales", "--steps", "9"]) == 0
+    assert "charlstm sample -c 'my runs/tales' --temp 0.8" in capsys.readouterr().err
 
 
 def test_a_run_is_found_by_the_name_of_its_text(folder: Path) -> None:
@@ -550,7 +637,9 @@ def test_text_from_stdin_is_found_in_the_cache_and_asked_for_when_it_is_gone(
     capsys.readouterr()
     assert run(["train", "--resume", "-c", "stdin", "--steps", "6"]) == 1
     told = capsys.readouterr().err
-    assert re.fullmatch(r"charlstm: [^\n]*stdin[^\n]*charlstm train - --resume[^\n]*\n", told)
+    assert re.fullmatch(
+        r"charlstm: [^\n]*stdin[^\n]*charlstm train - --resume -c checkpoints/stdin[^\n]*\n", told
+    )
     give_stdin(monkeypatch, (TEXT * 20).encode())
     assert run(["train", "-", "--resume", "--steps", "6"]) == 0
 

@@ -1,9 +1,11 @@
 """Runs are never overwritten, found by any of their names, and held by one process."""
 
+import datetime
 import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +19,14 @@ from helpers import model_config, train_config
 from charlstm import files
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.runs import run as runs
-from charlstm.runs.catalogue import find_checkpoint, find_run, is_run, list_runs, summarise
+from charlstm.runs.catalogue import (
+    find_checkpoint,
+    find_run,
+    is_run,
+    list_runs,
+    runs_folder,
+    summarise,
+)
 from charlstm.runs.checkpoint import mark_unrecorded
 from charlstm.runs.run import (
     METRICS_FILE,
@@ -28,6 +37,7 @@ from charlstm.runs.run import (
     RunFile,
     add_checkpoint,
     create_run,
+    last_written,
     lock,
     read_pointers,
     read_run_file,
@@ -444,6 +454,23 @@ def test_the_best_checkpoint_is_found_when_the_pointers_are_lost(run: Path) -> N
     assert steps(read_pointers(run)) == (99999999, 100000000, [10, 99999999, 100000000])
 
 
+@pytest.mark.parametrize(
+    ("init_from", "loss", "best"), [("/a", 1.5, 0), (None, 1.5, 20), ("/a", None, 20)]
+)
+def test_step_0_is_the_best_only_of_a_run_that_began_trained(
+    run: Path, init_from: str | None, loss: float | None, best: int
+) -> None:
+    write_run_file(run, replace(RUN, init_from=init_from))
+    for step in (0, 10, 20):
+        save(run, step, best=False, keep=5)
+        model = run / f"step-{step:08d}" / "model.json"
+        model.write_text(json.dumps({"training": {"best_step": 0, "best_loss": loss}}))
+    (run / POINTER_FILE).unlink()
+    assert read_pointers(run).best == f"step-{best:08d}"
+    summary = summarise(run)
+    assert (summary.best_step, summary.best_loss) == ((None, None) if best else (0, loss))
+
+
 def test_what_a_killed_process_left_is_deleted_by_the_next_save(run: Path) -> None:
     for name in (".charlstm-12345678", ".writing-12345678"):  # the second of older versions
         (run / name).mkdir()
@@ -494,9 +521,16 @@ def test_a_run_resumes_from_the_last_checkpoint_then_from_those_before(run: Path
 
 
 def aged(path: Path, seconds: int) -> None:
-    """Make a run's files this much older than a fixed moment."""
-    for file in path.iterdir():
-        os.utime(file, (1_700_000_000 - seconds,) * 2)
+    """Make a run this much older than a fixed moment, by all that it records."""
+    moment = 1_700_000_000 - seconds
+    change(path, created=datetime.datetime.fromtimestamp(moment, datetime.UTC).isoformat())
+    if (path / POINTER_FILE).exists():
+        change_pointers(path, saved=moment)
+
+
+def change_pointers(run: Path, **values: Any) -> None:
+    content = json.loads((run / POINTER_FILE).read_text())
+    (run / POINTER_FILE).write_text(json.dumps({**content, **values}))
 
 
 def test_runs_are_listed_by_when_they_were_last_written(tmp_path: Path) -> None:
@@ -510,6 +544,85 @@ def test_runs_are_listed_by_when_they_were_last_written(tmp_path: Path) -> None:
     save(old, 10, best=True)  # later than both
     assert list_runs(tmp_path) == [old, new]
     assert list_runs(tmp_path / "none") == []
+
+
+def test_a_copy_keeps_the_order_of_the_runs(tmp_path: Path) -> None:
+    for name, age in (("a", 20), ("b", 10), ("c", 30)):
+        aged(create_run(tmp_path / "from", name, RUN), age)
+    for name, age in (("d", 15), ("e", 5)):
+        made = create_run(tmp_path / "from", name, RUN)
+        save(made, 10, best=True)
+        assert "saved" in json.loads((made / POINTER_FILE).read_text())
+        assert last_written(made) == read_pointers(made).saved
+        aged(made, age)
+    for number, name in enumerate("bedac"):  # copied at other times than trained
+        shutil.copytree(tmp_path / "from" / name, tmp_path / "to" / name)
+        for file in (RUN_FILE, POINTER_FILE):
+            if (tmp_path / "to" / name / file).exists():
+                os.utime(tmp_path / "to" / name / file, (1_700_000_000 + number,) * 2)
+    assert [path.name for path in list_runs(tmp_path / "to")] == ["e", "b", "d", "a", "c"]
+
+
+@pytest.mark.parametrize("saved", [None, "x", -1, 10**400, [1], True])
+def test_without_a_recorded_time_that_of_the_file_counts(run: Path, saved: object) -> None:
+    save(run, 10, best=True)
+    change_pointers(run, saved=saved)
+    os.utime(run / POINTER_FILE, (1_600_000_000,) * 2)
+    assert last_written(run) == 1_600_000_000
+    assert read_pointers(run).last == "step-00000010"
+
+
+@pytest.mark.parametrize("below", ["", "tales", "tales/step-00000010"])
+def test_runs_are_found_from_inside_their_folder(
+    run: Path, below: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = create_run(run.parent, "newer", RUN)
+    for made, age in ((run, 20), (newer, 10)):
+        save(made, 10, best=True)
+        save(made, 20, best=True, keep=2)
+        aged(made, age)
+    monkeypatch.chdir(run.parent / below)
+    assert [path.name for path in list_runs()] == ["newer", "tales"]
+    for name in ("newer", None if below == "" else "newer"):
+        assert find_run(name).samefile(newer)
+        assert find_checkpoint(name).samefile(newer / "step-00000020")
+    if below:
+        step = "step-00000020" if below == "tales" else "step-00000010"
+        for name in (None, "."):
+            assert find_run(name, inside=True).samefile(run)
+            assert find_run(name, inside=True).name == "tales"
+            assert find_checkpoint(name).samefile(run / step)
+
+
+def test_a_folder_called_checkpoints_without_runs_is_not_where_runs_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "checkpoints" / "project").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "checkpoints" / "project")
+    assert runs_folder() == Path("checkpoints")
+    create_run(tmp_path / "others", "tales", RUN)
+    monkeypatch.chdir(tmp_path / "others")
+    assert runs_folder() == Path("checkpoints")
+    monkeypatch.chdir(tmp_path / "checkpoints" / "project")
+    write_run_file(tmp_path / "checkpoints" / "project", RUN)
+    assert runs_folder() == Path("..")
+    (tmp_path / "checkpoints" / "project" / "checkpoints").mkdir()
+    assert runs_folder() == Path("checkpoints")
+
+
+def test_a_file_of_a_checkpoint_or_a_run_means_that(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(run, 10, best=True)
+    save(run, 20, best=False)
+    for name, step in (("step-00000020/manifest.json", 20), (RUN_FILE, 10)):
+        assert find_checkpoint(str(run / name)) == run / f"step-{step:08d}"
+        assert find_run(str(run / name), inside=True) == run
+    with pytest.raises(CharlstmError, match="there is no run"):
+        find_run(str(run / RUN_FILE))  # prune takes folders alone
+    monkeypatch.chdir(run / "step-00000020")
+    assert find_checkpoint("manifest.json").samefile(run / "step-00000020")
+    assert find_run("manifest.json", inside=True).name == "tales"
 
 
 def test_a_checkpoint_is_found_by_each_of_its_names(
@@ -544,7 +657,7 @@ def test_a_name_means_a_run_below_the_root_and_a_path_a_path(
         assert find_run(name) == found
         assert find_checkpoint(name) == found / "step-00000010"
     monkeypatch.chdir(other)
-    assert find_run(".") == Path()
+    assert find_run(".") == Path.cwd()  # a run goes by the name of its folder
     monkeypatch.chdir(run.parent)
     assert find_run("tales") == Path("tales")  # there is no checkpoints/ here
 
@@ -626,7 +739,7 @@ def test_a_run_that_may_not_be_looked_into_does_not_hide_the_others(
 
 def test_a_run_without_a_checkpoint_is_told_apart(run: Path) -> None:
     for name in ("tales", str(run), None):
-        with pytest.raises(CharlstmError, match=r"has no checkpoint yet; .*train --resume -c"):
+        with pytest.raises(CharlstmError, match=r"tales has no checkpoint yet; wait for its first"):
             find_checkpoint(name, run.parent)
 
 
