@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -183,9 +184,9 @@ def inspect(
     model = open_model(checkpoint)
     _check(model, options)
     if text is not None and os.path.isfile(text):
-        note(f"reading the words {text!r}; for what is in that file: --file {text}")
+        note(f"reading the words {text!r}; for what is in that file: --file {shlex.quote(text)}")
     elif text is not None and is_run(text):
-        note(f"reading the words {text!r}; for the run of that name: -c {text}")
+        note(f"reading the words {text!r}; for the run of that name: -c {shlex.quote(text)}")
     if file is not None:
         text = read_text(file, as_bytes=model.file.vocab.kind == "bytes")
     lead = "" if warmup == "none" else warmup

@@ -71,13 +71,18 @@ def check_outputs(**paths: str | None) -> None:
     """Raise ``UsageError``, before any work, for an option whose file cannot be written."""
     from charlstm.files import output_file
 
+    targets: dict[Path, str] = {}
     for name, path in paths.items():
+        if path is None:
+            continue
+        option = f"--{name.replace('_', '-')}"
         try:
-            if path is not None:
-                output_file(Path(path))
+            target = output_file(Path(path))
         except UsageError as error:
-            option = f"--{name.replace('_', '-')}"
             raise UsageError(f"{option} {error.message}", error.hint) from None
+        if other := targets.get(target):
+            raise UsageError(f"{other} and {option} are the same file", "name two files")
+        targets[target] = option
 
 
 def example(*lines: str) -> str:

@@ -1,6 +1,7 @@
 """From the options of `charlstm train` to an open run."""
 
 import os
+import shlex
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -94,14 +95,14 @@ def resume_run(
         elif gone := [path for path in source.paths if not _is_there(path)]:
             raise CharlstmError(
                 f"the run's text {gone[0]} is no longer there",
-                f"say where it is now: charlstm train TEXT --resume -c {path}",
+                f"say where it is now: charlstm train TEXT --resume -c {shlex.quote(str(path))}",
             )
         elif found := reopen_corpus(source, run.digest):
             corpus = found
         else:
             raise CharlstmError(
                 "the run's text came from stdin and is no longer in the cache",
-                "pipe it in again: charlstm train - --resume",
+                f"pipe it in again: charlstm train - --resume -c {shlex.quote(str(path))}",
             )
     from charlstm.train.resume import open_run
 
@@ -131,7 +132,8 @@ def _check_text(name: str) -> None:
 
     if not os.path.isfile(name) and is_run(name):
         raise UsageError(
-            f"{name} is a run and no text", f"charlstm train --resume -c {name} goes on with it"
+            f"{name} is a run and no text",
+            f"charlstm train --resume -c {shlex.quote(name)} goes on with it",
         )
     if not _is_there(name):
         raise UsageError(f"there is no file {name}", "a run is named by -c; charlstm runs has all")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shlex
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -334,15 +335,15 @@ def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
     if as_json:
         print(json.dumps(event_to_dict(finished)))
     else:
-        path = printable(str(finished.path), keep="")
         steps = "1 step" if finished.step == 1 else f"{finished.step:,} steps"
-        print(f"{path}  {steps} in {duration(finished.seconds)}")
+        print(f"{printable(str(finished.path), keep='')}  {steps} in {duration(finished.seconds)}")
         if finished.val_loss is not None:
             loss = finished.val_loss
             print(
                 f"validation {loss:z.4f} nats per character, {loss / math.log(2):z.3f} bits, "
                 f"perplexity {perplexity(loss):.2f} (stateful)"
             )
+    path = shlex.quote(str(finished.path))  # as the commands that are advised need it
     if finished.unsaved is not None:
         note(
             f"the last checkpoint could not be saved: {finished.unsaved}; "
@@ -351,7 +352,7 @@ def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
         return int(ExitCode.FAILED)
     match finished.reason:
         case "stopped":
-            note(f"stopped and saved; go on with: charlstm train --resume -c {finished.path}")
+            note(f"stopped and saved; go on with: charlstm train --resume -c {path}")
             return int(ExitCode.INTERRUPTED)
         case "diverged":
             note(
@@ -362,8 +363,8 @@ def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
         case "patience":
             note(
                 f"the validation got no better; the best is from step {finished.best_step:,}. "
-                f"To go on all the same: charlstm train --resume -c {finished.path} --patience 0"
+                f"To go on all the same: charlstm train --resume -c {path} --patience 0"
             )
     if not quiet:
-        note(f"now try: charlstm sample -c {finished.path} --temp 0.8")
+        note(f"now try: charlstm sample -c {path} --temp 0.8")
     return int(ExitCode.DONE)

@@ -1,5 +1,6 @@
 """Run a trainer before the user's eyes, and stop it when asked."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,7 +25,7 @@ def watch(trainer: "Trainer", *, plain: bool, quiet: bool) -> "RunFinished":
     with ExitStack() as stack:
         log = MetricsLog(trainer.path / METRICS_FILE)
         stack.callback(log.close)
-        go_on = f"charlstm train --resume -c {trainer.path}"
+        go_on = f"charlstm train --resume -c {shlex.quote(str(trainer.path))}"
         stack.enter_context(stop_signals(trainer.request_stop, go_on))
         show = _shown(trainer, plain=plain, quiet=quiet, stack=stack)
         for event in trainer.run():
