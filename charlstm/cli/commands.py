@@ -6,6 +6,7 @@ import functools
 import inspect
 import os
 import shlex
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,11 @@ from charlstm.errors import ExitCode, UsageError
 
 NARROW = 80
 """Columns below which typer's tables cut the names of options; the help is plain text there."""
+NARROWEST = 30
+"""Columns that plain help has at least."""
+
+MAY_BE_EMPTY = ("prime", "warmup")
+"""Parameters whose values are words for the model. Elsewhere "" is a shell's unset variable."""
 
 _SYNONYMS = {
     "delete": "prune",
@@ -69,8 +75,14 @@ class _HelpForAnyWidth:
     rich_markup_mode: Any
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        if formatter.width + 2 < NARROW:
+        columns = shutil.get_terminal_size().columns
+        if columns < NARROW:
             self.rich_markup_mode = None
+            # click takes no terminal for narrower than 50 columns, and gives 30 to the names.
+            formatter.width = max(columns - 2, NARROWEST)
+            formatter.write_dl = functools.partial(
+                formatter.write_dl, col_max=min(30, formatter.width // 2)
+            )
         super().format_help(ctx, formatter)  # type: ignore[misc]
         # typer escapes "[required]" for rich, in plain text too.
         formatter.buffer = [part.replace("\\[", "[") for part in formatter.buffer]
@@ -82,15 +94,22 @@ class Command(_HelpForAnyWidth, TyperCommand):
     allow_extra_args = True  # refused below
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse a word too many; if it is a run, say how a run is named."""
+        """Refuse empty values and a word too many; if it is a run, say how a run is named."""
         use_parameters(self.params)
         rest = super().parse_args(ctx, args)
-        if rest and not ctx.resilient_parsing:
+        if ctx.resilient_parsing:
+            return rest
+        for name, value in ctx.params.items():
+            if name not in MAY_BE_EMPTY and "" in (
+                value if isinstance(value, list | tuple) else [value]
+            ):
+                raise UsageError(f"`{name}` is empty", "give a value, or leave it out")
+        if rest:
             from charlstm.runs.catalogue import is_run
 
             named = option_of("checkpoint") is not None and is_run(rest[0])
             raise UsageError(
-                f"unexpected argument {rest[0]}",
+                f"unexpected argument {shlex.quote(rest[0])}",
                 f"the run of that name: -c {shlex.quote(rest[0])}" if named else "",
             )
         return rest
@@ -111,7 +130,7 @@ class Group(_HelpForAnyWidth, TyperGroup):
         name = args[0]
         if self.get_command(ctx, name) or name.startswith("-") or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
-        raise UsageError(f"there is no command {name}", self._meant(name))
+        raise UsageError(f"there is no command {shlex.quote(name)}", self._meant(name))
 
     def _meant(self, name: str) -> str:
         if "train" in self.commands and os.path.isfile(name):

@@ -179,7 +179,6 @@ def sample(
     policy = unknown_policy(unknown)
     settings: dict[str, Any] = asdict(sampling)
     SamplingConfig(**settings)  # checks them
-    require("" not in (stop or ()), "`stop` is empty", "give the text to end before")
     _check_alone(length, seed, count, color)
     given = {
         "--prime": prime is not None,

@@ -334,9 +334,8 @@ def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
     if as_json:
         print(json.dumps(event_to_dict(finished)))
     else:
-        path = printable(str(finished.path), keep="")
         steps = "1 step" if finished.step == 1 else f"{finished.step:,} steps"
-        print(f"{path}  {steps} in {duration(finished.seconds)}")
+        print(f"{printable(str(finished.path), keep='')}  {steps} in {duration(finished.seconds)}")
         if finished.val_loss is not None:
             loss = finished.val_loss
             print(

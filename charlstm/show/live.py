@@ -188,8 +188,10 @@ class LivePanel:
         if latest:
             of = f"/{total:,}" if total else ""
             rows.append(("step", f"{latest.step:,}{of}", ""))
-            epochs = f" of {view.budget.epochs:.2f}" if view.budget else ""
-            rows.append(("epoch", f"{latest.epoch:.2f}{epochs}", ""))
+            most = view.budget.epochs if view.budget else latest.epoch
+            decimals = 2 if most < 1000 else 0  # both numbers have to fit
+            epochs = f" of {most:,.{decimals}f}" if view.budget else ""
+            rows.append(("epoch", f"{latest.epoch:,.{decimals}f}{epochs}", ""))
             rows.append(("speed", f"{latest.chars_per_second:,.0f} char/s", ""))
             rows.append(("elapsed", duration(latest.seconds), ""))
             rows.append(("learning rate", f"{latest.learning_rate:.4g}", ""))

@@ -44,8 +44,9 @@ class PlainLog:
                     f"{event.device}"
                 )
             case BudgetFixed():
+                steps = "step" if event.total_steps == 1 else "steps"
                 return (
-                    f"budget: {event.total_steps:,} steps, {event.epochs:.2f} epochs, about "
+                    f"budget: {event.total_steps:,} {steps}, {event.epochs:.2f} epochs, about "
                     f"{duration(event.seconds)} in all"
                 )
             case StepDone():

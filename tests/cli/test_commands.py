@@ -1,6 +1,8 @@
 """What charlstm's commands have in common: their options, their help, where they may run."""
 
 import os
+import shlex
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,3 +144,80 @@ def test_advice_for_too_little_memory_has_only_options_of_the_command(
         monkeypatch.setattr(sys.modules[f"charlstm.cli.{module}"], name, exhausted)
     assert run(command.split()) == 1
     assert capsys.readouterr().err == f"charlstm: there is not enough memory{advice}\n"
+
+
+@pytest.mark.parametrize("columns", [40, 60])
+@pytest.mark.parametrize("path", [("train",), ("sample",), ("runs", "prune"), ("study", "cells")])
+def test_help_is_no_wider_than_a_narrow_terminal(
+    path: tuple[str, ...],
+    columns: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert run([*path, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    # An option that is longer by itself stands on a line of its own, as in any program.
+    assert [line for line in lines if len(line) > columns and " " in line.strip()] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["train", ""], "TEXT"),
+        (["train", "book.txt", ""], "TEXT"),
+        (["train", "--name", ""], "--name"),
+        (["train", "--resume", "-c", ""], "--checkpoint"),
+        (["sample", "--prime-file", ""], "--prime-file"),
+        (["sample", "--stop", "x", "--stop", ""], "--stop"),
+        (["sample", "--save-state", ""], "--save-state"),
+        (["inspect", ""], "TEXT"),
+        (["inspect", "--svg", ""], "--svg"),
+        (["score", ""], "FILE"),
+        (["runs", "prune", ""], "NAMES"),
+        (["study", "lag", "--lags", ""], "--lags"),
+    ],
+)
+def test_an_empty_value_is_refused(
+    words: list[str], option: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == f"charlstm: {option} is empty; give a value, or leave it out\n"
+
+
+def test_no_word_may_stand_for_an_empty_prime(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["sample", "--prime", "", "--length", "5", "--seed", "1"]) == 0
+    assert len(capsys.readouterr().out) == 5
+
+
+@pytest.mark.parametrize("name", ["my book.txt", "$(touch pwned).txt", "it's; ls.txt"])
+def test_advised_commands_can_be_pasted_into_a_shell(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / name).write_text("to be")
+    assert run([name]) == 2
+    assert shlex.split(capsys.readouterr().err.rpartition(": ")[2])[2:] == [name]
+    run(["inspect", name, "--unknown", "skip"])
+    advice = next(line for line in capsys.readouterr().err.splitlines() if "--file" in line)
+    assert shlex.split(advice.rpartition(": ")[2]) == ["--file", name]
+
+
+def test_a_run_in_a_folder_with_a_blank_is_named_as_the_shell_needs_it(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = "old runs/small"
+    shutil.copytree(folder / "checkpoints" / "small", tmp_path / path)
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", "--resume", "-c", path, "--steps", "160", "--plain"]) == 0
+    advice = capsys.readouterr().err.rpartition(": ")[2]
+    assert shlex.split(advice) == ["charlstm", "sample", "-c", path, "--temp", "0.8"]
+    assert run(["train", path, "--resume"]) == 2
+    advice = capsys.readouterr().err.rpartition("; ")[2].removesuffix(" goes on with it\n")
+    assert shlex.split(advice) == ["charlstm", "train", "--resume", "-c", path]

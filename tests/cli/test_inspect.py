@@ -210,7 +210,6 @@ def test_wrong_usage_is_one_line_that_names_it(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([""], ["no text"]),
         (["NED €"], ["'€'", "--unknown skip"]),
         (["--file", "nix.txt"], ["nix.txt"]),
         ([LINE, "--warmup", "€"], ["'€'"]),

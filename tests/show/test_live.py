@@ -505,3 +505,8 @@ def test_loss_of_the_untrained_model_is_told_but_not_drawn() -> None:
     assert view.val.x == []
     view.update(EVALUATED)
     assert view.val.x == [EVALUATED.step]
+
+
+def test_many_epochs_are_shown_in_full() -> None:
+    shown = draw(STARTED, replace(BUDGET, epochs=1706.67), replace(STEP, epoch=130.13))
+    assert "130 of 1,707" in shown

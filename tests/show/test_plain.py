@@ -74,6 +74,7 @@ def test_start_tells_model_text_and_streams() -> None:
 @pytest.mark.parametrize(
     ("event", "line"),
     [
+        (BudgetFixed(1, 0.17, 0.1), "budget: 1 step, 0.17 epochs, about 0 s in all"),
         (BudgetFixed(1200, 3.14, 187.0), "budget: 1,200 steps, 3.14 epochs, about 3:07 in all"),
         (STEP, "step 1,000/1,200  epoch 2.50  loss 1.2346  17,807 char/s  3:07"),
         (
