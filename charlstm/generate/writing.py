@@ -73,7 +73,8 @@ def prefill(
     """
     if start is None:
         start = TextState(engine.initial_state())
-    check_state(start, engine.config)
+    else:
+        check_state(start, engine.config)
     state, done = start.state, 0
     for chunk in chunks(ids, READ_CHUNK):
         state = engine.advance(chunk, state)

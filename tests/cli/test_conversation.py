@@ -169,7 +169,7 @@ class Terminal:
         os.write(self.end, text)
 
     def wait_for(self, pattern: bytes, seconds: float = 60, repeat: bytes = b"") -> bytes:
-        """What came up to ``pattern``, which is taken away with it; ``repeat`` is typed meanwhile."""
+        """What came up to ``pattern``, which is taken away; ``repeat`` is typed meanwhile."""
         end = time.monotonic() + seconds
         while not (found := re.search(pattern, self.screen)):
             assert time.monotonic() < end, self.screen
