@@ -75,7 +75,7 @@ def check() -> None:
     run("ruff", "check", ".")
     run("mypy")
     fuzz()
-    run("python", "-m", "pytest", "-n", "auto", "--durations=5")
+    run("python", "-m", "pytest", "-n", "auto", "--dist", "worksteal", "--durations=5")
 
 
 def fuzz() -> None:
