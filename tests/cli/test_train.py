@@ -354,7 +354,8 @@ def test_place_that_cannot_be_written_is_named(
 ) -> None:
     (folder / "checkpoints").write_text("a file")
     assert train("tales.txt", "--quiet") == 1
-    assert re.fullmatch(r"charlstm: no run can be made in checkpoints\b[^\n]+\n", capsys.readouterr().err)
+    shown = capsys.readouterr().err
+    assert re.fullmatch(r"charlstm: no run can be made in checkpoints\b[^\n]+\n", shown)
 
 
 # -- resume ------------------------------------------------------------------------------------
