@@ -4,6 +4,9 @@ import math
 from enum import IntEnum
 from numbers import Integral, Real
 
+LONGEST_WRITTEN = 10**30
+"""Whole numbers from here on are not written out in a message."""
+
 
 class ExitCode(IntEnum):
     """The exit code of a command."""
@@ -67,6 +70,8 @@ def check_number(
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise UsageError(f"{name} is {value!r}, but must be a number", hint)
+    if not isinstance(value, Integral):
+        value = float(value)  # NumPy's halves overflow beside a limit, fractions have no format
     above = value >= low if low_allowed else value > low
     finite = isinstance(value, Integral) or math.isfinite(value)
     if finite and above and value <= high:
@@ -90,6 +95,9 @@ def check_integer(
 
 
 def _written(value: float) -> str:
-    return (
-        str(value) if isinstance(value, Integral) or float(f"{value:g}") != value else f"{value:g}"
-    )
+    if isinstance(value, Integral):
+        if abs(value) < LONGEST_WRITTEN:
+            return str(value)
+        sign = "negative number" if value < 0 else "number"
+        return f"a {sign} of more than {len(str(LONGEST_WRITTEN)) - 1} digits"
+    return f"{value:g}" if float(f"{value:g}") == value else str(value)

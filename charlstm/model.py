@@ -2,7 +2,7 @@
 
 import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -133,6 +133,7 @@ class Model:
         return prefill(self.engine, ids, state, progress)
 
     def _stops(self, stop: str | Sequence[str] | None) -> list[str]:
+        require(stop is None or isinstance(stop, Iterable), f"`stop` is {stop!r}, but must be text")
         stops = [stop] if isinstance(stop, str) else list(stop or ())
         for one in stops:
             require(isinstance(one, str), f"`stop` is {one!r}, but must be text")
@@ -141,11 +142,11 @@ class Model:
 
     def save_state(self, path: str | Path, state: TextState) -> None:
         """Write the ``state`` of a text to a file; see ``generate.state_file``."""
-        save_state(Path(path), state, self.file)
+        save_state(_checked_path(path), state, self.file)
 
     def load_state(self, path: str | Path) -> TextState:
         """The state in a file that this model's ``save_state`` wrote."""
-        return load_state(Path(path), self.file)
+        return load_state(_checked_path(path), self.file)
 
     def score(
         self, text: str, *, window: int | None = None, unknown: UnknownPolicy = "error"
@@ -223,5 +224,14 @@ def _checked_seed(seed: int | None) -> int:
     return int(seed)
 
 
+def _checked_path(path: str | Path) -> Path:
+    require(isinstance(path, str | Path), f"`path` is {path!r}, but must be a string or a `Path`")
+    return Path(path)
+
+
 def _sampling(config: SamplingConfig | None, fields: SamplingFields) -> SamplingConfig:
+    require(
+        config is None or isinstance(config, SamplingConfig),
+        f"`sampling` is {config!r}, but must be a `SamplingConfig`",
+    )
     return replace(config or SamplingConfig(), **fields)

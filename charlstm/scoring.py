@@ -33,7 +33,7 @@ that is computed in another order differs by a tenth of it."""
 SEGMENT_WARMUP = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Score:
     """A text's score. Averages are over ``characters``, the ones that were predicted."""
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,8 +16,10 @@ from helpers import model_config, random_weights
 
 import charlstm
 from charlstm import CharlstmError, Model
+from charlstm.analysis.saturation import Thresholds
 from charlstm.errors import UsageError
 from charlstm.generate.sampling import surprise_bits
+from charlstm.generate.writing import TextState
 from charlstm.runs import checkpoint
 from charlstm.runs import run as runs
 from charlstm.runs.checkpoint import ModelFile
@@ -357,3 +360,50 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read_is_looked_for_again(
 
     monkeypatch.setattr("charlstm.model.read_model", read)
     assert charlstm.load(path).path.name == "step-00000999"
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda model, _: model.generate(stop=5), "stop"),
+        (lambda model, _: model.generate(sampling="cold"), "sampling"),
+        (lambda model, _: model.generate(temperature=10**5000), "temperature"),
+        (lambda model, _: model.generate(top_p=Fraction(3, 2)), "top_p"),
+        (lambda model, _: model.generate(state=TextState([[1], [2, 3]])), "state"),
+        (lambda model, state: model.generate(state=TextState(state.state, None)), "state"),
+        (lambda model, state: model.generate(state=TextState(state.state, (1.5,))), "state"),
+        (lambda model, state: model.save_state("state", TextState(state.state, "ab")), "state"),
+        (lambda model, state: model.save_state(b"state", state), "path"),
+        (lambda model, _: model.load_state(None), "path"),
+        (lambda model, _: model.inspect("a", thresholds=(0.1, 0.9)), "thresholds"),
+    ],
+)
+def test_values_of_wrong_types_are_usage_errors_that_name_the_field(model, call, field):
+    with pytest.raises(UsageError) as caught:
+        call(model, model.prefill("a"))
+    assert f"`{field}`" in caught.value.message
+    assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize("half", [Fraction(1, 2), np.float16(0.5)])
+def test_numbers_of_other_types_choose_as_floats_do(model, half):
+    def text(value):
+        return "".join(
+            model.generate("a", length=20, seed=1, temperature=value, repeat_penalty=value)
+        )
+
+    assert text(half) == text(0.5)
+    assert Thresholds(half, 1) == Thresholds(0.5, 1.0)
+
+
+def test_reports_can_be_compared_and_hashed(model):
+    for make in (model.prefill, model.score, model.inspect):
+        assert make("aa") != make("aa")
+        assert isinstance(hash(make("aa")), int)
+
+
+def test_a_change_to_the_state_of_a_text_does_not_change_the_text(model):
+    text = model.generate("a", length=20, seed=1)
+    begun = next(text)
+    text.state.state[:] = 5
+    assert begun + "".join(text) == "".join(model.generate("a", length=20, seed=1))

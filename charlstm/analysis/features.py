@@ -5,6 +5,7 @@ quotation, the closing one outside. Only ``newline soon`` looks ahead.
 """
 
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -124,8 +125,10 @@ def _own(text: str, definition: str) -> Feature:
     if not (name and equals and expression):
         raise UsageError(f"`features` has {definition!r}", hint)
     try:
-        pattern = re.compile(expression, re.MULTILINE)
-    except re.error as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what Python may read differently some day
+            pattern = re.compile(expression, re.MULTILINE)
+    except (re.error, OverflowError, RecursionError) as error:
         message = f"`features` has {name}, which is no regular expression: {error}"
         raise UsageError(message, hint) from None
     values = np.zeros(len(text))

@@ -35,6 +35,8 @@ class Thresholds:
     def __post_init__(self) -> None:
         check_number("`left`", self.left, 0, 1)
         check_number("`right`", self.right, 0, 1)
+        object.__setattr__(self, "left", float(self.left))
+        object.__setattr__(self, "right", float(self.right))
         require(
             self.left < self.right,
             f"`left` is {self.left:g} and `right` is {self.right:g}",
@@ -42,7 +44,7 @@ class Thresholds:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GateReport:
     """Gate saturation over a text of T characters; L layers, G gates, H units.
 
@@ -187,6 +189,10 @@ def measure_gates(
     Raises:
         CharlstmError: there is nothing to read.
     """
+    require(
+        isinstance(thresholds, Thresholds),
+        f"`thresholds` is {thresholds!r}, but must be a `Thresholds`",
+    )
     spec = engine.spec
     steps, layers, size = len(ids), engine.config.layers, engine.config.hidden_size
     if unit is not None:

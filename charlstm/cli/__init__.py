@@ -98,6 +98,11 @@ def run(arguments: list[str]) -> int:
     except MemoryError:
         _complain(f"there is not enough memory{_smaller()}")
         return int(ExitCode.FAILED)
+    except ImportError as error:  # of a library: too little memory, or a broken installation
+        if (error.name or "charlstm").startswith("charlstm"):
+            raise
+        _complain(f"{error.name} cannot be loaded: {error}")
+        return int(ExitCode.FAILED)
     except Exception as error:
         describe = getattr(error, "format_message", None)
         if describe is None:

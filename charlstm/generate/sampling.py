@@ -3,6 +3,7 @@
 The order is: repeat penalty, temperature, top-k, top-p, min-p, renormalise.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -55,7 +56,7 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         hint = "0.5 is cautious, 1 is the model's own"
-        check_number("`temperature`", self.temperature, 0, hint=hint)
+        check_number("`temperature`", self.temperature, 0, sys.float_info.max, hint=hint)
         check_integer("`top_k`", self.top_k, 0)
         check_number("`top_p`", self.top_p, 0, 1, low_allowed=False)
         check_number("`min_p`", self.min_p, 0, 1)
@@ -63,6 +64,9 @@ class SamplingConfig:
             "`repeat_penalty`", self.repeat_penalty, 1 / STRONGEST_PENALTY, STRONGEST_PENALTY
         )
         check_integer("`repeat_window`", self.repeat_window, 1, LARGEST_WINDOW)
+        for name in ("temperature", "top_p", "min_p", "repeat_penalty"):
+            # Another type, such as a fraction or a NumPy half, would change that of the logits.
+            object.__setattr__(self, name, float(getattr(self, name)))
 
 
 def distribution(

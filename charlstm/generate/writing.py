@@ -5,12 +5,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import UsageError
+from charlstm.errors import UsageError, require
 from charlstm.generate.sampling import SamplingConfig, surprise_bits, weights_of
 from charlstm.net.engine import Engine, chunks
 from charlstm.net.model_config import ModelConfig
@@ -24,7 +25,7 @@ BLOCK = 64
 """Steps of a batch between two looks for stop strings."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextState:
     """Where a text stands: enough to go on from it.
 
@@ -40,12 +41,17 @@ class TextState:
     def fits(self, config: ModelConfig) -> bool:
         """Whether a model of this shape can go on from here."""
         shape = (config.layers, len(CELLS[config.cell].states), 1, config.hidden_size)
-        state = np.asarray(self.state)
+        state = self.state
         return (
-            state.shape == shape
+            isinstance(state, np.ndarray)
+            and isinstance(self.recent, Sequence)
+            and state.shape == shape
             and state.dtype == np.float32
             and bool(np.isfinite(state).all())
-            and all(0 <= symbol < config.vocab_size for symbol in self.recent)
+            and all(
+                isinstance(symbol, Integral) and 0 <= symbol < config.vocab_size
+                for symbol in self.recent
+            )
         )
 
 
@@ -129,7 +135,8 @@ class Sampler(Iterator[Ids]):
 
     def text_state(self, text: int = 0) -> TextState:
         """Where text number ``text`` stands after all that was drawn."""
-        return TextState(self.state[:, :, text : text + 1], tuple(self._recent[text])[-REMEMBERED:])
+        state = self.state[:, :, text : text + 1].copy()  # the draws go on from the original
+        return TextState(state, tuple(self._recent[text])[-REMEMBERED:])
 
 
 class StopFilter:
@@ -218,6 +225,7 @@ class Text(Iterator[str]):
         Raises:
             UsageError: the text was made without ``surprise=True``, or this is no new piece.
         """
+        require(isinstance(piece, str), f"the piece is {piece!r}, but must be a string")
         bits = self._bits
         if bits is None:
             raise UsageError("the text was not measured", "generate it with `surprise`=True")

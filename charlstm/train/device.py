@@ -97,7 +97,11 @@ def _is_memory_error(error: Exception) -> bool:
     """Whether memory has run out; torch says so by its own error on a GPU, in words on a CPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return any(words in str(error).lower() for words in MEMORY_WORDS)
+    message = str(error).lower()
+    # oneDNN: with "descriptor" after it, the processor lacks the format instead.
+    return message.endswith("could not create a primitive") or any(
+        words in message for words in MEMORY_WORDS
+    )
 
 
 def choose_precision(

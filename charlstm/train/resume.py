@@ -223,7 +223,7 @@ def _restore(path: Path, learner: Learner) -> tuple[Resumption | None, tuple[str
 def _environment_notices() -> tuple[str, ...]:
     """What in the environment promises something that charlstm does not do."""
     processes = os.environ.get("WORLD_SIZE", "1")
-    if not processes.isdecimal() or int(processes) < 2:
+    if not processes.isdecimal() or processes.lstrip("0") in ("", "1"):
         return ()
     return (
         f"WORLD_SIZE is {processes}, but a run trains in one process: each of the {processes} "

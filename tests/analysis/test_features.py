@@ -45,3 +45,13 @@ def test_own_feature_without_a_name_or_an_expression_is_refused(definition: str)
 def test_every_feature_has_a_value_for_each_character(text: str) -> None:
     for feature in features_of(text, ["own=a"]):
         assert feature.values.shape == (len(text),), feature.name
+
+
+@pytest.mark.parametrize("expression", ["a{99999999999}", "(" * 5000 + ")" * 5000])
+def test_an_expression_too_large_to_compile_is_a_usage_error(expression):
+    with pytest.raises(UsageError, match="no regular expression"):
+        features_of("a", [f"x={expression}"])
+
+
+def test_what_python_warns_of_in_an_expression_is_no_warning():
+    assert features_of("a[", ["x=[[a]"])[-1].values.tolist() == [1, 1]

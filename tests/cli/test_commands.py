@@ -221,3 +221,18 @@ def test_a_run_in_a_folder_with_a_blank_is_named_as_the_shell_needs_it(
     assert run(["train", path, "--resume"]) == 2
     advice = capsys.readouterr().err.rpartition("; ")[2].removesuffix(" goes on with it\n")
     assert shlex.split(advice) == ["charlstm", "train", "--resume", "-c", path]
+
+
+def test_a_library_that_cannot_be_loaded_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise ImportError("libtorch_cpu.so: failed to map segment", name="torch")
+
+    monkeypatch.setattr("charlstm.model.load", fail)
+    assert run(["sample", "-c", "small"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.endswith(
+        "charlstm: torch cannot be loaded: libtorch_cpu.so: failed to map segment\n"
+    )
