@@ -64,6 +64,7 @@ def demo() -> None:
     """What charlstm is, in three minutes."""
     run("charlstm", "train", "--minutes", "2", "--name", "demo")
     run("charlstm", "sample", "--temp", "0.8", "--length", "600")
+    print(flush=True)  # in a pipe the text ends where it ends
     run("charlstm", "inspect", 'ODILE: "Is it the bell?" (She listens.)')
     activate = f"{BINARIES}\\activate" if os.name == "nt" else f". .venv/{BINARIES}/activate"
     print(f"\ncharlstm is in .venv. To use it yourself: {activate}")

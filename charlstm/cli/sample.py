@@ -281,13 +281,21 @@ def _keeping(
     path: str | None, model: "Model", state: "Callable[[], TextState | None]"
 ) -> Iterator[None]:
     """Whatever ends what is inside, save the state after it."""
+
+    def save() -> None:
+        with uninterrupted():
+            if path is not None and (last := state()) is not None:
+                model.save_state(path, last)
+
     with interruptible():
         try:
             yield
         finally:
-            with uninterrupted():
-                if path is not None and (last := state()) is not None:
-                    model.save_state(path, last)
+            try:
+                save()
+            except KeyboardInterrupt:  # a signal came before they were held off
+                save()
+                raise
 
 
 def _written(stream: "Text", output: Output, shown: str, *, collect: bool) -> list[str]:

@@ -64,7 +64,13 @@ def suspension(redraw: Callable[[], None] = lambda: None) -> Iterator[None]:
 @contextmanager
 def interruptible() -> Iterator[None]:
     """A closed terminal and SIGTERM end what is inside as Ctrl-C does."""
-    with _handlers(signal.default_int_handler, "SIGTERM", "SIGHUP"):
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        if number == getattr(signal, "SIGHUP", None):
+            signal.signal(number, signal.SIG_IGN)  # a closed terminal sends it twice
+        raise KeyboardInterrupt
+
+    with _handlers(interrupt, "SIGTERM", "SIGHUP"):
         yield
 
 

@@ -103,7 +103,14 @@ class Budget:
         float | None, _setting("epochs", help="How often to read the text.", panel=BUDGET)
     ] = None
     steps: Annotated[int | None, _setting("steps", help="Training steps.", panel=BUDGET)] = None
-    minutes: Annotated[float | None, _setting("minutes", help="Time.", panel=BUDGET)] = None
+    minutes: Annotated[
+        float | None,
+        _setting(
+            "minutes",
+            help="Training budget in minutes; fixed as a number of steps after the first seconds.",
+            panel=BUDGET,
+        ),
+    ] = None
     patience: Annotated[
         int | None,
         _setting(

@@ -84,7 +84,6 @@ def test_errors_name_options(
     assert "`" not in error
 
 
-@pytest.mark.xfail(reason="waits for the messages of the core to name fields", strict=False)
 def test_errors_in_python_name_fields() -> None:
     for create in (
         lambda: SamplingConfig(temperature=-1),
