@@ -115,8 +115,8 @@ def lag(
                 yield Status(where)
                 for step in run_trial(common, cell, size, trial):
                     if isinstance(step, LagProgress):
-                        share = f"{100 * step.right:.2f}% right"
-                        yield Status(f"{where}: {share} after {step.characters:,} characters")
+                        fraction = f"{100 * step.right:.2f}% right"
+                        yield Status(f"{where}: {fraction} after {step.characters:,} characters")
                     else:
                         results.add(step)
                         outcome = "solved" if step.solved else "not solved"

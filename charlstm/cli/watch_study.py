@@ -74,9 +74,9 @@ def follow(
             stack.enter_context(suspension())
         else:
             shown = StudyLines(sys.stderr)
-        for told in work:
+        for status in work:
             try:
-                shown.show(told.line, result=told.result)
+                shown.show(status.line, result=status.result)
             except (OSError, ValueError):
                 pass  # the terminal is gone; the study goes on
     found = results.among(wanted)

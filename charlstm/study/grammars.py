@@ -36,7 +36,7 @@ _REBER: dict[int, tuple[tuple[str, int], ...]] = {
 _END = 7
 
 
-def _first_share(node: int, stay: float) -> float:
+def _first_probability(node: int, stay: float) -> float:
     """The probability of a node's first symbol."""
     return 1.0 if len(_REBER[node]) == 1 else 0.5 if node == 1 else stay
 
@@ -48,10 +48,10 @@ def reber_length(stay: float) -> float:
     """
     system = np.eye(_END)
     for node, edges in _REBER.items():
-        first = _first_share(node, stay)
-        for (_, target), share in zip(edges, (first, 1 - first), strict=False):
+        first = _first_probability(node, stay)
+        for (_, target), probability in zip(edges, (first, 1 - first), strict=False):
             if target != _END:
-                system[node, target] -= share
+                system[node, target] -= probability
     return float(np.linalg.solve(system, np.ones(_END))[0])
 
 
@@ -70,7 +70,7 @@ def embedded_reber(rng: random.Random, lag: int) -> String:
     outer = rng.choice("TP")
     text, legal, node = ["B", outer], ["TP", "B"], 0
     while node != _END:
-        first = rng.random() < _first_share(node, _stay_for(lag))
+        first = rng.random() < _first_probability(node, _stay_for(lag))
         symbol, node = _REBER[node][0 if first else 1]
         text.append(symbol)
         legal.append(outer if node == _END else "".join(s for s, _ in _REBER[node]))

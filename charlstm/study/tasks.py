@@ -180,8 +180,8 @@ def is_right(
         right: NDArray[np.bool_] = least_legal > np.where(legal, -np.inf, logits).max(axis=-1)
     else:
         weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        share = (weights * legal).sum(axis=-1) / weights.sum(axis=-1)
-        right = share > threshold
+        fraction = (weights * legal).sum(axis=-1) / weights.sum(axis=-1)
+        right = fraction > threshold
     return right | ~legal.any(axis=-1)
 
 
