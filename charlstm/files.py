@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import re
-import secrets
 import shutil
 import stat
 import time
@@ -166,7 +165,7 @@ def read_stream(file: BinaryIO) -> bytes:
 
 def work_name() -> str:
     """A name for what is still being written, which nobody else would choose."""
-    return f".charlstm-{secrets.token_hex(4)}"
+    return f".charlstm-{os.urandom(4).hex()}"
 
 
 def leftovers(folder: Path) -> list[Path]:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 PATIENCE_SECONDS = 2.0
 BAR_SECONDS = 0.1
@@ -61,6 +60,9 @@ def progress_bar(
 
     Nothing is shown where nothing can be redrawn, or before ``patience`` seconds.
     """
+    # Imported here: `charlstm sample` needs a console at its start, and never a bar.
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=console, transient=True, auto_refresh=False)
     task = progress.add_task("", total=None)
