@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -414,7 +415,8 @@ class Trainer:
                 rollback=None if snapshot.evaluated else self._rollback_name,
             )
         except OSError as error:
-            sweep(self.path)  # a checkpoint that could not be recorded would only fill the disk
+            with suppress(OSError):  # what fails may be the folder itself
+                sweep(self.path)  # a checkpoint that could not be recorded would only fill the disk
             name = Path(error.filename2 or error.filename or "").name
             reason = f"{name}: {reason_of(error)}" if name else reason_of(error)
             return SaveFailed(progress.step, reason)

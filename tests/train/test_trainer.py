@@ -747,6 +747,17 @@ def test_disk_that_is_full_when_the_budget_is_fixed_does_not_end_the_run(
     assert finish(trainer).step == 12
 
 
+def test_a_folder_that_can_be_neither_written_nor_listed_does_not_end_the_run(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = begin(steps=12)
+    monkeypatch.setattr(training, "write_checkpoint", disk_full)
+    monkeypatch.setattr(training, "sweep", disk_full)
+    finished = list(trainer.run())[-1]
+    assert isinstance(finished, RunFinished)
+    assert finished.unsaved is not None
+
+
 def test_a_run_that_is_stopped_before_it_is_validated_is_sampled_as_it_stands(
     begin: Begin, clock: Clock
 ) -> None:
