@@ -3,7 +3,7 @@
     python3 .ci/make.py demo       make the environment, train for two minutes, sample, inspect
     python3 .ci/make.py check      make the environment, run every check and test
     python3 .ci/make.py package    build wheel and sdist in dist, try the wheel by itself
-    python3 .ci/make.py torture    break runs many times, as docs/reliability.md describes
+    python3 .ci/make.py torture    break runs many times, as docs/project/reliability.md describes
     python3 .ci/make.py pictures   draw the pictures of the docs again
 
 The environment is .venv. It is made once, and again when the required versions change.
@@ -112,7 +112,7 @@ TASKS = {
     "check": check,
     "package": package,
     "torture": lambda: run("python", "tests/torture"),
-    "pictures": lambda: run("python", "docs/pictures.py"),
+    "pictures": lambda: run("python", ".ci/docs/pictures.py"),
     "environment": lambda: None,
 }
 

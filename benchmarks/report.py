@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.md from the records in ``benchmarks/results``.
+"""Write docs/research/benchmarks.md from the records in ``benchmarks/results``.
 
 python benchmarks/report.py
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+PAGE = Path(__file__).parent.parent / "docs" / "research" / "benchmarks.md"
 HEAD = """# Benchmarks
 
 Made by `python benchmarks/report.py` from the records in `benchmarks/results`; a test compares

@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the commands themselves: ``python docs/commands.py``."""
+"""Make docs/reference/commands.md from the commands' own help."""
 
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,10 @@ from typer.main import get_command
 
 from charlstm.cli.app import app
 
-PAGE = Path(__file__).parent / "commands.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
 HEAD = """# All commands and options
 
-Made from the commands' own help by `python docs/commands.py`; a test compares them.
+Made from the commands' own help by `python .ci/docs/commands.py`; a test compares them.
 
 Results go to stdout, everything else to stderr. `-c` takes a run's folder, one of its checkpoints,
 or a name under `checkpoints/`; left out, the newest run is used. Exit codes: 0 done, 1 it could not
