@@ -101,8 +101,8 @@ def _parameters() -> str:
     large = [(f"`{cell}`", f"{_count(PRESETS['large'], 65, cell):,}") for cell in CELLS]
     return f"""## Parameters
 
-Parameters of an `lstm`, by the size V of the vocabulary. Tiny Shakespeare has 65 characters. A model
-of bytes (`--bytes`) has 256 symbols.
+Parameters of an `lstm`, by the size V of the vocabulary. Tiny Shakespeare has 65 characters. A
+model of bytes (`--bytes`) has 256 symbols.
 
 {_table(("preset", *(f"V = {size}" for size in VOCABULARIES)), rows)}
 The `large` preset with each cell, V = 65:
@@ -144,9 +144,10 @@ With no option, for a vocabulary of 65 characters:
 - **Dropout**: {LEAST_DROPOUT:g} for two epochs or fewer, 0.1 more for each further epoch, up to the
   preset's limit.
 - **Hold**: the fraction of the budget spent at the peak learning rate. Over more than
-  {FEW_EPOCHS:g} epochs the rate decays during the last {FALL:g}. Over fewer it decays from the start.
-- **Dropout masks**: {DROPOUT_MASKS} where the output layer, computed once for each mask, has at most
-  a sixth of the parameters. Otherwise 1.
+  {FEW_EPOCHS:g} epochs the rate decays during the last {FALL:g}. Over fewer it decays from the
+  start.
+- **Dropout masks**: {DROPOUT_MASKS} where the output layer, computed once for each mask, has at
+  most a sixth of the parameters. Otherwise 1.
 - **With a teacher** (`--teacher`): distillation weight {DISTILLATION:g}, dropout {LEAST_DROPOUT:g},
   no hold.
 - **A budget in minutes** counts as the epochs that two cores would read in that time.

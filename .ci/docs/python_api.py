@@ -13,8 +13,8 @@ HEAD = """# Python API
 Everything that `import charlstm` offers, generated from the docstrings. Arrays are NumPy arrays.
 Layers, units and positions count from 0 here; on the terminal layers count from 1.
 
-The letters in shapes: B streams, T characters, V vocabulary, E embedding, H units, L layers, G gates,
-S state vectors (2, h and c, or 1 for a cell without c).
+The letters in shapes: B streams, T characters, V vocabulary, E embedding, H units, L layers,
+G gates, S state vectors (2, h and c, or 1 for a cell without c).
 
 ```python
 import charlstm
