@@ -1,14 +1,10 @@
-"""Write docs/benchmarks.md from the records in ``benchmarks/results``.
-
-python benchmarks/report.py
-"""
+"""The page docs/research/benchmarks.md, from the records in ``benchmarks/results``."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
 Made by `python benchmarks/report.py` from the records in `benchmarks/results`; a test compares
@@ -122,7 +118,3 @@ def _number(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
