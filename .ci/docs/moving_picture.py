@@ -21,7 +21,7 @@ from rich.console import Console
 from charlstm.events import RunFinished, StepDone
 from charlstm.generate.live_sample import LiveSample
 from charlstm.presets import default_settings
-from charlstm.show.live import LivePanel
+from charlstm.show.live import RESULT_LINES, LivePanel
 from charlstm.show.svg import FONT
 from charlstm.text.corpus import open_corpus
 from charlstm.text.sources import bundled_corpus
@@ -30,13 +30,13 @@ from charlstm.train.new_run import begin
 STEPS = 3000
 WIDTH, HEIGHT = 80, 25
 FRAME_SECONDS = 0.2
-FIRST_SECONDS, GROWTH = 0.2, 1.075
+FIRST_SECONDS, GROWTH = 0.2, 1.07
 """Training seconds until the second frame; each later interval is this many times as long."""
 LAST_FRAME_SECONDS = 3.0
 WRITING_SPEED = 2
 """Times the pace of the live panel."""
 PIXELS = 800
-COLOURS = 48
+COLOURS = 96
 BRAILLE = re.compile(r'<text class="([^"]+)" x="([\d.]+)" y="([\d.]+)" textLength="([\d.]+)"[^>]*>')
 DOTS = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3), (1, 3)]
 """Column and row of the dot that each bit of a Braille pattern stands for."""
@@ -72,7 +72,9 @@ def frames() -> list[Console]:
                 due = max(FIRST_SECONDS + event.seconds, GROWTH * event.seconds)
                 sample.grow(event.step)
             frame = console(WIDTH, HEIGHT)
-            frame.print(panel.render(), end="")
+            frame.print(panel.render())
+            if ended:  # the panel leaves room for the result; all frames have one size
+                frame.print("\n" * (RESULT_LINES - 2))
             recorded.append(frame)
             if ended:
                 break

@@ -7,11 +7,13 @@ A page marks such a block with a comment in front of it:
     <!-- output: charlstm sample --seed 1 --length 300 | head 6 -->
 
 The words after ``|`` are not part of the command. ``head N`` and ``tail N`` keep so many lines of the
-beginning and of the end; ``stderr`` shows stderr as well; ``silent`` shows the output without the
-command. The commands run in an empty folder, page by page; the page ``FIRST`` comes first, because it trains the
+beginning and of the end; ``stderr`` shows stderr before stdout; ``silent`` shows the output alone. A
+feature's name in braces, as in ``{inside quotes}``, becomes the layer and the unit that ``find`` names
+for it. The commands run in one empty folder; the page ``FIRST`` comes first, because it trains the
 model that the others use.
 """
 
+import json
 import os
 import re
 import shlex
@@ -33,8 +35,8 @@ def pages() -> list[Path]:
     return sorted(marked, key=lambda path: path != FIRST)
 
 
-def run(command: str, folder: Path, with_stderr: bool) -> str:
-    """What a command prints, on a terminal of 80 columns without colour."""
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What a command prints on a terminal of 80 columns without colour."""
     words = shlex.split(command)
     assert words[0] == "charlstm", command
     environment = os.environ | {
@@ -45,36 +47,50 @@ def run(command: str, folder: Path, with_stderr: bool) -> str:
         "PYTHONUTF8": "1",
     }
     print("$", command, flush=True)
+    arguments = [sys.executable, "-m", *words]
     done = subprocess.run(
-        [sys.executable, "-m", *words],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT if with_stderr else subprocess.PIPE,
-        encoding="utf-8",
+        arguments, cwd=folder, env=environment, capture_output=True, encoding="utf-8"
     )
-    if done.returncode and not with_stderr:
+    if done.returncode:
         sys.exit(f"{command}\n{done.stderr}")
-    return done.stdout
+    return done
 
 
-def shortened(text: str, head: int | None, tail: int | None) -> str:
-    """Some lines of the beginning and of the end, with an ellipsis for the rest."""
+def units(folder: Path) -> dict[str, str]:
+    """The options that name the best unit of each feature that ``find`` is sure of."""
+    found = json.loads(run("charlstm inspect --view find --json", folder).stdout)["features"]
+    best = {one["feature"]: one["best"][0] for one in found if one["best"]}
+    return {
+        name: f"--layer {unit['layer'] + 1} --unit {unit['unit']}"
+        for name, unit in best.items()
+        if unit["strong"]
+    }
+
+
+def shortened(text: str, head: int | None, tail: int | None, *, ellipsis: bool) -> list[str]:
+    """Some lines of the beginning and of the end."""
     lines = [line.rstrip() for line in text.strip("\n").split("\n")]
-    if head is None and tail is None or len(lines) <= (head or 0) + (tail or 0):
-        return "\n".join(lines)
-    return "\n".join([*lines[: head or 0], "…", *lines[len(lines) - (tail or 0) :]])
+    first, last = head or 0, tail or 0
+    if head is tail is None or len(lines) <= first + last:
+        return lines
+    return [*lines[:first], *["…"] * ellipsis, *lines[len(lines) - last :]]
 
 
 def refreshed(found: re.Match[str], folder: Path) -> str:
     """The marked block with what the command prints today."""
     command, _, words = found[1].partition(" | ")
+    if "{" in command:
+        command = command.format(**units(folder))
     options = words.split()
-    counts = {name: int(options[options.index(name) + 1]) for name in ("head", "tail") if name in options}
-    printed = run(command, folder, "stderr" in options)
-    shown = shortened(printed, counts.get("head"), counts.get("tail"))
-    prompt = "" if "silent" in options else f"$ {command}\n"
-    return f"<!-- output: {found[1]} -->\n```text\n{prompt}{shown}\n```\n"
+    counts = {
+        name: int(options[options.index(name) + 1]) for name in ("head", "tail") if name in options
+    }
+    done = run(command, folder)
+    printed = (done.stderr if "stderr" in options else "") + done.stdout
+    silent = "silent" in options
+    lines = shortened(printed, counts.get("head"), counts.get("tail"), ellipsis=not silent)
+    shown = "\n".join(lines if silent else [f"$ {command}", *lines])
+    return f"<!-- output: {found[1]} -->\n```text\n{shown}\n```\n"
 
 
 def main() -> None:
