@@ -7,8 +7,8 @@ A page marks such a block with a comment in front of it:
     <!-- output: charlstm sample --seed 1 --length 300 | head 6 -->
 
 The words after ``|`` are not part of the command. ``head N`` and ``tail N`` keep so many lines of the
-beginning and of the end; ``stderr`` shows stderr before stdout; ``silent`` shows the output alone. A
-feature's name in braces, as in ``{inside quotes}``, becomes the layer and the unit that ``find`` names
+beginning and of the end; ``both`` shows stderr as well as stdout, ``stderr`` shows it alone; ``silent``
+leaves out the command. A feature's name in braces, as in ``{inside quotes}``, becomes the layer and the unit that ``find`` names
 for it. The commands run in one empty folder; the page ``FIRST`` comes first, because it trains the
 model that the others use.
 """
@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -35,8 +36,8 @@ def pages() -> list[Path]:
     return sorted(marked, key=lambda path: path != FIRST)
 
 
-def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """What a command prints on a terminal of 80 columns without colour."""
+def run(command: str, folder: Path, shown: str = "stdout") -> str:
+    """What a command prints to stdout, to stderr or to both, 80 columns wide and without colour."""
     words = shlex.split(command)
     assert words[0] == "charlstm", command
     environment = os.environ | {
@@ -49,16 +50,22 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     print("$", command, flush=True)
     arguments = [sys.executable, "-m", *words]
     done = subprocess.run(
-        arguments, cwd=folder, env=environment, capture_output=True, encoding="utf-8"
+        arguments,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if shown == "both" else subprocess.PIPE,
+        encoding="utf-8",
     )
     if done.returncode:
-        sys.exit(f"{command}\n{done.stderr}")
-    return done
+        sys.exit(f"{command}\n{done.stderr or done.stdout}")
+    return done.stderr if shown == "stderr" else done.stdout
 
 
+@cache
 def units(folder: Path) -> dict[str, str]:
-    """The options that name the best unit of each feature that ``find`` is sure of."""
-    found = json.loads(run("charlstm inspect --view find --json", folder).stdout)["features"]
+    """The options that choose the best unit of each feature that ``find`` names a unit for."""
+    found = json.loads(run("charlstm inspect --view find --json", folder))["features"]
     best = {one["feature"]: one["best"][0] for one in found if one["best"]}
     return {
         name: f"--layer {unit['layer'] + 1} --unit {unit['unit']}"
@@ -80,17 +87,17 @@ def refreshed(found: re.Match[str], folder: Path) -> str:
     """The marked block with what the command prints today."""
     command, _, words = found[1].partition(" | ")
     if "{" in command:
-        command = command.format(**units(folder))
+        command = command.format_map(units(folder))
     options = words.split()
     counts = {
         name: int(options[options.index(name) + 1]) for name in ("head", "tail") if name in options
     }
-    done = run(command, folder)
-    printed = (done.stderr if "stderr" in options else "") + done.stdout
+    shown = next((name for name in ("both", "stderr") if name in options), "stdout")
+    printed = run(command, folder, shown)
     silent = "silent" in options
     lines = shortened(printed, counts.get("head"), counts.get("tail"), ellipsis=not silent)
-    shown = "\n".join(lines if silent else [f"$ {command}", *lines])
-    return f"<!-- output: {found[1]} -->\n```text\n{shown}\n```\n"
+    block = "\n".join(lines if silent else [f"$ {command}", *lines])
+    return f"<!-- output: {found[1]} -->\n```text\n{block}\n```\n"
 
 
 def main() -> None:
