@@ -90,7 +90,7 @@ def test_every_word_of_a_picture_stands_in_its_column(
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "docs" / "pictures").iterdir()), ids=lambda p: p.name
+    "path", sorted((ROOT / "docs" / "pictures").glob("*.svg")), ids=lambda p: p.name
 )
 def test_pictures_need_no_spaces_to_be_kept(path: Path) -> None:
     svg = path.read_text(encoding="utf-8")
