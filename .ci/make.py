@@ -5,6 +5,7 @@
     python3 .ci/make.py package    build wheel and sdist in dist, try the wheel by itself
     python3 .ci/make.py torture    break runs many times, as docs/project/reliability.md describes
     python3 .ci/make.py docs       write the generated pages of the docs: commands, defaults, API …
+    python3 .ci/make.py prose      check spelling and wording of the docs
     python3 .ci/make.py pictures   train a model and draw the pictures of the docs again
 
 The environment is .venv. It is made once, and again when the required versions change.
@@ -72,12 +73,18 @@ def demo() -> None:
 
 
 def check() -> None:
-    """Format, lint, types, a minute of fuzzing, tests."""
+    """Format, lint, types, prose, a minute of fuzzing, tests."""
     run("ruff", "format", "--check", ".")
     run("ruff", "check", ".")
     run("mypy")
+    prose()
     fuzz()
     run("python", "-m", "pytest", "-n", "auto", "--dist", "worksteal", "--durations=5")
+
+
+def prose() -> None:
+    """Spelling and wording of the docs; ``--strings`` adds the program's own text."""
+    run("python", ".ci/prose.py")
 
 
 def fuzz() -> None:
@@ -113,6 +120,7 @@ TASKS = {
     "check": check,
     "package": package,
     "torture": lambda: run("python", "tests/torture"),
+    "prose": prose,
     "docs": lambda: run("python", ".ci/docs"),
     "pictures": lambda: run("python", ".ci/docs/pictures.py"),
     "environment": lambda: None,
