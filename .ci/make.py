@@ -5,6 +5,7 @@
     python3 .ci/make.py package    build wheel and sdist in dist, try the wheel by itself
     python3 .ci/make.py torture    break runs many times, as docs/project/reliability.md describes
     python3 .ci/make.py docs       write the generated pages of the docs: commands, defaults, API …
+    python3 .ci/make.py prose      check spelling and wording of the docs
     python3 .ci/make.py pictures   train models and draw the pictures of the docs again
     python3 .ci/make.py outputs    train a model and refresh the outputs that the docs show
     python3 .ci/make.py site       build the documentation as a site, strictly
@@ -74,13 +75,19 @@ def demo() -> None:
 
 
 def check() -> None:
-    """Format, lint, types, the site, a minute of fuzzing, tests."""
+    """Format, lint, types, prose, the site, a minute of fuzzing, tests."""
     run("ruff", "format", "--check", ".")
     run("ruff", "check", ".")
     run("mypy")
+    prose()
     site()
     fuzz()
     run("python", "-m", "pytest", "-n", "auto", "--dist", "worksteal", "--durations=5")
+
+
+def prose() -> None:
+    """Spelling and wording of the docs; ``--strings`` adds the program's own text."""
+    run("python", ".ci/prose.py")
 
 
 def site() -> None:
@@ -127,6 +134,7 @@ TASKS = {
     "check": check,
     "package": package,
     "torture": lambda: run("python", "tests/torture"),
+    "prose": prose,
     "docs": lambda: run("python", ".ci/docs"),
     "pictures": pictures,
     "outputs": lambda: run("python", ".ci/docs/outputs.py"),

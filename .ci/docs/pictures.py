@@ -133,7 +133,7 @@ def live(folder: Path) -> None:
 
 
 def worked_case(folder: Path) -> Path:
-    """The run of the worked case in docs/reference/views.md."""
+    """The run of the worked case in docs/explanation/finding-units.md."""
     with begun(folder, "quick", CASE) as trainer:
         log = MetricsLog(trainer.path / METRICS_FILE)
         for event in trainer.run():

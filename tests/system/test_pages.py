@@ -1,4 +1,4 @@
-"""What readers of the pages rely on: links, commands, examples, terms, and the order of the site."""
+"""What readers of the pages rely on: links, commands, examples, terms, the order of the site."""
 
 import contextlib
 import importlib.util
@@ -81,7 +81,9 @@ def test_anchors_are_the_same_on_the_site_and_on_code_hosts(page: Path) -> None:
 
 def test_the_site_has_every_page_once() -> None:
     config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    listed = re.findall(r"^ +- (?:.+: )?([\w/-]+\.md)$", config[config.index("nav:") :], re.MULTILINE)
+    listed = re.findall(
+        r"^ +- (?:.+: )?([\w/-]+\.md)$", config[config.index("nav:") :], re.MULTILINE
+    )
     assert sorted(listed) == [page.relative_to(DOCS).as_posix() for page in SITE]
 
 
