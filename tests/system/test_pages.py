@@ -202,3 +202,12 @@ def test_python_examples_run(
         if language == "python" and "IPython" not in block:
             source = textwrap.dedent(CHECKPOINT.sub(checkpoint_of_demo, block))
             exec(compile(source, page.name, "exec"), names)
+
+
+def test_the_moving_picture_is_short_and_small() -> None:
+    gif = (DOCS / "pictures" / "train.gif").read_bytes()
+    assert gif.startswith(b"GIF89a")
+    assert len(gif) < 1_500_000
+    delays = re.findall(rb"\x21\xf9\x04.(..).\x00\x2c", gif, re.DOTALL)
+    assert 12 <= sum(int.from_bytes(delay, "little") for delay in delays) / 100 <= 18
+    assert "(docs/pictures/train.gif)" in (ROOT / "README.md").read_text(encoding="utf-8")
