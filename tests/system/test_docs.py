@@ -35,13 +35,6 @@ def test_generated_pages_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None
     assert old == [], "run python3 .ci/make.py docs"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_and_pictures_exist(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    targets = re.findall(r"\]\(([^)#:]+)\)", text)
-    assert all((page.parent / target).exists() for target in targets), targets
-
-
 def test_pages_that_the_code_names_exist() -> None:
     named = {
         page
@@ -111,7 +104,7 @@ def test_every_word_of_a_picture_stands_in_its_column(
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "docs" / "pictures").iterdir()), ids=lambda p: p.name
+    "path", sorted((ROOT / "docs" / "pictures").glob("*.svg")), ids=lambda p: p.name
 )
 def test_pictures_need_no_spaces_to_be_kept(path: Path) -> None:
     svg = path.read_text(encoding="utf-8")
