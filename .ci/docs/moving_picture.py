@@ -2,9 +2,9 @@
 
     python .ci/docs/moving_picture.py
 
-A model trains on the bundled text for about two minutes. The frames are a time lapse: close together
-at first, when noise becomes words, and further apart later. Step and elapsed time are in the picture.
-The model writes at a reader's pace in the time of the picture, each text with the weights of its step.
+A model trains on the bundled text for about two minutes. The frames are a time lapse: close
+together at first, when noise becomes words, and further apart later. Step and elapsed time are in
+the picture. The model writes at a reader's pace, each text with the weights of its step.
 """
 
 import re
@@ -14,8 +14,8 @@ from io import BytesIO
 from pathlib import Path
 
 import resvg_py
-from PIL import Image
 from pictures import PICTURES, console, unfonted
+from PIL import Image
 from rich.console import Console
 
 from charlstm.events import RunFinished, StepDone

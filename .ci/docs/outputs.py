@@ -6,11 +6,11 @@ A page marks such a block with a comment in front of it:
 
     <!-- output: charlstm sample --seed 1 --length 300 | head 6 -->
 
-The words after ``|`` are not part of the command. ``head N`` and ``tail N`` keep so many lines of the
-beginning and of the end; ``both`` shows stderr as well as stdout, ``stderr`` shows it alone; ``silent``
-leaves out the command. A feature's name in braces, as in ``{inside quotes}``, becomes the layer and the unit that ``find`` names
-for it. The commands run in one empty folder; the page ``FIRST`` comes first, because it trains the
-model that the others use.
+The words after ``|`` are not part of the command. ``head N`` and ``tail N`` keep N lines of the
+beginning and of the end. ``both`` shows stderr as well as stdout, ``stderr`` shows it alone.
+``silent`` leaves out the command. A feature's name in braces, as in ``{inside quotes}``, becomes
+the options of the unit that ``find`` names for it. All commands run in one empty folder, those of
+the page ``FIRST`` first, because it trains the model that the others use.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What readers of the pages rely on: links, commands, examples, terms, and the order of the site."""
+"""What readers of the pages rely on: links, commands, examples, terms, the order of the site."""
 
 import contextlib
 import importlib.util
