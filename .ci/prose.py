@@ -40,7 +40,7 @@ CODE = re.compile(
 
 
 TOOLS = (
-    ("codespell_lib", "--ignore-words-list", "ned", "."),
+    ("codespell_lib", "--ignore-words-list", "derails,ned", "."),
     ("proselint", "check", "--config", str(ROOT / ".ci" / "proselint.json"), "."),
 )
 

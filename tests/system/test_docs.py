@@ -19,7 +19,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.rglob("doc
 
 def script(path: str) -> Any:
     """A script of the repository, as a module."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    # Not by the name of its file: as __main__ it would run.
+    spec = importlib.util.spec_from_file_location("script", ROOT / path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
