@@ -30,8 +30,8 @@ from charlstm.train.new_run import begin
 STEPS = 3000
 WIDTH, HEIGHT = 80, 25
 FRAME_SECONDS = 0.2
-FIRST_SECONDS, GROWTH = 0.2, 1.07
-"""Training seconds until the second frame; each later interval is this many times as long."""
+FEWEST_STEPS, GROWTH = 6, 1.075
+"""Steps from a frame to the next, at least; and how much later the next one is, as a factor."""
 LAST_FRAME_SECONDS = 3.0
 WRITING_SPEED = 2
 """Times the pace of the live panel."""
@@ -61,31 +61,30 @@ def frames() -> list[Console]:
         )
         screen = console(WIDTH, HEIGHT)
         panel = LivePanel(screen, lambda: (sample.text, sample.step))
-        due = 0.0
+        due = 0
         for event in trainer.run():
             panel.view.update(event)
-            ended = isinstance(event, RunFinished)
             if isinstance(event, RunFinished):
                 sample.finish(event.step)
-            elif not isinstance(event, StepDone) or event.seconds < due:
+            elif not isinstance(event, StepDone) or event.step < due:
                 continue
             else:
-                due = max(FIRST_SECONDS + event.seconds, GROWTH * event.seconds)
+                due = max(event.step + FEWEST_STEPS, round(GROWTH * event.step))
                 sample.grow(event.step)
             frame = console(WIDTH, HEIGHT)
             frame.print(panel.render())
-            if ended:  # the panel leaves room for the result; all frames have one size
+            if isinstance(
+                event, RunFinished
+            ):  # the panel leaves room for the result; all frames have one size
                 frame.print("\n" * (RESULT_LINES - 2))
             recorded.append(frame)
-            if ended:
-                break
     return recorded
 
 
 def image(frame: Console) -> Image.Image:
     """A frame in pixels, with the bundled font; that one lacks Braille, which becomes dots."""
     svg = unfonted(frame.export_svg(title="charlstm train"))
-    svg = re.sub(rf"({BRAILLE.pattern})([\u2801-\u28ff])</text>", _dots, svg)
+    svg = re.sub(rf"({BRAILLE.pattern})([\u2800-\u28ff])</text>", _dots, svg)
     png = resvg_py.svg_to_bytes(
         svg_string=svg,
         width=PIXELS,

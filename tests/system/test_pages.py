@@ -211,3 +211,19 @@ def test_the_moving_picture_is_short_and_small() -> None:
     delays = re.findall(rb"\x21\xf9\x04.(..).\x00\x2c", gif, re.DOTALL)
     assert 12 <= sum(int.from_bytes(delay, "little") for delay in delays) / 100 <= 18
     assert "(docs/pictures/train.gif)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_moving_picture_shows_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its font has no Braille, of which charts are made: the dots are drawn."""
+    pytest.importorskip("PIL")
+    monkeypatch.syspath_prepend(str(ROOT / ".ci" / "docs"))
+    moving_picture = script(".ci/docs/moving_picture.py")
+    images = []
+    for chart in ("\u2800", "\u2847", "\u28b8", "\u28ff"):
+        frame = moving_picture.console(20, 3)
+        frame.print(f"[red]{chart}[/]")
+        images.append(moving_picture.image(frame))
+    sums = [sum(one.tobytes()) for one in images]
+    assert sums[0] < sums[1] < sums[3]
+    assert sums[1] == pytest.approx(sums[2], rel=1e-3)
+    assert images[1] != images[2]
