@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from charlstm.analysis.saturation import GateReport, Thresholds, measure_gates
 from charlstm.errors import CharlstmError, check_integer, require
 from charlstm.generate.sampling import SamplingConfig, SamplingFields
 from charlstm.generate.state_file import load_state, save_state
@@ -18,8 +17,11 @@ from charlstm.generate.writing import Sampler, Text, TextState, draw_texts, pref
 from charlstm.net.engine import Engine
 from charlstm.runs.catalogue import find_checkpoint
 from charlstm.runs.checkpoint import ModelFile, read_model
-from charlstm.scoring import Score, score
 from charlstm.text.vocabulary import Ids, UnknownPolicy
+
+if TYPE_CHECKING:  # what `charlstm sample` has no use for is imported when it is asked for
+    from charlstm.analysis.saturation import GateReport, Thresholds
+    from charlstm.scoring import Score
 
 DEFAULT_LENGTH = 1000
 MAX_SEED = 2**32
@@ -150,11 +152,13 @@ class Model:
 
     def score(
         self, text: str, *, window: int | None = None, unknown: UnknownPolicy = "error"
-    ) -> Score:
+    ) -> "Score":
         """Nats, bits and perplexity of ``text``; see ``scoring`` for the two protocols.
 
         Unicode forms are those of ``prefill``.
         """
+        from charlstm.scoring import score
+
         vocab = self.file.vocab
         return score(self.engine, vocab.encode(vocab.known_form(text), unknown), window)
 
@@ -163,10 +167,10 @@ class Model:
         text: str | None = None,
         *,
         warmup: str | None = None,
-        thresholds: Thresholds = Thresholds(),
+        thresholds: "Thresholds | None" = None,
         unknown: UnknownPolicy = "error",
         unit: int | None = None,
-    ) -> GateReport:
+    ) -> "GateReport":
         """Gate saturation at each character of ``text``, or of the stored held-out excerpt.
 
         ``warmup`` is read first and not counted. Left out, it is the held-out excerpt, or, when
@@ -174,10 +178,13 @@ class Model:
         ``unit`` narrows the values of each position to one unit of each layer. Unicode forms are
         those of ``prefill``.
         """
+        from charlstm.analysis.saturation import Thresholds, measure_gates
+
         vocab = self.file.vocab
         ids, before = self.inspected(text, warmup, unknown)
         symbols = tuple(vocab.symbols[i] for i in ids)
-        return measure_gates(self.engine, ids, symbols, before, thresholds, unit)
+        limits = Thresholds() if thresholds is None else thresholds
+        return measure_gates(self.engine, ids, symbols, before, limits, unit)
 
     def inspected(
         self, text: str | None, warmup: str | None, unknown: UnknownPolicy = "error"

@@ -39,7 +39,7 @@ from charlstm.scoring import score
 from charlstm.text.corpus import Corpus, open_corpus
 from charlstm.text.streams import fit_streams
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
-from charlstm.train import learner, new_run, schedule, validation
+from charlstm.train import initial, learner, new_run, schedule, validation
 from charlstm.train import resume as resuming
 from charlstm.train import trainer as training
 from charlstm.train.cells import LSTMLayer
@@ -492,7 +492,7 @@ def test_run_goes_on_with_the_threads_it_began_with(
         assert resume(trainer.path).notices == ()
         assert torch.get_num_threads() == 1
         with monkeypatch.context() as elsewhere:
-            elsewhere.setattr(resuming, "available_cores", lambda: 2)
+            elsewhere.setattr(initial, "available_cores", lambda: 2)
             begin(threads=2)
             with pytest.raises(UsageError, match="`threads` is 3; this process may use 2"):
                 begin(threads=3)
@@ -991,6 +991,6 @@ def test_only_ascii_is_shared_between_characters_and_bytes() -> None:
     config = model_config(2)
     source = ModelFile(config, Vocabulary("aé"), random_weights(config), "", {})
     fresh = random_weights(model_config(256), seed=1)
-    weights = resuming.transplant(source, Vocabulary(BYTE_SYMBOLS, "bytes"), fresh)
+    weights = initial.transplant(source, Vocabulary(BYTE_SYMBOLS, "bytes"), fresh)
     taken = (weights["embedding"] != fresh["embedding"]).any(axis=-1)
     assert np.flatnonzero(taken).tolist() == [ord("a")]
