@@ -84,6 +84,27 @@ def test_commands_that_do_not_train_never_import_torch(trained_run: Path) -> Non
     assert found == [[command, 0, True, False] for command in commands]
 
 
+@pytest.mark.parametrize(
+    ("command", "unused"),
+    [
+        ("--help", ["numpy", "charlstm.files", "charlstm.text", "charlstm.runs", "charlstm.model"]),
+        (
+            "sample -c small --length 5 --seed 1",
+            ["charlstm.text.corpus", "charlstm.analysis.saturation", "charlstm.scoring"],
+        ),
+    ],
+)
+def test_a_start_imports_nothing_that_it_does_not_use(
+    command: str, unused: list[str], trained_run: Path
+) -> None:
+    done = process(
+        "-X", "importtime", "-m", "charlstm", *command.split(), folder=trained_run.parents[1]
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"typer", "charlstm.cli.train"} <= imported
+    assert imported.isdisjoint(unused)
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"charlstm {charlstm.__version__}\n"
