@@ -25,7 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "generate": GROUND | {"files", "text", "net", "runs"},
     "scoring": GROUND | {"text", "net", "generate"},
     "analysis": GROUND | {"events", "text", "net", "runs", "generate"},
-    "export": GROUND | {"net", "runs"},
+    "export": GROUND | {"net", "runs", "scoring", "analysis"},
     "model": GROUND | {"text", "net", "runs", "generate", "scoring", "analysis"},
     "train": {
         *("errors", "events", "config", "presets", "text", "net", "runs", "scoring", "analysis"),
