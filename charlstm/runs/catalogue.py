@@ -191,24 +191,22 @@ def find_checkpoint(name: str | None, root: Path | None = None) -> Path:
     return run / pointers.best
 
 
-def training_corpus(path: Path, *, read_again: bool = True) -> tuple[RunFile, Corpus]:
-    """The run of the checkpoint at ``path``, and the text that it was trained on.
+def training_corpus(run: RunFile, *, read_again: bool = True) -> Corpus:
+    """The text that ``run`` was trained on.
 
     The text is the one with the run's digest in the cache, whatever became of its files; if it is
     not there, and ``read_again``, what the files hold now, provided that it is the same.
 
     Raises:
         TextGone: the text is gone, or it has changed since.
-        CharlstmError: the run is gone.
     """
-    run = read_run_file(path.parent)
     corpus = find_encoded(run.digest, run.source)
     if corpus is None and read_again:
         corpus = reopen_corpus(run.source, run.digest)
     if corpus is None or corpus.digest != run.digest:
         gone = "is no longer in the cache" if corpus is None else "has changed since"
         raise TextGone(f"the text that the model was trained on {gone}")
-    return run, corpus
+    return corpus
 
 
 @dataclass(frozen=True)
