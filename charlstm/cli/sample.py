@@ -211,7 +211,7 @@ def sample(
     reader = Reader(vocab, policy)
     prime = reader.encode(text)
     for one in writing.stop or ():
-        if missing := vocab.unknown(vocab.known_form(one)):
+        if missing := vocab.unknown(reader.known_form(one)):
             note(f"--stop {one!r} never occurs: the model does not know {missing[0]!r}")
     seed = _seed(writing)
     output = Output(raw=as_bytes, color=writing.color is not None)

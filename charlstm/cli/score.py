@@ -49,7 +49,7 @@ def score(
     color: Annotated[
         bool, typer.Option("--color", help="Print the text, tinted by surprise.")
     ] = False,
-    top: Annotated[int, typer.Option(help="List this many of the most surprising positions.")] = 0,
+    top: Annotated[int, typer.Option(help="List this many of the most surprising characters.")] = 0,
     unknown: Unknown = "error",
     as_json: Json = False,
 ) -> int:
