@@ -13,8 +13,8 @@ import numpy as np
 from charlstm.analysis.saturation import GateReport, Thresholds, measure_gates
 from charlstm.errors import CharlstmError, check_integer, require
 from charlstm.generate.sampling import SamplingConfig, SamplingFields
-from charlstm.generate.state_file import load_state, save_state
-from charlstm.generate.writing import Sampler, Text, TextState, draw_texts, prefill
+from charlstm.generate.text_state import TextState, load_state, save_state
+from charlstm.generate.writing import Sampler, Text, draw_texts, prefill
 from charlstm.net.engine import Engine
 from charlstm.runs.catalogue import find_checkpoint
 from charlstm.runs.checkpoint import ModelFile, read_model
@@ -157,7 +157,7 @@ class Model:
         return [self.file.vocab.known_form(one) for one in stops]
 
     def save_state(self, path: str | Path, state: TextState) -> None:
-        """Write the ``state`` of a text to a file; see ``generate.state_file``."""
+        """Write the ``state`` of a text to a file; see ``generate.text_state``."""
         save_state(_checked_path(path), state, self.file)
 
     def load_state(self, path: str | Path) -> TextState:

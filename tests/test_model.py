@@ -19,7 +19,7 @@ from charlstm import CharlstmError, Model
 from charlstm.analysis.saturation import Thresholds
 from charlstm.errors import UsageError
 from charlstm.generate.sampling import surprise_bits
-from charlstm.generate.writing import TextState
+from charlstm.generate.text_state import TextState
 from charlstm.runs import checkpoint
 from charlstm.runs import run as runs
 from charlstm.runs.checkpoint import ModelFile

@@ -12,7 +12,8 @@ from charlstm.errors import CharlstmError
 
 if TYPE_CHECKING:
     from charlstm.generate.sampling import SamplingConfig
-    from charlstm.generate.writing import Text, TextState
+    from charlstm.generate.text_state import TextState
+    from charlstm.generate.writing import Text
     from charlstm.model import Model
 
 MAX_LINE = 1 << 20

@@ -73,6 +73,12 @@ class Reader:
             note(f"characters that the model never saw: {missing:,} of {len(text):,}, {done}")
         return ids
 
+    def note_stops(self, stops: Iterable[str]) -> None:
+        """Report stop sequences that never occur: the model cannot write them."""
+        for stop in stops:
+            if unknown := self._vocab.unknown(self.known_form(stop)):
+                note(f"--stop {stop!r} never occurs: the model does not know {unknown[0]!r}")
+
 
 def note_keyboard(sources: Iterable[str] | None) -> None:
     """Say on stderr that the command waits for somebody to type, if it does."""

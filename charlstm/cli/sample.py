@@ -205,32 +205,36 @@ def sample(
     training = training_text(model) if writing.novelty else None
     vocab = model.file.vocab
     as_bytes = vocab.kind == "bytes"
-    text = priming.prime or ""
+    given = priming.prime or ""
     if priming.prime_file is not None:
-        text = read_text(priming.prime_file, as_bytes=as_bytes)
+        given = read_text(priming.prime_file, as_bytes=as_bytes)
     reader = Reader(vocab, policy)
-    prime = reader.encode(text)
-    for one in writing.stop or ():
-        if missing := vocab.unknown(reader.known_form(one)):
-            note(f"--stop {one!r} never occurs: the model does not know {missing[0]!r}")
+    prime = reader.encode(given)
+    reader.note_stops(writing.stop or ())
     seed = _seed(writing)
     output = Output(raw=as_bytes, color=writing.color is not None)
     if writing.color is not None:
         _explain_color(output)
-    if text or not writing.interactive:
+    if given or not writing.interactive:
         start = model.prefill(prime, start, progress=progress_of(len(prime)))
     shown = vocab.decode(prime) if priming.echo else ""
     stop = writing.stop or []
+    characters = (TURN if writing.interactive else LENGTH) if length is None else length
+    texts: list[str] = []
     if writing.interactive:
-        turn = TURN if length is None else length
         talk = Conversation(
-            model, reader, output, start=start, seed=seed, length=turn, stop=stop, sampling=config
+            model,
+            reader,
+            output,
+            start=start,
+            seed=seed,
+            length=characters,
+            stop=stop,
+            sampling=config,
         )
         with _saving(states.save_state, model, talk):
             talk.run(shown, echo=priming.echo)
-        return 0
-    characters = LENGTH if length is None else length
-    if writing.count > 1:
+    elif writing.count > 1:
         texts = model.generate_batch(
             count=writing.count,
             length=characters,
@@ -242,7 +246,7 @@ def sample(
         output.write(BETWEEN.join(shown + one for one in texts))
         output.close()
     else:
-        stream = model.generate(
+        text = model.generate(
             length=characters or None,
             stop=stop,
             seed=seed,
@@ -250,9 +254,9 @@ def sample(
             surprise=output.tinted,
             sampling=config,
         )
-        with _saving(states.save_state, model, stream):
+        with _saving(states.save_state, model, text):
             try:
-                texts = [output.show(stream, shown, collect=writing.novelty)]
+                texts = [output.show(text, shown, collect=writing.novelty)]
             finally:
                 output.close()
     if training is not None:
