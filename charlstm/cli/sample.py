@@ -221,7 +221,18 @@ def sample(
     stop = writing.stop or []
     characters = (TURN if writing.interactive else LENGTH) if length is None else length
     texts: list[str] = []
-    if writing.interactive:
+    if writing.count > 1:
+        texts = model.generate_batch(
+            count=writing.count,
+            length=characters,
+            stop=stop,
+            seed=seed,
+            state=start,
+            sampling=config,
+        )
+        output.write(BETWEEN.join(shown + one for one in texts))
+        output.close()
+    elif writing.interactive:
         talk = Conversation(
             model,
             reader,
@@ -234,17 +245,6 @@ def sample(
         )
         with _saving(states.save_state, model, talk):
             talk.run(shown, echo=priming.echo)
-    elif writing.count > 1:
-        texts = model.generate_batch(
-            count=writing.count,
-            length=characters,
-            stop=stop,
-            seed=seed,
-            state=start,
-            sampling=config,
-        )
-        output.write(BETWEEN.join(shown + one for one in texts))
-        output.close()
     else:
         text = model.generate(
             length=characters or None,

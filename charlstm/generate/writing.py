@@ -33,10 +33,9 @@ def prefill(
     Raises:
         UsageError: ``start`` does not fit the model.
     """
-    if start is None:
-        start = TextState(engine.initial_state())
-    else:
+    if start is not None:
         check_state(start, engine.config)
+    start = start or TextState(engine.initial_state())
     state, done = start.state, 0
     for chunk in chunks(ids, READ_CHUNK):
         state = engine.advance(chunk, state)
