@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from charlstm.errors import CharlstmError
-from charlstm.files import disk_bytes
+from charlstm.files import disk_bytes, is_count
 from charlstm.runs import checkpoint
 from charlstm.runs.checkpoint import read_training
 from charlstm.runs.run import (
@@ -253,7 +253,7 @@ def summarise(run: Path) -> RunSummary:
         parameters=content.model.parameters,
         corpus=content.source.name,
         characters=content.characters,
-        step=step if type(step) is int and 0 <= step < 1 << 63 else 0,
+        step=step if is_count(step) else 0,
         total_steps=content.budget.total_steps,
         best_loss=best_loss,
         best_step=best_step,
