@@ -18,8 +18,8 @@ from charlstm.show.background import BackgroundWriter
 from charlstm.show.charts import chart, round_ticks
 from charlstm.show.curves import View
 from charlstm.show.printable import printable
+from charlstm.show.quantities import count, duration
 from charlstm.show.style import OPEN, OPEN_CELL, SHUT, SHUT_CELL, TRAIN, VAL, saturation_bar
-from charlstm.show.units import count, duration
 
 MOST_DRAWINGS_PER_SECOND = 4
 NUMBERS_WIDTH = 30
