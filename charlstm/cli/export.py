@@ -47,7 +47,7 @@ def export(
 ) -> int:
     """Save a model as a web page, or as an ONNX graph."""
     from charlstm.files import output_file, write_output
-    from charlstm.show.units import size
+    from charlstm.show.quantities import size
 
     path = Path(file)
     ending = path.suffix.lower()

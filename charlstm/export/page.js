@@ -111,7 +111,7 @@
   // Read one symbol after `before`, which is a frame, or null at the start of a text.
   function read(id, before) {
     const frame = { id, values: new Float32Array(L * P * H), logits: new Float32Array(V) };
-    const total = new Float64Array(H);
+    const total = new Float32Array(H);
     let below = null;
     for (let layer = 0; layer < L; layer++) {
       const of = (name) => weights[`layers.${layer}.${name}`];

@@ -309,7 +309,7 @@ def test_nothing_in_a_model_becomes_markup(open_page: Callable[..., Any]) -> Non
 
 
 @in_browser
-@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("width", [1280, 600, 500, 400, 360])
 def test_nothing_sticks_out_of_a_narrow_page(open_page: Callable[..., Any], width: int) -> None:
     browser = open_page(model())
     browser.execute_cdp_cmd(
