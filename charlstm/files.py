@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard
 
 from charlstm.errors import CharlstmError, UsageError, reason_of
 
@@ -308,6 +308,11 @@ def check_format(found: object, newest: int, source: Path, remedy: str) -> None:
         raise CharlstmError(
             f"{source} has format {found}; this charlstm reads up to {newest}", "update charlstm"
         )
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether a value from JSON is a whole number, from 0, of at most 63 bits."""
+    return type(value) is int and 0 <= value < 1 << 63
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from charlstm.errors import CharlstmError, check_integer, require
 from charlstm.generate.sampling import SamplingConfig, SamplingFields
-from charlstm.generate.state_file import load_state, save_state
-from charlstm.generate.writing import Sampler, Text, TextState, draw_texts, prefill
+from charlstm.generate.text_state import TextState, load_state, save_state
+from charlstm.generate.writing import Sampler, Text, draw_texts, prefill
 from charlstm.net.engine import Engine
 from charlstm.runs.catalogue import find_checkpoint
 from charlstm.runs.checkpoint import ModelFile, read_model
@@ -85,7 +85,8 @@ class Model:
             check_integer("`length`", length, 0, sys.maxsize)
         config = _sampling(sampling, fields)
         stops, chosen = self._stops(stop), _checked_seed(seed)
-        sampler = Sampler(self.engine, self.prefill(prime, state, unknown), config, chosen)
+        start = self.prefill(prime, state, unknown)
+        sampler = Sampler(self.engine, start, config, chosen)
         return Text(sampler, self.file.vocab, length, stops, surprise=surprise)
 
     def generate_batch(
@@ -115,23 +116,38 @@ class Model:
         sampler = Sampler(self.engine, start, config, chosen, count)
         return draw_texts(sampler, self.file.vocab, length, stops)
 
+    def encode(self, text: str | Ids, unknown: UnknownPolicy = "error") -> Ids:
+        """The ids of ``text``; int64 (N,). Ids are returned as they are.
+
+        Characters that the model knows in another Unicode form only are encoded in that one; see
+        ``Vocabulary.known_form``.
+
+        Raises:
+            CharlstmError: a character has no id and the policy is ``error``.
+            UsageError: these are neither text nor ids of this model.
+        """
+        if isinstance(text, np.ndarray):
+            known = text.ndim == 1 and text.dtype == np.int64
+            known = known and bool(((text >= 0) & (text < len(self.file.vocab))).all())
+            require(known, "the text is an array, but not of this model's ids")
+            return text
+        return self.file.vocab.encode(self.file.vocab.known_form(text), unknown)
+
     def prefill(
         self,
-        text: str,
+        text: str | Ids,
         state: TextState | None = None,
         unknown: UnknownPolicy = "error",
         progress: Callable[[int], None] = lambda _: None,
     ) -> TextState:
-        """The state after ``text``, read on from ``state``, or from zero state.
+        """The state after ``text`` or its ids, read on from ``state``, or from zero state.
 
-        Without a state an empty text is the beginning of a line: a newline is read. Characters
-        that the model knows in another Unicode form only are read in that one; see
-        ``Vocabulary.known_form``. ``progress`` is called with the characters read so far.
+        Without a state an empty text is the beginning of a line: a newline is read. Text is
+        encoded by ``encode``. ``progress`` is called with the characters read so far.
         """
-        vocab = self.file.vocab
-        ids = vocab.encode(vocab.known_form(text), unknown)
+        ids = self.encode(text, unknown)
         if state is None and not len(ids):
-            ids = vocab.opening()
+            ids = self.file.vocab.opening()
         return prefill(self.engine, ids, state, progress)
 
     def _stops(self, stop: str | Sequence[str] | None) -> list[str]:
@@ -143,7 +159,7 @@ class Model:
         return [self.file.vocab.known_form(one) for one in stops]
 
     def save_state(self, path: str | Path, state: TextState) -> None:
-        """Write the ``state`` of a text to a file; see ``generate.state_file``."""
+        """Write the ``state`` of a text to a file; see ``generate.text_state``."""
         save_state(_checked_path(path), state, self.file)
 
     def load_state(self, path: str | Path) -> TextState:
@@ -155,12 +171,11 @@ class Model:
     ) -> "Score":
         """Nats, bits and perplexity of ``text``; see ``scoring`` for the two protocols.
 
-        Unicode forms are those of ``prefill``.
+        The text is encoded by ``encode``.
         """
         from charlstm.scoring import score
 
-        vocab = self.file.vocab
-        return score(self.engine, vocab.encode(vocab.known_form(text), unknown), window)
+        return score(self.engine, self.encode(text, unknown), window)
 
     def inspect(
         self,
@@ -175,8 +190,8 @@ class Model:
 
         ``warmup`` is read first and not counted. Left out, it is the held-out excerpt, or, when
         that is what is inspected, its first fifth; give an empty string for a cold start.
-        ``unit`` narrows the values of each position to one unit of each layer. Unicode forms are
-        those of ``prefill``.
+        ``unit`` narrows the values of each position to one unit of each layer. Texts are encoded
+        by ``encode``.
         """
         from charlstm.analysis.saturation import Thresholds, measure_gates
 
@@ -187,18 +202,17 @@ class Model:
         return measure_gates(self.engine, ids, symbols, before, limits, unit)
 
     def inspected(
-        self, text: str | None, warmup: str | None, unknown: UnknownPolicy = "error"
+        self, text: str | Ids | None, warmup: str | Ids | None, unknown: UnknownPolicy = "error"
     ) -> tuple[Ids, Ids]:
         """The ids that ``inspect`` reports on, and those it reads before them."""
-        vocab = self.file.vocab
-        excerpt = vocab.encode(self.file.excerpt)
+        excerpt = self.file.vocab.encode(self.file.excerpt)
         if text is None:
             lead = len(excerpt) // 5 if warmup is None else 0
             ids, before = excerpt[lead:], excerpt[:lead]
         else:
-            ids, before = vocab.encode(vocab.known_form(text), unknown), excerpt
+            ids, before = self.encode(text, unknown), excerpt
         if warmup is not None:
-            before = vocab.encode(vocab.known_form(warmup), unknown)
+            before = self.encode(warmup, unknown)
         return ids, before.astype(np.int64)
 
 

@@ -19,7 +19,7 @@ from charlstm import CharlstmError, Model
 from charlstm.analysis.saturation import Thresholds
 from charlstm.errors import UsageError
 from charlstm.generate.sampling import surprise_bits
-from charlstm.generate.writing import TextState
+from charlstm.generate.text_state import TextState
 from charlstm.runs import checkpoint
 from charlstm.runs import run as runs
 from charlstm.runs.checkpoint import ModelFile
@@ -227,6 +227,19 @@ def test_text_is_a_string(model: Model) -> None:
     for read in (model.generate, model.prefill, model.score, model.inspect):
         with pytest.raises(UsageError, match="must be a string"):
             read(b"NED")  # type: ignore[operator]
+
+
+def test_ids_are_read_as_their_text_is(model: Model) -> None:
+    ids = model.encode("NED: ")
+    assert model.file.vocab.decode(ids) == "NED: "
+    assert np.array_equal(model.prefill(ids).state, model.prefill("NED: ").state)
+    assert model.prefill(ids, model.prefill("")).recent[1:] == tuple(ids)
+
+
+@pytest.mark.parametrize("ids", [[-1], [1 << 20], [[1, 2]], [0.5]], ids=str)
+def test_an_array_that_holds_no_ids_of_the_model_is_refused(model: Model, ids: object) -> None:
+    with pytest.raises(UsageError, match="this model's ids"):
+        model.prefill(np.array(ids))
 
 
 @pytest.mark.parametrize("unit", [-1, 24, 2.0, True, "3"])

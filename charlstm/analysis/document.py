@@ -26,8 +26,8 @@ class Lines:
 
 
 @dataclass(frozen=True)
-class Share:
-    """A table's cell: a bar that is filled from the left and from the right, and both numbers."""
+class FractionBar:
+    """A table's cell: a bar filled from both ends, to these fractions, and both numbers."""
 
     left: float
     right: float
@@ -47,26 +47,26 @@ class Strong:
     text: str
 
 
-Cell = str | Strong | Share | Bar
+Cell = str | Strong | FractionBar | Bar
 
 
 @dataclass(frozen=True)
 class Column:
-    """A table's column; those of bars share the room that the others leave."""
+    """A table's column; those of bars divide the room that the others leave."""
 
     title: str
     right: bool = False
     """Whether it is aligned to the right."""
     ends: tuple[str, str] = ("", "")
-    """What left and right of a ``Share`` mean."""
+    """What left and right of a ``FractionBar`` mean."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """What the parts of a ``Share`` in the tables below mean, for whatever a medium draws."""
+    """What the parts of a ``FractionBar`` in the tables below mean, for whatever a medium draws."""
 
-    share: str
-    """What is shared out."""
+    fraction: str
+    """Of what the bar shows fractions, in words."""
     left: str
     right: str
 

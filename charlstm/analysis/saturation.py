@@ -109,7 +109,7 @@ class GateReport:
         )
 
     def to_dict(self, checkpoint: str) -> dict[str, Any]:
-        """The JSON of ``charlstm inspect --json``; see docs/inspect.md."""
+        """The JSON of ``charlstm inspect --json``; see docs/reference/views.md."""
         return {
             "checkpoint": checkpoint,
             "cell": self.cell,
@@ -215,11 +215,11 @@ def measure_gates(
             numbers = values.astype(engine.dtype)
             counted = numbers if unit is None else numbers[..., unit : unit + 1]
             sums = counted @ np.ones(counted.shape[-1], engine.dtype)
-            per_step[name][piece.places] = sums.astype(np.float64) / counted.shape[-1]
+            per_step[name][piece.positions] = sums.astype(np.float64) / counted.shape[-1]
             per_unit[name] += np.tensordot(np.ones(len(numbers), engine.dtype), numbers, 1)
         if spec.memory is not None:
             log_kept += log_memory(spec, piece.trace).sum(axis=0, dtype=np.float64)
-        bits[piece.places] = piece.bits
+        bits[piece.positions] = piece.bits
     with np.errstate(divide="ignore"):
         time_constant = -steps / np.minimum(log_kept, -0.0)
     return GateReport(

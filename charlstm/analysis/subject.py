@@ -140,7 +140,7 @@ class View(Protocol):
         """What a person sees."""
 
     def to_dict(self) -> dict[str, Any]:
-        """What a program reads: the JSON of ``charlstm inspect --json``; see docs/inspect.md."""
+        """The JSON of ``charlstm inspect --json``; see docs/reference/views.md."""
 
 
 def find_view(name: str) -> Callable[[Subject, Options], View]:
@@ -166,9 +166,11 @@ def split_of(model: LoadedModel) -> tuple[Array, Array] | None:
     None where there is no run, or its corpus is not in the cache any more.
     """
     from charlstm.runs.catalogue import training_corpus
+    from charlstm.runs.run import read_run_file
 
     try:
-        run, corpus = training_corpus(Path(model.path), read_again=False)
+        run = read_run_file(Path(model.path).parent)
+        corpus = training_corpus(run, read_again=False)
     except CharlstmError:
         return None
     if corpus.vocab != model.file.vocab:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from charlstm import __version__
-from charlstm.cli import inspect, runs, sample, score, study, train
+from charlstm.cli import export, inspect, runs, sample, score, study, train
 from charlstm.cli.commands import Commands
 from charlstm.cli.options import example
 from charlstm.errors import CharlstmError
@@ -48,6 +48,7 @@ for _command, _epilog in (
     (sample.sample, sample.EXAMPLES),
     (inspect.inspect, inspect.EXAMPLES),
     (score.score, score.EXAMPLES),
+    (export.export, export.EXAMPLES),
 ):
     app.command(epilog=_epilog)(_command)
 app.add_typer(study.group, name="study", epilog=study.EXAMPLES)

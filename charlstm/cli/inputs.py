@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from charlstm.model import Model
     from charlstm.text.corpus import Corpus
     from charlstm.text.sources import TextSource
-    from charlstm.text.vocabulary import UnknownPolicy, Vocabulary
+    from charlstm.text.vocabulary import Ids, UnknownPolicy, Vocabulary
 
 REPORTED_EVERY = 100_000
 """Characters between two reports of how far a text is read."""
@@ -43,20 +43,41 @@ def unknown_policy(name: str) -> "UnknownPolicy":
     raise UsageError(f"`unknown` is {name!r}", f"choose one of {', '.join(UNKNOWN_POLICIES)}")
 
 
-def note_unknown(vocab: "Vocabulary", text: str, policy: "UnknownPolicy") -> None:
-    """Say how many characters of a text the model leaves out or replaces."""
-    missing = sum(map(text.count, vocab.unknown(text)))
-    if missing and policy != "error":
-        done = "left out" if policy == "skip" else "replaced"
-        note(f"characters that the model never saw: {missing:,} of {len(text):,}, {done}")
+class Reader:
+    """Turns the texts that a command gives a model into ids; stderr reports what is changed."""
 
+    def __init__(self, vocab: "Vocabulary", policy: "UnknownPolicy") -> None:
+        self._vocab = vocab
+        self.policy = policy
+        self._form_noted = False
 
-def known_form(vocab: "Vocabulary", text: str, *, quiet: bool = False) -> str:
-    """``text`` in the Unicode form that the model knows; stderr says when that is another one."""
-    form = vocab.known_form(text)
-    if form != text and not quiet:
-        note("accents were put in the Unicode form that the model knows: they look the same")
-    return form
+    def known_form(self, text: str) -> str:
+        """``text`` in the Unicode form that the model knows; one note for all texts will do."""
+        form = self._vocab.known_form(text)
+        if form != text and not self._form_noted:
+            self._form_noted = True
+            note("accents were put in the Unicode form that the model knows: they look the same")
+        return form
+
+    def encode(self, text: str) -> "Ids":
+        """The ids of ``text``; notes how many characters are left out or replaced.
+
+        Raises:
+            CharlstmError: the model does not know a character, and the policy is ``error``.
+        """
+        text = self.known_form(text)
+        ids = self._vocab.encode(text, self.policy)
+        if self.policy != "error" and (unknown := self._vocab.unknown(text)):
+            missing = sum(map(text.count, unknown))
+            done = "left out" if self.policy == "skip" else "replaced"
+            note(f"characters that the model never saw: {missing:,} of {len(text):,}, {done}")
+        return ids
+
+    def note_stops(self, stops: Iterable[str]) -> None:
+        """Report stop sequences that never occur: the model cannot write them."""
+        for stop in stops:
+            if unknown := self._vocab.unknown(self.known_form(stop)):
+                note(f"--stop {stop!r} never occurs: the model does not know {unknown[0]!r}")
 
 
 def note_keyboard(sources: Iterable[str] | None) -> None:
@@ -185,10 +206,10 @@ def training_text(model: "Model") -> "tuple[NDArray[np.unsignedinteger], Vocabul
     from charlstm.runs.run import read_run_file
     from charlstm.text.corpus import TextGone
 
+    run = read_run_file(model.path.parent)
     try:
         with interruptible():
-            run, corpus = training_corpus(model.path)
+            corpus = training_corpus(run)
     except TextGone as error:
-        path = model.path.parent
-        raise CharlstmError(error.message, name_again(read_run_file(path).source, path)) from None
+        raise CharlstmError(error.message, name_again(run.source, model.path.parent)) from None
     return corpus.split(run.train.val_fraction)[0], corpus.vocab

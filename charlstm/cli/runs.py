@@ -58,7 +58,7 @@ def show(
     from charlstm.runs.catalogue import find_run, summarise
     from charlstm.runs.run import read_pointers, read_run_file
     from charlstm.show.printable import printable
-    from charlstm.show.units import duration, size
+    from charlstm.show.quantities import duration, size
 
     run = find_run(name, inside=True)
     content = read_run_file(run)
@@ -130,7 +130,7 @@ def prune(
 ) -> int:
     """Delete checkpoints that are neither the best nor the last of their run."""
     from charlstm.files import disk_bytes
-    from charlstm.show.units import size
+    from charlstm.show.quantities import size
 
     if whole and not names:
         raise UsageError("--whole deletes runs, and no run is named", "name them")

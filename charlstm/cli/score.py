@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from charlstm.cli.inputs import (
-    known_form,
-    note_unknown,
+    Reader,
     open_model,
     progress_of,
     read_text,
@@ -50,7 +49,7 @@ def score(
     color: Annotated[
         bool, typer.Option("--color", help="Print the text, tinted by surprise.")
     ] = False,
-    top: Annotated[int, typer.Option(help="List this many of the most surprising places.")] = 0,
+    top: Annotated[int, typer.Option(help="List this many of the most surprising characters.")] = 0,
     unknown: Unknown = "error",
     as_json: Json = False,
 ) -> int:
@@ -69,9 +68,9 @@ def score(
     model = open_model(checkpoint)
     vocab = model.file.vocab
     training = training_text(model)[0] if adapt else None
-    text = known_form(vocab, read_text(file, as_bytes=vocab.kind == "bytes"))
-    ids = vocab.encode(text, policy)
-    note_unknown(vocab, text, policy)
+    reader = Reader(vocab, policy)
+    text = reader.known_form(read_text(file, as_bytes=vocab.kind == "bytes"))
+    ids = reader.encode(text)
     progress = progress_of(len(ids))
     if training is not None:
         from charlstm.train.adaptive import score_adaptive
@@ -82,17 +81,17 @@ def score(
 
         result = compute(model.engine, ids, window, progress, segments=segments)
     found: dict[int, float] = {}
-    if places := result.most_surprising(top):
-        gone = set(vocab.unknown(text)) if policy == "skip" else set()
-        symbols = list(text) if gone else [vocab.symbols[i] for i in ids]
-        read = [place for place, symbol in enumerate(symbols) if symbol not in gone]
-        found = {read[place]: float(result.surprise_bits[place]) for place in places}
+    if positions := result.most_surprising(top):
+        skipped = set(vocab.unknown(text)) if policy == "skip" else set()
+        symbols = list(text) if skipped else [vocab.symbols[i] for i in ids]
+        scored = [position for position, symbol in enumerate(symbols) if symbol not in skipped]
+        found = {scored[i]: float(result.surprise_bits[i]) for i in positions}
     if as_json:
         document = result.to_dict()
         if top:
             document["top"] = [
-                {"position": place, "character": symbols[place], "surprise_bits": bits}
-                for place, bits in found.items()
+                {"position": position, "character": symbols[position], "surprise_bits": bits}
+                for position, bits in found.items()
             ]
         print(json.dumps(document))
         return 0

@@ -319,7 +319,7 @@ def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
     from charlstm.runs.metrics import event_to_dict
     from charlstm.scoring import perplexity
     from charlstm.show.printable import printable
-    from charlstm.show.units import duration
+    from charlstm.show.quantities import duration
 
     if as_json:
         print(json.dumps(event_to_dict(finished)))

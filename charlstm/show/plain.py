@@ -14,7 +14,7 @@ from charlstm.events import (
     StepDone,
 )
 from charlstm.show.printable import printable
-from charlstm.show.units import duration
+from charlstm.show.quantities import duration
 
 LINE_SECONDS = 5.0
 

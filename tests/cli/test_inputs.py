@@ -125,26 +125,44 @@ def test_sample_notes_what_was_hardly_meant(
     assert all(line.endswith(note) for line in notes)
 
 
+@pytest.fixture
+def accented(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """A run whose model knows \u00e9 as one character."""
+    (folder / "a.txt").write_text("un \u00e9t\u00e9 sans elle\n" * 30, encoding="utf-8")
+    small = ["--hidden", "8", "--layers", "1", "--steps", "2", "--threads", "1"]
+    assert run(["train", "a.txt", *small, "--quiet"]) == 0
+    capsys.readouterr()
+    return "a"
+
+
 @pytest.mark.parametrize(
     "command",
     [
         ["inspect", "e\u0301t\u00e9 ete\u0301", "--warmup", "e\u0301"],
         ["inspect", "ete", "--warmup", "e\u0301"],
         ["sample", "--interactive", "--length", "3", "--seed", "1"],
+        ["sample", "--interactive", "--length", "3", "--seed", "1", "--prime", "e\u0301"],
+        ["sample", "--length", "3", "--seed", "1", "--stop", "e\u0301", "--stop", "te\u0301"],
     ],
     ids=str,
 )
 def test_another_unicode_form_is_noted_once(
     command: list[str],
-    folder: Path,
+    accented: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (folder / "a.txt").write_text("un \u00e9t\u00e9 sans elle\n" * 30, encoding="utf-8")
-    small = ["--hidden", "8", "--layers", "1", "--steps", "2", "--threads", "1"]
-    assert run(["train", "a.txt", *small, "--quiet"]) == 0
-    capsys.readouterr()
     typed = "e\u0301te\u0301\nete\u0301\n".encode()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed)))
-    assert run([*command, "-c", "a"]) == 0
+    assert run([*command, "-c", accented]) == 0
     assert capsys.readouterr().err.count("Unicode form that the model knows") == 1
+
+
+@pytest.mark.parametrize(
+    "command", [["sample", "--seed", "1", "--prime"], ["inspect"]], ids=lambda words: words[0]
+)
+def test_unknown_characters_are_counted_in_the_form_that_is_read(
+    command: list[str], accented: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*command, "e\u0301\u20ac", "-c", accented, "--unknown", "skip"]) == 0
+    assert "never saw: 1 of 2, left out\n" in capsys.readouterr().err

@@ -51,7 +51,7 @@ def shown_lines(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str
     return shown.out.splitlines()
 
 
-def places(report: dict[str, Any], share: str) -> np.ndarray:
+def by_position(report: dict[str, Any], share: str) -> np.ndarray:
     """Shares by position, layer and gate; (T, L, G)."""
     characters = report["characters"]
     return np.array([[[la[g][share] for g in GATES] for la in c["layers"]] for c in characters])
@@ -104,9 +104,9 @@ def test_shares_by_unit_and_by_position_count_the_same_events(
 ) -> None:
     report = as_json(capsys, LINE)
     by_unit = np.array([unit[share] for unit in report["units"]]).mean(axis=1)
-    by_place = places(report, share).mean(axis=0).ravel()
-    assert by_place.max() > 0
-    np.testing.assert_allclose(by_unit, by_place)
+    at_positions = by_position(report, share).mean(axis=0).ravel()
+    assert at_positions.max() > 0
+    np.testing.assert_allclose(by_unit, at_positions)
 
 
 def test_surprise_is_what_score_says(capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,9 +120,11 @@ def test_warmup_is_read_first_and_not_counted(capsys: pytest.CaptureFixture[str]
     whole = as_json(capsys, LINE, "--warmup", "none")
     rest = as_json(capsys, LINE[10:], "--warmup", LINE[:10])
     assert rest["characters"][0]["position"] == 0
-    np.testing.assert_allclose(places(rest, "mean"), places(whole, "mean")[10:], atol=1e-6)
+    np.testing.assert_allclose(
+        by_position(rest, "mean"), by_position(whole, "mean")[10:], atol=1e-6
+    )
     excerpt = as_json(capsys, LINE)
-    assert np.abs(places(excerpt, "mean") - places(whole, "mean")).max() > 1e-3
+    assert np.abs(by_position(excerpt, "mean") - by_position(whole, "mean")).max() > 1e-3
 
 
 def test_without_a_text_the_held_out_excerpt_is_read(capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +149,7 @@ def test_text_comes_from_a_file_or_stdin(
 def test_thresholds_move_the_shares(capsys: pytest.CaptureFixture[str]) -> None:
     def total(*arguments: str) -> tuple[float, float]:
         report = as_json(capsys, LINE, *arguments)
-        return places(report, "left").mean(), places(report, "right").mean()
+        return by_position(report, "left").mean(), by_position(report, "right").mean()
 
     assert total("--left", "0", "--right", "1") == (0, 0)
     assert total("--left", "0.999999", "--right", "1") == (1, 0)
@@ -170,9 +172,9 @@ def test_layer_and_gate_narrow_the_json(capsys: pytest.CaptureFixture[str]) -> N
 def test_unit_counts_one_unit_of_each_layer(capsys: pytest.CaptureFixture[str]) -> None:
     whole = as_json(capsys, LINE)
     units = [as_json(capsys, LINE, "--unit", str(unit)) for unit in range(UNITS)]
-    assert set(places(units[3], "left").flat) <= {0, 1}
-    mean = np.mean([places(unit, "right") for unit in units], axis=0)
-    np.testing.assert_allclose(mean, places(whole, "right"))
+    assert set(by_position(units[3], "left").flat) <= {0, 1}
+    mean = np.mean([by_position(unit, "right") for unit in units], axis=0)
+    np.testing.assert_allclose(mean, by_position(whole, "right"))
 
 
 # -- wrong usage -------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ import charlstm
 import charlstm.runs.run
 from charlstm.cli import run
 from charlstm.generate.sampling import SamplingConfig
-from charlstm.generate.writing import Sampler, TextState
+from charlstm.generate.text_state import TextState
+from charlstm.generate.writing import Sampler
 from charlstm.runs import run as runs
 from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary

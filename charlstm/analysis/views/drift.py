@@ -10,13 +10,13 @@ from charlstm.analysis.document import (
     Cell,
     Column,
     Document,
+    FractionBar,
     Heading,
     Key,
     Lines,
     Plot,
     Plots,
     Series,
-    Share,
     Table,
     colored,
     plural,
@@ -159,7 +159,7 @@ class DriftView:
             (
                 f"{m.step:,}",
                 f"{m.val_loss:.4f}",
-                *(Share(*m.gates[layer, gate][:2]) for gate in self.gates),
+                *(FractionBar(*m.gates[layer, gate][:2]) for gate in self.gates),
             )
             for m in self.moments
         ]

@@ -116,7 +116,7 @@ def measure(subject: Subject) -> Errors:
     train = np.asarray(split[0]).astype(np.int64)
     bits = np.empty(len(subject.ids))
     for piece in pieces(subject.engine, subject.ids, subject.warmup, subject.reading):
-        bits[piece.places] = piece.bits
+        bits[piece.positions] = piece.bits
     bits[np.isnan(bits)] = 0  # a first character that nothing came before
     lead = subject.warmup[-ORDER:]
     ids = np.concatenate([lead, subject.ids])

@@ -124,7 +124,7 @@ def find(
     Args:
         values: (N, T) of N units at T characters.
         features: of the same text.
-        rate: the share of false discoveries that is accepted.
+        rate: the fraction of false discoveries that is accepted.
         progress: called with how many units are done.
 
     Returns:

@@ -9,13 +9,13 @@ from charlstm.analysis.document import (
     Cell,
     Column,
     Document,
+    FractionBar,
     Heading,
     Key,
     Lines,
     Plot,
     Plots,
     Series,
-    Share,
     Strong,
     Table,
     colored,
@@ -146,8 +146,8 @@ def _characters(report: GateReport, layer: int, gates: tuple[str, ...], most: in
         bits = report.surprise_bits[t]
         written = "" if math.isnan(bits) else f"{bits:.1f}"
         surprise = Strong(written) if bits >= SURPRISING_BITS else written
-        shares = (Share(report.left[t, layer, g], report.right[t, layer, g]) for g in indices)
-        rows.append((str(t), character, surprise, *shares))
+        bars = (FractionBar(report.left[t, layer, g], report.right[t, layer, g]) for g in indices)
+        rows.append((str(t), character, surprise, *bars))
     return Table(columns, tuple(rows), more_rows(len(report.symbols) - len(rows), "character"))
 
 

@@ -139,7 +139,7 @@ def view(subject: Subject, options: Options) -> MatchView:
     values = np.empty((len(options.units), len(subject.ids)))
     for piece in pieces(subject.engine, subject.ids, subject.warmup, subject.reading):
         read = unit_values(subject.spec, piece.trace, state)[:, layer, list(options.units)]
-        values[:, piece.places] = read.T
+        values[:, piece.positions] = read.T
     return MatchView(
         subject,
         layer,
