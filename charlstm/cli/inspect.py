@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +13,7 @@ from charlstm.cli.option_names import with_options
 from charlstm.cli.options import (
     Checkpoint,
     Json,
+    OptionGroup,
     Unknown,
     check_outputs,
     example,
@@ -57,8 +57,7 @@ def parameters_of(view: str) -> tuple[str, ...]:
     return (*reading, *(field for field in takes if field != "text"))
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(OptionGroup):
     """What the model reads, and before it."""
 
     text: Annotated[
@@ -82,8 +81,7 @@ class Reading:
     unknown: Unknown = "error"
 
 
-@dataclass(frozen=True)
-class Chosen:
+class Chosen(OptionGroup):
     """What a view looks at; the fields of ``Options``, as a user gives them."""
 
     layer: Annotated[
@@ -150,8 +148,7 @@ class Chosen:
     ] = None
 
 
-@dataclass(frozen=True)
-class Files:
+class Files(OptionGroup):
     """Files that the view is written to."""
 
     html: Annotated[
@@ -187,7 +184,7 @@ def inspect(
         raise UsageError("a text and --file are both given", "give one of them")
     compute = find_view(view)
     _check_taken(context, view)
-    check_outputs(**asdict(files))
+    check_outputs(**vars(files))
     options = _options(chosen)
     policy = unknown_policy(reading.unknown)
     model = open_model(checkpoint)
@@ -207,7 +204,7 @@ def inspect(
     _write(document, files)
     if as_json:
         print(json.dumps(found.to_dict(), allow_nan=False))
-    elif not any(asdict(files).values()):
+    elif not any(vars(files).values()):
         from charlstm.show.terminal import print_document
 
         print_document(stdout_console(), document)
@@ -238,7 +235,7 @@ def _options(chosen: Chosen) -> "Options":
         "features": tuple(chosen.features or ()),
         "guesses": 5 if chosen.guesses else 0,
     }
-    return Options(**(asdict(chosen) | converted))
+    return Options(**(vars(chosen) | converted))
 
 
 def _units(numbers: str | None) -> tuple[int, ...]:

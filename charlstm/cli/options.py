@@ -61,7 +61,7 @@ Unknown = Annotated[
 ]
 
 
-class Options:
+class OptionGroup:
     """A group of options, as annotated attributes with their defaults; see ``flat_options``.
 
     No dataclass: making the methods of one takes half a millisecond of every command's start.

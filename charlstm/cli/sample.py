@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +19,7 @@ from charlstm.cli.inputs import (
 )
 from charlstm.cli.options import (
     Checkpoint,
+    OptionGroup,
     Unknown,
     check_outputs,
     check_together,
@@ -65,8 +65,7 @@ EXAMPLES = example(
 )
 
 
-@dataclass(frozen=True)
-class Sampling:
+class Sampling(OptionGroup):
     """The fields of ``SamplingConfig``."""
 
     temperature: Annotated[
@@ -104,8 +103,7 @@ class Sampling:
     ] = 64
 
 
-@dataclass(frozen=True)
-class Writing:
+class Writing(OptionGroup):
     """How many texts are written, from which seed, and how they are shown."""
 
     seed: Annotated[
@@ -137,8 +135,7 @@ class Writing:
     ] = False
 
 
-@dataclass(frozen=True)
-class Priming:
+class Priming(OptionGroup):
     """The text given first."""
 
     prime: Annotated[
@@ -155,8 +152,7 @@ class Priming:
     unknown: Unknown = "error"
 
 
-@dataclass(frozen=True)
-class States:
+class States(OptionGroup):
     """Files of resume states."""
 
     save_state: Annotated[
@@ -196,7 +192,7 @@ def sample(
 
     # Wrong settings are refused before the model is opened.
     policy = unknown_policy(priming.unknown)
-    config = SamplingConfig(**asdict(sampling))
+    config = SamplingConfig(**vars(sampling))
     _check(length, writing, priming, states)
     _note_unusual(sampling, priming.prime, writing.stop)
 

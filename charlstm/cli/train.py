@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlstm.cli.inputs import open_texts
-from charlstm.cli.options import Json, Options, command, example, note, one_of, run_names
+from charlstm.cli.options import Json, OptionGroup, command, example, note, one_of, run_names
 from charlstm.cli.run_setup import begin_run, resume_run
 from charlstm.cli.watch_run import watch
 from charlstm.errors import ExitCode, UsageError
@@ -59,7 +59,7 @@ def _setting(field: str, *names: str, help: str, panel: str, **more: Any) -> Any
     return _option(*names, help=help + shown, panel=panel, **more)
 
 
-class Start(Options):
+class Start(OptionGroup):
     """What a run begins from. The fields are arguments of ``begin_run``."""
 
     name: Annotated[str | None, _option(help="Name of the run.")] = None
@@ -89,7 +89,7 @@ class Start(Options):
     ] = None
 
 
-class Budget(Options):
+class Budget(OptionGroup):
     """How long a run goes on, where, and what it keeps: what a resumed run may change."""
 
     epochs: Annotated[
@@ -127,7 +127,7 @@ class Budget(Options):
     ] = None
 
 
-class Shape(Options):
+class Shape(OptionGroup):
     """The fields of ``ModelConfig``."""
 
     cell: Annotated[
@@ -149,7 +149,7 @@ class Shape(Options):
     ] = None
 
 
-class Learning(Options):
+class Learning(OptionGroup):
     """The other fields of ``TrainConfig``."""
 
     batch: Annotated[
@@ -231,7 +231,7 @@ class Learning(Options):
     ] = None
 
 
-class Reading(Options):
+class Reading(OptionGroup):
     """How a text becomes symbols. The fields are arguments of ``open_corpus``."""
 
     encoding: Annotated[str | None, _option(help="Of the text. (utf-8)", panel=TEXT)] = None
