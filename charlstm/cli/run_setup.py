@@ -104,14 +104,6 @@ def resume_run(
     trainer = stack.enter_context(open_run(path, corpus, changes))
     for notice in trainer.notices:
         note(notice)
-    total = trainer.run_file.budget.total_steps
-    if total is not None and trainer.progress.step >= total:
-        used = run.train
-        name = "minutes" if used.minutes else "steps" if used.steps else "epochs"
-        note(
-            f"the run has done its {total:,} steps; to go on, give a larger budget than "
-            f"--{name} {getattr(used, name):g}"
-        )
     return trainer
 
 

@@ -24,7 +24,7 @@ from charlstm.show.units import count, duration
 MOST_DRAWINGS_PER_SECOND = 4
 NUMBERS_WIDTH = 30
 CHART_SECONDS = 1.0
-RESULT_LINES = 5
+RESULT_LINES = 6
 """The last state leaves room for what is printed after it, and for the shell's prompt."""
 LAST_WORDS_SECONDS = 1.0
 """What the terminal may take to write the last state."""
@@ -173,13 +173,16 @@ class LivePanel:
     def _numbers(self) -> list[Text]:
         view = self.view
         rows: list[tuple[str, str, str]] = []
-        latest, evaluated = view.latest, view.evaluated
+        latest, evaluated, finished = view.latest, view.evaluated, view.finished
         rows.append(("training", f"{latest.loss:z.4f}" if latest else "–", TRAIN))
         if evaluated and evaluated.step == 0:
             rows.append(("untrained", f"{evaluated.val_loss:z.4f}", VAL))
         elif evaluated:
-            rows.append(("validation", f"{evaluated.val_loss:z.4f}", VAL))
-            best = evaluated.best_loss
+            # The last word is the loss over all that is held out, which is printed below, too.
+            final = None if finished is None else finished.val_loss
+            if final is None:
+                rows.append(("validation", f"{evaluated.val_loss:z.4f}", VAL))
+            best = evaluated.best_loss if final is None else final
             rows.append(("best", f"{best:z.4f} nats", "bold"))
             rows.append(("", f"{best * BITS_PER_NAT:z.3f} bits/char", ""))
             digits = 2 if perplexity(best) < 100 else 0  # the column is narrow
@@ -187,11 +190,12 @@ class LivePanel:
         total = view.total_steps
         if latest:
             of = f"/{total:,}" if total else ""
-            rows.append(("step", f"{latest.step:,}{of}", ""))
-            most = view.budget.epochs if view.budget else latest.epoch
+            rows.append(("step", f"{view.step:,}{of}", ""))
+            epoch = latest.epoch if finished is None else finished.epoch
+            most = view.budget.epochs if view.budget else epoch
             decimals = 2 if most < 1000 else 0  # both numbers have to fit
             epochs = f" of {most:,.{decimals}f}" if view.budget else ""
-            rows.append(("epoch", f"{latest.epoch:,.{decimals}f}{epochs}", ""))
+            rows.append(("epoch", f"{epoch:,.{decimals}f}{epochs}", ""))
             rows.append(("speed", f"{latest.chars_per_second:,.0f} char/s", ""))
             rows.append(("elapsed", duration(latest.seconds), ""))
             rows.append(("learning rate", f"{latest.learning_rate:.4g}", ""))

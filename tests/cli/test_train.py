@@ -100,8 +100,8 @@ def test_result_goes_to_stdout_and_all_else_to_stderr(
     shown = capsys.readouterr()
     number = r"\d+\.\d+"
     assert re.fullmatch(
-        rf"checkpoints/tales  6 steps in \d+ s\nvalidation {number} nats per character, "
-        rf"{number} bits, perplexity {number} \(stateful\)\n",
+        r"checkpoints/tales  6 steps in \d+ s; step \d is best\n"
+        rf"validation loss {number} nats per character, {number} bits, perplexity {number}\n",
         shown.out,
     )
     assert "tales: lstm 1×16" in shown.err
@@ -143,7 +143,7 @@ def test_terminal_gets_the_panel(
     ("reason", "unsaved", "code", "told"),
     [
         ("budget", None, 0, "charlstm sample -c"),
-        ("patience", None, 0, "no better; the best is from step 4"),
+        ("patience", None, 0, "--patience 0"),
         ("stopped", None, 130, "charlstm train --resume -c checkpoints/tales"),
         ("diverged", None, 1, "lower --lr"),
         ("budget", "no space", 1, "could not be saved: no space; put that right"),
@@ -429,8 +429,31 @@ def test_budget_may_be_extended(capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert run(["train", "--resume"]) == 0
     shown = capsys.readouterr()
-    assert "the run has done its 9 steps; to go on, give a larger budget" in shown.err
+    assert "the run had done its 9 steps before; to train it further:\n" in shown.err
+    assert "\ncharlstm train --resume -c checkpoints/tales --steps 18\n" in shown.err
     assert shown.out.startswith("checkpoints/tales  9 steps")
+
+
+@pytest.mark.parametrize("reason", ["budget", "patience"])
+def test_what_follows_the_finished_panel_fits_below_it(
+    reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from charlstm.show.live import RESULT_LINES
+
+    assert train("tales.txt") == 0
+    capsys.readouterr()
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80, height=24)
+    monkeypatch.setattr("charlstm.show.console.stderr_console", lambda: console)
+    monkeypatch.setattr("charlstm.show.console.can_animate", lambda _: True)
+    further = ["--steps", "99", "--patience", "1"] if reason == "patience" else []
+    monkeypatch.setattr("charlstm.train.trainer.Trainer._out_of_patience", lambda _: True)
+    assert run(["train", "--resume", "-c", "tales", *further]) == 0
+    shown = capsys.readouterr()
+    lines = [*shown.out.splitlines(), *shown.err.splitlines()]
+    prompt = 1
+    assert sum(-(-len(line) // console.width) for line in lines) + prompt <= RESULT_LINES
+    assert ("early stop" in screen.getvalue()) == (reason == "patience")
 
 
 def test_budget_that_is_already_spent_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -559,7 +582,7 @@ def test_a_run_is_resumed_from_within(
         monkeypatch.chdir(folder / place)
         capsys.readouterr()
         assert run(["train", "--resume", "-c", name]) == 0
-        assert capsys.readouterr().err.count("\ntales: lstm") == 1
+        assert capsys.readouterr().err.count("tales: lstm") == 1
     assert run(["train", "../../../tales.txt", "--name", "new", "--steps", "2"]) == 0
     assert (folder / "checkpoints" / "new" / "run.json").is_file()
 

@@ -342,6 +342,12 @@ def test_finished_panel_says_how_it_ended(reason: str, words: str) -> None:
     assert " left" not in shown.splitlines()[1]
 
 
+def test_finished_panel_shows_the_loss_that_is_printed_below_it_and_no_other() -> None:
+    shown = draw(*history(), replace(FINISHED, val_loss=1.5123, step=600))
+    assert re.findall(r"(best|validation) +(\d\.\d+)", shown) == [("best", "1.5123")]
+    assert re.search(r"step +600/1,000", shown)
+
+
 def test_panel_before_the_first_event_says_that_it_starts() -> None:
     assert draw().strip() == "starting …"
 
