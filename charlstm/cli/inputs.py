@@ -51,12 +51,14 @@ def note_unknown(vocab: "Vocabulary", text: str, policy: "UnknownPolicy") -> Non
         note(f"characters that the model never saw: {missing:,} of {len(text):,}, {done}")
 
 
-def known_form(vocab: "Vocabulary", text: str, *, quiet: bool = False) -> str:
-    """``text`` in the Unicode form that the model knows; stderr says when that is another one."""
-    form = vocab.known_form(text)
-    if form != text and not quiet:
+def known_form(vocab: "Vocabulary", text: str, *others: str, quiet: bool = False) -> str:
+    """``text`` in the Unicode form that the model knows.
+
+    stderr says when that is another one, for ``text`` or for one of ``others``.
+    """
+    if not quiet and any(vocab.known_form(one) != one for one in (text, *others)):
         note("accents were put in the Unicode form that the model knows: they look the same")
-    return form
+    return vocab.known_form(text)
 
 
 def note_keyboard(sources: Iterable[str] | None) -> None:

@@ -196,8 +196,7 @@ def inspect(
     if file is not None:
         text = read_text(file, as_bytes=model.file.vocab.kind == "bytes")
     lead = "" if warmup == "none" else warmup
-    known = known_form(model.file.vocab, text or "")
-    known_form(model.file.vocab, lead or "", quiet=known != (text or ""))  # one note will do
+    known_form(model.file.vocab, text or "", lead or "")  # for its note
     ids, before = model.inspected(text, lead, policy)
     for words in (text, lead):
         note_unknown(model.file.vocab, words or "", policy)

@@ -147,7 +147,11 @@ def sample(
         typer.Option("--novelty", help="Say what was copied from the training text."),
     ] = False,
     prime: Annotated[
-        str | None, typer.Option(help="Text to go on from.", rich_help_panel=PRIMING)
+        str | None,
+        typer.Option(
+            help="Text to go on from; left out, a newline, so that a line begins.",
+            rich_help_panel=PRIMING,
+        ),
     ] = None,
     prime_file: Annotated[
         str | None,
@@ -206,13 +210,16 @@ def sample(
     start = None if state is None else model.load_state(state)
     training = training_text(model) if novelty else None
     text = prime or "" if prime_file is None else read_text(prime_file, as_bytes=as_bytes)
-    text = known_form(vocab, text)
+    text = known_form(vocab, text, *(stop or ()))
     for one in stop or ():
         if missing := vocab.unknown(vocab.known_form(one)):
             note(f"--stop {one!r} never occurs: the model does not know {missing[0]!r}")
     if seed is None:
         seed = new_seed()
-        note(f"seed {seed}" if count == 1 else f"seeds {seed} to {seed + count - 1}")
+        seeds = f"seed {seed}" if count == 1 else f"seeds {seed} to {seed + count - 1}"
+        opening = vocab.decode(vocab.opening().tolist())
+        begun = bool(text or interactive or start)
+        note(seeds if begun else f"{seeds}; with no prime, the text begins after {opening!r}")
     output = Output(raw=as_bytes, color=color is not None)
     if color is not None:
         _explain_color(output)
@@ -244,7 +251,7 @@ def sample(
         with _keeping(save_state, model, lambda: stream.state):
             texts = ["".join(_written(stream, output, shown, collect=novelty))]
     if training is not None:
-        _note_novelty(texts, *training)
+        _note_novelty(texts, seed, *training)
     return 0
 
 
@@ -323,13 +330,16 @@ def _explain_color(output: Output) -> None:
 
 
 def _note_novelty(
-    texts: list[str], corpus: "NDArray[np.unsignedinteger]", vocab: "Vocabulary"
+    texts: list[str], seed: int, corpus: "NDArray[np.unsignedinteger]", vocab: "Vocabulary"
 ) -> None:
     from charlstm.generate.novelty import novelty
 
     found = novelty(texts, corpus, vocab)
     copied = found.copied if found.longest <= 60 else found.copied[:60] + "…"
+    copier = next((n for n, text in enumerate(texts) if found.copied in text), 0)
+    of = f", by the text of seed {seed + copier}" if len(texts) > 1 else ""
     note(
-        f"longest run copied from the training text: {found.longest} characters, {copied!r}; "
+        f"longest run copied from the training text: {found.longest} characters{of}, {copied!r}; "
         f"{found.new_words:,} of {found.words:,} words are not in it ({found.new_fraction:.1%})"
+        + (f", of all {len(texts)} texts" if len(texts) > 1 else "")
     )

@@ -131,6 +131,8 @@ def test_sample_notes_what_was_hardly_meant(
         ["inspect", "e\u0301t\u00e9 ete\u0301", "--warmup", "e\u0301"],
         ["inspect", "ete", "--warmup", "e\u0301"],
         ["sample", "--interactive", "--length", "3", "--seed", "1"],
+        ["sample", "--length", "3", "--seed", "1", "--stop", "e\u0301", "--stop", "te\u0301"],
+        ["sample", "--length", "3", "--seed", "1", "--stop", "e\u0301", "--prime", "e\u0301"],
     ],
     ids=str,
 )
