@@ -257,14 +257,15 @@ def test_table_shows_the_numbers_of_the_json(capsys: pytest.CaptureFixture[str])
 
 
 def test_picture_sentences_and_memory_follow_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = "\n".join(shown_lines(capsys, LINE, "--rows", "3"))
-    assert f"… {len(LINE) - 3} more characters; --rows 0 lists them all" in shown
+    text = LINE * 3
+    shown = "\n".join(shown_lines(capsys, text, "--rows", "3"))
+    assert f"… {len(text) - 3} more characters; --rows 0 lists them all" in shown
     assert shown.count("┤") == 3 * 3  # three ticks in each gate's picture
     for layer in (1, 2):
         for gate in GATES:
             assert f"Layer {layer}, {gate} gate:" in shown
     assert re.search(r"layer unit +tau \n( +[12] +\d+ +[\d,]+\.\d \n){5}", shown)
-    assert shown.endswith(" characters.")
+    assert re.search(r", the longest [\d,]+\.\d\.$", shown)
 
 
 def test_longest_memories_are_those_that_the_sentences_tell(
@@ -274,7 +275,7 @@ def test_longest_memories_are_those_that_the_sentences_tell(
         shown = "\n".join(shown_lines(capsys, LINE, "--layer", str(layer)))
         found = re.findall(r"^ +(\d) +\d+ +([\d,]+\.\d) $", shown, re.M)
         assert {number for number, _ in found} == {str(layer)}
-        assert f"the longest for {found[0][1]} characters" in " ".join(shown.split())
+        assert f"the longest {found[0][1]}." in " ".join(shown.split())
 
 
 def test_rows_limits_the_table_and_0_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
@@ -288,6 +289,7 @@ def test_layer_and_gate_narrow_the_table(capsys: pytest.CaptureFixture[str]) -> 
     lines = shown_lines(capsys, LINE, "--layer", "2", "--gate", "forget")
     assert len(rows(lines)) == len(LINE)
     assert "Layer 1" not in lines
+    lines = shown_lines(capsys, LINE * 3, "--layer", "2", "--gate", "forget")
     assert sum(line.count("┤") for line in lines) == 3
 
 
@@ -375,9 +377,23 @@ def test_run_given_as_the_text_is_read_as_words_and_told(
     assert f"for the run of that name: -c {trained_run}\n" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("length", "told"), [(49, True), (50, False)])
-def test_figure_over_few_characters_says_so(
-    length: int, told: bool, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("length", "drawn"), [(49, False), (50, True)])
+def test_figure_over_few_characters_is_left_out(
+    length: int, drawn: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = shown_lines(capsys, ("Row, said the heron. " * 3)[:length])
-    assert any(f"over only {length} characters" in line for line in lines) == told
+    assert any("Figure 3" in line for line in lines) == drawn
+
+
+@pytest.mark.parametrize("view", ["gates", "find"])
+def test_words_around_the_tables_take_few_lines(
+    view: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--rows", "0"] if view == "gates" else []
+    lines = shown_lines(capsys, *([LINE] if view == "gates" else []), "--view", view, *options)
+    if view == "gates":
+        found = lines[next(n for n, line in enumerate(lines) if "What was found" in line) + 1 :]
+        assert len(found) == 2 * (3 + 1)  # layers, gates and the memory
+    else:
+        header = next(n for n, line in enumerate(lines) if line.startswith("feature"))
+        assert header == 1 + 3  # the title and three notes
