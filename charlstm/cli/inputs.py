@@ -119,6 +119,8 @@ def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpu
     from charlstm.text.sources import bundled_corpus
 
     note_keyboard(text)
+    if reading.get("as_bytes") and "encoding" in reading:
+        note("note: `encoding` has no effect with `as_bytes`")
 
     sources: list[str | Path] = list(text) if text else [bundled_corpus()]
     shown = 0

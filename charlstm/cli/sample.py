@@ -26,6 +26,7 @@ from charlstm.cli.options import (
     check_together,
     example,
     note,
+    note_no_colors,
     one_of,
 )
 from charlstm.cli.output import Output
@@ -204,6 +205,10 @@ def sample(
             f"characters; 1.02 to {USEFUL_PENALTY} is useful"
         )
 
+    primed = given["--prime"] or given["--prime-file"]
+    for sentence in _without_effect(sampling, count, primed or interactive, echo, unknown):
+        note(f"note: {sentence}")
+
     model = open_model(checkpoint)
     vocab = model.file.vocab
     as_bytes = vocab.kind == "bytes"
@@ -270,6 +275,31 @@ def _check_alone(length: int | None, seed: int | None, count: int, color: str | 
     require(color in (None, "surprise"), f"`color` is {color!r}", "there is --color surprise")
 
 
+def _without_effect(
+    sampling: Sampling, count: int, primed: bool, echo: bool, unknown: str
+) -> Iterator[str]:
+    """Which options do nothing next to the others, and why."""
+    filters = {
+        "top_k": sampling.top_k > 1,
+        "top_p": sampling.top_p < 1,
+        "min_p": sampling.min_p > 0,
+    }
+    filtered = " and ".join(f"`{name}`" for name, is_given in filters.items() if is_given)
+    if sampling.temperature == 0 and filtered:
+        yield f"no effect: {filtered}; `temperature` 0 takes the most likely character anyway"
+    certain = {"`temperature` 0": sampling.temperature == 0, "`top_k` 1": sampling.top_k == 1}
+    certain["`min_p` 1"] = sampling.min_p == 1
+    if count > 1 and any(certain.values()):
+        reason = next(name for name, is_given in certain.items() if is_given)
+        yield f"all {count} texts are the same: with {reason} no character is random"
+    if sampling.repeat_window != Sampling.repeat_window and sampling.repeat_penalty == 1:
+        yield "`repeat_window` has no effect without `repeat_penalty`"
+    if not primed and not echo:
+        yield "--no-echo has no effect: there is no prime"
+    if not primed and unknown != "error":
+        yield "`unknown` has no effect: it is about the characters of a prime, and there is none"
+
+
 def _note_backslashes(prime: str | None, stop: list[str] | None) -> None:
     """Say how the shell passes a newline, if an option seems to mean one."""
     for option, texts in (("--prime", [prime or ""]), ("--stop", stop or [])):
@@ -321,7 +351,7 @@ def _written(stream: "Text", output: Output, shown: str, *, collect: bool) -> li
 
 def _explain_color(output: Output) -> None:
     if not output.tinted:
-        note("there are no colours here; the text comes plain")
+        note_no_colors()
         return
     from charlstm.show.console import stderr_console
     from charlstm.show.surprise import legend

@@ -106,6 +106,20 @@ def test_waiting_for_the_keyboard_is_noted(
         (["--prime", "Row\n"], ""),
         (["--repeat-penalty", "1.3"], "1.02 to 1.1 is useful"),
         (["--repeat-penalty", "1.1"], ""),
+        (
+            ["--temp", "0", "--top-p", "0.9", "--top-k", "9"],
+            "takes the most likely character anyway",
+        ),
+        (["--temp", "0", "--top-k", "1"], ""),
+        (["--temp", "0", "--count", "2"], "with --temp 0 no character is random"),
+        (["--min-p", "1", "--count", "2"], "with --min-p 1 no character is random"),
+        (["--temp", "0.1", "--count", "2"], ""),
+        (["--repeat-window", "9"], "--repeat-window has no effect without --repeat-penalty"),
+        (["--repeat-window", "9", "--repeat-penalty", "1.05"], ""),
+        (["--no-echo"], "--no-echo has no effect: there is no prime"),
+        (["--no-echo", "--prime", "Row"], ""),
+        (["--unknown", "skip"], "and there is none"),
+        (["--unknown", "skip", "--prime", "Row"], ""),
     ],
     ids=str,
 )
@@ -117,7 +131,8 @@ def test_sample_notes_what_was_hardly_meant(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(trained_run.parents[1])
-    settings = ["-c", "small", "--length", "5", "--seed", "1", "--unknown", "skip"]
+    unknown = ["--unknown", "skip"] if "--prime" in options else []
+    settings = ["-c", "small", "--length", "5", "--seed", "1", *unknown]
     assert run(["sample", *settings, *options]) == 0
     err = capsys.readouterr().err
     notes = [line for line in err.splitlines() if line.startswith("note: ")]

@@ -238,7 +238,7 @@ def test_several_texts_have_the_seeds_that_follow(capsys: pytest.CaptureFixture[
     assert sample("--count", "3", "--prime", "NED: ", "--length", "200", seed=7) == 0
     texts = capsys.readouterr().out.split("\n%\n")
     assert texts == ["NED: " + expected("NED: ", 200, seed=seed) for seed in (7, 8, 9)]
-    assert run(["sample", "-c", "small", "--count", "2", "--length", "20", "--no-echo"]) == 0
+    assert run(["sample", "-c", "small", "--count", "2", "--length", "20"]) == 0
     shown = capsys.readouterr()
     told = re.match(r"seeds (\d+) to (\d+); with no prime", shown.err)
     assert told
@@ -348,7 +348,24 @@ def test_colour_in_a_pipe_is_the_plain_text(capsys: pytest.CaptureFixture[str]) 
     assert sample("--length", "40", "--color", "surprise") == 0
     shown = capsys.readouterr()
     assert shown.out == expected()
-    assert shown.err == "there are no colours here; the text comes plain\n"
+    assert (
+        shown.err
+        == "no colours: standard output is not a terminal that has them; the text comes plain\n"
+    )
+
+
+@pytest.mark.usefixtures("folder")
+def test_colour_that_is_forced_comes_in_a_pipe_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert sample("--length", "40", "--color", "surprise", "--temp", "3") == 0
+    shown = capsys.readouterr()
+    assert "\x1b[" in shown.out
+    assert "surprise in bits" in shown.err
+    assert re.sub(r"\x1b\[[\d;]*m", "", shown.out).replace("↵", "") == expected(temperature=3)
 
 
 # -- characters the model never saw ------------------------------------------------------------

@@ -434,6 +434,30 @@ def test_budget_may_be_extended(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.out.startswith("checkpoints/tales  9 steps")
 
 
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        (["--warmup", "5"], "--warmup is 4, not 5: a tenth of the steps at most"),
+        (["--warmup", "4"], ""),
+        (["--patience", "3", "--val-fraction", "0"], "--patience has no effect"),
+        (["--patience", "0", "--val-fraction", "0"], ""),
+        (["--dropout-masks", "4", "--dropout", "0"], "--dropout-masks has no effect"),
+        (["--dropout-masks", "4", "--dropout", "0.1"], ""),
+        (["--hold", "1", "--final-rate", "0.5"], "--final-rate has no effect"),
+        (["--encoding", "latin-1", "--bytes"], "--encoding has no effect"),
+    ],
+    ids=str,
+)
+def test_settings_without_effect_are_noted(
+    options: list[str], note: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("tales.txt", *options, steps=40) == 0
+    err = capsys.readouterr().err
+    notes = [line for line in err.splitlines() if re.search("effect|tenth", line)]
+    assert len(notes) == bool(note)
+    assert all(note in line for line in notes)
+
+
 @pytest.mark.parametrize("reason", ["budget", "patience"])
 def test_what_follows_the_finished_panel_fits_below_it(
     reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
