@@ -178,8 +178,8 @@ def advice(
     rare = sum(1 for count in counts if 0 < count < 5)
     if rare:
         notes.append(
-            f"{rare} of {len(counts)} characters {'occurs' if rare == 1 else 'occur'} fewer than "
-            f"5 times: the model will hardly learn {'it' if rare == 1 else 'them'}"
+            f"{rare:,} of {len(counts):,} characters {'occurs' if rare == 1 else 'occur'} fewer "
+            f"than 5 times: the model will hardly learn {'it' if rare == 1 else 'them'}"
         )
     fraction = len(vocab) * (model.embedding_size + model.hidden_size + 1) / model.parameters
     if len(vocab) > 256 and fraction > MANY_SYMBOLS:

@@ -1,6 +1,7 @@
 """Notes and advice about the texts that commands read."""
 
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -63,12 +64,13 @@ def test_a_few_carriage_returns_are_not_worth_a_note(
         ("utf-16-le", "utf-16le"),
         ("utf-16-be", "utf-16be"),
         ("latin-1", "latin1"),
+        ("cp1252", "cp1252"),
     ],
 )
 def test_other_encodings_get_the_advice_that_helps(
     encoding: str, named: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prose = PROSE + "é" if encoding == "latin-1" else PROSE
+    prose = PROSE + {"latin-1": "é", "cp1252": "“é”"}.get(encoding, "")
     (folder / "a.txt").write_bytes(prose.encode(encoding))
     with pytest.raises(CharlstmError) as error:
         read_text("a.txt", as_bytes=False)
@@ -77,6 +79,88 @@ def test_other_encodings_get_the_advice_that_helps(
     assert run(["train", "a.txt"]) == 1
     advised = "latin-1" if named == "latin1" else named
     assert f"--encoding {advised}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"%PDF-1.4 \xff", "a PDF file"),
+        (b"PK\x03\x04\x14\x00\xff\xfe", ".docx"),
+        (b"{\\rtf1 \xff", "an RTF file"),
+    ],
+    ids=str,
+)
+def test_files_that_are_no_plain_text_are_called_what_they_are(
+    content: bytes, named: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a.txt").write_bytes(content + PROSE.encode())
+    assert run(["train", "a.txt"]) == 1
+    told = capsys.readouterr().err
+    with pytest.raises(CharlstmError) as error:
+        read_text("a.txt", as_bytes=False)
+    assert named in told
+    assert named in str(error.value)
+    assert "--encoding" not in told
+    assert "iconv" not in str(error.value)
+
+
+TINY = ["--hidden", "8", "--layers", "1", "--steps", "2", "--threads", "1", "--batch", "2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "note"),
+    [
+        (PROSE * 20, [], ""),
+        (PROSE.replace("s", "\x1b") * 20, [], r"controls or marks .*'\\x1b'"),
+        (PROSE.replace("s", "\ufffd") * 20, [], r"controls or marks .*'\\ufffd'"),
+        (PROSE * 100 + "\0\ufeff", [], ""),  # a few are noise
+        ("“" + PROSE * 20, ["--encoding", "latin-1"], "may be cp1252"),
+        ("é" + PROSE * 20, ["--encoding", "latin-1"], ""),
+        (PROSE.replace("s", "\x1b") * 20, ["--bytes"], ""),
+        ("{\\rtf1 " + PROSE * 20, [], "is an RTF file, not plain text"),
+        ("a line\r\n" * 100 + "a line\n" * 100, [], "50% of the lines end with a carriage"),
+        ("a line\r\n" * 3 + "a line\n" * 100, [], ""),
+    ],
+    ids=[
+        "prose",
+        "escapes",
+        "replaced",
+        "a few",
+        "Windows",
+        "latin-1",
+        "bytes",
+        "RTF",
+        "half CRLF",
+        "hardly CRLF",
+    ],
+)
+def test_what_a_text_should_not_have_is_noted(
+    text: str,
+    options: list[str],
+    note: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    encoding = "cp1252" if "latin-1" in options else "utf-8"
+    (folder / "a.txt").write_bytes(text.encode(encoding))
+    assert run(["train", "a.txt", *TINY, *options]) == 0
+    told = capsys.readouterr().err.splitlines()
+    noted = [one for one in told if re.search("controls|carriage|plain text", one)]
+    assert len(noted) == bool(note), noted
+    assert all(re.search(note, one) for one in noted)
+
+
+def test_of_many_notices_of_a_kind_a_few_are_printed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(9):
+        (folder / "many").mkdir(exist_ok=True)
+        (folder / f"many/{number}.txt").write_bytes(b"\xef\xbb\xbf" + PROSE.encode() * 5)
+        (folder / f"many/{number}.bin").write_bytes(b"\xff\xff")
+    assert run(["train", "many", *TINY]) == 0
+    told = capsys.readouterr().err
+    assert told.count("skipped ") == told.count("byte-order mark") == 3
+    assert told.count("… and 6 more of these\n") == 2
 
 
 def test_utf_8_with_a_few_nuls_is_read(folder: Path) -> None:
