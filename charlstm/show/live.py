@@ -1,10 +1,11 @@
 """The live panel: a view of the events so far, drawn in place between training steps."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import IO, Self, cast
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -30,6 +31,8 @@ LAST_WORDS_SECONDS = 1.0
 """What the terminal may take to write the last state."""
 HIDE_CURSOR = "\x1b[?25l"
 BITS_PER_NAT = 1.4426950408889634
+EMOJI_STYLE = chr(0xFE0F)
+"""Makes the sign before it an emoji, which is a cell wider."""
 
 
 class LivePanel:
@@ -264,9 +267,12 @@ class LivePanel:
         if evaluated is None or not evaluated.gates:
             return []
         when = f"as of step {evaluated.step:,}" if evaluated.step else "before training"
-        title = Text(f"gates on unseen text, {when}   ", style="dim", no_wrap=True)
-        title.append(f"{SHUT_CELL} shut, below {LEFT_SATURATED:g}   ", style=SHUT)
-        title.append(f"{OPEN_CELL} open, above {RIGHT_SATURATED:g}", style=OPEN)
+        below, above = f", below {LEFT_SATURATED:g}", f", above {RIGHT_SATURATED:g}"
+        # The meaning of the signs is the last thing to go where there is little room.
+        words = f"gates on unseen text, {when}   " if width >= 80 else "gates   " * (width >= 30)
+        title = Text(words, style="dim", no_wrap=True)
+        title.append(f"{SHUT_CELL} shut{below if width >= 50 else ''}   ", style=SHUT)
+        title.append(f"{OPEN_CELL} open{above if width >= 50 else ''}", style=OPEN)
         title.truncate(width)
         lines = [title]
         for layer in sorted({gate.layer for gate in evaluated.gates}):
@@ -290,9 +296,7 @@ class LivePanel:
         title.truncate(width, overflow="ellipsis")
         lines: list[str] = []
         for paragraph in printable(text).expandtabs(4).split("\n"):
-            lines += [
-                line.plain for line in Text(paragraph).wrap(self.console, max(1, width - 2))
-            ] or [""]
+            lines += wrapped(paragraph, max(1, width - 2))
         shown = lines[-height:]
         shown += [""] * (height - len(shown))
         return [title, *(Text(" " + line, no_wrap=True) for line in shown)]
@@ -316,3 +320,29 @@ _ENDINGS = {
     "stopped": "stopped",
     "diverged": "stopped: the loss is not finite",
 }
+
+
+def wrapped(text: str, width: int) -> Iterator[str]:
+    """The lines of a paragraph, at spaces where there are any, that no terminal breaks once more.
+
+    Rich measures a family or a flag as terminals draw it that join its characters. Others draw them
+    one by one, and then a line that is too long moves all that is drawn after it. So a line is as
+    wide here as its characters by themselves.
+    """
+    start, used, space = 0, 0, -1
+    for end, character in enumerate(text):
+        cells = _cells(character)
+        if used + cells > width and end > start:
+            cut = end if character == " " else space if space > start else end
+            yield text[start:cut]
+            start = cut + (text[cut] == " ")
+            used = sum(map(_cells, text[start:end]))
+        if character == " ":
+            space = end
+        if end >= start:
+            used += cells
+    yield text[start:]
+
+
+def _cells(character: str) -> int:
+    return 1 if character == EMOJI_STYLE else cell_len(character)

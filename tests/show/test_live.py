@@ -31,7 +31,7 @@ from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED
 from charlstm.runs.metrics import MetricsLog, event_to_dict, read_lines
 from charlstm.show.ascii_signs import ERRORS
 from charlstm.show.curves import MOST_POINTS, Curve, View, replay
-from charlstm.show.live import LivePanel
+from charlstm.show.live import LivePanel, wrapped
 
 SIZES = [(80, 24), (140, 40), (40, 20), (20, 10)]
 STARTED = RunStarted(
@@ -516,3 +516,31 @@ def test_loss_of_the_untrained_model_is_told_but_not_drawn() -> None:
 def test_many_epochs_are_shown_in_full() -> None:
     shown = draw(STARTED, replace(BUDGET, epochs=1706.67), replace(STEP, epoch=130.13))
     assert "130 of 1,707" in shown
+
+
+@given(st.text(alphabet="ab  \u0301\u200d漢👩🇩🇪☺\ufe0f", max_size=60), st.integers(2, 12))
+def test_wrapped_lines_hold_the_text_and_fit_where_no_characters_are_joined(
+    text: str, width: int
+) -> None:
+    lines = list(wrapped(text, width))
+    rest = text
+    for line in lines:
+        assert sum(cell_len(c) for c in line) <= width
+        assert rest.startswith(line)
+        rest = rest[len(line) :].removeprefix(" ")
+    assert rest == ""
+
+
+def test_lines_are_broken_at_spaces() -> None:
+    assert list(wrapped("the heron sat down", 9)) == ["the heron", "sat down"]
+    assert list(wrapped("the herons sat down", 9)) == ["the", "herons", "sat down"]
+    assert list(wrapped("abcdefghijkl", 5)) == ["abcde", "fghij", "kl"]
+    assert list(wrapped("", 5)) == [""]
+
+
+@pytest.mark.parametrize(("width", "height"), [(140, 40), (80, 24), (60, 20), (50, 20), (30, 16)])
+def test_what_the_signs_of_gates_mean_is_never_cut(width: int, height: int) -> None:
+    shown = draw(*history(), width=width, height=height).splitlines()
+    title = next(line for line in shown if "shut" in line)
+    assert "open" in title
+    assert cell_len(title.rstrip()) <= width
