@@ -152,6 +152,9 @@ MUCH, FAR_TOO_MUCH = 0.8, 2.0
 """Times the memory that is there: what deserves a note, and what is refused. The need is estimated
 roughly, and a system can move some of it to disk."""
 
+RARE_FRACTION = 0.01
+"""Fraction of a text that characters make up which occur hardly ever, above which there is a note:
+any text has some of them."""
 MANY_SYMBOLS, FEW_BYTES = 0.25, 1.1
 """Symbols that take this fraction of the parameters, for a text of fewer bytes per character."""
 
@@ -175,8 +178,9 @@ def advice(
             f"{model.parameters:,} parameters for {characters:,} characters: the model will "
             "memorise the text; more text or a smaller `hidden_size` would help"
         )
-    rare = sum(1 for count in counts if 0 < count < 5)
-    if rare:
+    few = [count for count in counts if 0 < count < 5]
+    rare = len(few)
+    if sum(few) > RARE_FRACTION * characters:
         notes.append(
             f"{rare:,} of {len(counts):,} characters {'occurs' if rare == 1 else 'occur'} fewer "
             f"than 5 times: the model will hardly learn {'it' if rare == 1 else 'them'}"

@@ -190,11 +190,13 @@ def inspect(
     model = open_model(checkpoint)
     _check(model, options)
     if text is not None and os.path.isfile(text):
-        note(f"reading the words {text!r}; for what is in that file: --file {quote(text)}")
+        note(f"treating {text!r} as text; for what is in that file: --file {quote(text)}")
     elif text is not None and is_run(text):
-        note(f"reading the words {text!r}; for the run of that name: -c {quote(text)}")
+        note(f"treating {text!r} as text; for the run of that name: -c {quote(text)}")
     if file is not None:
         text = read_text(file, as_bytes=model.file.vocab.kind == "bytes")
+    if warmup and os.path.isfile(warmup):
+        note(f"treating {warmup!r} as text, not as the name of a file")
     lead = "" if warmup == "none" else warmup
     known_form(model.file.vocab, text or "", lead or "")  # for its note
     ids, before = model.inspected(text, lead, policy)

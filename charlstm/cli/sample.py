@@ -199,6 +199,8 @@ def sample(
         check_together(*((name, given[name]) for name in pair))
     check_outputs(save_state=save_state)
     _note_backslashes(prime, stop)
+    if prime and os.path.isfile(prime):
+        note(f"treating {prime!r} as text; to go on from what is in that file: --prime-file")
     if sampling.repeat_penalty > USEFUL_PENALTY:
         note(
             f"note: a repeat penalty above {USEFUL_PENALTY} spoils the text of most models of "
@@ -362,6 +364,7 @@ def _explain_color(output: Output) -> None:
 def _note_novelty(
     texts: list[str], seed: int, corpus: "NDArray[np.unsignedinteger]", vocab: "Vocabulary"
 ) -> None:
+    from charlstm.analysis.document import plural
     from charlstm.generate.novelty import novelty
 
     found = novelty(texts, corpus, vocab)
@@ -369,7 +372,8 @@ def _note_novelty(
     copier = next((n for n, text in enumerate(texts) if found.copied in text), 0)
     of = f", by the text of seed {seed + copier}" if len(texts) > 1 else ""
     note(
-        f"longest run copied from the training text: {found.longest} characters{of}, {copied!r}; "
+        f"longest run copied from the training text: {plural(found.longest, 'character')}{of}, "
+        f"{copied!r}; "
         f"{found.new_words:,} of {found.words:,} words are not in it ({found.new_fraction:.1%})"
         + (f", of all {len(texts)} texts" if len(texts) > 1 else "")
     )

@@ -31,8 +31,8 @@ LAST_WORDS_SECONDS = 1.0
 """What the terminal may take to write the last state."""
 HIDE_CURSOR = "\x1b[?25l"
 BITS_PER_NAT = 1.4426950408889634
-EMOJI_STYLE = chr(0xFE0F)
-"""Makes the sign before it an emoji, which is a cell wider."""
+EMOJI_STYLE, JOINER = chr(0xFE0F), chr(0x200D)
+"""What makes the sign before it an emoji, which is a cell wider, and what joins two emoji."""
 
 
 class LivePanel:
@@ -333,7 +333,9 @@ def wrapped(text: str, width: int) -> Iterator[str]:
     for end, character in enumerate(text):
         cells = _cells(character)
         if used + cells > width and end > start:
-            cut = end if character == " " else space if space > start else end
+            cut = end if character == " " or space <= start else space
+            while cut > start + 1 and (text[cut - 1] == JOINER or not _cells(text[cut])):
+                cut -= 1  # what is joined stays together
             yield text[start:cut]
             start = cut + (text[cut] == " ")
             used = sum(map(_cells, text[start:end]))

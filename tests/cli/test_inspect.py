@@ -324,7 +324,7 @@ def test_wide_characters_keep_the_columns_in_line(
 def test_pipe_gets_no_escape_codes_and_no_color_no_colors(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    color = re.compile(r"\x1b\[[\d;]*\b(3[0-8]|4[0-8]|9[0-7]|10[0-7])\b[\d;]*m")
+    color = re.compile(r"\x1b\[([\d;]*;)?(3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]")
     assert "\x1b" not in "\n".join(shown_lines(capsys, LINE))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -375,6 +375,14 @@ def test_run_given_as_the_text_is_read_as_words_and_told(
 ) -> None:
     assert inspect(str(trained_run), "--unknown", "skip") == 0
     assert f"for the run of that name: -c {trained_run}\n" in capsys.readouterr().err
+
+
+def test_warmup_that_is_the_name_of_a_file_is_noted(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "Row").write_text("Row")
+    assert inspect(LINE, "--warmup", "Row", "--view", "walk") == 0
+    assert capsys.readouterr().err == "treating 'Row' as text, not as the name of a file\n"
 
 
 @pytest.mark.parametrize(("length", "drawn"), [(49, False), (50, True)])

@@ -536,6 +536,8 @@ def test_lines_are_broken_at_spaces() -> None:
     assert list(wrapped("the herons sat down", 9)) == ["the", "herons", "sat down"]
     assert list(wrapped("abcdefghijkl", 5)) == ["abcde", "fghij", "kl"]
     assert list(wrapped("", 5)) == [""]
+    family = "👩\u200d👩\u200d👧"
+    assert list(wrapped(2 * family, 9)) == [family, family]
 
 
 @pytest.mark.parametrize(("width", "height"), [(140, 40), (80, 24), (60, 20), (50, 20), (30, 16)])
