@@ -17,6 +17,7 @@ from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED
 from charlstm.scoring import perplexity
 from charlstm.show.background import BackgroundWriter
 from charlstm.show.charts import chart, round_ticks
+from charlstm.show.console import in_foreground
 from charlstm.show.curves import View
 from charlstm.show.printable import printable
 from charlstm.show.style import OPEN, OPEN_CELL, SHUT, SHUT_CELL, TRAIN, VAL, saturation_bar
@@ -71,13 +72,19 @@ class LivePanel:
         thread: while the terminal takes nothing, nothing is drawn, and training goes on.
         """
         self.view.update(event)
+        if self._writer is not None and not in_foreground(self._writer.file):
+            self._below = True  # somebody else writes there meanwhile
+            return
         due = self._below or self._clock() - self._drawn_at >= 1 / MOST_DRAWINGS_PER_SECOND
         if due and self._writer is not None and self._writer.idle:
-            if self._below:
-                self._below = False
-                self._writer.write(HIDE_CURSOR + "\n" * self.console.height)
+            self._leave_what_is_there()
             self._live.refresh()
             self._drawn_at = self._clock()
+
+    def _leave_what_is_there(self) -> None:
+        if self._below and self._writer is not None:
+            self._below = False
+            self._writer.write(HIDE_CURSOR + "\n" * self.console.height)
 
     def draw_below(self) -> None:
         """Leave what is on the screen, and go on below it; may be called by a signal's handler."""
@@ -96,6 +103,7 @@ class LivePanel:
         trace: TracebackType | None,
     ) -> None:
         assert self._writer is not None
+        self._leave_what_is_there()
         self._live.stop()
         self._writer.close(LAST_WORDS_SECONDS)
         self.console.file = self._writer.file

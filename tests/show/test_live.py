@@ -366,6 +366,27 @@ def drawings(console: Console, screen: io.StringIO, times: int) -> list[bool]:
     return drawn
 
 
+def test_panel_draws_nothing_in_the_background_and_then_below_what_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, width=80, height=24, force_terminal=True)
+    foreground = iter([True, False, False, True, True])
+    monkeypatch.setattr("charlstm.show.live.in_foreground", lambda _: next(foreground))
+    seconds = [100.0]
+    with LivePanel(console, lambda: (SAMPLE, 500), lambda: seconds[0]) as panel:
+        drawn = []
+        for step in range(5):
+            settle(console)
+            before = screen.tell()
+            seconds[0] += 1
+            panel.show(replace(STEP, step=step))
+            settle(console)
+            drawn.append(screen.getvalue()[before:])
+    assert [bool(piece) for piece in drawn] == [True, False, False, True, True]
+    assert ["\n" * console.height in piece for piece in drawn] == [False, False, False, True, False]
+
+
 def settle(console: Console) -> None:
     """Wait until the terminal has what was written, if it takes it."""
     end = time.monotonic() + 0.2
