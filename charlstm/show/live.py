@@ -342,8 +342,11 @@ def wrapped(text: str, width: int) -> Iterator[str]:
         cells = _cells(character)
         if used + cells > width and end > start:
             cut = end if character == " " or space <= start else space
-            while cut > start + 1 and (text[cut - 1] == JOINER or not _cells(text[cut])):
-                cut -= 1  # what is joined stays together
+            joined = cut
+            while joined > start and (text[joined - 1] == JOINER or not _cells(text[joined])):
+                joined -= 1
+            if joined > start and sum(map(_cells, text[joined:end])) + cells <= width:
+                cut = joined  # what a terminal may join stays together
             yield text[start:cut]
             start = cut + (text[cut] == " ")
             used = sum(map(_cells, text[start:end]))
