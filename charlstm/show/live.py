@@ -340,7 +340,7 @@ def wrapped(text: str, width: int) -> Iterator[str]:
     start, used, space = 0, 0, -1
     for end, character in enumerate(text):
         cells = _cells(character)
-        if used + cells > width and end > start:
+        while used + cells > width and end > start:
             cut = end if character == " " or space <= start else space
             joined = cut
             while joined > start and (text[joined - 1] == JOINER or not _cells(text[joined])):
