@@ -49,6 +49,7 @@ BETWEEN = "\n%\n"
 APART = (
     ("--prime", "--prime-file"),
     ("--interactive", "--count"),
+    ("--interactive", "--prime-file -"),
     ("--length 0", "--count"),
     ("--interactive", "--novelty"),
     ("--length 0", "--novelty"),
@@ -188,6 +189,7 @@ def sample(
     given = {
         "--prime": prime is not None,
         "--prime-file": prime_file is not None,
+        "--prime-file -": prime_file == "-" and not sys.stdin.isatty(),
         "--interactive": interactive,
         "--length 0": length == 0,
         "--count": count > 1,

@@ -255,6 +255,7 @@ def test_several_texts_have_the_seeds_that_follow(capsys: pytest.CaptureFixture[
         "--count 2 --color surprise",
         "--count 2 --interactive",
         "--interactive --novelty",
+        "--interactive --prime-file -",
         "--novelty --length 0",
     ],
 )
