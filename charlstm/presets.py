@@ -186,7 +186,7 @@ def advice(
             f"than 5 times: the model will hardly learn {'it' if rare == 1 else 'them'}"
         )
     fraction = len(vocab) * (model.embedding_size + model.hidden_size + 1) / model.parameters
-    if len(vocab) > 256 and fraction > MANY_SYMBOLS:
+    if len(vocab) >= 2 * 256 and fraction > MANY_SYMBOLS:  # fewer would save little
         lengths = [len(symbol.encode("utf-8", "surrogatepass")) for symbol in vocab.symbols]
         if (
             sum(n * count for n, count in zip(lengths, counts, strict=True))
