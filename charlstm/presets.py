@@ -151,6 +151,9 @@ MUCH, FAR_TOO_MUCH = 0.8, 2.0
 """Times the memory that is there: what deserves a note, and what is refused. The need is estimated
 roughly, and a system can move some of it to disk."""
 
+RARE_FRACTION = 0.01
+"""Fraction of a text that characters make up which occur hardly ever, above which there is a note:
+any text has some of them."""
 MANY_SYMBOLS, FEW_BYTES = 0.25, 1.1
 """Symbols that take this fraction of the parameters, for a text of fewer bytes per character."""
 
@@ -174,14 +177,15 @@ def advice(
             f"{model.parameters:,} parameters for {characters:,} characters: the model will "
             "memorise the text; more text or a smaller `hidden_size` would help"
         )
-    rare = sum(1 for count in counts if 0 < count < 5)
-    if rare:
+    few = [count for count in counts if 0 < count < 5]
+    rare = len(few)
+    if sum(few) > RARE_FRACTION * characters:
         notes.append(
-            f"{rare} of {len(counts)} characters {'occurs' if rare == 1 else 'occur'} fewer than "
-            f"5 times: the model will hardly learn {'it' if rare == 1 else 'them'}"
+            f"{rare:,} of {len(counts):,} characters {'occurs' if rare == 1 else 'occur'} fewer "
+            f"than 5 times: the model will hardly learn {'it' if rare == 1 else 'them'}"
         )
     fraction = len(vocab) * (model.embedding_size + model.hidden_size + 1) / model.parameters
-    if len(vocab) > 256 and fraction > MANY_SYMBOLS:
+    if len(vocab) >= 2 * 256 and fraction > MANY_SYMBOLS:  # fewer would save little
         lengths = [len(symbol.encode("utf-8", "surrogatepass")) for symbol in vocab.symbols]
         if (
             sum(n * count for n, count in zip(lengths, counts, strict=True))

@@ -189,6 +189,7 @@ def inspect(
     policy = unknown_policy(reading.unknown)
     model = open_model(checkpoint)
     _check(model, options)
+    _note_names(reading)
     ids, before = _read(model, reading, Reader(model.file.vocab, policy))
     wanted = VIEWS[view].reads if reading.text is None and reading.file is None else 0
     if (longer := held_out(model, wanted)) is not None:
@@ -209,6 +210,19 @@ def inspect(
 
         print_document(stdout_console(), document)
     return 0
+
+
+def _note_names(reading: Reading) -> None:
+    """Point out words that are read as text, and name a file or a run."""
+    from charlstm.runs.catalogue import is_run
+
+    if (text := reading.text) is not None:
+        if os.path.isfile(text):
+            note(f"treating {text!r} as text; for what is in that file: --file {quote(text)}")
+        elif is_run(text):
+            note(f"treating {text!r} as text; for the run of that name: -c {quote(text)}")
+    if reading.warmup and os.path.isfile(reading.warmup):
+        note(f"treating {reading.warmup!r} as text, not as the name of a file")
 
 
 def _check_taken(context: typer.Context, view: str) -> None:

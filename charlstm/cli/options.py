@@ -110,6 +110,11 @@ def example(*lines: str) -> str:
     return "\n\n".join(("Examples:", *(f"  {line}" for line in lines)))
 
 
+def note_no_colors() -> None:
+    """Say why a text that was to be tinted is not."""
+    note("no colours: standard output is not a terminal that has them; the text comes plain")
+
+
 def note(message: str) -> None:
     """Tell the user something on stderr, on one line, safe for the terminal."""
     from charlstm.show.printable import printable

@@ -1,6 +1,7 @@
 """From the options of `charlstm train` to an open run."""
 
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,16 +63,30 @@ def begin_run(
     trainer = stack.enter_context(opened)
     if teacher is not None and not quiet:
         note(f"taught by {teacher}")
-    for option in ("batch", "bptt"):
-        used = getattr(trainer.run_file.train, option)
-        if (asked := learning.get(option, used)) > used:
-            note(f"note: the text is too short for --{option} {asked}: it is {used}")
+    for sentence in _without_effect(learning, trainer):
+        note(f"note: {sentence}")
     for notice in trainer.notices:
         note(f"note: {notice}")
     wanted = start.get("name")
     if wanted is not None and trainer.path.name != wanted:
         note(f"the run is called {trainer.path.name}")
     return trainer
+
+
+def _without_effect(given: dict[str, Any], trainer: "Trainer") -> Iterator[str]:
+    """Which of the settings that were given the run does not use, or not as given, and why."""
+    used, total = trainer.run_file.train, trainer.run_file.budget.total_steps
+    for field in ("batch", "bptt"):
+        if given.get(field, 0) > (limit := getattr(used, field)):
+            yield f"the text is too short for `{field}` {given[field]}: it is {limit}"
+    if total is not None and (warmup := given.get("warmup_steps", 0)) > total // 10:
+        yield f"`warmup_steps` is {total // 10}, not {warmup}: a tenth of the steps at most"
+    if given.get("patience") and used.val_fraction == 0:
+        yield "`patience` has no effect: with `val_fraction` 0 there are no validations"
+    if given.get("dropout_masks", 1) > 1 and used.dropout == 0:
+        yield "`dropout_masks` has no effect: `dropout` is 0"
+    if "final_rate" in given and used.hold == 1:
+        yield "`final_rate` has no effect: with `hold` 1 the learning rate never falls"
 
 
 def resume_run(
@@ -102,14 +117,6 @@ def resume_run(
     trainer = stack.enter_context(open_run(path, corpus, changes))
     for notice in trainer.notices:
         note(notice)
-    total = trainer.run_file.budget.total_steps
-    if total is not None and trainer.progress.step >= total:
-        used = run.train
-        name = "minutes" if used.minutes else "steps" if used.steps else "epochs"
-        note(
-            f"the run has done its {total:,} steps; to go on, give a larger budget than "
-            f"--{name} {getattr(used, name):g}"
-        )
     return trainer
 
 

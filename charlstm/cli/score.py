@@ -14,7 +14,7 @@ from charlstm.cli.inputs import (
     training_text,
     unknown_policy,
 )
-from charlstm.cli.options import Checkpoint, Json, Unknown, check_together, example
+from charlstm.cli.options import Checkpoint, Json, Unknown, check_together, example, note_no_colors
 
 EXAMPLES = example(
     "charlstm score chapter.txt",
@@ -96,10 +96,12 @@ def score(
         print(json.dumps(document))
         return 0
     from charlstm.show.console import stdout_console
-    from charlstm.show.surprise import print_positions, print_tinted
+    from charlstm.show.surprise import Tint, print_positions, print_tinted
 
     console = stdout_console()
     if color:
+        if not Tint(console).has_color:
+            note_no_colors()
         print_tinted(console, vocab.by_character(ids.tolist(), result.surprise_bits.tolist()))
     unit = "byte" if vocab.kind == "bytes" else "character"
     print(

@@ -330,7 +330,8 @@ def _write_ids(found: FoundText, path: Path, progress: Callable[[int], None]) ->
             progress(writer.length)
         if writer.length < MIN_CHARACTERS:
             what = found.files[0][0] if len(found.files) == 1 else "the corpus"
-            length = f"{writer.length} characters" if writer.length else "no characters"
+            plural = "" if writer.length == 1 else "s"
+            length = f"{writer.length or 'no'} character{plural}"
             raise CharlstmError(
                 f"{what} has {length} and must have at least {MIN_CHARACTERS}",
                 "give a longer text; a few thousand characters make a start",
