@@ -1,7 +1,6 @@
 """A trained model in Python: generate, score, inspect."""
 
 import secrets
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Unpack
 import numpy as np
 
 from charlstm.analysis.saturation import GateReport, Thresholds, measure_gates
-from charlstm.errors import CharlstmError, check_integer, require
+from charlstm.errors import CharlstmError, check_integer, plural, require
 from charlstm.generate.sampling import SamplingConfig, SamplingFields
 from charlstm.generate.state_file import load_state, save_state
 from charlstm.generate.writing import Sampler, Text, TextState, draw_texts, prefill
@@ -22,6 +21,7 @@ from charlstm.scoring import Score, score
 from charlstm.text.vocabulary import Ids, UnknownPolicy
 
 DEFAULT_LENGTH = 1000
+MAX_LENGTH = 10**15
 MAX_SEED = 2**32
 MAX_COUNT = 10_000
 """Texts side by side; each takes some tens of kilobytes."""
@@ -33,6 +33,14 @@ class Model:
     def __init__(self, file: ModelFile, path: Path) -> None:
         self.file = file
         self.path = path
+
+    def __repr__(self) -> str:
+        config, vocab = self.file.config, self.file.vocab
+        return (
+            f"<Model {config.cell}, {plural(config.layers, 'layer')} of "
+            f"{plural(config.hidden_size, 'unit')}, {plural(self.parameters, 'parameter')}, "
+            f"{plural(len(vocab), 'symbol')}, from {str(self.path)!r}>"
+        )
 
     @property
     def parameters(self) -> int:
@@ -80,7 +88,7 @@ class Model:
             CharlstmError: ``prime`` has a character that the model never saw.
         """
         if length is not None:
-            check_integer("`length`", length, 0, sys.maxsize)
+            check_integer("`length`", length, 0, MAX_LENGTH)
         config = _sampling(sampling, fields)
         stops, chosen = self._stops(stop), _checked_seed(seed)
         sampler = Sampler(self.engine, self.prefill(prime, state, unknown), config, chosen)
@@ -104,9 +112,8 @@ class Model:
         Text b is that of ``generate`` with ``seed + b``, but for rounding: see
         ``writing.draw_texts``. Arguments and errors are those of ``generate``.
         """
-        hint = "write them in several batches, each with its own `seed`"
-        check_integer("`count`", count, 1, MAX_COUNT, hint=hint)
-        check_integer("`length`", length, 0, sys.maxsize)
+        check_count(count)
+        check_integer("`length`", length, 0, MAX_LENGTH)
         config = _sampling(sampling, fields)
         stops, chosen = self._stops(stop), _checked_seed(seed)
         start = self.prefill(prime, state, unknown)
@@ -215,6 +222,13 @@ def load(path: str | Path | None = None) -> Model:
 def new_seed() -> int:
     """A random seed, small enough to be typed again."""
     return secrets.randbelow(MAX_SEED)
+
+
+def check_count(count: int) -> None:
+    """Raise ``UsageError`` unless ``count`` texts can be written side by side."""
+    check_integer("`count`", count, 1)
+    hint = "write them in several batches, each with its own `seed`"
+    check_integer("`count`", count, 1, MAX_COUNT, hint=hint)
 
 
 def _checked_seed(seed: int | None) -> int:

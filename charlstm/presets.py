@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from charlstm.config import TrainConfig
-from charlstm.errors import UsageError, require
+from charlstm.errors import UsageError, plural, require
 from charlstm.files import memory_present
 from charlstm.net.model_config import ModelConfig
 
@@ -178,8 +178,8 @@ def advice(
     rare = sum(1 for count in counts if 0 < count < 5)
     if rare:
         notes.append(
-            f"{rare} of {len(counts)} characters {'occurs' if rare == 1 else 'occur'} fewer than "
-            f"5 times: the model will hardly learn {'it' if rare == 1 else 'them'}"
+            f"{rare} of {plural(len(counts), 'character')} {'occurs' if rare == 1 else 'occur'} "
+            f"fewer than 5 times: the model will hardly learn {'it' if rare == 1 else 'them'}"
         )
     fraction = len(vocab) * (model.embedding_size + model.hidden_size + 1) / model.parameters
     if len(vocab) > 256 and fraction > MANY_SYMBOLS:

@@ -3,6 +3,7 @@
 ``main`` is the boundary where errors become one line of text and an exit code.
 """
 
+import io
 import os
 import shlex
 import signal
@@ -26,6 +27,7 @@ MEMORY_FIELDS = ("hidden_size", "batch", "bptt", "count")
 def main() -> NoReturn:
     """Run the command line and exit."""
     _open_closed_streams()
+    _buffer_stdout()
     _keep_quotes_of_completed_word()
     code = run(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is nothing left to stop
@@ -46,6 +48,18 @@ def _open_closed_streams() -> None:
                 os.dup2(descriptor, number)
                 os.close(descriptor)
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def _buffer_stdout() -> None:
+    """Buffer lines under ``python -u``, too.
+
+    Without a buffer, nothing shows afterwards that a write which failed was one to stdout.
+    """
+    stdout = sys.stdout
+    if isinstance(stdout, io.TextIOWrapper) and isinstance(stdout.buffer, io.RawIOBase):
+        encoding, errors = stdout.encoding, stdout.errors
+        buffer = io.BufferedWriter(stdout.detach())
+        sys.stdout = io.TextIOWrapper(buffer, encoding, errors, line_buffering=True)
 
 
 def _keep_quotes_of_completed_word() -> None:

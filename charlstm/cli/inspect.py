@@ -162,7 +162,7 @@ def inspect(
         read_text,
         unknown_policy,
     )
-    from charlstm.errors import check_number
+    from charlstm.errors import check_integer
     from charlstm.runs.catalogue import is_run
     from charlstm.show.console import stderr_console, stdout_console
 
@@ -172,7 +172,7 @@ def inspect(
     _check_taken(context, view)
     check_outputs(html=html, svg=svg, png=png)
     if rows is not None:
-        check_number("`rows`", rows, 0)
+        check_integer("`rows`", rows, 0)
     policy = unknown_policy(unknown)
     options = Options(
         layer=None if layer is None else layer - 1,

@@ -30,7 +30,7 @@ from charlstm.cli.options import (
 )
 from charlstm.cli.output import Output
 from charlstm.cli.signals import interruptible, uninterrupted
-from charlstm.errors import require
+from charlstm.errors import plural, require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -250,16 +250,14 @@ def sample(
 
 def _check_alone(length: int | None, seed: int | None, count: int, color: str | None) -> None:
     """Raise ``UsageError`` for a value that no other option could make good."""
-    from charlstm.errors import check_number
+    from charlstm.errors import check_integer
+    from charlstm.model import MAX_LENGTH, check_count
 
     if length is not None:
-        check_number("`length`", length, 0, sys.maxsize)
+        check_integer("`length`", length, 0, MAX_LENGTH)
     if seed is not None:
-        check_number("`seed`", seed, 0)
-    from charlstm.model import MAX_COUNT
-
-    hint = "write them in several batches, each with its own `seed`"
-    check_number("`count`", count, 1, MAX_COUNT, hint=hint)
+        check_integer("`seed`", seed, 0)
+    check_count(count)
     require(color in (None, "surprise"), f"`color` is {color!r}", "there is --color surprise")
 
 
@@ -330,6 +328,7 @@ def _note_novelty(
     found = novelty(texts, corpus, vocab)
     copied = found.copied if found.longest <= 60 else found.copied[:60] + "…"
     note(
-        f"longest run copied from the training text: {found.longest} characters, {copied!r}; "
+        f"longest run copied from the training text: {plural(found.longest, 'character')}, "
+        f"{copied!r}; "
         f"{found.new_words:,} of {found.words:,} words are not in it ({found.new_fraction:.1%})"
     )

@@ -13,7 +13,7 @@ from charlstm.cli.inputs import note_keyboard, open_texts
 from charlstm.cli.options import Json, command, example, note, one_of, run_names
 from charlstm.cli.run_setup import begin_run, resume_run
 from charlstm.cli.watch_run import watch
-from charlstm.errors import ExitCode, UsageError
+from charlstm.errors import ExitCode, UsageError, plural
 from charlstm.net.spec import CELLS
 from charlstm.presets import PRESETS, default_settings
 
@@ -341,7 +341,7 @@ def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
     if as_json:
         print(json.dumps(event_to_dict(finished)))
     else:
-        steps = "1 step" if finished.step == 1 else f"{finished.step:,} steps"
+        steps = plural(finished.step, "step")
         print(f"{printable(str(finished.path), keep='')}  {steps} in {duration(finished.seconds)}")
         if finished.val_loss is not None:
             loss = finished.val_loss

@@ -3,7 +3,7 @@
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from numbers import Integral
 from typing import Any
@@ -35,7 +35,7 @@ class TextState:
 
     state: NDArray[Any]
     """(L, S, 1, H) float32"""
-    recent: tuple[int, ...] = ()
+    recent: tuple[int, ...] = field(default=(), repr=False)
     """The last ids of the text, for the repeat penalty; ``REMEMBERED`` at most."""
 
     def fits(self, config: ModelConfig) -> bool:
@@ -213,6 +213,9 @@ class Text(Iterator[str]):
 
     def __next__(self) -> str:
         return next(self._pieces)
+
+    def __repr__(self) -> str:
+        return '<Text, written as it is iterated over: "".join(text) is all of it>'
 
     @property
     def state(self) -> TextState:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm import files
-from charlstm.errors import CharlstmError, reason_of
+from charlstm.errors import CharlstmError, plural, reason_of
 from charlstm.text import sources as texts
 from charlstm.text.sources import STDIN, STDIN_NAME, FoundText, TextSource, decoded, find_text
 from charlstm.text.vocabulary import BYTE_SYMBOLS, MAX_VOCABULARY, Vocabulary
@@ -337,7 +337,7 @@ def _write_ids(found: FoundText, path: Path, progress: Callable[[int], None]) ->
                     progress(writer.length)
         if writer.length < MIN_CHARACTERS:
             what = found.files[0][0] if len(found.files) == 1 else "the corpus"
-            length = f"{writer.length} characters" if writer.length else "no characters"
+            length = plural(writer.length, "character") if writer.length else "no characters"
             raise CharlstmError(
                 f"{what} has {length} and must have at least {MIN_CHARACTERS}",
                 "give a longer text; a few thousand characters make a start",

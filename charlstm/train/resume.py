@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from charlstm.config import TrainConfig
-from charlstm.errors import CharlstmError, UsageError, require
+from charlstm.errors import CharlstmError, UsageError, plural, require
 from charlstm.runs.checkpoint import ModelFile, read_model, read_resume_state
 from charlstm.runs.metrics import cut_metrics
 from charlstm.runs.run import (
@@ -37,7 +37,7 @@ from charlstm.train.device import (
     available_cores,
     choose_device,
     choose_precision,
-    memory_errors_explained,
+    torch_errors_explained,
 )
 from charlstm.train.learner import Learner
 from charlstm.train.network import (
@@ -75,7 +75,7 @@ def open_run(
         UsageError: another process trains into the run, or the new budget ends before the step the
             run has reached.
     """
-    with lock(path) as problem, memory_errors_explained():
+    with lock(path) as problem, torch_errors_explained():
         notices += (problem,) if problem else ()
         recorded = read_run_file(path)
         _check_corpus(path, recorded, corpus)
@@ -248,7 +248,9 @@ def _what_is_new(theirs: Vocabulary, vocab: Vocabulary) -> tuple[str, ...]:
     new = len(set(vocab.symbols) - set(theirs.symbols))
     if not new or vocab.kind != theirs.kind:
         return ()
-    return (f"{new} of the text's {len(vocab)} characters are new to what it begins with",)
+    are = "is" if new == 1 else "are"
+    count = plural(len(vocab), "character")
+    return (f"{new} of the text's {count} {are} new to what it begins with",)
 
 
 def _what_a_teacher_may_know(teacher: Path, run: RunFile) -> tuple[str, ...]:

@@ -22,7 +22,6 @@ from charlstm.analysis.document import (
     lasting,
     more_rows,
     number,
-    plural,
 )
 from charlstm.analysis.saturation import (
     GateReport,
@@ -33,6 +32,7 @@ from charlstm.analysis.saturation import (
     measure_gates,
 )
 from charlstm.analysis.subject import Options, Subject
+from charlstm.errors import plural
 from charlstm.net.spec import CELLS, HIDDEN
 
 LISTED = 60
