@@ -3,11 +3,19 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral, Number
+from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, get_args, get_type_hints
 
-from charlstm.errors import CharlstmError, UsageError, check_integer, check_number, require
+from charlstm.errors import (
+    CharlstmError,
+    UsageError,
+    check_choice,
+    check_integer,
+    check_number,
+    require,
+    shown,
+)
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 MAX_BUDGET = 10**12
@@ -23,8 +31,8 @@ class Settings:
     def __post_init__(self) -> None:
         """Make numbers of other types Python's own, which JSON can hold; they have been checked."""
         for name, value in list(vars(self).items()):
-            if isinstance(value, Number) and not isinstance(value, int | float):
-                plain = int(value) if isinstance(value, Integral) else float(value)  # type: ignore[arg-type]
+            if isinstance(value, Real) and not isinstance(value, int | float):
+                plain = int(value) if isinstance(value, Integral) else float(value)
                 object.__setattr__(self, name, plain)
 
     def to_dict(self) -> dict[str, Any]:
@@ -162,9 +170,6 @@ class TrainConfig(Settings):
         check_number("`row_averaging`", self.row_averaging, 0, 0.99999)
         check_integer("`reset_every`", self.reset_every, 0, MAX_BUDGET)
         check_number("`distillation`", self.distillation, 0, 1)
-        require(
-            self.precision in PRECISIONS,
-            f"`precision` is {self.precision!r}",
-            f"choose one of {', '.join(PRECISIONS)}",
-        )
+        require(isinstance(self.device, str), f"`device` is {shown(self.device)}", "give its name")
+        check_choice("`precision`", self.precision, PRECISIONS)
         super().__post_init__()

@@ -2,12 +2,16 @@
 
 import math
 import sys
+from collections.abc import Collection
 from enum import IntEnum
 from numbers import Integral, Real
+from reprlib import Repr
 
 LONGEST_WITHOUT_COMMAS = 10**6
 LONGEST_WRITTEN = 10**30
 """Whole numbers from here on are not written out in a message."""
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 class ExitCode(IntEnum):
@@ -57,6 +61,12 @@ def require(condition: bool, message: str, hint: str = "") -> None:
         raise UsageError(message, hint)
 
 
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """Raise ``UsageError`` unless ``value`` is one of ``choices``, which the hint names."""
+    if not isinstance(value, str) or value not in choices:
+        raise UsageError(f"{name} is {shown(value)}", f"choose one of {', '.join(choices)}")
+
+
 def check_number(
     name: str,
     value: float,
@@ -72,7 +82,7 @@ def check_number(
     is above every limit.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise UsageError(f"{name} is {value!r:.60}, but must be a number", hint)
+        raise UsageError(f"{name} is {shown(value)}, but must be a number", hint)
     try:
         number = float(value)  # NumPy's halves overflow beside a limit, fractions have no format
     except OverflowError:
@@ -90,7 +100,7 @@ def check_integer(
     It may be larger than any float.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise UsageError(f"{name} is {value!r:.60}, but must be a whole number", hint)
+        raise UsageError(f"{name} is {shown(value)}, but must be a whole number", hint)
     _check_limits(name, value, low, high, True, hint)
 
 
@@ -108,6 +118,14 @@ def _check_limits(
     elif not finite:
         limit = f"a finite number, {limit}"
     raise UsageError(f"{name} is {_written(value)}, but must be {limit}", hint)
+
+
+def shown(value: object) -> str:
+    """``repr`` in a line of a message: what is long is cut."""
+    try:
+        return " ".join(_SHORT.repr(value).split())
+    except ValueError:  # a whole number of thousands of digits has no repr
+        return f"a very long {type(value).__name__}"
 
 
 def plural(count: int, what: str) -> str:

@@ -1,7 +1,7 @@
 """A trained model in Python: generate, score, inspect."""
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Unpack
 import numpy as np
 
 from charlstm.analysis.saturation import GateReport, Thresholds, measure_gates
-from charlstm.errors import CharlstmError, check_integer, plural, require
+from charlstm.errors import CharlstmError, UsageError, check_integer, plural, require, shown
 from charlstm.generate.sampling import SamplingConfig, SamplingFields
 from charlstm.generate.state_file import load_state, save_state
 from charlstm.generate.writing import Sampler, Text, TextState, draw_texts, prefill
@@ -140,10 +140,12 @@ class Model:
         return prefill(self.engine, ids, state, progress)
 
     def _stops(self, stop: str | Sequence[str] | None) -> list[str]:
-        require(stop is None or isinstance(stop, Iterable), f"`stop` is {stop!r}, but must be text")
-        stops = [stop] if isinstance(stop, str) else list(stop or ())
+        try:
+            stops = [stop] if isinstance(stop, str) else [] if stop is None else list(stop)
+        except TypeError:
+            raise UsageError(f"`stop` is {shown(stop)}, but must be text") from None
         for one in stops:
-            require(isinstance(one, str), f"`stop` is {one!r}, but must be text")
+            require(isinstance(one, str), f"`stop` is {shown(one)}, but must be text")
             require(one != "", "`stop` is empty", "give the text to end before")
         return [self.file.vocab.known_form(one) for one in stops]
 
@@ -239,13 +241,15 @@ def _checked_seed(seed: int | None) -> int:
 
 
 def _checked_path(path: str | Path) -> Path:
-    require(isinstance(path, str | Path), f"`path` is {path!r}, but must be a string or a `Path`")
+    require(
+        isinstance(path, str | Path), f"`path` is {shown(path)}, but must be a string or a `Path`"
+    )
     return Path(path)
 
 
 def _sampling(config: SamplingConfig | None, fields: SamplingFields) -> SamplingConfig:
     require(
         config is None or isinstance(config, SamplingConfig),
-        f"`sampling` is {config!r}, but must be a `SamplingConfig`",
+        f"`sampling` is {shown(config)}, but must be a `SamplingConfig`",
     )
     return replace(config or SamplingConfig(), **fields)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from charlstm.config import TrainConfig
-from charlstm.errors import UsageError, plural, require
+from charlstm.errors import check_choice, plural, require
 from charlstm.files import memory_present
 from charlstm.net.model_config import ModelConfig
 
@@ -87,8 +87,8 @@ def default_settings(
     Raises:
         UsageError: there is no such preset, or a value is out of its range.
     """
-    if preset is not None and preset not in PRESETS:
-        raise UsageError(f"`preset` is {preset!r}", f"choose one of {', '.join(PRESETS)}")
+    if preset is not None:
+        check_choice("`preset`", preset, PRESETS)
     given = dict(train or {})
     chosen = PRESETS[preset or default_preset(characters, given.get("minutes"))]
     shape: dict[str, Any] = {

@@ -17,7 +17,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import UsageError
+from charlstm.errors import UsageError, shown
 from charlstm.text.marks import BRACKETS, PUNCTUATION, QUOTES
 
 Values = NDArray[np.float64]
@@ -131,7 +131,7 @@ def _own(text: str, definition: str) -> Feature:
     name, equals, expression = definition.partition("=")
     hint = "give NAME=REGEX, for example 'vowel=[aeiou]'"
     if not (name and equals and expression):
-        raise UsageError(f"`features` has {definition!r}", hint)
+        raise UsageError(f"`features` has {shown(definition)}", hint)
     values = np.zeros(len(text))
     try:
         with _time_limit(name), warnings.catch_warnings():

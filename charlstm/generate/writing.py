@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import UsageError, require
+from charlstm.errors import UsageError, require, shown
 from charlstm.generate.sampling import SamplingConfig, surprise_bits, weights_of
 from charlstm.net.engine import Engine, chunks
 from charlstm.net.model_config import ModelConfig
@@ -228,13 +228,13 @@ class Text(Iterator[str]):
         Raises:
             UsageError: the text was made without ``surprise=True``, or this is no new piece.
         """
-        require(isinstance(piece, str), f"the piece is {piece!r}, but must be a string")
+        require(isinstance(piece, str), f"the piece is {shown(piece)}, but must be a string")
         bits = self._bits
         if bits is None:
             raise UsageError("the text was not measured", "generate it with `surprise`=True")
         counts = [self._vocab.symbols_in(character) for character in piece]
         if sum(counts) > len(bits):
-            raise UsageError(f"{piece!r} is not the piece that came last")
+            raise UsageError(f"{shown(piece)} is not the piece that came last")
         return [sum(bits.popleft() for _ in range(count)) for count in counts]
 
     def _drawn(self, length: int | None) -> Iterator[int]:

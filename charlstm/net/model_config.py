@@ -6,7 +6,7 @@ from math import prod
 from typing import ClassVar
 
 from charlstm.config import Settings
-from charlstm.errors import check_integer, require
+from charlstm.errors import check_choice, check_integer
 from charlstm.net.spec import CELLS, parameter_shapes
 
 
@@ -26,7 +26,7 @@ class ModelConfig(Settings):
     MAX_SIZE: ClassVar[int] = 16384
 
     def __post_init__(self) -> None:
-        require(self.cell in CELLS, f"`cell` is {self.cell!r}", f"choose one of {', '.join(CELLS)}")
+        check_choice("`cell`", self.cell, CELLS)
         check_integer("the vocabulary's size", self.vocab_size, 1, sys.maxunicode + 1)
         check_integer("`embedding_size`", self.embedding_size, 1, self.MAX_SIZE)
         check_integer("`hidden_size`", self.hidden_size, 1, self.MAX_SIZE)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from charlstm.errors import CharlstmError, UsageError, require
+from charlstm.errors import CharlstmError, UsageError, check_choice
 from charlstm.net.model_config import ModelConfig
 from charlstm.train.network import LanguageModel
 
@@ -65,7 +65,7 @@ def choose_device(name: str) -> tuple[torch.device, tuple[str, ...]]:
                 return torch.device(kind), ()
             notes.append(f"{kind} is there, but does not work ({trouble}): training on the CPU")
         return torch.device("cpu"), tuple(notes)
-    require(name in DEVICES, f"`device` is {name!r}", f"choose one of {', '.join(DEVICES)}")
+    check_choice("`device`", name, DEVICES)
     if trouble := _trouble_with(name):
         raise UsageError(
             f"the device {name!r} is not available here ({trouble})", "set `device` to cpu or auto"
