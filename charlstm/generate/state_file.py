@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from charlstm.errors import CharlstmError, reason_of
-from charlstm.files import file_size, write_output
+from charlstm.files import file_size, unreadable, write_output
 from charlstm.generate.writing import REMEMBERED, TextState, check_state
 from charlstm.net.spec import CELLS
 from charlstm.runs.checkpoint import Arrays, ModelFile, fingerprint
@@ -66,7 +66,7 @@ def load_state(path: Path, model: ModelFile) -> TextState:
                 )
             state, recent = file.get_tensor("state"), file.get_tensor("recent")
     except OSError as error:
-        raise CharlstmError(f"{path} cannot be read: {reason_of(error)}", remedy) from None
+        raise unreadable(path, error, remedy) from None
     except (SafetensorError, ValueError, TypeError) as error:
         raise CharlstmError(f"{path} is damaged: {error}", remedy) from None
     plain = (recent.ndim, recent.dtype) == (1, np.int64)

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 import torch
@@ -97,7 +97,7 @@ def _first_line(error: Exception) -> str:
 
 def available_cores() -> int:
     """The CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
+    with suppress(AttributeError, OSError):  # not on every system; a sandbox may forbid it
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
