@@ -286,9 +286,11 @@ def _encode(found: FoundText, folder: Path | None, progress: Callable[[int], Non
             _move_into_place(work, target)
             return _load(target, found.source, found.notices)
     except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
+        remedy = f"set {CACHE_VARIABLE} to a folder that can be written"
         raise CharlstmError(
             f"the text cannot be encoded into the cache {root}: {reason_of(error)}",
-            f"free some space there, or set {CACHE_VARIABLE} to a folder that can be written",
+            f"free some space there, or {remedy}" if is_full else remedy,
         ) from None
 
 
