@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from charlstm.config import TrainConfig
-from charlstm.errors import UsageError, require
+from charlstm.errors import check_choice, plural, require
 from charlstm.net.model_config import ModelConfig
 
 if TYPE_CHECKING:  # numpy must not come before charlstm.train, which sets its threads
@@ -86,8 +86,8 @@ def default_settings(
     Raises:
         UsageError: there is no such preset, or a value is out of its range.
     """
-    if preset is not None and preset not in PRESETS:
-        raise UsageError(f"`preset` is {preset!r}", f"choose one of {', '.join(PRESETS)}")
+    if preset is not None:
+        check_choice("`preset`", preset, PRESETS)
     given = dict(train or {})
     chosen = PRESETS[preset or default_preset(characters, given.get("minutes"))]
     shape: dict[str, Any] = {
@@ -181,8 +181,8 @@ def advice(
     rare = len(few)
     if sum(few) > RARE_FRACTION * characters:
         notes.append(
-            f"{rare:,} of {len(counts):,} characters {'occurs' if rare == 1 else 'occur'} fewer "
-            f"than 5 times: the model will hardly learn {'it' if rare == 1 else 'them'}"
+            f"{rare:,} of {plural(len(counts), 'character')} {'occurs' if rare == 1 else 'occur'} "
+            f"fewer than 5 times: the model will hardly learn {'it' if rare == 1 else 'them'}"
         )
     fraction = len(vocab) * (model.embedding_size + model.hidden_size + 1) / model.parameters
     if len(vocab) >= 2 * 256 and fraction > MANY_SYMBOLS:  # fewer would save little

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.analysis.trace import pieces
-from charlstm.errors import check_integer, check_number, require
+from charlstm.errors import check_integer, check_number, require, shown
 from charlstm.events import GateSaturation
 from charlstm.net.engine import Engine, Trace
 from charlstm.net.spec import CELLS, HIDDEN, LEFT_SATURATED, RIGHT_SATURATED, CellSpec
@@ -191,7 +191,7 @@ def measure_gates(
     """
     require(
         isinstance(thresholds, Thresholds),
-        f"`thresholds` is {thresholds!r}, but must be a `Thresholds`",
+        f"`thresholds` is {shown(thresholds)}, but must be a `Thresholds`",
     )
     spec = engine.spec
     steps, layers, size = len(ids), engine.config.layers, engine.config.hidden_size

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from charlstm.analysis.document import Document, plural
+from charlstm.analysis.document import Document
 from charlstm.analysis.views import VIEWS
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.errors import CharlstmError, UsageError, plural
 from charlstm.net.engine import Array, Engine
 from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED, CellSpec
 from charlstm.runs.checkpoint import ModelFile

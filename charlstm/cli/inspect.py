@@ -239,10 +239,10 @@ def _check_taken(context: typer.Context, view: str) -> None:
 
 def _options(chosen: Chosen) -> "Options":
     from charlstm.analysis.subject import Options
-    from charlstm.errors import check_number
+    from charlstm.errors import check_integer
 
     if chosen.rows is not None:
-        check_number("`rows`", chosen.rows, 0)
+        check_integer("`rows`", chosen.rows, 0)
     converted = {
         "layer": None if chosen.layer is None else chosen.layer - 1,
         "units": _units(chosen.units),

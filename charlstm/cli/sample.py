@@ -30,7 +30,7 @@ from charlstm.cli.options import (
 )
 from charlstm.cli.output import Output
 from charlstm.cli.signals import interruptible, uninterrupted
-from charlstm.errors import require
+from charlstm.errors import plural, require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -269,15 +269,14 @@ def sample(
 
 def _check(length: int | None, writing: Writing, priming: Priming, states: States) -> None:
     """Raise ``UsageError`` for a value out of its range, and for options that exclude others."""
-    from charlstm.errors import check_number
-    from charlstm.model import MAX_COUNT
+    from charlstm.errors import check_integer
+    from charlstm.model import MAX_LENGTH, check_count
 
     if length is not None:
-        check_number("`length`", length, 0, sys.maxsize)
+        check_integer("`length`", length, 0, MAX_LENGTH)
     if writing.seed is not None:
-        check_number("`seed`", writing.seed, 0)
-    hint = "write them in several batches, each with its own `seed`"
-    check_number("`count`", writing.count, 1, MAX_COUNT, hint=hint)
+        check_integer("`seed`", writing.seed, 0)
+    check_count(writing.count)
     color = writing.color
     require(color in (None, "surprise"), f"`color` is {color!r}", "there is --color surprise")
     given = {
@@ -396,7 +395,6 @@ def _explain_color(output: Output) -> None:
 def _note_novelty(
     texts: list[str], seed: int, corpus: "NDArray[np.unsignedinteger]", vocab: "Vocabulary"
 ) -> None:
-    from charlstm.analysis.document import plural
     from charlstm.generate.novelty import novelty
 
     found = novelty(texts, corpus, vocab)

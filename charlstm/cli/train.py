@@ -11,7 +11,7 @@ from charlstm.cli.inputs import open_texts
 from charlstm.cli.options import Json, OptionGroup, command, example, note, one_of, run_names
 from charlstm.cli.run_setup import begin_run, resume_run
 from charlstm.cli.watch_run import watch
-from charlstm.errors import ExitCode, UsageError
+from charlstm.errors import ExitCode, UsageError, plural
 from charlstm.net.spec import CELLS
 from charlstm.presets import PRESETS, default_settings
 
@@ -337,7 +337,7 @@ def _conclude(
     if as_json:
         print(json.dumps(event_to_dict(finished)))
     else:
-        steps = "1 step" if finished.step == 1 else f"{finished.step:,} steps"
+        steps = plural(finished.step, "step")
         line = f"{printable(str(finished.path), keep='')}  {steps} in {duration(finished.seconds)}"
         if finished.val_loss is not None:
             loss = finished.val_loss

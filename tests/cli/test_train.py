@@ -326,7 +326,7 @@ def test_unknown_name_is_refused_and_the_known_ones_told(
 
 def test_device_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     code = train("tales.txt", "--quiet", "--device", "abacus")
-    assert_refused(capsys, code, 2, "abacus", "set --device to cpu or auto")
+    assert_refused(capsys, code, 2, "abacus", "choose one of auto, cpu, cuda, mps")
 
 
 @pytest.mark.parametrize(

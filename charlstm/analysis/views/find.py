@@ -44,7 +44,7 @@ from charlstm.analysis.statistics import (
 from charlstm.analysis.subject import Options, Subject
 from charlstm.analysis.units import LONGEST, read_units, saturated, saturation_lines
 from charlstm.analysis.untrained import untrained_engine
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, plural
 
 RARE = 20
 """A feature that holds, or fails, at fewer characters of a half is left out."""
@@ -330,7 +330,7 @@ def view(subject: Subject, options: Options) -> FindView:
     features = features_of(text, options.features)
     if len(text) < 2 * RARE:
         raise CharlstmError(
-            f"the text has {len(text)} characters, and find needs {2 * RARE} at least",
+            f"the text has {plural(len(text), 'character')}, and find needs {2 * RARE} at least",
             "give some thousands",
         )
     config = subject.engine.config
