@@ -79,20 +79,23 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def revision() -> str:
-    """The commit that is measured."""
+def revision(folder: Path) -> str:
+    """The commit that is checked out there; it ends in -dirty where files were changed since."""
     command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    root = Path(__file__).parent
-    return subprocess.run(command, cwd=root, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout.strip()
 
 
-def record(name: str, results: Any) -> None:
-    """Write ``results/NAME.json``: the figures, the machine, the command, the commit."""
+def record(name: str, results: Any, peers: Mapping[str, Path] | None = None) -> None:
+    """Write ``results/NAME.json``: the figures, the machine, the command, the commits.
+
+    ``peers`` are the clones of other projects that were measured, by their names.
+    """
     script = f"benchmarks/{Path(sys.argv[0]).name}"
     command = " ".join(["python", script, *(_shown(argument) for argument in sys.argv[1:])])
     document = {
         "command": command,
-        "commit": revision(),
+        "commit": revision(Path(__file__).parent),
+        **({"peers": {name: revision(clone) for name, clone in peers.items()}} if peers else {}),
         "machine": machine(),
         "results": results,
     }

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from charlstm.analysis.saturation import GateReport
     from charlstm.errors import CharlstmError
     from charlstm.generate.sampling import SamplingConfig
-    from charlstm.generate.writing import Text, TextState
+    from charlstm.generate.text_state import TextState
+    from charlstm.generate.writing import Text
     from charlstm.model import Model, load
     from charlstm.scoring import Score
 
@@ -38,7 +39,7 @@ _HOMES = {
     "SamplingConfig": "generate.sampling",
     "Score": "scoring",
     "Text": "generate.writing",
-    "TextState": "generate.writing",
+    "TextState": "generate.text_state",
     "load": "model",
 }
 

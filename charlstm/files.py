@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard
 
 from charlstm.errors import CharlstmError, UsageError, reason_of
 
@@ -23,6 +23,8 @@ ABANDONED_SECONDS = 24 * 3600.0
 CONTROL_GROUPS, CONTROL_GROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""Errors of a system that does not give a file which may well be whole."""
 _WITHOUT_LOCKS = {errno.ENOLCK, *_UNSUPPORTED}
 _LEFTOVER = re.compile(
     r"\.charlstm-[0-9a-f]{8}(?:\.lock)?"
@@ -36,7 +38,7 @@ def write_durably(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
-        _sync(file.fileno())
+        _sync(file.fileno(), path)
 
 
 def sync_folder(folder: Path) -> None:
@@ -48,17 +50,24 @@ def sync_folder(folder: Path) -> None:
     except PermissionError:  # a folder that may be written and not listed
         return
     try:
-        _sync(descriptor)
+        _sync(descriptor, folder)
     finally:
         os.close(descriptor)
 
 
-def _sync(descriptor: int) -> None:
+def _sync(descriptor: int, path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:  # some network file systems sync nothing by request
-            raise
+            raise _naming(error, path) from None
+
+
+def _naming(error: OSError, path: Path) -> OSError:
+    """``error``, which names ``path``; it stays as it is where the system gave it no number."""
+    if error.strerror:
+        error.filename = str(path)
+    return error
 
 
 def replace_file(path: Path, data: bytes, like: os.stat_result | None = None) -> None:
@@ -77,8 +86,8 @@ def replace_file(path: Path, data: bytes, like: os.stat_result | None = None) ->
         os.replace(work, path)
     except BaseException as error:
         work.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.strerror:
-            error.filename = str(path)  # nobody knows the other name
+        if isinstance(error, OSError):
+            _naming(error, path)  # nobody knows the other name
         raise
     sync_folder(path.parent)
 
@@ -97,6 +106,9 @@ def output_file(path: Path) -> Path:
     remedy = "name another file"
     try:
         target = Path(os.path.realpath(path))
+    except (OSError, ValueError) as error:  # the working folder was deleted, a NUL in the name
+        raise UsageError(f"{path} cannot be written: {reason_of(error)}", remedy) from None
+    try:
         if _names_open_file(path):
             raise UsageError(f"{path} stands for an open file, which is not replaced", remedy)
         mode = path.stat().st_mode
@@ -210,10 +222,13 @@ def remove(path: Path) -> None:
 def disk_bytes(path: Path) -> int:
     """What a file, or the files below a folder, take; links are not followed."""
     total = 0
-    for part in (path, *path.rglob("*")):
-        with suppress(OSError):
+    parts = [path]
+    while parts:
+        part = parts.pop()
+        with suppress(OSError):  # what cannot be read counts as nothing
             status = part.lstat()
             total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+            parts += part.iterdir() if stat.S_ISDIR(status.st_mode) else ()
     return total
 
 
@@ -223,8 +238,7 @@ def make_work_folder(parent: Path) -> Path:
     try:
         work.mkdir()
     except OSError as error:
-        error.filename = str(parent)  # nobody knows the other name
-        raise
+        raise _naming(error, parent) from None  # nobody knows the other name
     return work
 
 
@@ -257,7 +271,7 @@ class Lock:
             raise Locked(str(path)) from None
         except OSError as error:
             if error.errno not in _WITHOUT_LOCKS:
-                raise
+                raise _naming(error, path) from None
             self.problem = reason_of(error)
         self._identity = self._on_disk()
 
@@ -310,6 +324,11 @@ def check_format(found: object, newest: int, source: Path, remedy: str) -> None:
         )
 
 
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether a value from JSON is a whole number, from 0, of at most 63 bits."""
+    return type(value) is int and 0 <= value < 1 << 63
+
+
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """The JSON object in a file of at most 64 MiB."""
     try:
@@ -320,8 +339,13 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
             )
         return parse_json(path.read_bytes(), path, remedy)
     except OSError as error:
-        reason = reason_of(error)
-        raise CharlstmError(f"{path} cannot be read: {reason}", remedy) from None
+        raise unreadable(path, error, remedy) from None
+
+
+def unreadable(path: Path, error: OSError, remedy: str) -> CharlstmError:
+    """That a file cannot be read; ``remedy`` is for a lost one, not for one that is denied."""
+    remedy = "" if error.errno in _DENIED else remedy
+    return CharlstmError(f"{path} cannot be read: {reason_of(error)}", remedy)
 
 
 def file_size(path: Path) -> int:

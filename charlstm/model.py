@@ -1,27 +1,29 @@
 """A trained model in Python: generate, score, inspect."""
 
 import secrets
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from charlstm.analysis.saturation import GateReport, Thresholds, measure_gates
-from charlstm.errors import CharlstmError, check_integer, require
+from charlstm.errors import CharlstmError, UsageError, check_integer, plural, require, shown
 from charlstm.generate.sampling import SamplingConfig, SamplingFields
-from charlstm.generate.state_file import load_state, save_state
-from charlstm.generate.writing import Sampler, Text, TextState, draw_texts, prefill
+from charlstm.generate.text_state import TextState, load_state, save_state
+from charlstm.generate.writing import Sampler, Text, draw_texts, prefill
 from charlstm.net.engine import Engine
 from charlstm.runs.catalogue import find_checkpoint
 from charlstm.runs.checkpoint import ModelFile, read_model
-from charlstm.scoring import Score, score
 from charlstm.text.vocabulary import Ids, UnknownPolicy
 
+if TYPE_CHECKING:  # what `charlstm sample` has no use for is imported when it is asked for
+    from charlstm.analysis.saturation import GateReport, Thresholds
+    from charlstm.scoring import Score
+
 DEFAULT_LENGTH = 1000
+MAX_LENGTH = 10**15
 MAX_SEED = 2**32
 MAX_COUNT = 10_000
 """Texts side by side; each takes some tens of kilobytes."""
@@ -33,6 +35,14 @@ class Model:
     def __init__(self, file: ModelFile, path: Path) -> None:
         self.file = file
         self.path = path
+
+    def __repr__(self) -> str:
+        config, vocab = self.file.config, self.file.vocab
+        return (
+            f"<Model {config.cell}, {plural(config.layers, 'layer')} of "
+            f"{plural(config.hidden_size, 'unit')}, {plural(self.parameters, 'parameter')}, "
+            f"{plural(len(vocab), 'symbol')}, from {str(self.path)!r}>"
+        )
 
     @property
     def parameters(self) -> int:
@@ -80,10 +90,11 @@ class Model:
             CharlstmError: ``prime`` has a character that the model never saw.
         """
         if length is not None:
-            check_integer("`length`", length, 0, sys.maxsize)
+            check_integer("`length`", length, 0, MAX_LENGTH)
         config = _sampling(sampling, fields)
         stops, chosen = self._stops(stop), _checked_seed(seed)
-        sampler = Sampler(self.engine, self.prefill(prime, state, unknown), config, chosen)
+        start = self.prefill(prime, state, unknown)
+        sampler = Sampler(self.engine, start, config, chosen)
         return Text(sampler, self.file.vocab, length, stops, surprise=surprise)
 
     def generate_batch(
@@ -104,44 +115,60 @@ class Model:
         Text b is that of ``generate`` with ``seed + b``, but for rounding: see
         ``writing.draw_texts``. Arguments and errors are those of ``generate``.
         """
-        hint = "write them in several batches, each with its own `seed`"
-        check_integer("`count`", count, 1, MAX_COUNT, hint=hint)
-        check_integer("`length`", length, 0, sys.maxsize)
+        check_count(count)
+        check_integer("`length`", length, 0, MAX_LENGTH)
         config = _sampling(sampling, fields)
         stops, chosen = self._stops(stop), _checked_seed(seed)
         start = self.prefill(prime, state, unknown)
         sampler = Sampler(self.engine, start, config, chosen, count)
         return draw_texts(sampler, self.file.vocab, length, stops)
 
+    def encode(self, text: str | Ids, unknown: UnknownPolicy = "error") -> Ids:
+        """The ids of ``text``; int64 (N,). Ids are returned as they are.
+
+        Characters that the model knows in another Unicode form only are encoded in that one; see
+        ``Vocabulary.known_form``.
+
+        Raises:
+            CharlstmError: a character has no id and the policy is ``error``.
+            UsageError: these are neither text nor ids of this model.
+        """
+        if isinstance(text, np.ndarray):
+            known = text.ndim == 1 and text.dtype == np.int64
+            known = known and bool(((text >= 0) & (text < len(self.file.vocab))).all())
+            require(known, "the text is an array, but not of this model's ids")
+            return text
+        return self.file.vocab.encode(self.file.vocab.known_form(text), unknown)
+
     def prefill(
         self,
-        text: str,
+        text: str | Ids,
         state: TextState | None = None,
         unknown: UnknownPolicy = "error",
         progress: Callable[[int], None] = lambda _: None,
     ) -> TextState:
-        """The state after ``text``, read on from ``state``, or from zero state.
+        """The state after ``text`` or its ids, read on from ``state``, or from zero state.
 
-        Without a state an empty text is the beginning of a line: a newline is read. Characters
-        that the model knows in another Unicode form only are read in that one; see
-        ``Vocabulary.known_form``. ``progress`` is called with the characters read so far.
+        Without a state an empty text is the beginning of a line: a newline is read. Text is
+        encoded by ``encode``. ``progress`` is called with the characters read so far.
         """
-        vocab = self.file.vocab
-        ids = vocab.encode(vocab.known_form(text), unknown)
+        ids = self.encode(text, unknown)
         if state is None and not len(ids):
-            ids = vocab.opening()
+            ids = self.file.vocab.opening()
         return prefill(self.engine, ids, state, progress)
 
     def _stops(self, stop: str | Sequence[str] | None) -> list[str]:
-        require(stop is None or isinstance(stop, Iterable), f"`stop` is {stop!r}, but must be text")
-        stops = [stop] if isinstance(stop, str) else list(stop or ())
+        try:
+            stops = [stop] if isinstance(stop, str) else [] if stop is None else list(stop)
+        except TypeError:
+            raise UsageError(f"`stop` is {shown(stop)}, but must be text") from None
         for one in stops:
-            require(isinstance(one, str), f"`stop` is {one!r}, but must be text")
+            require(isinstance(one, str), f"`stop` is {shown(one)}, but must be text")
             require(one != "", "`stop` is empty", "give the text to end before")
         return [self.file.vocab.known_form(one) for one in stops]
 
     def save_state(self, path: str | Path, state: TextState) -> None:
-        """Write the ``state`` of a text to a file; see ``generate.state_file``."""
+        """Write the ``state`` of a text to a file; see ``generate.text_state``."""
         save_state(_checked_path(path), state, self.file)
 
     def load_state(self, path: str | Path) -> TextState:
@@ -150,48 +177,51 @@ class Model:
 
     def score(
         self, text: str, *, window: int | None = None, unknown: UnknownPolicy = "error"
-    ) -> Score:
+    ) -> "Score":
         """Nats, bits and perplexity of ``text``; see ``scoring`` for the two protocols.
 
-        Unicode forms are those of ``prefill``.
+        The text is encoded by ``encode``.
         """
-        vocab = self.file.vocab
-        return score(self.engine, vocab.encode(vocab.known_form(text), unknown), window)
+        from charlstm.scoring import score
+
+        return score(self.engine, self.encode(text, unknown), window)
 
     def inspect(
         self,
         text: str | None = None,
         *,
         warmup: str | None = None,
-        thresholds: Thresholds = Thresholds(),
+        thresholds: "Thresholds | None" = None,
         unknown: UnknownPolicy = "error",
         unit: int | None = None,
-    ) -> GateReport:
+    ) -> "GateReport":
         """Gate saturation at each character of ``text``, or of the stored held-out excerpt.
 
         ``warmup`` is read first and not counted. Left out, it is the held-out excerpt, or, when
         that is what is inspected, its first fifth; give an empty string for a cold start.
-        ``unit`` narrows the values of each position to one unit of each layer. Unicode forms are
-        those of ``prefill``.
+        ``unit`` narrows the values of each position to one unit of each layer. Texts are encoded
+        by ``encode``.
         """
+        from charlstm.analysis.saturation import Thresholds, measure_gates
+
         vocab = self.file.vocab
         ids, before = self.inspected(text, warmup, unknown)
         symbols = tuple(vocab.symbols[i] for i in ids)
-        return measure_gates(self.engine, ids, symbols, before, thresholds, unit)
+        limits = Thresholds() if thresholds is None else thresholds
+        return measure_gates(self.engine, ids, symbols, before, limits, unit)
 
     def inspected(
-        self, text: str | None, warmup: str | None, unknown: UnknownPolicy = "error"
+        self, text: str | Ids | None, warmup: str | Ids | None, unknown: UnknownPolicy = "error"
     ) -> tuple[Ids, Ids]:
         """The ids that ``inspect`` reports on, and those it reads before them."""
-        vocab = self.file.vocab
-        excerpt = vocab.encode(self.file.excerpt)
+        excerpt = self.file.vocab.encode(self.file.excerpt)
         if text is None:
             lead = len(excerpt) // 5 if warmup is None else 0
             ids, before = excerpt[lead:], excerpt[:lead]
         else:
-            ids, before = vocab.encode(vocab.known_form(text), unknown), excerpt
+            ids, before = self.encode(text, unknown), excerpt
         if warmup is not None:
-            before = vocab.encode(vocab.known_form(warmup), unknown)
+            before = self.encode(warmup, unknown)
         return ids, before.astype(np.int64)
 
 
@@ -217,6 +247,13 @@ def new_seed() -> int:
     return secrets.randbelow(MAX_SEED)
 
 
+def check_count(count: int) -> None:
+    """Raise ``UsageError`` unless ``count`` texts can be written side by side."""
+    check_integer("`count`", count, 1)
+    hint = "write them in several batches, each with its own `seed`"
+    check_integer("`count`", count, 1, MAX_COUNT, hint=hint)
+
+
 def _checked_seed(seed: int | None) -> int:
     if seed is None:
         return new_seed()
@@ -225,13 +262,15 @@ def _checked_seed(seed: int | None) -> int:
 
 
 def _checked_path(path: str | Path) -> Path:
-    require(isinstance(path, str | Path), f"`path` is {path!r}, but must be a string or a `Path`")
+    require(
+        isinstance(path, str | Path), f"`path` is {shown(path)}, but must be a string or a `Path`"
+    )
     return Path(path)
 
 
 def _sampling(config: SamplingConfig | None, fields: SamplingFields) -> SamplingConfig:
     require(
         config is None or isinstance(config, SamplingConfig),
-        f"`sampling` is {config!r}, but must be a `SamplingConfig`",
+        f"`sampling` is {shown(config)}, but must be a `SamplingConfig`",
     )
     return replace(config or SamplingConfig(), **fields)

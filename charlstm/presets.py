@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from charlstm.config import TrainConfig
-from charlstm.errors import UsageError, require
-from charlstm.files import memory_present
+from charlstm.errors import check_choice, plural, require
 from charlstm.net.model_config import ModelConfig
 
 if TYPE_CHECKING:  # numpy must not come before charlstm.train, which sets its threads
@@ -87,8 +86,8 @@ def default_settings(
     Raises:
         UsageError: there is no such preset, or a value is out of its range.
     """
-    if preset is not None and preset not in PRESETS:
-        raise UsageError(f"`preset` is {preset!r}", f"choose one of {', '.join(PRESETS)}")
+    if preset is not None:
+        check_choice("`preset`", preset, PRESETS)
     given = dict(train or {})
     chosen = PRESETS[preset or default_preset(characters, given.get("minutes"))]
     shape: dict[str, Any] = {
@@ -152,6 +151,9 @@ MUCH, FAR_TOO_MUCH = 0.8, 2.0
 """Times the memory that is there: what deserves a note, and what is refused. The need is estimated
 roughly, and a system can move some of it to disk."""
 
+RARE_FRACTION = 0.01
+"""Fraction of a text that characters make up which occur hardly ever, above which there is a note:
+any text has some of them."""
 MANY_SYMBOLS, FEW_BYTES = 0.25, 1.1
 """Symbols that take this fraction of the parameters, for a text of fewer bytes per character."""
 
@@ -175,14 +177,15 @@ def advice(
             f"{model.parameters:,} parameters for {characters:,} characters: the model will "
             "memorise the text; more text or a smaller `hidden_size` would help"
         )
-    rare = sum(1 for count in counts if 0 < count < 5)
-    if rare:
+    few = [count for count in counts if 0 < count < 5]
+    rare = len(few)
+    if sum(few) > RARE_FRACTION * characters:
         notes.append(
-            f"{rare} of {len(counts)} characters {'occurs' if rare == 1 else 'occur'} fewer than "
-            f"5 times: the model will hardly learn {'it' if rare == 1 else 'them'}"
+            f"{rare:,} of {plural(len(counts), 'character')} {'occurs' if rare == 1 else 'occur'} "
+            f"fewer than 5 times: the model will hardly learn {'it' if rare == 1 else 'them'}"
         )
     fraction = len(vocab) * (model.embedding_size + model.hidden_size + 1) / model.parameters
-    if len(vocab) > 256 and fraction > MANY_SYMBOLS:
+    if len(vocab) >= 2 * 256 and fraction > MANY_SYMBOLS:  # fewer would save little
         lengths = [len(symbol.encode("utf-8", "surrogatepass")) for symbol in vocab.symbols]
         if (
             sum(n * count for n, count in zip(lengths, counts, strict=True))
@@ -192,7 +195,7 @@ def advice(
                 f"{len(vocab):,} characters take {fraction:.0%} of the parameters, most of them "
                 "for hardly any text: with `as_bytes`, which has 256 symbols, it learns faster"
             )
-    needed, present = memory_needed(model, train), memory_present()
+    needed, present = _memory(model, train)
     if present is not None and needed > MUCH * present:
         notes.append(
             f"training wants about {needed / GIB:.1f} GiB of memory, and there are "
@@ -203,13 +206,20 @@ def advice(
 
 def require_memory(model: ModelConfig, train: TrainConfig) -> None:
     """Raise ``UsageError`` if training needs far more memory than this process may have."""
-    needed, present = memory_needed(model, train), memory_present()
+    needed, present = _memory(model, train)
     require(
         present is None or needed <= FAR_TOO_MUCH * present,
         f"training wants about {needed / GIB:,.0f} GiB of memory, and there are "
         f"{(present or 0) / GIB:.1f}",
         "use a smaller `hidden_size`, `batch` or `bptt`",
     )
+
+
+def _memory(model: ModelConfig, train: TrainConfig) -> tuple[int, int | None]:
+    """Bytes that training needs, and those that this process may have, where that is known."""
+    from charlstm.files import memory_present  # here: help texts need presets, and no files
+
+    return memory_needed(model, train), memory_present()
 
 
 def memory_needed(model: ModelConfig, train: TrainConfig) -> int:

@@ -19,7 +19,7 @@ from charlstm import CharlstmError, Model
 from charlstm.analysis.saturation import Thresholds
 from charlstm.errors import UsageError
 from charlstm.generate.sampling import surprise_bits
-from charlstm.generate.writing import TextState
+from charlstm.generate.text_state import TextState
 from charlstm.runs import checkpoint
 from charlstm.runs import run as runs
 from charlstm.runs.checkpoint import ModelFile
@@ -229,6 +229,19 @@ def test_text_is_a_string(model: Model) -> None:
             read(b"NED")  # type: ignore[operator]
 
 
+def test_ids_are_read_as_their_text_is(model: Model) -> None:
+    ids = model.encode("NED: ")
+    assert model.file.vocab.decode(ids) == "NED: "
+    assert np.array_equal(model.prefill(ids).state, model.prefill("NED: ").state)
+    assert model.prefill(ids, model.prefill("")).recent[1:] == tuple(ids)
+
+
+@pytest.mark.parametrize("ids", [[-1], [1 << 20], [[1, 2]], [0.5]], ids=str)
+def test_an_array_that_holds_no_ids_of_the_model_is_refused(model: Model, ids: object) -> None:
+    with pytest.raises(UsageError, match="this model's ids"):
+        model.prefill(np.array(ids))
+
+
 @pytest.mark.parametrize("unit", [-1, 24, 2.0, True, "3"])
 def test_a_unit_that_is_none_is_refused(model: Model, unit: object) -> None:
     with pytest.raises(UsageError, match=r"^`unit` is"):
@@ -407,3 +420,45 @@ def test_a_change_to_the_state_of_a_text_does_not_change_the_text(model):
     begun = next(text)
     text.state.state[:] = 5
     assert begun + "".join(text) == "".join(model.generate("a", length=20, seed=1))
+
+
+def test_objects_say_what_they_are(model: Model) -> None:
+    config = model.file.config
+    shown = repr(model)
+    assert config.cell in shown
+    assert f"{model.parameters:,} parameters" in shown
+    assert repr(str(model.path)) in shown
+    text = model.generate(length=3, seed=1)
+    assert "iterated over" in repr(text)
+    assert len(repr(text.state)) < 10_000
+
+
+def test_a_number_of_texts_is_refused_with_advice_that_fits(model: Model) -> None:
+    with pytest.raises(UsageError) as none:
+        model.generate_batch(count=0)
+    assert str(none.value) == "`count` is 0, but must be at least 1"
+    with pytest.raises(UsageError, match="in several batches"):
+        model.generate_batch(count=10**6)
+
+
+class Unshowable:
+    def __repr__(self) -> str:
+        raise ValueError("no repr")
+
+
+ODD = [
+    *(True, 7, 10**400, 10**5000, Fraction(1, 10**400), math.nan, b"a" * 10**5, object()),
+    *(np.array(1), np.array([1, 2]), Unshowable(), Path("a")),
+]
+
+
+@pytest.mark.parametrize("field", ["unknown", "stop", "sampling", "state", "prime", "top_k"])
+def test_an_odd_argument_is_one_short_line_that_names_it(field: str, model: Model) -> None:
+    named = "the text" if field == "prime" else f"`{field}`"
+    for value in ODD:
+        if field == "top_k" and isinstance(value, int) and value is not True:
+            continue
+        with pytest.raises(UsageError, match=named) as refused:
+            model.generate(length=1, **{field: value})
+        assert len(str(refused.value)) < 250
+        assert "\n" not in str(refused.value)

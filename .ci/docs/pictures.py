@@ -43,7 +43,7 @@ from charlstm.train.trainer import Trainer
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 TEXT = 'ODILE: "Is it the bell?" (She listens.)'
 CASE = {"steps": 4000, "hold": 0.0, "row_averaging": 0.0, "reset_every": 0}
-SHARE = 0.95
+NEAR_END = 0.95
 TERMINAL = 80
 SPANS = re.compile(
     r'<text class="([^"]+)" x="([^"]+)" y="([^"]+)" textLength="([^"]+)"([^>]*)>(.*?)</text>',
@@ -124,7 +124,7 @@ def live(folder: Path) -> None:
             large.view.update(event)
             if isinstance(event, StepDone):
                 sample.grow(event.step)
-                near_the_end = event.total_steps and event.step > SHARE * event.total_steps
+                near_the_end = event.total_steps and event.step > NEAR_END * event.total_steps
                 if near_the_end and len(sample.text) > 300:
                     break
         for panel, name in ((small, "train.svg"), (large, "train-large.svg")):

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from charlstm.errors import plural
+
 MINUS, ELLIPSIS, INFINITY, LINE_END = "−", "…", "∞", "↵"
 """The signs outside ASCII that views write for a minus, for what is left out, and so on."""
 SERIES_COLORS = ("blue", "dark_orange", "green", "magenta")
@@ -26,8 +28,8 @@ class Lines:
 
 
 @dataclass(frozen=True)
-class Share:
-    """A table's cell: a bar that is filled from the left and from the right, and both numbers."""
+class FractionBar:
+    """A table's cell: a bar filled from both ends, to these fractions, and both numbers."""
 
     left: float
     right: float
@@ -47,26 +49,26 @@ class Strong:
     text: str
 
 
-Cell = str | Strong | Share | Bar
+Cell = str | Strong | FractionBar | Bar
 
 
 @dataclass(frozen=True)
 class Column:
-    """A table's column; those of bars share the room that the others leave."""
+    """A table's column; those of bars divide the room that the others leave."""
 
     title: str
     right: bool = False
     """Whether it is aligned to the right."""
     ends: tuple[str, str] = ("", "")
-    """What left and right of a ``Share`` mean."""
+    """What left and right of a ``FractionBar`` mean."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """What the parts of a ``Share`` in the tables below mean, for whatever a medium draws."""
+    """What the parts of a ``FractionBar`` in the tables below mean, for whatever a medium draws."""
 
-    share: str
-    """What is shared out."""
+    fraction: str
+    """Of what the bar shows fractions, in words."""
     left: str
     right: str
 
@@ -159,11 +161,6 @@ def reworded(document: Document, change: Callable[[str], str]) -> Document:
         return replace(block, more=change(block.more)) if isinstance(block, Table) else block
 
     return replace(document, blocks=tuple(map(changed, document.blocks)))
-
-
-def plural(count: int, what: str) -> str:
-    """``1 character``, ``1,200 characters``."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def more_rows(count: int, what: str) -> str:

@@ -33,8 +33,8 @@ def counts(known: NDArray[np.uint64], asked: NDArray[np.uint64]) -> NDArray[np.i
     values, times = np.unique(known, return_counts=True)
     if not len(values):
         return np.zeros(len(asked), np.int64)
-    places = np.minimum(np.searchsorted(values, asked), len(values) - 1)
-    return np.where(values[places] == asked, times[places], 0)
+    positions = np.minimum(np.searchsorted(values, asked), len(values) - 1)
+    return np.where(values[positions] == asked, times[positions], 0)
 
 
 def probabilities(

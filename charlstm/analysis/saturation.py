@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.analysis.trace import pieces
-from charlstm.errors import check_integer, check_number, require
+from charlstm.errors import check_integer, check_number, require, shown
 from charlstm.events import GateSaturation
 from charlstm.net.engine import Engine, Trace
 from charlstm.net.spec import CELLS, HIDDEN, LEFT_SATURATED, RIGHT_SATURATED, CellSpec
@@ -191,7 +191,7 @@ def measure_gates(
     """
     require(
         isinstance(thresholds, Thresholds),
-        f"`thresholds` is {thresholds!r}, but must be a `Thresholds`",
+        f"`thresholds` is {shown(thresholds)}, but must be a `Thresholds`",
     )
     spec = engine.spec
     steps, layers, size = len(ids), engine.config.layers, engine.config.hidden_size
@@ -215,11 +215,11 @@ def measure_gates(
             numbers = values.astype(engine.dtype)
             counted = numbers if unit is None else numbers[..., unit : unit + 1]
             sums = counted @ np.ones(counted.shape[-1], engine.dtype)
-            per_step[name][piece.places] = sums.astype(np.float64) / counted.shape[-1]
+            per_step[name][piece.positions] = sums.astype(np.float64) / counted.shape[-1]
             per_unit[name] += np.tensordot(np.ones(len(numbers), engine.dtype), numbers, 1)
         if spec.memory is not None:
             log_kept += log_memory(spec, piece.trace).sum(axis=0, dtype=np.float64)
-        bits[piece.places] = piece.bits
+        bits[piece.positions] = piece.bits
     with np.errstate(divide="ignore"):
         time_constant = -steps / np.minimum(log_kept, -0.0)
     return GateReport(
@@ -255,21 +255,15 @@ def findings(
             g = report.gates.index(gate)
             left, right = report.unit_left[layer, g], report.unit_right[layer, g]
             always_open, always_shut = int((right > 0.9).sum()), int((left > 0.9).sum())
-            balance = (
-                f"{_percent(left.mean())} of the time {low} and {_percent(right.mean())} {high}"
-            )
-            extremes = (
-                f"{_units(always_open)} {high} and {_units(always_shut)} {low} at more than nine "
-                "characters in ten"
-            )
+            balance = f"{_percent(left.mean())} {low}, {_percent(right.mean())} {high}"
+            extremes = f"always {low} {_units(always_shut)}, always {high} {_units(always_open)}"
             sentences.append(f"Layer {layer + 1}, {label(gate)}: {balance}; {extremes}.")
         if report.time_constant is not None and spec.memory in shown:
             tau = np.sort(report.time_constant[layer])
             median, longest = _characters(float(np.median(tau))), _characters(float(tau[-1]))
             sentences.append(
-                f"Layer {layer + 1}, memory: half of the units keep {spec.states[-1]} for less "
-                f"than {median} (time constant of the {spec.memory} gate), the longest for "
-                f"{longest}."
+                f"Layer {layer + 1}, memory of {spec.states[-1]}: half the units under {median} "
+                f"characters, the longest {longest}."
             )
     return sentences
 
@@ -290,8 +284,8 @@ def _percent(fraction: float) -> str:
 
 
 def _units(count: int) -> str:
-    return "no unit" if not count else "1 unit" if count == 1 else f"{count} units"
+    return "none" if not count else "1 unit" if count == 1 else f"{count} units"
 
 
 def _characters(tau: float) -> str:
-    return "ever" if math.isinf(tau) else f"{tau:,.1f} characters"
+    return "∞" if math.isinf(tau) else f"{tau:,.1f}"

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 RATE = 0.05
-"""Share of false discoveries that is accepted."""
+"""Fraction of false discoveries that is accepted."""
 LEAST_SHIFT = 0.02
-"""The smallest shift of the null distribution, as a share of the text."""
+"""The smallest shift of the null distribution, as a fraction of the text."""
 UNITS_AT_ONCE = 32
 BLOCK, FEWEST = 50, 10
 """Characters of a block, and the fewest blocks that tell how much their means vary."""
@@ -62,7 +62,7 @@ def shifted_p(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rank correlations (N, F) of units (N, T) and features (F, T), and their p-values.
 
-    p is the share of circular shifts, the unshifted one among them, with as great a correlation
+    p is the fraction of circular shifts, the unshifted one among them, with as great a correlation
     in size. All shifts at once are a product of Fourier transforms.
     """
     count, steps = values.shape

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from charlstm.analysis.document import Document, plural
+from charlstm.analysis.document import Document
 from charlstm.analysis.views import VIEWS
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.errors import CharlstmError, UsageError, plural
 from charlstm.net.engine import Array, Engine
 from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED, CellSpec
 from charlstm.runs.checkpoint import ModelFile
@@ -166,9 +166,11 @@ def split_of(model: LoadedModel) -> tuple[Array, Array] | None:
     None where there is no run, or its corpus is not in the cache any more.
     """
     from charlstm.runs.catalogue import training_corpus
+    from charlstm.runs.run import read_run_file
 
     try:
-        run, corpus = training_corpus(Path(model.path), read_again=False)
+        run = read_run_file(Path(model.path).parent)
+        corpus = training_corpus(run, read_again=False)
     except CharlstmError:
         return None
     if corpus.vocab != model.file.vocab:

@@ -20,7 +20,7 @@ TRACE_CHUNK = 512
 class TraceChunk:
     """N characters of a text, and what happened inside at each."""
 
-    places: slice
+    positions: slice
     """Where in the text they are."""
     ids: Ids
     """(N,)"""
@@ -60,7 +60,7 @@ def pieces(
             bits[0] = surprise_bits(before, chunk[:1])[0]
         bits[1:] = surprise_bits(logits[:-1], chunk[1:])
         before = logits[-1:]
-        places = slice(done, done + len(chunk))
+        positions = slice(done, done + len(chunk))
         done += len(chunk)
-        yield TraceChunk(places, chunk, trace, logits, bits)
+        yield TraceChunk(positions, chunk, trace, logits, bits)
         progress(done)

@@ -29,7 +29,7 @@ def read_units(
     values = np.empty((config.layers * config.hidden_size, len(ids)), np.float32)
     for piece in pieces(engine or subject.engine, ids, subject.warmup, subject.reading):
         read = piece.trace.states[:, :, subject.spec.states.index(state)]
-        values[:, piece.places] = read.reshape(len(read), -1).T
+        values[:, piece.positions] = read.reshape(len(read), -1).T
     return values
 
 

@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from charlstm import __version__
-from charlstm.cli import inspect, runs, sample, score, study, train
+from charlstm.cli import export, inspect, runs, sample, score, study, train
 from charlstm.cli.commands import Commands
 from charlstm.cli.options import example
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, reason_of
 
 app = Commands(
     name="charlstm",
@@ -41,6 +41,11 @@ def _any_command(
         raise CharlstmError(
             "the working directory has been deleted", "change to another one with cd"
         ) from None
+    except OSError as error:
+        raise CharlstmError(
+            f"the working directory cannot be used: {reason_of(error)}",
+            "change to another one with cd",
+        ) from None
 
 
 for _command, _epilog in (
@@ -48,6 +53,7 @@ for _command, _epilog in (
     (sample.sample, sample.EXAMPLES),
     (inspect.inspect, inspect.EXAMPLES),
     (score.score, score.EXAMPLES),
+    (export.export, export.EXAMPLES),
 ):
     app.command(epilog=_epilog)(_command)
 app.add_typer(study.group, name="study", epilog=study.EXAMPLES)

@@ -2,15 +2,18 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from charlstm.cli.inputs import known_form
+from charlstm.cli.inputs import Reader
 from charlstm.cli.options import note
 from charlstm.cli.output import Output
 from charlstm.errors import CharlstmError
 
 if TYPE_CHECKING:
-    from charlstm.generate.writing import Text, TextState
+    from charlstm.generate.sampling import SamplingConfig
+    from charlstm.generate.text_state import TextState
+    from charlstm.generate.writing import Text
     from charlstm.model import Model
 
 MAX_LINE = 1 << 20
@@ -31,19 +34,21 @@ class Conversation:
     def __init__(
         self,
         model: "Model",
-        state: "TextState | None",
+        reader: Reader,
+        output: Output,
+        *,
+        start: "TextState | None",
         seed: int,
         length: int,
-        output: Output,
-        settings: dict[str, Any],
+        stop: list[str],
+        sampling: "SamplingConfig",
     ) -> None:
-        """``settings`` are further arguments of ``Model.generate``."""
-        self._start = state
+        """Turns of ``length`` characters, the first from ``start`` and with ``seed``."""
+        self._model, self._reader, self._output = model, reader, output
+        self._start, self._seed, self._length = start, seed, length
+        self._stop, self._sampling = stop, sampling
         self._text: Text | None = None
-        """What was written from there so far."""
-        self._model, self._output, self._settings = model, output, settings
-        self._seed, self._length = seed, length
-        self._form_noted = False
+        """What was written from ``start`` so far."""
         self._before: TextState | None = None
         """The state before the last turn was written."""
 
@@ -52,8 +57,19 @@ class Conversation:
         """Where the text stands now, also while a turn is being written."""
         return self._start if self._text is None else self._text.state
 
-    def run(self, read_line: Callable[[], str], echo: bool) -> None:
-        """Take turns until ``read_line`` raises EOFError. ``echo`` writes what was read, too."""
+    def run(self, prime: str, *, echo: bool) -> None:
+        """Write ``prime``, then take turns until the input ends or the user does.
+
+        ``echo`` writes the lines read, too, where no terminal shows them.
+        """
+        if self._output.terminal and sys.stdin.isatty():
+            note("type the beginning of something; /help explains, Ctrl-D ends")
+        self._output.write(prime)
+        self._take_turns(echo=echo and not self._output.terminal)
+        self._output.close()
+
+    def _take_turns(self, *, echo: bool) -> None:
+        read_line = _line_reader()
         commands: dict[str, Callable[[str], None]] = {
             "temp": self._set_temperature,
             "length": self._set_length,
@@ -76,40 +92,40 @@ class Conversation:
                     commands[name](argument.strip())
                 else:
                     line = line.removeprefix("/") if line.startswith("//") else line
-                    form = known_form(self._model.file.vocab, line, quiet=self._form_noted)
-                    self._form_noted = self._form_noted or form != line
-                    self._before = self._model.prefill(line, self.state, self._settings["unknown"])
+                    form, policy = self._reader.known_form(line), self._reader.policy
+                    self._before = self._model.prefill(form, self.state, policy)
                     self._write(line if echo else "")
             except CharlstmError as error:
                 note(str(error))
 
     def _write(self, shown: str) -> None:
         """Go on from ``_before``; Ctrl-C ends the turn."""
-        settings = {**self._settings, "length": self._length or None}
-        text = self._text = self._model.generate(state=self._before, seed=self._seed, **settings)
+        self._text = self._model.generate(
+            state=self._before,
+            length=self._length or None,
+            stop=self._stop,
+            seed=self._seed,
+            surprise=self._output.tinted,
+            sampling=self._sampling,
+        )
         self._seed += 1
         try:
-            self._output.write(shown)
-            for piece in text:
-                bits = text.surprise(piece) if settings["surprise"] else None
-                self._output.write(piece, bits)
+            self._output.show(self._text, shown)
         except KeyboardInterrupt:
             pass
         self._output.write("\n")
         sys.stdout.flush()
 
     def _set_temperature(self, value: str) -> None:
-        from charlstm.generate.sampling import SamplingConfig
-
         temperature = _number(value, float, "/temp 0.8")
-        SamplingConfig(temperature)  # has its limits
-        self._settings["temperature"] = temperature
+        self._sampling = replace(self._sampling, temperature=temperature)
 
     def _set_length(self, value: str) -> None:
-        from charlstm.errors import check_number
+        from charlstm.errors import check_integer
+        from charlstm.model import MAX_LENGTH
 
         length = _number(value, int, "/length 500")
-        check_number("/length", length, 0, sys.maxsize)
+        check_integer("/length", length, 0, MAX_LENGTH)
         self._length = length
 
     def _retry(self, _: str) -> None:
@@ -141,7 +157,7 @@ def _ask() -> str:
         raise
 
 
-def line_reader() -> Callable[[], str]:
+def _line_reader() -> Callable[[], str]:
     """Reads a line: with editing and history on a terminal, else as it comes from stdin."""
     if sys.stdin.isatty() and sys.stdout.isatty():
         try:

@@ -1,5 +1,6 @@
 """Open the models and texts that commands name."""
 
+import codecs
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
     from charlstm.model import Model
     from charlstm.text.corpus import Corpus
     from charlstm.text.sources import TextSource
-    from charlstm.text.vocabulary import UnknownPolicy, Vocabulary
+    from charlstm.text.vocabulary import Ids, UnknownPolicy, Vocabulary
 
 REPORTED_EVERY = 100_000
 """Characters between two reports of how far a text is read."""
+MOST_ALIKE = 3
+"""Notices of one kind that are printed."""
+LEFT_OVER, MUCH_LEFT_OVER = "\ufffd\ufeff", 0.001
+"""Characters that conversions leave in a text, and the fraction of it that is noted."""
 
 
 def open_model(checkpoint: str | None) -> "Model":
@@ -43,20 +48,41 @@ def unknown_policy(name: str) -> "UnknownPolicy":
     raise UsageError(f"`unknown` is {name!r}", f"choose one of {', '.join(UNKNOWN_POLICIES)}")
 
 
-def note_unknown(vocab: "Vocabulary", text: str, policy: "UnknownPolicy") -> None:
-    """Say how many characters of a text the model leaves out or replaces."""
-    missing = sum(map(text.count, vocab.unknown(text)))
-    if missing and policy != "error":
-        done = "left out" if policy == "skip" else "replaced"
-        note(f"characters that the model never saw: {missing:,} of {len(text):,}, {done}")
+class Reader:
+    """Turns the texts that a command gives a model into ids; stderr reports what is changed."""
 
+    def __init__(self, vocab: "Vocabulary", policy: "UnknownPolicy") -> None:
+        self._vocab = vocab
+        self.policy = policy
+        self._form_noted = False
 
-def known_form(vocab: "Vocabulary", text: str, *, quiet: bool = False) -> str:
-    """``text`` in the Unicode form that the model knows; stderr says when that is another one."""
-    form = vocab.known_form(text)
-    if form != text and not quiet:
-        note("accents were put in the Unicode form that the model knows: they look the same")
-    return form
+    def known_form(self, text: str) -> str:
+        """``text`` in the Unicode form that the model knows; one note for all texts will do."""
+        form = self._vocab.known_form(text)
+        if form != text and not self._form_noted:
+            self._form_noted = True
+            note("accents were put in the Unicode form that the model knows: they look the same")
+        return form
+
+    def encode(self, text: str) -> "Ids":
+        """The ids of ``text``; notes how many characters are left out or replaced.
+
+        Raises:
+            CharlstmError: the model does not know a character, and the policy is ``error``.
+        """
+        text = self.known_form(text)
+        ids = self._vocab.encode(text, self.policy)
+        if self.policy != "error" and (unknown := self._vocab.unknown(text)):
+            missing = sum(map(text.count, unknown))
+            done = "left out" if self.policy == "skip" else "replaced"
+            note(f"characters that the model never saw: {missing:,} of {len(text):,}, {done}")
+        return ids
+
+    def note_stops(self, stops: Iterable[str]) -> None:
+        """Report stop sequences that never occur: the model cannot write them."""
+        for stop in stops:
+            if unknown := self._vocab.unknown(self.known_form(stop)):
+                note(f"--stop {stop!r} never occurs: the model does not know {unknown[0]!r}")
 
 
 def note_keyboard(sources: Iterable[str] | None) -> None:
@@ -72,7 +98,7 @@ def read_text(source: str, *, as_bytes: bool) -> str:
     For a byte model any content will do: what is not UTF-8 becomes surrogate escapes.
     """
     from charlstm.files import read_stream
-    from charlstm.text.sources import wide_encoding
+    from charlstm.text.sources import format_of, wide_encoding
 
     name = "standard input" if source == "-" else source
     note_keyboard([source])
@@ -93,12 +119,15 @@ def read_text(source: str, *, as_bytes: bool) -> str:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise CharlstmError(
-            f"{name} is not valid utf-8: byte 0x{data[error.start]:02x} at offset {error.start:,}",
-            "unpack it first, with gunzip -c FILE, and give -"
-            if data.startswith(b"\x1f\x8b")
-            else _convert(encoding or "latin1"),
-        ) from None
+        byte, binary = data[error.start], format_of(data)
+        message = f"{name} is not valid utf-8: byte 0x{byte:02x} at offset {error.start:,}"
+        if data.startswith(b"\x1f\x8b"):
+            hint = "unpack it first, with gunzip -c FILE, and give -"
+        elif binary:
+            hint = f"it is {binary}; convert it to plain text"
+        else:
+            hint = _convert(encoding or ("cp1252" if 0x80 <= byte < 0xA0 else "latin1"))
+        raise CharlstmError(message, hint) from None
     if encoding:
         raise CharlstmError(f"{name} is not utf-8 but {encoding}", _convert(encoding))
     return text.removeprefix("\ufeff")
@@ -117,6 +146,8 @@ def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpu
     from charlstm.text.sources import bundled_corpus
 
     note_keyboard(text)
+    if reading.get("as_bytes") and "encoding" in reading:
+        note("note: `encoding` has no effect with `as_bytes`")
 
     sources: list[str | Path] = list(text) if text else [bundled_corpus()]
     shown = 0
@@ -129,11 +160,44 @@ def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpu
 
     with interruptible():  # nothing half-encoded stays
         corpus = open_corpus(sources, progress=progress, **reading)
-    for notice in corpus.notices:
-        note(notice)
+    _note_all(corpus.notices)
     if corpus.vocab.kind != "bytes":
         _note_line_ends(corpus)
+        _note_controls(corpus)
     return corpus
+
+
+def _note_all(notices: Iterable[str]) -> None:
+    """Print notices, of each kind a few: a folder may have thousands of files."""
+    kinds: dict[str, list[str]] = {}
+    for notice in notices:
+        kinds.setdefault(notice.partition(" ")[0], []).append(notice)
+    for alike in kinds.values():
+        for notice in alike[:MOST_ALIKE]:
+            note(notice)
+        if (more := len(alike) - MOST_ALIKE) > 0:
+            note(f"… and {more:,} more of these")
+
+
+def _note_controls(corpus: "Corpus") -> None:
+    """Say that a text has characters that hardly anybody wrote: the model will write them."""
+    from unicodedata import category
+
+    usual = "\t\n\v\f\r"
+    found = {
+        symbol: count
+        for symbol, count in zip(corpus.vocab.symbols, corpus.counts, strict=True)
+        if count and symbol not in usual and (category(symbol) == "Cc" or symbol in LEFT_OVER)
+    }
+    latin = codecs.lookup(corpus.source.encoding).name == "iso8859-1"
+    if latin and any("\x80" <= one < "\xa0" for one in found):
+        note("note: the text has controls that latin-1 texts lack: `encoding` may be cp1252")
+    elif (total := sum(found.values())) > MUCH_LEFT_OVER * len(corpus):
+        shown = ", ".join(ascii(one) for one in sorted(found, key=lambda one: -found[one])[:5])
+        note(
+            f"note: {total:,} characters are controls or marks of a failed conversion ({shown}); "
+            "the model learns to write them"
+        )
 
 
 def _note_line_ends(corpus: "Corpus") -> None:
@@ -145,9 +209,12 @@ def _note_line_ends(corpus: "Corpus") -> None:
             "note: the lines end with carriage returns alone, and so will those of the model; "
             "to train on newlines: tr '\\r' '\\n' < TEXT | charlstm train -"
         )
-    elif returns > newlines / 2:
+    elif returns > newlines / 20:
+        lines = (
+            "the lines" if returns > 0.95 * newlines else f"{returns / newlines:.0%} of the lines"
+        )
         note(
-            "note: the lines end with a carriage return and a newline, and so will those of the "
+            f"note: {lines} end with a carriage return and a newline, and so will those of the "
             "model; to train on newlines alone: tr -d '\\r' < TEXT | charlstm train -"
         )
 
@@ -185,10 +252,10 @@ def training_text(model: "Model") -> "tuple[NDArray[np.unsignedinteger], Vocabul
     from charlstm.runs.run import read_run_file
     from charlstm.text.corpus import TextGone
 
+    run = read_run_file(model.path.parent)
     try:
         with interruptible():
-            run, corpus = training_corpus(model.path)
+            corpus = training_corpus(run)
     except TextGone as error:
-        path = model.path.parent
-        raise CharlstmError(error.message, name_again(read_run_file(path).source, path)) from None
+        raise CharlstmError(error.message, name_again(run.source, model.path.parent)) from None
     return corpus.split(run.train.val_fraction)[0], corpus.vocab

@@ -13,6 +13,7 @@ from charlstm.cli.option_names import with_options
 from charlstm.cli.options import (
     Checkpoint,
     Json,
+    OptionGroup,
     Unknown,
     check_outputs,
     example,
@@ -25,7 +26,9 @@ from charlstm.net.spec import CELLS, LEFT_SATURATED, RIGHT_SATURATED
 if TYPE_CHECKING:
     from charlstm.analysis.document import Document
     from charlstm.analysis.subject import Options
+    from charlstm.cli.inputs import Reader
     from charlstm.model import Model
+    from charlstm.text.vocabulary import Ids
 
 COMMON = ("view", "checkpoint", "as_json", "html", "svg", "png")
 """The parameters that work with every view; see ``ViewInfo.takes`` for the others."""
@@ -54,8 +57,9 @@ def parameters_of(view: str) -> tuple[str, ...]:
     return (*reading, *(field for field in takes if field != "text"))
 
 
-def inspect(
-    context: typer.Context,
+class Reading(OptionGroup):
+    """What the model reads, and before it."""
+
     text: Annotated[
         str | None,
         typer.Argument(
@@ -63,21 +67,26 @@ def inspect(
             "views that need more, the run's held-out text.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     file: Annotated[
         str | None, typer.Option("--file", "-f", help="Read this file instead; - for stdin.")
-    ] = None,
-    checkpoint: Checkpoint = None,
-    view: Annotated[
-        str,
+    ] = None
+    warmup: Annotated[
+        str | None,
         typer.Option(
-            help="; ".join(f"{name}: {listed.shows}" for name, listed in VIEWS.items()) + ".",
-            autocompletion=one_of(*VIEWS),
+            help="Text to read first, which is not counted, or none; left out, the excerpt.",
+            show_default=False,
         ),
-    ] = "gates",
+    ] = None
+    unknown: Unknown = "error"
+
+
+class Chosen(OptionGroup):
+    """What a view looks at; the fields of ``Options``, as a user gives them."""
+
     layer: Annotated[
         int | None, typer.Option(help=f"Show only this layer, from 1. {_views('layer')}")
-    ] = None,
+    ] = None
     gate: Annotated[
         str | None,
         typer.Option(
@@ -85,7 +94,7 @@ def inspect(
             f"{_views('gate')}",
             autocompletion=one_of(*GATES),
         ),
-    ] = None,
+    ] = None
     units: Annotated[
         str | None,
         typer.Option(
@@ -94,18 +103,18 @@ def inspect(
             f"{_views('units')}",
             metavar="N[,N]",
         ),
-    ] = None,
+    ] = None
     state: Annotated[
         str | None,
         typer.Option(
             help=f"Look at h or at c; left out, at c where the cell has one. {_views('state')}",
             autocompletion=one_of("h", "c"),
         ),
-    ] = None,
+    ] = None
     at: Annotated[
         int | None,
         typer.Option(help=f"The character to go through, from 0; else the last. {_views('at')}"),
-    ] = None,
+    ] = None
     features: Annotated[
         list[str] | None,
         typer.Option(
@@ -114,114 +123,106 @@ def inspect(
             f"{_views('features')}",
             metavar="NAME=REGEX",
         ),
-    ] = None,
+    ] = None
     guesses: Annotated[
         bool,
         typer.Option(
             "--guesses", help=f"Five best guesses under each character. {_views('guesses')}"
         ),
-    ] = False,
+    ] = False
     threshold: Annotated[
         float,
         typer.Option(
             help=f"Above this a unit counts as on; if negative, below it. {_views('threshold')}"
         ),
-    ] = 0.5,
-    left: Annotated[
-        float, typer.Option(help=f"Below this a gate is shut. {_views('left')}")
-    ] = LEFT_SATURATED,
-    right: Annotated[
-        float, typer.Option(help=f"Above this a gate is open. {_views('right')}")
-    ] = RIGHT_SATURATED,
-    warmup: Annotated[
-        str | None,
-        typer.Option(
-            help="Text to read first, which is not counted, or none; left out, the excerpt.",
-            show_default=False,
-        ),
-    ] = None,
+    ] = 0.5
+    left: Annotated[float, typer.Option(help=f"Below this a gate is shut. {_views('left')}")] = (
+        LEFT_SATURATED
+    )
+    right: Annotated[float, typer.Option(help=f"Above this a gate is open. {_views('right')}")] = (
+        RIGHT_SATURATED
+    )
     rows: Annotated[
         int | None,
         typer.Option(help=f"Lines of a long table or text; 0 is all of them. {_views('rows')}"),
-    ] = None,
-    unknown: Unknown = "error",
-    as_json: Json = False,
+    ] = None
+
+
+class Files(OptionGroup):
+    """Files that the view is written to."""
+
     html: Annotated[
         str | None, typer.Option(help="Write one HTML file that needs nothing else.")
-    ] = None,
-    svg: Annotated[str | None, typer.Option(help="Write the picture as an SVG file.")] = None,
-    png: Annotated[str | None, typer.Option(help="Write the picture as a PNG file.")] = None,
+    ] = None
+    svg: Annotated[str | None, typer.Option(help="Write the picture as an SVG file.")] = None
+    png: Annotated[str | None, typer.Option(help="Write the picture as a PNG file.")] = None
+
+
+def inspect(
+    context: typer.Context,
+    *,
+    reading: Reading,
+    checkpoint: Checkpoint = None,
+    view: Annotated[
+        str,
+        typer.Option(
+            help="; ".join(f"{name}: {listed.shows}" for name, listed in VIEWS.items()) + ".",
+            autocompletion=one_of(*VIEWS),
+        ),
+    ] = "gates",
+    chosen: Chosen,
+    as_json: Json = False,
+    files: Files,
 ) -> int:
     """Look inside: gates, cells, what units track, how far back a model remembers."""
     from charlstm.analysis.document import reworded
-    from charlstm.analysis.subject import Options, Subject, find_view, held_out
-    from charlstm.cli.inputs import (
-        known_form,
-        note_unknown,
-        open_model,
-        read_text,
-        unknown_policy,
-    )
-    from charlstm.errors import check_number
-    from charlstm.runs.catalogue import is_run
-    from charlstm.show.console import stderr_console, stdout_console
+    from charlstm.analysis.subject import Subject, find_view, held_out
+    from charlstm.cli.inputs import Reader, open_model, unknown_policy
+    from charlstm.show.console import progress_bar, stderr_console, stdout_console
 
-    if text is not None and file is not None:
+    if reading.text is not None and reading.file is not None:
         raise UsageError("a text and --file are both given", "give one of them")
-    find = find_view(view)
+    compute = find_view(view)
     _check_taken(context, view)
-    check_outputs(html=html, svg=svg, png=png)
-    if rows is not None:
-        check_number("`rows`", rows, 0)
-    policy = unknown_policy(unknown)
-    options = Options(
-        layer=None if layer is None else layer - 1,
-        gate=gate,
-        units=_units(units),
-        left=left,
-        right=right,
-        rows=rows,
-        state=state,
-        at=at,
-        features=tuple(features or ()),
-        guesses=5 if guesses else 0,
-        threshold=threshold,
-    )
+    check_outputs(**vars(files))
+    options = _options(chosen)
+    policy = unknown_policy(reading.unknown)
     model = open_model(checkpoint)
     _check(model, options)
-    if text is not None and os.path.isfile(text):
-        note(f"reading the words {text!r}; for what is in that file: --file {quote(text)}")
-    elif text is not None and is_run(text):
-        note(f"reading the words {text!r}; for the run of that name: -c {quote(text)}")
-    if file is not None:
-        text = read_text(file, as_bytes=model.file.vocab.kind == "bytes")
-    lead = "" if warmup == "none" else warmup
-    known = known_form(model.file.vocab, text or "")
-    known_form(model.file.vocab, lead or "", quiet=known != (text or ""))  # one note will do
-    ids, before = model.inspected(text, lead, policy)
-    for words in (text, lead):
-        note_unknown(model.file.vocab, words or "", policy)
-    wanted = VIEWS[view].reads if text is None else 0
+    _note_names(reading)
+    ids, before = _read(model, reading, Reader(model.file.vocab, policy))
+    wanted = VIEWS[view].reads if reading.text is None and reading.file is None else 0
     if (longer := held_out(model, wanted)) is not None:
-        ids = longer if warmup is not None else longer[len(before) :]
-    from charlstm.show.console import progress_bar
-
+        ids = longer if reading.warmup is not None else longer[len(before) :]
     with progress_bar(stderr_console()) as progress:
-        found = find(Subject(model, ids, before, progress), options)
+        found = compute(Subject(model, ids, before, progress), options)
     if wanted and longer is None:
         note(
             f"no text that the run held out is in the cache, so {view} read the {len(ids):,} "
             "characters kept with the checkpoint; --file gives it more"
         )
     document = reworded(found.document(), with_options)
-    _write(document, html, svg, png)
+    _write(document, files)
     if as_json:
         print(json.dumps(found.to_dict(), allow_nan=False))
-    elif not (html or svg or png):
+    elif not any(vars(files).values()):
         from charlstm.show.terminal import print_document
 
         print_document(stdout_console(), document)
     return 0
+
+
+def _note_names(reading: Reading) -> None:
+    """Point out words that are read as text, and name a file or a run."""
+    from charlstm.runs.catalogue import is_run
+
+    if (text := reading.text) is not None:
+        if os.path.isfile(text):
+            note(f"treating {text!r} as text; for what is in that file: --file {quote(text)}")
+        elif is_run(text):
+            note(f"treating {text!r} as text; for the run of that name: -c {quote(text)}")
+    if reading.warmup and os.path.isfile(reading.warmup):
+        note(f"treating {reading.warmup!r} as text, not as the name of a file")
 
 
 def _check_taken(context: typer.Context, view: str) -> None:
@@ -234,6 +235,21 @@ def _check_taken(context: typer.Context, view: str) -> None:
         if given and name not in (*COMMON, *taken):
             usable = ", ".join(f"`{field}`" for field in taken)
             raise UsageError(f"`{name}` does not go with --view {view}", f"it takes {usable}")
+
+
+def _options(chosen: Chosen) -> "Options":
+    from charlstm.analysis.subject import Options
+    from charlstm.errors import check_integer
+
+    if chosen.rows is not None:
+        check_integer("`rows`", chosen.rows, 0)
+    converted = {
+        "layer": None if chosen.layer is None else chosen.layer - 1,
+        "units": _units(chosen.units),
+        "features": tuple(chosen.features or ()),
+        "guesses": 5 if chosen.guesses else 0,
+    }
+    return Options(**(vars(chosen) | converted))
 
 
 def _units(numbers: str | None) -> tuple[int, ...]:
@@ -269,8 +285,27 @@ def _check(model: "Model", options: "Options") -> None:
             )
 
 
-def _write(document: "Document", html: str | None, svg: str | None, png: str | None) -> None:
+def _read(model: "Model", reading: Reading, reader: "Reader") -> "tuple[Ids, Ids]":
+    """The ids that the view counts, and those that the model reads before them."""
+    from charlstm.cli.inputs import read_text
+    from charlstm.runs.catalogue import is_run
+
+    text, warmup = reading.text, "" if reading.warmup == "none" else reading.warmup
+    if text is not None and os.path.isfile(text):
+        note(f"reading the words {text!r}; for what is in that file: --file {quote(text)}")
+    elif text is not None and is_run(text):
+        note(f"reading the words {text!r}; for the run of that name: -c {quote(text)}")
+    if reading.file is not None:
+        text = read_text(reading.file, as_bytes=model.file.vocab.kind == "bytes")
+    return model.inspected(
+        None if text is None else reader.encode(text),
+        None if warmup is None else reader.encode(warmup),
+    )
+
+
+def _write(document: "Document", files: Files) -> None:
     """The files that were asked for."""
+    html, svg, png = files.html, files.svg, files.png
     if html is not None:
         from charlstm.show.html import to_html
 

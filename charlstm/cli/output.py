@@ -2,7 +2,10 @@
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from charlstm.generate.writing import Text
 
 LONGEST_WAIT = 0.05
 """Seconds that a pipe waits for text, roughly."""
@@ -22,7 +25,7 @@ class Output:
             errors = "surrogateescape" if raw else "strict"
             _reconfigure(sys.stdout, encoding="utf-8", errors=errors, newline="")
         self._printable = printable
-        self._tint = Tint(stdout_console()) if color and self.terminal else None
+        self._tint = Tint(stdout_console()) if color else None
         self.tinted = self._tint is not None and self._tint.has_color
         self._due = 0.0
 
@@ -38,6 +41,16 @@ class Output:
         elif (now := time.monotonic()) >= self._due:
             sys.stdout.flush()
             self._due = now + LONGEST_WAIT
+
+    def show(self, text: "Text", before: str = "", *, collect: bool = False) -> str:
+        """Write ``before`` and a text as it is generated; return the text, if it is wanted."""
+        collected = []
+        self.write(before)
+        for piece in text:
+            self.write(piece, text.surprise(piece) if self.tinted else None)
+            if collect:  # a text without end would fill the memory
+                collected.append(piece)
+        return "".join(collected)
 
     def close(self) -> None:
         """End the last line on a terminal, and see everything out."""

@@ -12,7 +12,7 @@ import typer
 
 from charlstm.cli.commands import Commands
 from charlstm.cli.options import Json, example, note, run_names
-from charlstm.errors import CharlstmError, ExitCode, UsageError, reason_of
+from charlstm.errors import CharlstmError, ExitCode, UsageError, plural, reason_of
 
 group = Commands(
     help="The runs under checkpoints/: list them, show one, free disk space.",
@@ -58,7 +58,7 @@ def show(
     from charlstm.runs.catalogue import find_run, summarise
     from charlstm.runs.run import read_pointers, read_run_file
     from charlstm.show.printable import printable
-    from charlstm.show.units import duration, size
+    from charlstm.show.quantities import duration, size
 
     run = find_run(name, inside=True)
     content = read_run_file(run)
@@ -84,7 +84,7 @@ def show(
         "run": summary.path,
         "created": content.created,
         "model": f"{summary.model}, {summary.parameters:,} parameters",
-        "corpus": f"{', '.join(content.source.paths)} ({summary.characters:,} characters)",
+        "corpus": f"{', '.join(content.source.paths)} ({plural(summary.characters, 'character')})",
         "steps": f"{summary.step:,}"
         + (f" of {summary.total_steps:,}" if summary.total_steps else ""),
         "best": "–"
@@ -130,7 +130,7 @@ def prune(
 ) -> int:
     """Delete checkpoints that are neither the best nor the last of their run."""
     from charlstm.files import disk_bytes
-    from charlstm.show.units import size
+    from charlstm.show.quantities import size
 
     if whole and not names:
         raise UsageError("--whole deletes runs, and no run is named", "name them")

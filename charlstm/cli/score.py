@@ -7,15 +7,15 @@ from typing import Annotated
 import typer
 
 from charlstm.cli.inputs import (
-    known_form,
-    note_unknown,
+    Reader,
     open_model,
     progress_of,
     read_text,
     training_text,
     unknown_policy,
 )
-from charlstm.cli.options import Checkpoint, Json, Unknown, check_together, example
+from charlstm.cli.options import Checkpoint, Json, Unknown, check_together, example, note_no_colors
+from charlstm.errors import check_integer, plural
 
 EXAMPLES = example(
     "charlstm score chapter.txt",
@@ -50,28 +50,26 @@ def score(
     color: Annotated[
         bool, typer.Option("--color", help="Print the text, tinted by surprise.")
     ] = False,
-    top: Annotated[int, typer.Option(help="List this many of the most surprising places.")] = 0,
+    top: Annotated[int, typer.Option(help="List this many of the most surprising characters.")] = 0,
     unknown: Unknown = "error",
     as_json: Json = False,
 ) -> int:
     """How well a model predicts a text."""
-    from charlstm.errors import check_number
-
     policy = unknown_policy(unknown)
-    check_number("`top`", top, 0)
+    check_integer("`top`", top, 0)
     if window is not None:
-        check_number("`window`", window, 1)
+        check_integer("`window`", window, 1)
     if segments is not None:
-        check_number("`segments`", segments, 1)
+        check_integer("`segments`", segments, 1)
     given = [("--window", window), ("--segments", segments), ("--adapt", adapt or None)]
     check_together(*((name, value is not None) for name, value in given))
     check_together(("--color", color), ("--json", as_json))
     model = open_model(checkpoint)
     vocab = model.file.vocab
     training = training_text(model)[0] if adapt else None
-    text = known_form(vocab, read_text(file, as_bytes=vocab.kind == "bytes"))
-    ids = vocab.encode(text, policy)
-    note_unknown(vocab, text, policy)
+    reader = Reader(vocab, policy)
+    text = reader.known_form(read_text(file, as_bytes=vocab.kind == "bytes"))
+    ids = reader.encode(text)
     progress = progress_of(len(ids))
     if training is not None:
         from charlstm.train.adaptive import score_adaptive
@@ -82,30 +80,32 @@ def score(
 
         result = compute(model.engine, ids, window, progress, segments=segments)
     found: dict[int, float] = {}
-    if places := result.most_surprising(top):
-        gone = set(vocab.unknown(text)) if policy == "skip" else set()
-        symbols = list(text) if gone else [vocab.symbols[i] for i in ids]
-        read = [place for place, symbol in enumerate(symbols) if symbol not in gone]
-        found = {read[place]: float(result.surprise_bits[place]) for place in places}
+    if positions := result.most_surprising(top):
+        skipped = set(vocab.unknown(text)) if policy == "skip" else set()
+        symbols = list(text) if skipped else [vocab.symbols[i] for i in ids]
+        scored = [position for position, symbol in enumerate(symbols) if symbol not in skipped]
+        found = {scored[i]: float(result.surprise_bits[i]) for i in positions}
     if as_json:
         document = result.to_dict()
         if top:
             document["top"] = [
-                {"position": place, "character": symbols[place], "surprise_bits": bits}
-                for place, bits in found.items()
+                {"position": position, "character": symbols[position], "surprise_bits": bits}
+                for position, bits in found.items()
             ]
         print(json.dumps(document))
         return 0
     from charlstm.show.console import stdout_console
-    from charlstm.show.surprise import print_positions, print_tinted
+    from charlstm.show.surprise import Tint, print_positions, print_tinted
 
     console = stdout_console()
     if color:
+        if not Tint(console).has_color:
+            note_no_colors()
         print_tinted(console, vocab.by_character(ids.tolist(), result.surprise_bits.tolist()))
     unit = "byte" if vocab.kind == "bytes" else "character"
     print(
         f"{result.bits_per_char:z.4f} bits per {unit}  {result.nats:z.4f} nats  "
-        f"perplexity {result.perplexity:.3f}  {result.characters:,} {unit}s  {result.label}"
+        f"perplexity {result.perplexity:.3f}  {plural(result.characters, unit)}  {result.label}"
     )
     if found:
         print_positions(console, symbols, found)

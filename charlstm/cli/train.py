@@ -1,26 +1,23 @@
 """``charlstm train``."""
 
-import itertools
 import json
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlstm.cli.inputs import note_keyboard, open_texts
-from charlstm.cli.options import Json, command, example, note, one_of, run_names
+from charlstm.cli.inputs import open_texts
+from charlstm.cli.options import Json, OptionGroup, command, example, note, one_of, run_names
 from charlstm.cli.run_setup import begin_run, resume_run
 from charlstm.cli.watch_run import watch
-from charlstm.errors import ExitCode, UsageError
+from charlstm.errors import ExitCode, UsageError, plural
 from charlstm.net.spec import CELLS
 from charlstm.presets import PRESETS, default_settings
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from charlstm.events import RunFinished
+    from charlstm.train.trainer import Trainer
 
 BUDGET, MODEL, LEARNING, TEXT, SHOW = (
     "Budget",
@@ -46,12 +43,11 @@ def _option(*names: str, help: str, panel: str | None = None, **more: Any) -> An
 
 def _usual_settings() -> dict[str, Any]:
     """The default of every field of the settings that has the same one for all texts."""
-    found: list[dict[str, Any]] = []
-    for characters, symbols in itertools.product((1_000, 10_000_000), (2, 10_000)):
-        model, learning = default_settings(characters, symbols)
-        found.append({**model.to_dict(), **learning.to_dict()})
-    first = found[0]
-    return {name: first[name] for name in first if all(one[name] == first[name] for one in found)}
+    short, long = (
+        {**model.to_dict(), **learning.to_dict()}
+        for model, learning in (default_settings(1_000, 2), default_settings(10_000_000, 10_000))
+    )
+    return {name: value for name, value in short.items() if value == long[name]}
 
 
 USUAL = _usual_settings()
@@ -64,8 +60,7 @@ def _setting(field: str, *names: str, help: str, panel: str, **more: Any) -> Any
     return _option(*names, help=help + shown, panel=panel, **more)
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(OptionGroup):
     """What a run begins from. The fields are arguments of ``begin_run``."""
 
     name: Annotated[str | None, _option(help="Name of the run.")] = None
@@ -95,8 +90,7 @@ class Start:
     ] = None
 
 
-@dataclass(frozen=True)
-class Budget:
+class Budget(OptionGroup):
     """How long a run goes on, where, and what it keeps: what a resumed run may change."""
 
     epochs: Annotated[
@@ -134,8 +128,7 @@ class Budget:
     ] = None
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(OptionGroup):
     """The fields of ``ModelConfig``."""
 
     cell: Annotated[
@@ -157,8 +150,7 @@ class Shape:
     ] = None
 
 
-@dataclass(frozen=True)
-class Learning:
+class Learning(OptionGroup):
     """The other fields of ``TrainConfig``."""
 
     batch: Annotated[
@@ -240,8 +232,7 @@ class Learning:
     ] = None
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(OptionGroup):
     """How a text becomes symbols. The fields are arguments of ``open_corpus``."""
 
     encoding: Annotated[str | None, _option(help="Of the text. (utf-8)", panel=TEXT)] = None
@@ -290,38 +281,40 @@ def train(
     with ExitStack() as stack:
         if resume:
             _refuse(
-                {**_given(start), **_given(shape), **_given(learning), **_given(reading)},
+                {**start.given(), **shape.given(), **learning.given(), **reading.given()},
                 "a resumed run keeps its settings",
                 "leave them out, or start a new run",
             )
-            note_keyboard(text)
-            trainer = resume_run(stack, checkpoint, text, _given(budget), quiet)
+            trainer = resume_run(stack, checkpoint, text or [], budget.given(), quiet)
         else:
             _refuse(
                 {} if checkpoint is None else {"checkpoint": checkpoint},
                 "without --resume there is no run to go on with",
                 "add --resume, or use --init-from for a new run with its weights",
             )
-            if start.init_from is not None:
-                _refuse(
-                    _given(shape),
-                    "with --init-from the model has the shape of that run's",
-                    "leave them out, or train without --init-from",
-                )
-            corpus = open_texts(text, quiet=quiet, **_given(reading))
-            settings = {**_given(budget), **_given(learning)}
+            _refuse(
+                {} if start.init_from is None else shape.given(),
+                "with --init-from the model has the shape of that run's",
+                "leave them out, or train without --init-from",
+            )
+            corpus = open_texts(text, quiet=quiet, **reading.given())
+            settings = {**budget.given(), **learning.given()}
             try:
-                trainer = begin_run(stack, corpus, _given(shape), settings, _given(start), quiet)
+                trainer = begin_run(stack, corpus, shape.given(), settings, start.given(), quiet)
             except KeyboardInterrupt:
                 note("stopped before the run began")
                 raise
+        begun_at = trainer.progress.step
         finished = watch(trainer, plain=plain, quiet=quiet)
-    return _conclude(finished, as_json=as_json, quiet=quiet)
+        larger = _larger_budget(trainer) if finished.step == begun_at > 0 else None
+    return _conclude(finished, larger, as_json=as_json, quiet=quiet)
 
 
-def _given(options: "DataclassInstance") -> dict[str, Any]:
-    """The options that were given, by their fields."""
-    return {name: value for name, value in asdict(options).items() if value is not None}
+def _larger_budget(trainer: "Trainer") -> tuple[str, str]:
+    """Twice the budget that the run was given, as an option."""
+    used = trainer.run_file.train
+    unit = "minutes" if used.minutes else "steps" if used.steps else "epochs"
+    return f"--{unit}", f"{2 * getattr(used, unit):g}"
 
 
 def _refuse(fields: Iterable[str], reason: str, remedy: str) -> None:
@@ -330,25 +323,30 @@ def _refuse(fields: Iterable[str], reason: str, remedy: str) -> None:
         raise UsageError(f"{', '.join(names)}: {reason}", remedy)
 
 
-def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
+def _conclude(
+    finished: "RunFinished", larger: tuple[str, str] | None, *, as_json: bool, quiet: bool
+) -> int:
+    """Say how the run ended; ``larger`` is a budget with which it would not have ended at once."""
     import math
 
     from charlstm.runs.metrics import event_to_dict
     from charlstm.scoring import perplexity
     from charlstm.show.printable import printable
-    from charlstm.show.units import duration
+    from charlstm.show.quantities import duration
 
     if as_json:
         print(json.dumps(event_to_dict(finished)))
     else:
-        steps = "1 step" if finished.step == 1 else f"{finished.step:,} steps"
-        print(f"{printable(str(finished.path), keep='')}  {steps} in {duration(finished.seconds)}")
+        steps = plural(finished.step, "step")
+        line = f"{printable(str(finished.path), keep='')}  {steps} in {duration(finished.seconds)}"
         if finished.val_loss is not None:
             loss = finished.val_loss
-            print(
-                f"validation {loss:z.4f} nats per character, {loss / math.log(2):z.3f} bits, "
-                f"perplexity {perplexity(loss):.2f} (stateful)"
+            line += (
+                f"; step {finished.best_step:,} is best\n"
+                f"validation loss {loss:z.4f} nats per character, {loss / math.log(2):z.3f} bits, "
+                f"perplexity {perplexity(loss):.2f}"
             )
+        print(line)
     if finished.unsaved is not None:
         note(
             f"the last checkpoint could not be saved: {finished.unsaved}; "
@@ -366,12 +364,12 @@ def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
                 "saved; try a lower --lr"
             )
             return int(ExitCode.FAILED)
-        case "patience":
-            note(
-                f"the validation got no better; the best is from step {finished.best_step:,}. "
-                "To go on all the same: "
-                + command("train", "--resume", "-c", finished.path, "--patience", "0")
-            )
+        case "patience" if not quiet:
+            note("early stop: the validation loss no longer improves; to go on anyway:")
+            note(command("train", "--resume", "-c", finished.path, "--patience", "0"))
+        case "budget" if larger is not None and not quiet:
+            note(f"the run had done its {finished.step:,} steps before; to train it further:")
+            note(command("train", "--resume", "-c", finished.path, *larger))
     if not quiet:
         note(f"now try: {command('sample', '-c', finished.path, '--temp', '0.8')}")
     return int(ExitCode.DONE)

@@ -1,67 +1,23 @@
-"""Texts as they are written: a state after what was read, draws, characters, stop strings."""
+"""Texts as they are written: prefill, draws, characters, stop strings."""
 
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import UsageError, require
+from charlstm.errors import UsageError, require, shown
 from charlstm.generate.sampling import SamplingConfig, surprise_bits, weights_of
+from charlstm.generate.text_state import REMEMBERED, TextState, check_state
 from charlstm.net.engine import Engine, chunks
-from charlstm.net.model_config import ModelConfig
-from charlstm.net.spec import CELLS
 from charlstm.text.vocabulary import Ids, StreamDecoder, Vocabulary
 
 READ_CHUNK = 512
-REMEMBERED = 4096
-"""Characters that a state keeps for the repeat penalty."""
 BLOCK = 64
 """Steps of a batch between two looks for stop strings."""
-
-
-@dataclass(frozen=True, eq=False)
-class TextState:
-    """Where a text stands: enough to go on from it.
-
-    It belongs to the model that made it. Another model of the same size would go on from numbers
-    that mean nothing to it: only a file made by ``save_state`` knows its model.
-    """
-
-    state: NDArray[Any]
-    """(L, S, 1, H) float32"""
-    recent: tuple[int, ...] = ()
-    """The last ids of the text, for the repeat penalty; ``REMEMBERED`` at most."""
-
-    def fits(self, config: ModelConfig) -> bool:
-        """Whether a model of this shape can go on from here."""
-        shape = (config.layers, len(CELLS[config.cell].states), 1, config.hidden_size)
-        state = self.state
-        return (
-            isinstance(state, np.ndarray)
-            and isinstance(self.recent, Sequence)
-            and state.shape == shape
-            and state.dtype == np.float32
-            and bool(np.isfinite(state).all())
-            and all(
-                isinstance(symbol, Integral) and 0 <= symbol < config.vocab_size
-                for symbol in self.recent
-            )
-        )
-
-
-def check_state(state: TextState, config: ModelConfig) -> None:
-    """Raise ``UsageError`` unless a model of this shape can go on from ``state``."""
-    if not (isinstance(state, TextState) and state.fits(config)):
-        raise UsageError(
-            "`state` is not a state of this model",
-            "give the `state` of a text that this model wrote",
-        )
 
 
 def prefill(
@@ -77,10 +33,9 @@ def prefill(
     Raises:
         UsageError: ``start`` does not fit the model.
     """
-    if start is None:
-        start = TextState(engine.initial_state())
-    else:
+    if start is not None:
         check_state(start, engine.config)
+    start = start or TextState(engine.initial_state())
     state, done = start.state, 0
     for chunk in chunks(ids, READ_CHUNK):
         state = engine.advance(chunk, state)
@@ -214,6 +169,9 @@ class Text(Iterator[str]):
     def __next__(self) -> str:
         return next(self._pieces)
 
+    def __repr__(self) -> str:
+        return '<Text, written as it is iterated over: "".join(text) is all of it>'
+
     @property
     def state(self) -> TextState:
         """The state after all that was drawn: also after a stop string, which is not shown."""
@@ -225,13 +183,13 @@ class Text(Iterator[str]):
         Raises:
             UsageError: the text was made without ``surprise=True``, or this is no new piece.
         """
-        require(isinstance(piece, str), f"the piece is {piece!r}, but must be a string")
+        require(isinstance(piece, str), f"the piece is {shown(piece)}, but must be a string")
         bits = self._bits
         if bits is None:
             raise UsageError("the text was not measured", "generate it with `surprise`=True")
         counts = [self._vocab.symbols_in(character) for character in piece]
         if sum(counts) > len(bits):
-            raise UsageError(f"{piece!r} is not the piece that came last")
+            raise UsageError(f"{shown(piece)} is not the piece that came last")
         return [sum(bits.popleft() for _ in range(count)) for count in counts]
 
     def _drawn(self, length: int | None) -> Iterator[int]:

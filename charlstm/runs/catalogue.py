@@ -7,10 +7,10 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from charlstm.errors import CharlstmError
-from charlstm.files import disk_bytes
+from charlstm.files import disk_bytes, is_count
 from charlstm.runs import checkpoint
 from charlstm.runs.checkpoint import read_training
 from charlstm.runs.run import (
@@ -24,7 +24,9 @@ from charlstm.runs.run import (
     read_run_file,
     safe_name,
 )
-from charlstm.text.corpus import Corpus, TextGone, find_encoded, reopen_corpus
+
+if TYPE_CHECKING:
+    from charlstm.text.corpus import Corpus
 
 
 def runs_folder() -> Path:
@@ -191,24 +193,25 @@ def find_checkpoint(name: str | None, root: Path | None = None) -> Path:
     return run / pointers.best
 
 
-def training_corpus(path: Path, *, read_again: bool = True) -> tuple[RunFile, Corpus]:
-    """The run of the checkpoint at ``path``, and the text that it was trained on.
+def training_corpus(run: RunFile, *, read_again: bool = True) -> "Corpus":
+    """The text that ``run`` was trained on.
 
     The text is the one with the run's digest in the cache, whatever became of its files; if it is
     not there, and ``read_again``, what the files hold now, provided that it is the same.
 
     Raises:
         TextGone: the text is gone, or it has changed since.
-        CharlstmError: the run is gone.
     """
-    run = read_run_file(path.parent)
+    # Imported here: a run is found by name without its text.
+    from charlstm.text.corpus import TextGone, find_encoded, reopen_corpus
+
     corpus = find_encoded(run.digest, run.source)
     if corpus is None and read_again:
         corpus = reopen_corpus(run.source, run.digest)
     if corpus is None or corpus.digest != run.digest:
         gone = "is no longer in the cache" if corpus is None else "has changed since"
         raise TextGone(f"the text that the model was trained on {gone}")
-    return run, corpus
+    return corpus
 
 
 @dataclass(frozen=True)
@@ -255,7 +258,7 @@ def summarise(run: Path) -> RunSummary:
         parameters=content.model.parameters,
         corpus=content.source.name,
         characters=content.characters,
-        step=step if type(step) is int and 0 <= step < 1 << 63 else 0,
+        step=step if is_count(step) else 0,
         total_steps=content.budget.total_steps,
         best_loss=best_loss,
         best_step=best_step,

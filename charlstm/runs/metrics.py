@@ -62,7 +62,7 @@ def _made(kind: type[_E], values: dict[str, Any]) -> _E:
 def _checked(kind: Any, value: Any) -> Any:
     if kind is float and type(value) in (int, float) and math.isfinite(value):
         return float(value)
-    if kind in (int, int | None) and type(value) is int and 0 <= value < 1 << 63:
+    if kind in (int, int | None) and files.is_count(value):
         return value
     if kind is str and isinstance(value, str) and value.isascii() and value.isprintable():
         return value

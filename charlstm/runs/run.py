@@ -178,28 +178,23 @@ def read_run_file(run: Path) -> RunFile:
             raise TypeError
         if not sources or not all(isinstance(text, str) for text in texts):
             raise TypeError
+        characters, total = corpus["characters"], budget["total_steps"]
+        counts = [characters, budget["known_at"], *([] if total is None else [total])]
+        if not all(map(files.is_count, counts)):
+            raise TypeError
         return RunFile(
             model=ModelConfig.from_dict(value["model"], str(path)),
             train=TrainConfig.from_dict(value["train"], str(path)),
             source=TextSource(tuple(sources), corpus["encoding"], bool(corpus["bytes"])),
             digest=corpus["digest"],
-            characters=_count(corpus["characters"]),
+            characters=characters,
             created=value["created"],
-            budget=Budget(
-                None if budget["total_steps"] is None else _count(budget["total_steps"]),
-                _count(budget["known_at"]),
-            ),
+            budget=Budget(total, budget["known_at"]),
             init_from=init_from,
             teacher=teacher,
         )
     except (KeyError, TypeError, ValueError):
         raise CharlstmError(f"{path} is damaged", remedy) from None
-
-
-def _count(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 63:
-        raise ValueError
-    return value
 
 
 def now() -> str:
@@ -274,7 +269,7 @@ def best_validation(
     nothing; a run may begin with trained weights, and then step 0 counts.
     """
     step, loss = training.get("best_step"), training.get("best_loss")
-    if type(step) is not int or not 0 <= step < 1 << 63:
+    if not files.is_count(step):
         return None, None
     if type(loss) is not float or not 0 <= loss < math.inf:
         return step or None, None

@@ -7,11 +7,11 @@ from charlstm.analysis.document import (
     Block,
     Cell,
     Document,
+    FractionBar,
     Heading,
     Key,
     Lines,
     Plots,
-    Share,
     Strip,
     Strong,
     Table,
@@ -76,7 +76,7 @@ def _key(key: Key) -> str:
         f'<span class="bar"><i class="{side}" style="width:100%"></i></span> {_safe(meaning)}'
         for side, meaning in filled
     )
-    return f'<p class="key quiet">{_safe(key.share)}: {" ".join(parts)}</p>'
+    return f'<p class="key quiet">{_safe(key.fraction)}: {" ".join(parts)}</p>'
 
 
 def _safe(text: str) -> str:
@@ -104,7 +104,7 @@ def _ends(ends: tuple[str, str]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    if isinstance(cell, Share):
+    if isinstance(cell, FractionBar):
         left, right = 100 * cell.left, 100 * cell.right
         return (
             f'<span class="bar"><i class="low" style="left:0;width:{left:.1f}%"></i>'

@@ -7,12 +7,12 @@ from charlstm.analysis.document import (
     Bar,
     Cell,
     Document,
+    FractionBar,
     Heading,
     Key,
     Lines,
     Plot,
     Plots,
-    Share,
     Strong,
     Table,
     Tinted,
@@ -128,7 +128,7 @@ def _key(picture: Picture, key: Key) -> None:
     picture.height += LEADING
     top, high, x = picture.height - LEADING + 4, LEADING - 6, float(MARGIN)
     parts = (
-        (printable(key.share, keep="") + ":", None),
+        (printable(key.fraction, keep="") + ":", None),
         (key.left, NEGATIVE),
         ("between", PALE),
         (key.right, POSITIVE),
@@ -149,7 +149,9 @@ def _text(cell: Cell) -> str:
 def _table(picture: Picture, table: Table) -> None:
     letter, gap = SIZE * ADVANCE, 14.0
     count = len(table.columns)
-    is_bar = [any(isinstance(row[n], Share | Bar) for row in table.rows) for n in range(count)]
+    is_bar = [
+        any(isinstance(row[n], FractionBar | Bar) for row in table.rows) for n in range(count)
+    ]
     widths = [
         letter * max([len(column.title), *(len(_text(row[n])) for row in table.rows)])
         for n, column in enumerate(table.columns)
@@ -172,7 +174,7 @@ def _table(picture: Picture, table: Table) -> None:
     for row in table.rows:
         picture.height += LEADING
         for n, cell in enumerate(row):
-            if isinstance(cell, Share | Bar):
+            if isinstance(cell, FractionBar | Bar):
                 _bar(picture, cell, starts[n], widths[n])
             else:
                 put(n, _text(cell), RED if isinstance(cell, Strong) else BLACK)
@@ -180,10 +182,10 @@ def _table(picture: Picture, table: Table) -> None:
         _words(picture, table.more, GREY)
 
 
-def _bar(picture: Picture, cell: Share | Bar, x: float, width: float) -> None:
+def _bar(picture: Picture, cell: FractionBar | Bar, x: float, width: float) -> None:
     top, high = picture.height - LEADING + 4, LEADING - 6
     picture.shapes.append(Rectangle(x, top, width, high, PALE))
-    if isinstance(cell, Share):
+    if isinstance(cell, FractionBar):
         picture.shapes.append(Rectangle(x, top, width * cell.left, high, NEGATIVE))
         start = x + width * (1 - cell.right)
         picture.shapes.append(Rectangle(start, top, width * cell.right, high, POSITIVE))

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from charlstm.runs.catalogue import RunSummary
 from charlstm.show.printable import printable
-from charlstm.show.units import count, size
+from charlstm.show.quantities import count, size
 
 LEAST_MISSED = ("disk", "params", "corpus", "age", "model", "best")
 """Columns in the order in which a narrow terminal loses them."""

@@ -13,12 +13,12 @@ from charlstm.analysis.document import (
     Block,
     Cell,
     Document,
+    FractionBar,
     Heading,
     Key,
     Lines,
     Plot,
     Plots,
-    Share,
     Strip,
     Strong,
     Table,
@@ -126,9 +126,9 @@ def _table(table: Table, width: int) -> Iterator[Text]:
     for number, row in enumerate(table.rows):
         line = Text()
         for n, cell in enumerate(row):
-            if isinstance(cell, Share):
+            if isinstance(cell, FractionBar):
                 line.append(" ")
-                line.append_text(_share(cell, room, numbers))
+                line.append_text(_fraction_bar(cell, room, numbers))
             elif isinstance(cell, Bar):
                 line.append(" ")
                 line.append_text(_bar(cell, max(1, room)))
@@ -146,7 +146,7 @@ def _table(table: Table, width: int) -> Iterator[Text]:
 
 def _key(key: Key) -> Text:
     return Text.assemble(
-        (f"{printable(key.share, keep='')}: ", "dim"),
+        (f"{printable(key.fraction, keep='')}: ", "dim"),
         (SHUT_CELL, SHUT),
         (f" {key.left}  {BETWEEN_CELL} between  ", "dim"),
         (OPEN_CELL, OPEN),
@@ -155,10 +155,10 @@ def _key(key: Key) -> Text:
 
 
 def _is_bar(table: Table, column: int) -> bool:
-    return any(isinstance(row[column], Share | Bar) for row in table.rows)
+    return any(isinstance(row[column], FractionBar | Bar) for row in table.rows)
 
 
-def _share(cell: Share, room: int, numbers: bool) -> Text:
+def _fraction_bar(cell: FractionBar, room: int, numbers: bool) -> Text:
     text = saturation_bar(cell.left, cell.right, max(1, room - NUMBERS if numbers else room))
     if numbers:
         text.append(f"{100 * cell.left:>4.0f}%", style=SHUT)

@@ -176,18 +176,18 @@ def test_byte_model_scores_any_file(folder: Path, capsys: pytest.CaptureFixture[
     assert re.search(r"bits per byte .* 7 bytes ", capsys.readouterr().out)
 
 
-# -- places, colour, segments, adaptation ------------------------------------------------------
+# -- positions, colour, segments, adaptation ------------------------------------------------------
 
 
-def test_the_most_surprising_places_are_listed(
+def test_the_most_surprising_characters_are_listed(
     score: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert score("text.txt", "--json", "--top", "3") == 0
     top = json.loads(capsys.readouterr().out)["top"]
-    bits = [place["surprise_bits"] for place in top]
+    bits = [entry["surprise_bits"] for entry in top]
     assert len(bits) == 3
     assert bits == sorted(bits, reverse=True)
-    assert all(TEXT[place["position"]] == place["character"] for place in top)
+    assert all(TEXT[entry["position"]] == entry["character"] for entry in top)
     assert score("text.txt", "--top", "3") == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + 1 + 3
@@ -198,7 +198,7 @@ def test_the_most_surprising_places_are_listed(
     assert "top" not in json.loads(capsys.readouterr().out)
 
 
-def test_places_are_those_in_the_file_where_characters_are_left_out(
+def test_positions_are_those_in_the_file_where_characters_are_left_out(
     score: Any, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = f"\U0001d11e{TEXT}\U0001d11e\U0001d11e{TEXT}"
@@ -206,8 +206,8 @@ def test_places_are_those_in_the_file_where_characters_are_left_out(
     command = ("strange.txt", "--unknown", "skip", "--top", "40")
     assert score(*command, "--json") == 0
     top = json.loads(capsys.readouterr().out)["top"]
-    assert all(text[place["position"]] == place["character"] for place in top)
-    assert any(place["position"] > len(TEXT) + 3 for place in top)
+    assert all(text[entry["position"]] == entry["character"] for entry in top)
+    assert any(entry["position"] > len(TEXT) + 3 for entry in top)
     assert score(*command) == 0
     first = capsys.readouterr().out.splitlines()[2].split()
     before = text[: top[0]["position"]]
@@ -224,7 +224,7 @@ def test_colour_prints_the_text_before_the_score(
     shown = capsys.readouterr()
     assert shown.out.startswith(TEXT)  # a pipe has no colours
     assert shown.out.removeprefix(TEXT).count("\n") == 1
-    assert shown.err == ""
+    assert shown.err.startswith("no colours: ")
 
 
 def test_segments_are_labelled(

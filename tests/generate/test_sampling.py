@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from charlstm.errors import UsageError
 from charlstm.generate import writing
 from charlstm.generate.sampling import SamplingConfig, SamplingFields, distribution, surprise_bits
-from charlstm.generate.writing import Sampler, TextState, prefill
+from charlstm.generate.text_state import TextState
+from charlstm.generate.writing import Sampler, prefill
 from charlstm.net.engine import Engine
 from charlstm.net.model_config import ModelConfig
 

@@ -15,7 +15,8 @@ from charlstm import Model
 from charlstm.errors import UsageError
 from charlstm.generate import writing
 from charlstm.generate.sampling import surprise_bits
-from charlstm.generate.writing import StopFilter, TextState, as_text
+from charlstm.generate.text_state import TextState
+from charlstm.generate.writing import StopFilter, as_text
 from charlstm.runs.checkpoint import ModelFile
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlstm.show.printable import printable, symbol
-from charlstm.show.units import count, duration, size
+from charlstm.show.quantities import count, duration, size
 
 DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Bidirectional embeddings, overrides, isolates, and what ends them (Unicode's UAX 9)."""

@@ -25,6 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "generate": GROUND | {"files", "text", "net", "runs"},
     "scoring": GROUND | {"text", "net", "generate"},
     "analysis": GROUND | {"events", "text", "net", "runs", "generate"},
+    "export": GROUND | {"net", "runs", "scoring", "analysis"},
     "model": GROUND | {"text", "net", "runs", "generate", "scoring", "analysis"},
     "train": {
         *("errors", "events", "config", "presets", "text", "net", "runs", "scoring", "analysis"),
@@ -33,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "show": {"errors", "events", "net", "runs", "scoring", "analysis", "study"},
     "cli": {
         *("errors", "files", "events", "presets", "text", "net", "runs", "generate", "scoring"),
-        *("analysis", "model", "train", "study", "show", "__init__"),
+        *("analysis", "export", "model", "train", "study", "show", "__init__"),
     },
     "__main__": {"cli"},
     "__init__": {"errors", "model", "generate", "scoring", "analysis"},
@@ -44,6 +45,7 @@ HOMES = {
     "plotext": {"show"},
     "typer": {"cli"},
     "filelock": {"files"},
+    "onnx": {"export"},
 }
 
 

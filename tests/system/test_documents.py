@@ -16,13 +16,13 @@ from charlstm.analysis.document import (
     Bar,
     Column,
     Document,
+    FractionBar,
     Heading,
     Key,
     Lines,
     Plot,
     Plots,
     Series,
-    Share,
     Strip,
     Strong,
     Table,
@@ -70,8 +70,8 @@ DOCUMENT = Document(
                 Column("gate", ends=("l", "h")),
             ),
             (
-                (EVIL, "1", Bar(0.5), Share(0.25, 0.5)),
-                (" ", Strong("2.5"), Bar(-1.0), Share(1.0, 0.0)),
+                (EVIL, "1", Bar(0.5), FractionBar(0.25, 0.5)),
+                (" ", Strong("2.5"), Bar(-1.0), FractionBar(1.0, 0.0)),
                 ("x", "", "", ""),
             ),
             "… 3 more",
@@ -174,7 +174,9 @@ def test_key_names_what_each_medium_draws_a_share_with() -> None:
         if isinstance(shape, Rectangle)
     }
     assert (told["shut"], told["open"]) == (NEGATIVE, POSITIVE)
-    bar = document_picture(Document("t", (Table((Column(""),), ((Share(0.5, 0.5),),)),))).shapes
+    bar = document_picture(
+        Document("t", (Table((Column(""),), ((FractionBar(0.5, 0.5),),)),))
+    ).shapes
     colors = [shape.color for shape in bar if isinstance(shape, Rectangle)]
     assert colors == [told["between"], told["shut"], told["open"]]
 

@@ -100,12 +100,12 @@ def view(subject: Subject, options: Options) -> CellView:
     guesses = np.empty((steps, count), dtype=np.int64)
     probabilities = np.empty((steps, count))
     for piece in pieces(subject.engine, subject.ids, subject.warmup, subject.reading):
-        values[piece.places] = unit_values(subject.spec, piece.trace, state)[:, layer, unit]
+        values[piece.positions] = unit_values(subject.spec, piece.trace, state)[:, layer, unit]
         if count:
             log_p = log_softmax(piece.logits)
             order = np.argsort(-log_p, axis=1, kind="stable")[:, :count]
-            guesses[piece.places] = order
-            probabilities[piece.places] = np.exp(np.take_along_axis(log_p, order, axis=1))
+            guesses[piece.positions] = order
+            probabilities[piece.positions] = np.exp(np.take_along_axis(log_p, order, axis=1))
     return CellView(
         subject,
         layer,

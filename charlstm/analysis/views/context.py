@@ -1,9 +1,9 @@
 """``context``: how far back the model uses the text, with its state h and c made from less of it.
 
-The loss at many places, when only the last n characters before each were read, from zero
+The loss at many positions, when only the last n characters before each were read, from zero
 state (cut), or after characters of the text in random order (shuffled); after Khandelwal et al.
 (2018), Sharp Nearby, Fuzzy Far Away. What is measured are differences from the loss with the whole
-history at the same places, which vary far less from place to place than losses do. And the
+history at the same positions, which vary far less from position to position than losses do. And the
 probability of a closing mark where it stands, by how long ago it was opened.
 """
 
@@ -32,12 +32,12 @@ from charlstm.analysis.document import (
 )
 from charlstm.analysis.subject import Options, Subject
 from charlstm.analysis.trace import pieces
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, plural
 from charlstm.net.engine import Array, Engine, log_softmax
 from charlstm.text.marks import BRACKETS, QUOTES
 from charlstm.text.vocabulary import Ids
 
-PLACES, FEW = 1024, 256
+POSITIONS, FEW = 1024, 256
 """Where histories of up to ``NEARBY`` characters are cut, and where all else is tried: differences
 get smaller with n, and dearer."""
 NEARBY = 64
@@ -54,12 +54,12 @@ BINS = (1, 4, 16, 64, 256)
 class Context:
     """Losses in nats per character by K lengths of history.
 
-    Each is ``whole`` plus the mean difference from it at the same places.
+    Each is ``whole`` plus the mean difference from it at the same positions.
     """
 
     lengths: tuple[int, ...]
-    places: tuple[int, ...]
-    """(K,) at how many places each is cut."""
+    positions: tuple[int, ...]
+    """(K,) at how many positions each is cut."""
     cut: NDArray[np.float64]
     """(K,) with the last n characters alone."""
     errors: NDArray[np.float64]
@@ -69,7 +69,7 @@ class Context:
     before: int
     """How many others."""
     whole: float
-    """With all that came before, at all places."""
+    """With all that came before, at all positions."""
     closings: tuple[tuple[str, int, int, float], ...]
     """(closing mark, least distance of the bin, how many, mean probability where it stands)."""
 
@@ -86,13 +86,13 @@ class Context:
 
 
 def losses_after(
-    engine: Engine, ids: Ids, places: Array, length: int, state: Array
+    engine: Engine, ids: Ids, positions: Array, length: int, state: Array
 ) -> NDArray[np.float64]:
-    """(N,) nats of the characters at ``places``, reading ``length`` before them from ``state``."""
+    """(N,) nats of the characters at ``positions``, after ``length`` others from ``state``."""
     logits = np.empty(0)
     for back in range(length, 0, -1):
-        logits, state = engine.step(ids[places - back], state)
-    return -log_softmax(logits)[np.arange(len(places)), ids[places]]
+        logits, state = engine.step(ids[positions - back], state)
+    return -log_softmax(logits)[np.arange(len(positions)), ids[positions]]
 
 
 def closings(text: str, bits: NDArray[np.float64]) -> tuple[tuple[str, int, int, float], ...]:
@@ -118,31 +118,32 @@ def closings(text: str, bits: NDArray[np.float64]) -> tuple[tuple[str, int, int,
 
 
 def measure(subject: Subject, seed: int = 0) -> Context:
-    """Measure at up to ``PLACES`` places, spread evenly over the text, and at ``FEW`` of them."""
+    """Measure at up to ``POSITIONS`` of them, spread evenly over the text, and at ``FEW``."""
     engine, ids = subject.engine, subject.ids
     longest = min(LONGEST, 1 << max(0, (len(ids) // 4)).bit_length() - 1) if len(ids) >= 8 else 0
     others = min(SHUFFLED, longest)
     before = longest + others
     if longest < 2:
         raise CharlstmError(
-            f"the text has {len(ids)} characters, and context needs 8 at least",
+            f"the text has {plural(len(ids), 'character')}, and context needs 8 at least",
             "give some thousands",
         )
     lengths = tuple(2**n for n in range(longest.bit_length()))
-    places = np.linspace(before, len(ids) - 1, min(PLACES, len(ids) - before)).astype(np.int64)
-    few = places[:: max(1, len(places) // FEW)]
+    most = min(POSITIONS, len(ids) - before)
+    positions = np.linspace(before, len(ids) - 1, most).astype(np.int64)
+    few = positions[:: max(1, len(positions) // FEW)]
     bits = np.empty(len(ids))
     for piece in pieces(engine, ids, subject.warmup, subject.reading):
-        bits[piece.places] = piece.bits
+        bits[piece.positions] = piece.bits
     nats = bits * math.log(2)
-    whole = float(nats[places].mean())
+    whole = float(nats[positions].mean())
     random = np.random.default_rng(seed)
     disordered = engine.initial_state(len(few))
     order = random.permuted(np.tile(np.arange(longest + 1, before + 1), (len(few), 1)), axis=1)
     for back in order.T:
         _, disordered = engine.step(ids[few - back], disordered)
     cut, errors, shuffled = np.empty((3, len(lengths)))
-    at = [places if length <= NEARBY else few for length in lengths]
+    at = [positions if length <= NEARBY else few for length in lengths]
     steps = np.cumsum(
         [0, *(n * (len(cuts) + len(few)) for n, cuts in zip(lengths, at, strict=True))]
     )
@@ -156,7 +157,7 @@ def measure(subject: Subject, seed: int = 0) -> Context:
         shuffled[k] = whole + mixed.mean()
     return Context(
         lengths=lengths,
-        places=tuple(map(len, at)),
+        positions=tuple(map(len, at)),
         cut=cut,
         errors=errors,
         shuffled=shuffled,
@@ -180,7 +181,7 @@ class ContextView:
             **self.subject.facts("context"),
             "state": list(self.subject.spec.states),
             "lengths": list(context.lengths),
-            "places": list(context.places),
+            "places": list(context.positions),
             "cut": context.cut.tolist(),
             "cut_minus_whole_error": context.errors.tolist(),
             "shuffled": context.shuffled.tolist(),
@@ -197,20 +198,20 @@ class ContextView:
         context, names = self.context, self.subject.spec.states
         states = " and ".join(names)
         need, are = ("need", "are") if len(names) > 1 else ("needs", "is")
-        most, few = context.places[0], context.places[-1]
-        places = f"{most:,} places spread over the text"
+        most, few = context.positions[0], context.positions[-1]
+        where = f"{most:,} places spread over the text"
         if few < most:
-            places += f", at {few:,} of them beyond n = {NEARBY} and shuffled"
+            where += f", at {few:,} of them beyond n = {NEARBY} and shuffled"
         note = (
-            f"at {places}; cut: {states} {are} zero before the last n characters; error: the "
+            f"at {where}; cut: {states} {are} zero before the last n characters; error: the "
             f"standard error of cut {MINUS} whole; shuffled: before the last n come "
             f"{context.before} of the text's characters in random order"
         )
         within = f"within {NEAR:g} nats of all of it, two standard errors included."
         used = (
-            f"No history of up to {context.lengths[-1]} characters is {within}"
+            f"No history of up to {plural(context.lengths[-1], 'character')} is {within}"
             if context.used is None
-            else f"{context.used} characters of history are {within}"
+            else f"A history of {plural(context.used, 'character')} is {within}"
         )
         return Document(
             self.subject.title(f"How much history {states} {need}"),

@@ -10,21 +10,20 @@ from charlstm.analysis.document import (
     Cell,
     Column,
     Document,
+    FractionBar,
     Heading,
     Key,
     Lines,
     Plot,
     Plots,
     Series,
-    Share,
     Table,
     colored,
-    plural,
     span,
 )
 from charlstm.analysis.saturation import RECORDED, label
 from charlstm.analysis.subject import Options, Subject
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, plural
 from charlstm.runs.metrics import read_lines
 from charlstm.runs.run import METRICS_FILE
 
@@ -159,7 +158,7 @@ class DriftView:
             (
                 f"{m.step:,}",
                 f"{m.val_loss:.4f}",
-                *(Share(*m.gates[layer, gate][:2]) for gate in self.gates),
+                *(FractionBar(*m.gates[layer, gate][:2]) for gate in self.gates),
             )
             for m in self.moments
         ]

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.analysis.document import Bar, Cell, Column, Document, Heading, Lines, Table, plural
+from charlstm.analysis.document import Bar, Cell, Column, Document, Heading, Lines, Table
 from charlstm.analysis.ngrams import probabilities
 from charlstm.analysis.subject import Options, Subject, split_of
 from charlstm.analysis.trace import pieces
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, plural
 from charlstm.text.marks import PUNCTUATION, WORD
 
 ORDER = 9
@@ -116,7 +116,7 @@ def measure(subject: Subject) -> Errors:
     train = np.asarray(split[0]).astype(np.int64)
     bits = np.empty(len(subject.ids))
     for piece in pieces(subject.engine, subject.ids, subject.warmup, subject.reading):
-        bits[piece.places] = piece.bits
+        bits[piece.positions] = piece.bits
     bits[np.isnan(bits)] = 0  # a first character that nothing came before
     lead = subject.warmup[-ORDER:]
     ids = np.concatenate([lead, subject.ids])

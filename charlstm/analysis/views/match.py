@@ -20,12 +20,11 @@ from charlstm.analysis.document import (
     Table,
     more_rows,
     number,
-    plural,
 )
 from charlstm.analysis.subject import Options, Subject
 from charlstm.analysis.trace import pieces
 from charlstm.analysis.views.cell import state_name, unit_values
-from charlstm.errors import UsageError, check_number
+from charlstm.errors import UsageError, check_number, plural
 
 LISTED = 20
 AROUND = 18
@@ -139,7 +138,7 @@ def view(subject: Subject, options: Options) -> MatchView:
     values = np.empty((len(options.units), len(subject.ids)))
     for piece in pieces(subject.engine, subject.ids, subject.warmup, subject.reading):
         read = unit_values(subject.spec, piece.trace, state)[:, layer, list(options.units)]
-        values[:, piece.places] = read.T
+        values[:, piece.positions] = read.T
     return MatchView(
         subject,
         layer,

@@ -42,7 +42,7 @@ class Memory:
     """(L, H) tau = -1 / mean(ln f), characters; infinite where nothing is forgotten."""
     lags: tuple[int, ...]
     retention: NDArray[np.float64]
-    """(K, L, H) share of the state that is left after each lag, a product of gates over each
+    """(K, L, H) fraction of the state that is left after each lag, a product of gates over each
     stretch of the text of that length, averaged over all of them."""
 
     @property

@@ -1,4 +1,4 @@
-"""``context``: a source of known order and entropy rate, and marks whose places are known."""
+"""``context``: a source of known order and entropy rate, and marks whose positions are known."""
 
 import math
 
@@ -43,7 +43,7 @@ def test_whole_history_has_the_entropy_rate_of_the_source(
     text = source.vocab.decode(np.concatenate([source.warmup, source.ids]).tolist())
     assert source.model.score(text).nats == pytest.approx(rate, abs=0.03)
     context = measure(source)
-    # Over 1,024 places the mean of -ln p has a standard error of about 0.03.
+    # Over 1,024 positions the mean of -ln p has a standard error of about 0.03.
     assert context.whole == pytest.approx(rate, abs=0.1)
 
 
@@ -78,11 +78,11 @@ def test_history_is_enough_where_two_standard_errors_are_within_the_limit_from_t
 def test_errors_are_those_of_the_differences_at_the_same_places(source: Subject) -> None:
     ids, engine = source.ids[:700], source.engine
     context = measure(Subject(source.model, ids, source.warmup))
-    places = np.arange(256, 700)  # 128 before in disorder, 128 in order: all that are left
-    assert context.places == (len(places),) * len(context.lengths)
-    whole = losses_after(engine, ids, places, 100, engine.initial_state(len(places)))
-    cut = losses_after(engine, ids, places, 1, engine.initial_state(len(places)))
-    expected = (cut - whole).std(ddof=1) / np.sqrt(len(places))
+    positions = np.arange(256, 700)  # 128 before in disorder, 128 in order: all that are left
+    assert context.positions == (len(positions),) * len(context.lengths)
+    whole = losses_after(engine, ids, positions, 100, engine.initial_state(len(positions)))
+    cut = losses_after(engine, ids, positions, 1, engine.initial_state(len(positions)))
+    expected = (cut - whole).std(ddof=1) / np.sqrt(len(positions))
     assert context.errors[0] == pytest.approx(expected, rel=1e-3)
     assert context.cut[0] == pytest.approx(cut.mean(), abs=1e-5)
 
@@ -91,7 +91,7 @@ def test_long_histories_are_tried_at_fewer_places_and_compared_with_the_same_who
     source: Subject,
 ) -> None:
     context = measure(source)
-    assert context.places == (1024,) * 7 + (256,) * 2
+    assert context.positions == (1024,) * 7 + (256,) * 2
     assert_allclose(context.cut[-2:], context.whole, atol=1e-5)
     assert_allclose(context.shuffled[-2:], context.whole, atol=1e-5)
 
@@ -137,4 +137,4 @@ def test_short_text_is_measured_over_short_histories(source: Subject, length: in
     context = measure(Subject(source.model, source.ids[:length], source.warmup))
     assert context.lengths[-1] <= length // 4
     assert np.isfinite([context.cut, context.errors, context.shuffled]).all()
-    assert min(context.places) >= 4
+    assert min(context.positions) >= 4

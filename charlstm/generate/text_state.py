@@ -1,24 +1,70 @@
-"""States of texts in files: h and c outlive the command that wrote with them.
+"""Where a text stands: h, c and its last characters, in memory and in a file.
 
 A file is safetensors with the arrays ``state`` (L, S, 1, H), float32, and ``recent`` (R,), int64;
 its metadata has the format and the fingerprint of the model, which no other model may read.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from charlstm.errors import CharlstmError, reason_of
-from charlstm.files import file_size, write_output
-from charlstm.generate.writing import REMEMBERED, TextState, check_state
+from charlstm.errors import CharlstmError, UsageError, reason_of
+from charlstm.files import file_size, unreadable, write_output
+from charlstm.net.model_config import ModelConfig
 from charlstm.net.spec import CELLS
 from charlstm.runs.checkpoint import Arrays, ModelFile, fingerprint
 
+REMEMBERED = 4096
+"""Characters that a state keeps for the repeat penalty."""
 FORMAT = "charlstm-state-1"
 HEADER_BYTES = 4096
 """More than a header takes."""
+
+
+@dataclass(frozen=True, eq=False)
+class TextState:
+    """Where a text stands: enough to go on from it.
+
+    It belongs to the model that made it. Another model of the same size would go on from numbers
+    that mean nothing to it: only a file made by ``save_state`` knows its model.
+    """
+
+    state: NDArray[Any]
+    """(L, S, 1, H) float32"""
+    recent: tuple[int, ...] = field(default=(), repr=False)
+    """The last ids of the text, for the repeat penalty; ``REMEMBERED`` at most."""
+
+    def fits(self, config: ModelConfig) -> bool:
+        """Whether a model of this shape can go on from here."""
+        shape = (config.layers, len(CELLS[config.cell].states), 1, config.hidden_size)
+        state = self.state
+        return (
+            isinstance(state, np.ndarray)
+            and isinstance(self.recent, Sequence)
+            and state.shape == shape
+            and state.dtype == np.float32
+            and bool(np.isfinite(state).all())
+            and all(
+                isinstance(symbol, Integral) and 0 <= symbol < config.vocab_size
+                for symbol in self.recent
+            )
+        )
+
+
+def check_state(state: TextState, config: ModelConfig) -> None:
+    """Raise ``UsageError`` unless a model of this shape can go on from ``state``."""
+    if not (isinstance(state, TextState) and state.fits(config)):
+        raise UsageError(
+            "`state` is not a state of this model",
+            "give the `state` of a text that this model wrote",
+        )
 
 
 def save_state(path: Path, state: TextState, model: ModelFile) -> None:
@@ -49,11 +95,11 @@ def load_state(path: Path, model: ModelFile) -> TextState:
         CharlstmError: there is no such file, it is damaged, or it is another model's.
     """
     config = model.config
-    shape = (config.layers, len(CELLS[config.cell].states), 1, config.hidden_size)
+    floats = config.layers * len(CELLS[config.cell].states) * config.hidden_size
     remedy = "save one with `save_state`"
     try:
         size = file_size(path)
-        if size > HEADER_BYTES + 4 * int(np.prod(shape)) + 8 * REMEMBERED:
+        if size > HEADER_BYTES + 4 * floats + 8 * REMEMBERED:
             raise CharlstmError(f"{path} is not a state of this model: it is too large", remedy)
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
@@ -66,7 +112,7 @@ def load_state(path: Path, model: ModelFile) -> TextState:
                 )
             state, recent = file.get_tensor("state"), file.get_tensor("recent")
     except OSError as error:
-        raise CharlstmError(f"{path} cannot be read: {reason_of(error)}", remedy) from None
+        raise unreadable(path, error, remedy) from None
     except (SafetensorError, ValueError, TypeError) as error:
         raise CharlstmError(f"{path} is damaged: {error}", remedy) from None
     plain = (recent.ndim, recent.dtype) == (1, np.int64)

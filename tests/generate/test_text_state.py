@@ -10,8 +10,7 @@ from safetensors.numpy import save_file
 
 import charlstm
 from charlstm import CharlstmError, Model
-from charlstm.generate.state_file import FORMAT
-from charlstm.generate.writing import TextState
+from charlstm.generate.text_state import FORMAT, TextState
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,86 @@
+"""``charlstm export``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from charlstm import __version__
+from charlstm.cli.inputs import open_model
+from charlstm.cli.options import Checkpoint, example, note, one_of
+from charlstm.errors import UsageError
+
+if TYPE_CHECKING:
+    from charlstm.model import Model
+
+ENDINGS = (".html", ".onnx")
+EXAMPLES = example(
+    "charlstm export book.html                 a page that writes, reads and shows its units",
+    "charlstm export book.onnx -c book         for onnxruntime, in any language",
+)
+
+
+def export(
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="The file to write. Its ending chooses the format: .html is a page for a "
+            "browser, .onnx a graph for other programs."
+        ),
+    ],
+    checkpoint: Checkpoint = None,
+    title: Annotated[
+        str | None,
+        typer.Option(help="Title of the page; the run's name if left out.", show_default=False),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights in the page: float16, or float32 for twice the size. (float16)",
+            show_default=False,
+            autocompletion=one_of("float16", "float32"),
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite a file that is already there.")
+    ] = False,
+) -> int:
+    """Save a model as a web page, or as an ONNX graph."""
+    from charlstm.files import output_file, write_output
+    from charlstm.show.quantities import size
+
+    path = Path(file)
+    ending = path.suffix.lower()
+    if ending not in ENDINGS:
+        raise UsageError(f"{file} has no known ending", f"end it in {' or '.join(ENDINGS)}")
+    page_options = {"title": title, "precision": precision}
+    given = {name: value for name, value in page_options.items() if value is not None}
+    if given and ending != ".html":
+        names = ", ".join(f"`{name}`" for name in given)
+        raise UsageError(f"{names}: only a page has this", "leave it out, or end the name in .html")
+    if output_file(path).exists() and not force:
+        raise UsageError(f"{file} is already there", "name another file, or add --force")
+    model = open_model(checkpoint)
+    data, facts = _page(model, given) if ending == ".html" else _onnx(model)
+    write_output(path, data)
+    for fact in (f"{file}: {size(len(data))}, {model.file.config.describe()}", *facts):
+        note(fact)
+    return 0
+
+
+def _page(model: "Model", options: dict[str, Any]) -> tuple[bytes, list[str]]:
+    from charlstm.export.page import to_page
+
+    page = to_page(model, __version__, **options)
+    facts = [f"about {page.characters_per_second:,.0f} characters per second in a browser"]
+    if page.cost_bits is not None:
+        facts.append(
+            f"float16 weights cost {page.cost_bits:z.4f} bits per character on the held-out excerpt"
+        )
+    return page.html, facts
+
+
+def _onnx(model: "Model") -> tuple[bytes, list[str]]:
+    from charlstm.export.onnx_graph import to_onnx
+
+    return to_onnx(model.file, __version__), []

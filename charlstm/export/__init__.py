@@ -1,0 +1,1 @@
+"""Trained models outside charlstm: in any ONNX runtime, and in a browser."""

@@ -1,0 +1,160 @@
+"""The living page: one HTML file in which a model reads, writes and shows its units.
+
+``page.html`` is the template and ``page.js`` the script; both go into the file, with the weights in
+base64. Nothing is loaded from anywhere, and the page's own policy forbids it.
+
+Nothing that comes from a model or a text can become markup: the title and the like are escaped,
+and the metadata is JSON in ASCII without ``<``, which the script only ever shows as text.
+"""
+
+import base64
+import json
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.analysis.subject import LoadedModel, Options, Subject, held_out
+from charlstm.analysis.views.find import FindView
+from charlstm.analysis.views.find import view as find
+from charlstm.errors import CharlstmError, require
+from charlstm.net.engine import Engine
+from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED, layer_prefix
+from charlstm.runs.checkpoint import ModelFile
+from charlstm.scoring import score
+
+PageFormat = Literal["float16", "float32"]
+PRECISIONS: dict[str, Any] = {"float16": np.float16, "float32": np.float32}
+LIMIT = 256_000_000
+"""Bytes: browsers refuse strings of more than about half a gigabyte, and phones much less."""
+WATCHED = 10_000
+"""Held-out characters over which named units are looked for."""
+PRODUCTS_PER_SECOND = 0.8e9
+"""Multiplications that one core does in a browser; measured in docs/benchmarks."""
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Page:
+    """The file, and what the user should know about it."""
+
+    html: bytes
+    cost_bits: float | None
+    """Bits per character that the precision costs on the checkpoint's excerpt; None for float32,
+    or where the excerpt is too short."""
+    characters_per_second: float
+    """What to expect of one core."""
+
+
+def to_page(
+    model: LoadedModel,
+    version: str,
+    *,
+    title: str | None = None,
+    precision: str = "float16",
+) -> Page:
+    """Make the page of a model.
+
+    Raises:
+        UsageError: there is no such precision.
+        CharlstmError: the page would be too large.
+    """
+    require(precision in PRECISIONS, f"`precision` is {precision!r}", "choose float16 or float32")
+    file, config = model.file, model.file.config
+    arrays = _arrays(file, PRECISIONS[precision])
+    size = sum(4 * -(-array.nbytes // 3) for array in arrays.values())
+    if size > LIMIT:
+        smaller = " or use `precision` float16" if precision == "float32" else ""
+        raise CharlstmError(
+            f"the page would have {size / 1e6:,.0f} MB, more than a browser opens reliably "
+            f"({LIMIT / 1e6:,.0f} MB)",
+            f"export a smaller model{smaller}",
+        )
+    training = file.training
+    run = str(training.get("run") or model.path.name)
+    meta = {
+        **{"cell": config.cell, "layers": config.layers, "hidden": config.hidden_size},
+        **{"blocks": model.engine.spec.blocks, "states": model.engine.spec.states},
+        **{"gates": model.engine.spec.gates, "memory": model.engine.spec.memory},
+        **{"left": LEFT_SATURATED, "right": RIGHT_SATURATED, "precision": precision},
+        **{"kind": file.vocab.kind, "symbols": list(file.vocab.symbols)},
+        "arrays": [[name, array.size] for name, array in arrays.items()],
+        "named": _named_units(model),
+        "version": version,
+    }
+    about = (
+        f"{config.describe()}, {config.parameters:,} parameters, {len(file.vocab):,} "
+        f"{file.vocab.kind}, trained for {training.get('step', 0):,} steps. "
+        f"Made by charlstm {version}."
+    )
+    html = Template(_resource("page.html")).substitute(
+        title=escape(title or run),
+        about=escape(about),
+        prime=escape(_prime(file)),
+        left=LEFT_SATURATED,
+        right=RIGHT_SATURATED,
+        meta=json.dumps(meta).replace("<", "\\u003c"),
+        weights=base64.b64encode(b"".join(a.tobytes() for a in arrays.values())).decode(),
+        script=_resource("page.js"),
+    )
+    products = config.parameters - file.weights["embedding"].size
+    return Page(html.encode(), _cost(model, precision), PRODUCTS_PER_SECOND / products)
+
+
+def _arrays(file: ModelFile, dtype: Any) -> dict[str, Array]:
+    """The weights as the script reads them, little-endian: the first layer's input is a table.
+
+    ``table`` (V, R) has what the first layer makes of each symbol: W_input embedding + bias.
+    """
+    weights, first = file.weights, layer_prefix(0)
+    table = weights["embedding"] @ weights[f"{first}weight_input"].T + weights[f"{first}bias"]
+    replaced = {"embedding", f"{first}weight_input", f"{first}bias"}
+    arrays = {"table": table, **{n: a for n, a in weights.items() if n not in replaced}}
+    little = np.dtype(dtype).newbyteorder("<")
+    return {name: np.ascontiguousarray(array, little) for name, array in arrays.items()}
+
+
+def _named_units(model: LoadedModel) -> list[dict[str, Any]]:
+    """The units that ``inspect --view find`` calls strong, each with what it tracks."""
+    ids = held_out(model, WATCHED)
+    if ids is None:
+        ids = model.file.vocab.encode(model.file.excerpt, "skip")
+    warmup = len(ids) // 20
+    try:
+        found = find(Subject(model, ids[warmup:], ids[:warmup]), Options())
+    except CharlstmError:  # the text is too short
+        return []
+    assert isinstance(found, FindView)
+    named = []
+    for one in found.found:
+        for association in one.strong[:1]:
+            layer, unit = divmod(association.unit, model.file.config.hidden_size)
+            named.append({"layer": layer, "unit": unit, "part": found.state, "label": one.feature})
+    return named
+
+
+def _cost(model: LoadedModel, precision: str) -> float | None:
+    """How many bits per character rounding the weights costs on the excerpt."""
+    file = model.file
+    ids = file.vocab.encode(file.excerpt, "skip")
+    if precision == "float32" or len(ids) < 2:
+        return None
+    rounded = {
+        n: a.astype(PRECISIONS[precision]).astype(np.float32) for n, a in file.weights.items()
+    }
+    engine = Engine(file.config, rounded)
+    return score(engine, ids).bits_per_char - score(model.engine, ids).bits_per_char
+
+
+def _prime(file: ModelFile) -> str:
+    """The first words of a line of the held-out text, to begin with."""
+    lines = [line for line in file.excerpt.split("\n")[1:] if line.strip()]
+    return " ".join((lines or [file.excerpt])[0].split()[:3])[:40]
+
+
+def _resource(name: str) -> str:
+    return (files("charlstm.export") / name).read_text(encoding="utf-8")
