@@ -26,6 +26,7 @@ from charlstm.files import (
     file_size,
     make_work_folder,
     memory_present,
+    open_to_append,
     parse_json,
     read_json,
     sync_folder,
@@ -117,9 +118,9 @@ def _model_files(model: ModelFile) -> dict[str, bytes]:
 
 
 def mark_unrecorded(path: Path) -> None:
-    """Mark a checkpoint as one that its run may delete; a link to a folder is left alone."""
+    """Mark a checkpoint as one that its run may delete; a link is left alone, and not followed."""
     if not path.is_symlink():
-        (path / UNRECORDED).open("wb").close()
+        open_to_append(path / UNRECORDED).close()
 
 
 def delete_checkpoint(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from charlstm.errors import CharlstmError
 from charlstm.events import (
     BudgetFixed,
     Evaluated,
@@ -200,3 +202,27 @@ def test_a_missing_file_has_no_lines(path: Path) -> None:
     assert read_lines(path) == []
     cut_metrics(path, 10)
     assert read_lines(path) == []
+
+
+def test_a_log_that_cannot_be_read_is_not_replaced(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(20 << 30)  # sparse
+    with pytest.raises(CharlstmError, match=r"21,474,836,480 bytes.*move it out") as refused:
+        cut_metrics(path, 10)
+    assert str(path) in str(refused.value)
+    assert path.stat().st_size == 20 << 30
+    assert read_lines(path) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and links")
+def test_a_log_leads_nowhere_else(path: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine\n")
+    path.symlink_to(precious)
+    with pytest.raises(CharlstmError, match=r"symbolic link.*move it out"):
+        MetricsLog(path)
+    assert precious.read_text() == "mine\n"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(CharlstmError, match="move it out"):
+        MetricsLog(path)

@@ -230,7 +230,7 @@ def test_run_json_comes_back_as_it_was(run: Path, content: RunFile) -> None:
 
 
 def test_run_json_is_replaced_in_one_step(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut_short(path: Path, data: bytes) -> None:
+    def cut_short(path: Path, data: bytes, mode: int) -> None:
         path.write_bytes(data[:10])
         raise OSError(28, "No space left on device")
 
