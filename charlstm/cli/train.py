@@ -2,8 +2,8 @@
 
 import itertools
 import json
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +11,8 @@ import typer
 
 from charlstm.cli.inputs import note_keyboard, open_texts
 from charlstm.cli.options import Json, command, example, note, one_of, run_names
-from charlstm.cli.run_setup import begin_run, resume_run
+from charlstm.cli.run_setup import begin_run, refuse_run, resume_run
+from charlstm.cli.signals import interruptible
 from charlstm.cli.watch_run import watch
 from charlstm.errors import ExitCode, UsageError
 from charlstm.net.spec import CELLS
@@ -288,6 +289,7 @@ def train(
     import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
 
     with ExitStack() as stack:
+        stack.enter_context(interruptible())  # until `watch` has handlers of its own
         if resume:
             _refuse(
                 {**_given(start), **_given(shape), **_given(learning), **_given(reading)},
@@ -295,7 +297,8 @@ def train(
                 "leave them out, or start a new run",
             )
             note_keyboard(text)
-            trainer = resume_run(stack, checkpoint, text, _given(budget), quiet)
+            with _noted_if_interrupted():
+                trainer = resume_run(stack, checkpoint, text, _given(budget), quiet)
         else:
             _refuse(
                 {} if checkpoint is None else {"checkpoint": checkpoint},
@@ -308,15 +311,23 @@ def train(
                     "with --init-from the model has the shape of that run's",
                     "leave them out, or train without --init-from",
                 )
+            for name in text or ():
+                refuse_run(name)
             corpus = open_texts(text, quiet=quiet, **_given(reading))
             settings = {**_given(budget), **_given(learning)}
-            try:
+            with _noted_if_interrupted():
                 trainer = begin_run(stack, corpus, _given(shape), settings, _given(start), quiet)
-            except KeyboardInterrupt:
-                note("stopped before the run began")
-                raise
         finished = watch(trainer, plain=plain, quiet=quiet)
     return _conclude(finished, as_json=as_json, quiet=quiet)
+
+
+@contextmanager
+def _noted_if_interrupted() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        note("stopped before the run began")
+        raise
 
 
 def _given(options: "DataclassInstance") -> dict[str, Any]:
