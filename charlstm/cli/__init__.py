@@ -119,9 +119,9 @@ def _smaller() -> str:
 
 
 def _complain(message: str) -> None:
-    from charlstm.show.printable import printable
+    from charlstm.show.printable import one_line
 
-    line = printable(" ".join(with_options(message).split()), keep="")
+    line = one_line(" ".join(with_options(message).split()))
     try:
         print(f"charlstm: {line}", file=sys.stderr, flush=True)
     except (OSError, ValueError):

@@ -40,6 +40,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 MODEL_JSON, MODEL_TENSORS = "model.json", "model.safetensors"
 TRAIN_JSON, TRAIN_TENSORS = "train.json", "train.safetensors"
+MAX_EXCERPT = 1 << 16
 UNRECORDED = ".charlstm-unrecorded"
 """Lies in a checkpoint that its run does not record: not yet, or no longer."""
 REMEDY = "use another checkpoint of the run, or train again"
@@ -244,6 +245,8 @@ def read_model(path: Path) -> ModelFile:
     excerpt, training = content.get("excerpt"), content.get("training")
     if not isinstance(excerpt, str) or not isinstance(training, dict):
         raise CharlstmError(f"{source} is damaged: excerpt or training is missing", REMEDY)
+    if len(excerpt) > MAX_EXCERPT:  # it is read whenever nothing else is named
+        raise CharlstmError(f"{source} is damaged: an excerpt of {len(excerpt):,}", REMEDY)
     shapes = config.shapes()
     floats = config.parameters * 4
     stated = manifest.get(MODEL_TENSORS, {}).get("bytes", 0)

@@ -13,6 +13,8 @@ from charlstm.events import BudgetFixed, Evaluated, Event, GateSaturation, StepD
 
 _E = TypeVar("_E")
 _ELSEWHERE = "move it out of the run's folder: the run goes on without it"
+LARGEST = 1e39
+"""A number above float32 was not measured by a run, and would overflow where it is drawn."""
 STEP_SECONDS = 0.5
 STEP_SHARE = 1 / 2000
 """Steps are logged at this share of the time so far: a long run's file stays small."""
@@ -62,7 +64,7 @@ def _made(kind: type[_E], values: dict[str, Any]) -> _E:
 
 
 def _checked(kind: Any, value: Any) -> Any:
-    if kind is float and type(value) in (int, float) and math.isfinite(value):
+    if kind is float and type(value) in (int, float) and abs(value) <= LARGEST:
         return float(value)
     if kind in (int, int | None) and type(value) is int and 0 <= value < 1 << 63:
         return value

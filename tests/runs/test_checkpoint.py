@@ -413,6 +413,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, number: float) 
         {"model": None},
         {"model": {"cell": "lstm"}},
         {"excerpt": 3},
+        {"excerpt": "a" * 100_000},
         {"training": None},
     ],
 )

@@ -23,7 +23,13 @@ from charlstm.events import (
     SaveFailed,
     StepDone,
 )
-from charlstm.runs.metrics import MetricsLog, cut_metrics, event_to_dict, read_lines
+from charlstm.runs.metrics import (
+    MetricsLog,
+    cut_metrics,
+    event_from_dict,
+    event_to_dict,
+    read_lines,
+)
 
 GATES = (GateSaturation(layer=0, gate="forget", left=0.1, right=0.6, mean=0.7),)
 
@@ -104,6 +110,13 @@ def test_a_number_that_is_not_finite_becomes_null(
     log.write(step_done(1, 1.0, loss=number))
     assert strict(path.read_text())["loss"] is None
     assert event_to_dict(evaluated(1, val_loss=number))["val_loss"] is None
+
+
+@pytest.mark.parametrize("number", [1e308, -1e40, 10**400, math.nan, math.inf])
+def test_an_event_with_a_number_that_was_never_measured_is_none(number: float) -> None:
+    line = event_to_dict(step_done(1, 1.0))
+    assert event_from_dict(line) == step_done(1, 1.0)
+    assert event_from_dict({**line, "loss": number}) is None
 
 
 def test_a_number_within_a_gate_that_is_not_finite_becomes_null(
