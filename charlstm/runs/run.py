@@ -136,7 +136,12 @@ def _create_run(root: Path, name: str, run: RunFile, teacher: checkpoint.ModelFi
 
 
 def write_run_file(run: Path, content: RunFile) -> None:
-    """Put ``run.json`` in place in one step."""
+    """Put ``run.json`` in place in one step.
+
+    Raises:
+        CharlstmError: the run's lock was deleted, so another process may have taken the run.
+    """
+    _check_lock(run)
     value = {
         "format": RUN_FORMAT,
         "created": content.created,

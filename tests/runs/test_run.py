@@ -839,7 +839,10 @@ def test_a_lock_that_was_deleted_stops_the_run_at_its_next_save(run: Path, then:
             subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
         with pytest.raises(CharlstmError, match="lock was deleted or replaced: another process"):
             save(run, 20, best=True)
+        with pytest.raises(CharlstmError, match="lock was deleted or replaced: another process"):
+            write_run_file(run, replace(RUN, characters=1))
     assert read_pointers(run).last == "step-00000010"
+    assert read_run_file(run) == RUN
 
 
 def test_a_lock_is_let_go_after_an_error(run: Path) -> None:
