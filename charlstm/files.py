@@ -67,7 +67,8 @@ def _sync(descriptor: int) -> None:
 def replace_file(path: Path, data: bytes) -> None:
     """Put ``data`` at ``path`` in one step: a reader sees the old content or the new.
 
-    The file keeps the mode and the owner of the one that it replaces, as far as the system allows.
+    The file keeps the mode and the owner of the one that it replaces, as far as the system allows;
+    its owner may write it, whatever medium a copy came from.
     """
     work = path.with_name(work_name())
     try:
@@ -78,7 +79,7 @@ def replace_file(path: Path, data: bytes) -> None:
             with suppress(OSError, AttributeError):
                 os.chown(work, old.st_uid, old.st_gid)
             with suppress(OSError):
-                os.chmod(work, stat.S_IMODE(old.st_mode))
+                os.chmod(work, stat.S_IMODE(old.st_mode) | stat.S_IWUSR)
         os.replace(work, path)
     except BaseException as error:
         work.unlink(missing_ok=True)

@@ -151,6 +151,9 @@ def test_a_file_keeps_its_mode_and_is_never_more_open_while_it_is_replaced(
     replace_file(path, b"new")
     assert path.read_bytes() == b"new"
     assert (path.stat().st_mode & 0o777, modes[0]) == (0o600, 0o600)
+    path.chmod(0o440)
+    replace_file(path, b"newer")
+    assert (path.stat().st_mode & 0o777, modes[-2]) == (0o640, 0o600)
 
 
 # -- odd file systems --------------------------------------------------------------------------
