@@ -193,7 +193,7 @@ def read_text_bytes(file: BinaryIO, name: str) -> bytes:
     if max(size, total) > most:
         raise CharlstmError(
             f"{name} has more than {most >> 20:,} MiB, which is the most that can be read at once",
-            f"give a part of it, with head -c {most >> 1} FILE or the like, and -",
+            f"give a part of it, with head -c {min(most, MAX_STREAM_BYTES)} FILE or the like, and -",
         )
     return b"".join(parts)
 

@@ -324,4 +324,6 @@ def test_a_text_that_memory_has_no_room_for_is_refused_before_it_is_read(
         ["inspect", "--file", str(huge), "-c", str(trained_run)],
     ):
         assert run(command) == 1
-        assert capsys.readouterr().err.startswith(f"charlstm: {huge} has more than 2 MiB")
+        shown = capsys.readouterr().err
+        assert shown.startswith(f"charlstm: {huge} has more than 2 MiB")
+        assert f"head -c {2 << 20} " in shown
