@@ -191,9 +191,10 @@ def read_text_bytes(file: BinaryIO, name: str) -> bytes:
         parts.append(part)
         total += len(part)
     if max(size, total) > most:
+        part_bytes = min(most, MAX_STREAM_BYTES)
         raise CharlstmError(
             f"{name} has more than {most >> 20:,} MiB, which is the most that can be read at once",
-            f"give a part of it, with head -c {min(most, MAX_STREAM_BYTES)} FILE or the like, and -",
+            f"give a part of it, with head -c {part_bytes} FILE or the like, and -",
         )
     return b"".join(parts)
 
