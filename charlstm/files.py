@@ -9,6 +9,8 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,8 +37,7 @@ _LEFTOVER = re.compile(
 
 def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Write a new file and see it onto the disk; raises ``OSError`` if the name is taken."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(path, flags, mode), "wb") as file:
+    with open(path, "xb", opener=partial(os.open, mode=mode)) as file:
         file.write(data)
         file.flush()
         _sync(file.fileno())
@@ -89,7 +90,7 @@ def replace_file(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def open_to_append(path: Path) -> BinaryIO:
+def open_to_append(path: Path) -> FileIO:
     """A regular file of charlstm's own, opened to append to; it is made if it is not there.
 
     A symbolic link is not followed: in a folder from somebody else it may lead to any file.
@@ -97,16 +98,15 @@ def open_to_append(path: Path) -> BinaryIO:
     Raises:
         OSError: it cannot be opened, is a link, or is no regular file.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
     # A pipe that nobody reads would be waited for.
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    more = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     if path.is_symlink():
         raise OSError(f"{path.name} is a symbolic link")
-    descriptor = os.open(path, flags, 0o666)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
+    file = open(path, "ab", buffering=0, opener=lambda at, flags: os.open(at, flags | more, 0o666))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
         raise OSError(f"{path.name} is no ordinary file")
-    return os.fdopen(descriptor, "ab", buffering=0)
+    return file
 
 
 # -- files that the user names -----------------------------------------------------------------

@@ -126,7 +126,9 @@ def cut_metrics(path: Path, step: int) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise CharlstmError(f"{path} cannot be read: {reason_of(error)}", _ELSEWHERE) from None
+        if not path.is_symlink():
+            raise CharlstmError(f"{path} cannot be read: {reason_of(error)}", _ELSEWHERE) from None
+        lines = []  # the link is replaced, and what it leads to stays
     kept = [line for line in lines if _is_until(line.get("step", 0), step)]
     files.replace_file(path, "".join(map(_encoded, kept)).encode("ascii"))
 
