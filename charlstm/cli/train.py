@@ -1,15 +1,16 @@
 """``charlstm train``."""
 
 import json
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charlstm.cli.inputs import open_texts
 from charlstm.cli.options import Json, OptionGroup, command, example, note, one_of, run_names
-from charlstm.cli.run_setup import begin_run, resume_run
+from charlstm.cli.run_setup import begin_run, refuse_run, resume_run
+from charlstm.cli.signals import interruptible
 from charlstm.cli.watch_run import watch
 from charlstm.errors import ExitCode, UsageError, plural
 from charlstm.net.spec import CELLS
@@ -279,13 +280,15 @@ def train(
     import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
 
     with ExitStack() as stack:
+        stack.enter_context(interruptible())  # until `watch` has handlers of its own
         if resume:
             _refuse(
                 {**start.given(), **shape.given(), **learning.given(), **reading.given()},
                 "a resumed run keeps its settings",
                 "leave them out, or start a new run",
             )
-            trainer = resume_run(stack, checkpoint, text or [], budget.given(), quiet)
+            with _noted_if_interrupted():
+                trainer = resume_run(stack, checkpoint, text or [], budget.given(), quiet)
         else:
             _refuse(
                 {} if checkpoint is None else {"checkpoint": checkpoint},
@@ -297,13 +300,12 @@ def train(
                 "with --init-from the model has the shape of that run's",
                 "leave them out, or train without --init-from",
             )
+            for name in text or ():
+                refuse_run(name)
             corpus = open_texts(text, quiet=quiet, **reading.given())
             settings = {**budget.given(), **learning.given()}
-            try:
+            with _noted_if_interrupted():
                 trainer = begin_run(stack, corpus, shape.given(), settings, start.given(), quiet)
-            except KeyboardInterrupt:
-                note("stopped before the run began")
-                raise
         begun_at = trainer.progress.step
         finished = watch(trainer, plain=plain, quiet=quiet)
         larger = _larger_budget(trainer) if finished.step == begun_at > 0 else None
@@ -315,6 +317,15 @@ def _larger_budget(trainer: "Trainer") -> tuple[str, str]:
     used = trainer.run_file.train
     unit = "minutes" if used.minutes else "steps" if used.steps else "epochs"
     return f"--{unit}", f"{2 * getattr(used, unit):g}"
+
+
+@contextmanager
+def _noted_if_interrupted() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        note("stopped before the run began")
+        raise
 
 
 def _refuse(fields: Iterable[str], reason: str, remedy: str) -> None:

@@ -275,7 +275,9 @@ def _id_type(size: int) -> np.dtype[np.unsignedinteger]:
 def _encode(found: FoundText, folder: Path | None, progress: Callable[[int], None]) -> Corpus:
     root = _corpora()
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        root.parent.parent.mkdir(parents=True, exist_ok=True)
+        root.parent.mkdir(mode=0o700, exist_ok=True)  # a text may be its reader's alone
+        root.mkdir(exist_ok=True)
         for left in files.abandoned(root):
             files.remove(left)
         with _work_folder(root) as work:
