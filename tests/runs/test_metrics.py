@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from charlstm import files
 from charlstm.errors import CharlstmError
 from charlstm.events import (
     BudgetFixed,
@@ -198,7 +199,7 @@ def test_a_line_that_finds_no_room_leaves_nothing_of_itself(
         def write(self, data: Any) -> int:
             return super().write(data[:room])
 
-    monkeypatch.setattr(Path, "open", lambda path, mode, **_: OnSmallDisk(path, mode))
+    monkeypatch.setattr(files, "open_to_append", lambda path: OnSmallDisk(path, "ab"))
     log = MetricsLog(path)
     monkeypatch.undo()
     log.write(EVENTS[0])
