@@ -25,6 +25,7 @@ from charlstm.train.validation import quick_stateful_loss
 
 WARMUP = 50
 """Characters that are read from zero state before the first state that is looked at."""
+LEAST_REACH = 2
 SEED, EMBEDDING, VAL_FRACTION = 1, 32, 0.1
 SCALES = {"rnn": (0.5, 2.0)}
 """What the hidden matrices of a cell are multiplied by as well: to vanish sooner, to explode."""
@@ -176,10 +177,13 @@ def study_model(file: ModelFile, reach: int) -> GradientReport:
         CharlstmError: the excerpt is too short.
     """
     held_out = file.vocab.encode(file.excerpt)
-    if len(held_out) <= WARMUP + reach:
+    most = len(held_out) - WARMUP - 1
+    if reach > most:
         raise CharlstmError(
             f"the run's excerpt has {len(held_out)} characters, too few to look {reach} steps back",
-            f"set `reach` to {max(2, len(held_out) - WARMUP - 1)} at most",
+            f"set `reach` to {most} at most"
+            if most >= LEAST_REACH
+            else "use a run of a longer text",
         )
     ids = windows(held_out.astype(np.uint32), reach)
     trained = profile(stored_model(file), ids, file.config.cell)

@@ -90,8 +90,11 @@ def open_run(
             _check_extension(run, resumption.progress)
         if run != recorded:
             write_run_file(path, run)
-        if resumption is not None:
-            cut_metrics(path / METRICS_FILE, resumption.progress.step)
+        if resumption is None:
+            (path / METRICS_FILE).unlink(missing_ok=True)
+        else:
+            done = resumption.progress
+            cut_metrics(path / METRICS_FILE, done.step, done.rate_scale)
         yield Trainer(
             path, run, corpus, learner, resumption, notices=notices, step_seconds=step_seconds
         )

@@ -53,6 +53,25 @@ def test_a_stopped_run_is_gone_on_with_to_the_same_result(
     assert [path.name for path in (tmp_path / "cut").iterdir()] == ["lstm-1"]
 
 
+@pytest.mark.parametrize("change", ["parameters", "characters", "text"])
+def test_a_begun_run_of_other_settings_is_not_gone_on_with(
+    make_corpus: Callable[..., Corpus], tmp_path: Path, change: str
+) -> None:
+    corpus = make_corpus()
+    with open_in(tmp_path, corpus) as stopped:
+        assert finish(stopped, stop_at=3).reason == "stopped"
+    if change == "text":
+        corpus = make_corpus("Another text, of other characters; 0123456789.\n" * 60)
+    size = 6000 if change == "parameters" else 3000
+    model = matched_model("lstm", size, len(corpus.vocab), EMBEDDING)
+    characters = CHARACTERS * 2 if change == "characters" else CHARACTERS
+    with (
+        pytest.raises(UsageError, match="begun with another text or other settings"),
+        open_cell_run(tmp_path, corpus, model, 1, characters),
+    ):
+        pass
+
+
 def test_a_run_is_held_against_other_processes(
     make_corpus: Callable[..., Corpus], tmp_path: Path
 ) -> None:
