@@ -228,9 +228,10 @@ def _environment_notices() -> tuple[str, ...]:
     processes = os.environ.get("WORLD_SIZE", "1")
     if not processes.isdecimal() or processes.lstrip("0") in ("", "1"):
         return ()
+    shown = processes if len(processes) < 10 else f"{processes[:9]}…"
     return (
-        f"WORLD_SIZE is {processes}, but a run trains in one process: each of the {processes} "
-        "trains a run of its own",
+        f"WORLD_SIZE is {shown}, but a run trains in one process: each process trains a run of its "
+        "own",
     )
 
 

@@ -432,6 +432,9 @@ def test_processes_of_which_each_trains_a_run_of_its_own_are_noted(
     monkeypatch.setenv("WORLD_SIZE", "4")
     (note,) = begin(steps=2).notices
     assert "WORLD_SIZE is 4" in note
+    monkeypatch.setenv("WORLD_SIZE", "9" * 6000)
+    (note,) = begin(steps=2).notices
+    assert len(note) < 200
     for harmless in ("1", "0", "many", ""):
         monkeypatch.setenv("WORLD_SIZE", harmless)
         assert begin(steps=2).notices == ()
