@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+ELSEWHERE = {"init_from": "charlstm train --init-from"}
+"""Fields that errors of every command recommend, where the running command does not have them."""
 _options: dict[str, str] = {}
 """What a user types for each parameter of the running command. One process runs one command."""
 
@@ -31,4 +33,8 @@ def option_of(field: str) -> str | None:
 
 def with_options(message: str) -> str:
     """A message of the core with the options of the running command in place of the fields."""
-    return re.sub(r"`(\w+)`", lambda found: _options.get(found[1], found[0]), message)
+    return re.sub(
+        r"`(\w+)`",
+        lambda found: _options.get(found[1]) or ELSEWHERE.get(found[1], found[0]),
+        message,
+    )
