@@ -11,11 +11,11 @@ from charlstm.cli.commands import Commands
 from charlstm.cli.inputs import open_model, open_texts
 from charlstm.cli.options import Json, example, note, one_of, run_names
 from charlstm.cli.watch_study import Status, Stop, follow
-from charlstm.config import MAX_BUDGET
 from charlstm.errors import UsageError
 from charlstm.net.spec import CELLS
 
 TASK_NAMES = ("reber", "continual-reber", "long-lag", "temporal-order", "anbn", "brackets")
+MOST_CHARACTERS = 10**12
 group = Commands(
     help="Experiments on what an LSTM is for: long time lags, gradients, the cells compared.",
     no_args_is_help=True,
@@ -89,7 +89,7 @@ def lag(
     for size in sizes:
         chosen.check_lag(size)
     check_number("--trials", trials, 1, 10_000)
-    check_number("--characters", characters, 1, MAX_BUDGET)
+    check_number("--characters", characters, 1, MOST_CHARACTERS)
     check_number("--hidden", hidden, 1, 4096)
     if forget_bias is not None:
         check_number("--forget-bias", forget_bias, -30, 30)
@@ -173,7 +173,7 @@ def cells(
 
     names = _cells(cells)
     check_number("--parameters", parameters, 1_000, 1_000_000_000)
-    check_number("--characters", characters, 1, MAX_BUDGET)
+    check_number("--characters", characters, 1, MOST_CHARACTERS)
     check_number("--seeds", seeds, 1, 10_000)
     stop = Stop(minutes)
     corpus = open_texts(text, quiet=True)

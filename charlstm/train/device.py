@@ -72,6 +72,16 @@ def _trouble_with(device: str) -> str:
     return ""
 
 
+@contextmanager
+def threads_restored() -> Iterator[None]:
+    """Give torch its threads back afterwards: the next run of this process begins as the first."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def available_cores() -> int:
     """The CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -25,6 +25,7 @@ from charlstm.train.device import (
     choose_threads,
     memory_errors_explained,
     reading_seconds,
+    threads_restored,
 )
 from charlstm.train.resume import budget_of, open_run, teacher_model
 from charlstm.train.trainer import Trainer
@@ -55,12 +56,13 @@ def begin(
         UsageError: there are not so many cores, there is no such device, or the teacher has other
             characters than the text.
     """
-    with memory_errors_explained():
-        new = resolve(corpus, model_config, train_config, init_from=init_from, teacher=teacher)
-    path = create_run(root, name or corpus.name, new.run, new.teacher)
-    opened = open_run(path, corpus, step_seconds=new.step_seconds, notices=new.notices)
-    with opened as trainer:
-        yield trainer
+    with threads_restored():
+        with memory_errors_explained():
+            new = resolve(corpus, model_config, train_config, init_from=init_from, teacher=teacher)
+        path = create_run(root, name or corpus.name, new.run, new.teacher)
+        opened = open_run(path, corpus, step_seconds=new.step_seconds, notices=new.notices)
+        with opened as trainer:
+            yield trainer
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from charlstm.train.device import (
     choose_device,
     choose_precision,
     memory_errors_explained,
+    threads_restored,
 )
 from charlstm.train.learner import Learner
 from charlstm.train.network import (
@@ -75,7 +76,7 @@ def open_run(
         UsageError: another process trains into the run, or the new budget ends before the step the
             run has reached.
     """
-    with lock(path) as problem, memory_errors_explained():
+    with threads_restored(), lock(path) as problem, memory_errors_explained():
         notices += (problem,) if problem else ()
         recorded = read_run_file(path)
         _check_corpus(path, recorded, corpus)

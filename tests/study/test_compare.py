@@ -3,6 +3,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+import torch
 
 from charlstm.config import TrainConfig
 from charlstm.errors import UsageError
@@ -51,6 +52,28 @@ def test_a_stopped_run_is_gone_on_with_to_the_same_result(
     assert found.val_loss == undisturbed.val_loss
     assert (found.key, found.parameters) == (undisturbed.key, undisturbed.parameters)
     assert [path.name for path in (tmp_path / "cut").iterdir()] == ["lstm-1"]
+
+
+def test_the_threads_of_one_run_are_not_those_of_the_next(
+    make_corpus: Callable[..., Corpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charlstm.train.new_run.available_cores", lambda: 8)
+    monkeypatch.setattr("charlstm.train.resume.available_cores", lambda: 8)
+    monkeypatch.setattr("charlstm.train.new_run.choose_threads", half_of_the_threads)
+    before, corpus = torch.get_num_threads(), make_corpus()
+    torch.set_num_threads(8)
+    try:
+        for seed in (1, 1, 2):  # new, resumed, new
+            with open_in(tmp_path, corpus, seed=seed) as trainer:
+                assert (trainer.run_file.train.threads, torch.get_num_threads()) == (4, 4)
+            assert torch.get_num_threads() == 8
+    finally:
+        torch.set_num_threads(before)
+
+
+def half_of_the_threads(*_: object) -> tuple[int, float]:
+    torch.set_num_threads(torch.get_num_threads() // 2)
+    return torch.get_num_threads(), 1.0
 
 
 @pytest.mark.parametrize("change", ["parameters", "characters", "text"])
