@@ -1,6 +1,7 @@
 """The settings of a training run, and what all settings share: frozen, checked when made."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -56,7 +57,7 @@ class Settings:
         if wrong := values.keys() ^ fields.keys():
             raise CharlstmError(f"{damaged} ({', '.join(sorted(map(str, wrong)))})", hint)
         for name, value in values.items():
-            if not _has_type(value, fields[name]):
+            if not has_type(value, fields[name]):
                 raise CharlstmError(f"{damaged} ({name})", hint)
         try:
             return cls(**values)
@@ -64,11 +65,14 @@ class Settings:
             raise CharlstmError(f"{damaged} ({error.message})", hint) from None
 
 
-def _has_type(value: object, declared: Any) -> bool:
+def has_type(value: object, declared: Any) -> bool:
     """Whether a value from JSON is of a declared type, such as ``float | None``.
 
-    JSON writes some floats as whole numbers; its ``true`` is no number.
+    JSON writes some floats as whole numbers; its ``true`` is no number. NaN and infinity, which
+    Python reads from JSON as well, are none either.
     """
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
     types = get_args(declared) or (declared,)
     return type(value) in types or (type(value) is int and float in types)
 

@@ -2,11 +2,13 @@
 
 import codecs
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from charlstm.cli.option_names import option_of
 from charlstm.cli.options import command, note
 from charlstm.cli.signals import interruptible
 from charlstm.errors import CharlstmError, UsageError, reason_of
@@ -101,6 +103,7 @@ def read_text(source: str, *, as_bytes: bool) -> str:
     from charlstm.text.sources import format_of, wide_encoding
 
     name = "standard input" if source == "-" else source
+    refuse_run(source)
     note_keyboard([source])
     try:
         if source == "-":
@@ -137,6 +140,19 @@ def _convert(encoding: str) -> str:
     return f"convert it first, with iconv -f {encoding} -t utf-8 FILE or the like, and give -"
 
 
+def refuse_run(name: str) -> None:
+    """Raise ``UsageError`` if a run stands where a text would."""
+    from charlstm.runs.catalogue import is_part_of_run, is_run
+
+    if is_part_of_run(Path(name)) if os.path.exists(name) else is_run(name):
+        raise UsageError(
+            f"{name} is a run and no text",
+            f"give a text; the run of that name is named by -c {shlex.quote(name)}"
+            if option_of("resume") is None
+            else f"{command('train', '--resume', '-c', name)} goes on with it",
+        )
+
+
 def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpus":
     """The corpus of these files, folders or stdin (-), or the bundled one for none.
 
@@ -145,6 +161,8 @@ def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpu
     from charlstm.text.corpus import open_corpus
     from charlstm.text.sources import bundled_corpus
 
+    for name in text or ():
+        refuse_run(name)
     note_keyboard(text)
     if reading.get("as_bytes") and "encoding" in reading:
         note("note: `encoding` has no effect with `as_bytes`")

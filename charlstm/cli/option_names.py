@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+ELSEWHERE = {"init_from": "charlstm train --init-from"}
+"""Fields that errors of every command recommend, where the running command does not have them."""
 _options: dict[str, str] = {}
 """What a user types for each parameter of the running command. One process runs one command."""
-_OF_OTHER_COMMANDS = {"init_from": "charlstm train --init-from"}
-"""What a user types for a field that another command sets."""
 
 
 def use_parameters(parameters: Iterable[Any]) -> None:
@@ -33,5 +33,5 @@ def option_of(field: str) -> str | None:
 
 def with_options(message: str) -> str:
     """A message of the core with the options of the running command in place of the fields."""
-    known = _OF_OTHER_COMMANDS | _options
+    known = ELSEWHERE | _options
     return re.sub(r"`(\w+)`", lambda found: known.get(found[1], found[0]), message)

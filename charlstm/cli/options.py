@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,6 +103,12 @@ def check_outputs(**paths: str | None) -> None:
 def command(*words: object) -> str:
     """A command to copy into a shell, with its words quoted where they must be."""
     return shlex.join(["charlstm", *map(str, words)])
+
+
+def operands(names: Iterable[object]) -> list[str]:
+    """Names of files as words of a command: none of them is taken for an option."""
+    words = map(str, names)
+    return [f"./{word}" if word.startswith("-") and word != "-" else word for word in words]
 
 
 def example(*lines: str) -> str:

@@ -6,8 +6,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from charlstm.cli.inputs import name_again, note_keyboard
-from charlstm.cli.options import command, note
+from charlstm.cli.inputs import name_again, note_keyboard, refuse_run
+from charlstm.cli.options import command, note, operands
 from charlstm.cli.signals import interruptible
 from charlstm.errors import CharlstmError, UsageError
 
@@ -110,7 +110,7 @@ def resume_run(
     if text and corpus.digest != run.digest and (other := _other_run_of(corpus)):
         raise UsageError(
             f"{', '.join(text)} is not the text of the run {path.name} but of {other.name}",
-            command("train", *text, "--resume", "-c", other),
+            command("train", *operands(text), "--resume", "-c", other),
         )
     from charlstm.train.resume import open_run
 
@@ -182,7 +182,7 @@ def _run_of(text: list[str]) -> "tuple[Path, RunFile, Corpus]":
         raise unread[0]
     raise UsageError(
         f"no run has learnt {', '.join(text)} as it is now",
-        f"name the run that goes on with -c, or make one: {command('train', *text)}",
+        f"name the run that goes on with -c, or make one: {command('train', *operands(text))}",
     )
 
 
@@ -205,24 +205,10 @@ def _other_run_of(corpus: "Corpus") -> Path | None:
     return None
 
 
-def refuse_run(name: str) -> None:
-    """Raise ``UsageError`` if a run, or a checkpoint of one, is named as a text."""
-    from charlstm.runs.catalogue import is_part_of_run, is_run
-
-    if is_part_of_run(Path(name)) if os.path.exists(name) else is_run(name):
-        raise UsageError(
-            f"{name} is a run and no text",
-            f"{command('train', '--resume', '-c', name)} goes on with it",
-        )
-
-
 def _check_text(name: str) -> None:
     """Raise ``UsageError`` if a run, or nothing, stands where a resumed run's text would."""
     from charlstm.text.sources import STDIN
 
-    if name == STDIN:
-        return
     refuse_run(name)
-    if os.path.exists(name):
-        return
-    raise UsageError(f"there is no file {name}", "a run is named by -c; charlstm runs has all")
+    if name != STDIN and not os.path.exists(name):
+        raise UsageError(f"there is no file {name}", "a run is named by -c; charlstm runs has all")

@@ -9,7 +9,7 @@ import typer
 
 from charlstm.cli.inputs import open_texts
 from charlstm.cli.options import Json, OptionGroup, command, example, note, one_of, run_names
-from charlstm.cli.run_setup import begin_run, refuse_run, resume_run
+from charlstm.cli.run_setup import begin_run, resume_run
 from charlstm.cli.signals import interruptible
 from charlstm.cli.watch_run import watch
 from charlstm.errors import ExitCode, UsageError, plural
@@ -300,8 +300,6 @@ def train(
                 "with --init-from the model has the shape of that run's",
                 "leave them out, or train without --init-from",
             )
-            for name in text or ():
-                refuse_run(name)
             corpus = open_texts(text, quiet=quiet, **reading.given())
             settings = {**budget.given(), **learning.given()}
             with _noted_if_interrupted():

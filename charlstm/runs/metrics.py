@@ -113,10 +113,12 @@ class MetricsLog:
         self._file.close()
 
 
-def cut_metrics(path: Path, step: int) -> None:
+def cut_metrics(path: Path, step: int, rate_scale: float = 1.0) -> None:
     """Drop what was logged after ``step``, and a last line that a kill left unfinished.
 
-    A resumed run takes those steps again.
+    A resumed run takes those steps again. A run that was rolled back has taken some steps twice,
+    at the lower of two ``rate_scale`` later: what came before the last rollback to the one given
+    or a higher one is history, and what came after the next rollback is dropped.
 
     Raises:
         CharlstmError: the file is there and cannot be read; it stays as it is.
@@ -129,7 +131,11 @@ def cut_metrics(path: Path, step: int) -> None:
         if not path.is_symlink():
             raise CharlstmError(f"{path} cannot be read: {reason_of(error)}", _ELSEWHERE) from None
         lines = []  # the link is replaced, and what it leads to stays
-    kept = [line for line in lines if _is_until(line.get("step", 0), step)]
+    rollbacks = [i for i, line in enumerate(lines) if line.get("event") == "rolled_back"]
+    end = next((i for i in rollbacks if _scale(lines[i]) < rate_scale), len(lines))
+    begin = max((i + 1 for i in rollbacks if i < end), default=0)
+    latest = (line for line in lines[begin:end] if _is_until(line.get("step", 0), step))
+    kept = [*lines[:begin], *latest]
     files.replace_file(path, "".join(map(_encoded, kept)).encode("ascii"))
 
 
@@ -138,6 +144,11 @@ def _encoded(line: dict[str, Any]) -> str:
         return json.dumps(line, allow_nan=False) + "\n"
     except (ValueError, RecursionError):
         return ""
+
+
+def _scale(line: dict[str, Any]) -> float:
+    value = line.get("rate_scale")
+    return value if isinstance(value, float) else 0.0
 
 
 def _is_until(value: object, step: int) -> bool:

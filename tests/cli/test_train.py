@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -668,9 +669,28 @@ def test_a_run_in_the_place_of_a_text_is_told_how_to_resume(
     assert train("other.txt") == 0
     capsys.readouterr()
     for name in ("tales", "checkpoints/tales"):
-        assert run(["train", "--resume", name, "--steps", "9"]) == 2
-        goes_on = f"charlstm train --resume -c {name} goes on with it"
-        assert capsys.readouterr().err == f"charlstm: {name} is a run and no text; {goes_on}\n"
+        for more in (["--resume"], []):
+            assert run(["train", *more, name, "--steps", "9"]) == 2
+            goes_on = f"charlstm train --resume -c {name} goes on with it"
+            assert capsys.readouterr().err == f"charlstm: {name} is a run and no text; {goes_on}\n"
+        assert run(["score", name]) == 2
+        assert f"{name} is a run and no text; give a text; the run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("run_of_it", [True, False])
+def test_advice_for_a_text_whose_name_looks_like_an_option_can_be_pasted(
+    folder: Path, run_of_it: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "-odd.txt").write_text(TEXT * 30, encoding="utf-8")
+    if run_of_it:
+        assert train("--", "-odd.txt") == 0
+    assert train("tales.txt") == 0
+    capsys.readouterr()
+    chosen = ["-c", "tales"] if run_of_it else []
+    assert run(["train", "--resume", *chosen, "--", "-odd.txt"]) == 2
+    advised = shlex.split(capsys.readouterr().err.strip().rpartition("charlstm ")[2])
+    options = ["--steps", "9"] if run_of_it else [*SMALL, "--steps", "6"]
+    assert run([*advised, *options]) == 0
 
 
 def test_a_run_is_not_trained_on(capsys: pytest.CaptureFixture[str]) -> None:

@@ -169,6 +169,31 @@ def test_a_resumed_run_drops_what_it_will_do_again(path: Path, log: MetricsLog) 
     ]
 
 
+@pytest.mark.parametrize(
+    ("step", "rate_scale", "kept"),
+    [
+        (40, 1.0, [10, 20, 30, 40]),  # saved before it diverged
+        (30, 1.0, [10, 20, 30]),
+        (40, 0.5, [10, 20, 30, 40, 45, 45, 40]),  # saved after it was rolled back to 30
+        (50, 0.5, [10, 20, 30, 40, 45, 45, 40, 50]),
+        (40, 0.25, [10, 20, 30, 40, 45, 45, 40, 50, 55, 40]),
+    ],
+)
+def test_a_resumed_run_keeps_what_came_before_its_rollback(
+    path: Path, log: MetricsLog, step: int, rate_scale: float, kept: list[int]
+) -> None:
+    for done in (10, 20, 30, 40, 45):
+        log.write(evaluated(done))
+    log.write(RolledBack(45, 30, 0.5, "the loss is not finite"))
+    for done in (40, 50):
+        log.write(evaluated(done))
+    log.write(RolledBack(55, 30, 0.25, "the loss is not finite"))
+    for done in (40, 50):
+        log.write(evaluated(done))
+    cut_metrics(path, step, rate_scale)
+    assert [line["step"] for line in read_lines(path)] == kept
+
+
 @pytest.mark.parametrize("rest", ['{"event": "step_d', "{", "null", "3", '"text"', "\udcff"])
 def test_a_line_that_a_kill_left_unfinished_is_dropped(path: Path, rest: str) -> None:
     whole = '{"event": "evaluated", "step": 10}\n'

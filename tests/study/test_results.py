@@ -102,6 +102,35 @@ def test_a_result_that_was_never_measured_is_damage(
         pass
 
 
+@pytest.mark.parametrize(
+    "field",
+    ['"cell": 1', '"lag": "8"', '"solved": null', '"right": NaN', '"right": 1e999',
+     '"reach": 1e999', '"right": null', '"cell_state": "a"',
+     '"seconds": NaN', '"trial": 1.0', '"characters": true'],
+)  # fmt: skip
+def test_a_result_with_a_value_of_another_kind_is_damage(field: str, tmp_path: Path) -> None:
+    with open_lag(tmp_path) as results:
+        results.add(TRIAL)
+    name = field.partition(":")[0]
+    lines = results.path.read_text().splitlines()
+    changed = [f"{field}," if line.strip().startswith(name) else line for line in lines]
+    text = "\n".join(changed).replace(f"{field},\n  }}", f"{field}\n  }}")
+    json.loads(text)
+    results.path.write_text(text)
+    with pytest.raises(CharlstmError, match=r"results\.json is damaged"), open_lag(tmp_path):
+        pass
+
+
+def test_another_text_is_refused_in_words(tmp_path: Path) -> None:
+    with open_lag(tmp_path, corpus="ab" * 32) as results:
+        results.add(TRIAL)
+    with (
+        pytest.raises(UsageError, match="my-study holds a study of another text;"),
+        open_lag(tmp_path, corpus="cd" * 32),
+    ):
+        pass
+
+
 def test_two_processes_do_not_write_into_one_study(tmp_path: Path) -> None:
     with open_lag(tmp_path), pytest.raises(UsageError, match="another process"), open_lag(tmp_path):
         pass
