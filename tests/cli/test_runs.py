@@ -79,9 +79,12 @@ def test_a_run_in_place_of_a_command_is_answered_by_a_command_that_works(
     assert run([*advised, *(["--length", "3"] if "sample" in advised else [])]) == 0
 
 
-def test_the_remedy_for_a_damaged_run_is_a_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["runs", "show", "broken"]) == 1
-    assert "charlstm train --init-from checkpoints/broken" in capsys.readouterr().err
+def test_the_remedy_for_a_damaged_run_is_a_command(
+    checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkpoints / "new" / "run.json").write_text("{")
+    assert run(["runs", "show", "new"]) == 1
+    assert "charlstm train --init-from checkpoints/new" in capsys.readouterr().err
 
 
 # -- the table ---------------------------------------------------------------------------------

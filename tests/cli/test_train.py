@@ -473,7 +473,8 @@ def test_what_follows_the_finished_panel_fits_below_it(
     monkeypatch.setattr("charlstm.show.console.stderr_console", lambda: console)
     monkeypatch.setattr("charlstm.show.console.can_animate", lambda _: True)
     further = ["--steps", "99", "--patience", "1"] if reason == "patience" else []
-    monkeypatch.setattr("charlstm.train.trainer.Trainer._out_of_patience", lambda _: True)
+    if reason == "patience":
+        monkeypatch.setattr("charlstm.train.trainer.Trainer._out_of_patience", lambda _: True)
     assert run(["train", "--resume", "-c", "tales", *further]) == 0
     shown = capsys.readouterr()
     lines = [*shown.out.splitlines(), *shown.err.splitlines()]

@@ -58,7 +58,7 @@ def test_the_threads_of_one_run_are_not_those_of_the_next(
     make_corpus: Callable[..., Corpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("charlstm.train.new_run.available_cores", lambda: 8)
-    monkeypatch.setattr("charlstm.train.resume.available_cores", lambda: 8)
+    monkeypatch.setattr("charlstm.train.initial.available_cores", lambda: 8)
     monkeypatch.setattr("charlstm.train.new_run.choose_threads", half_of_the_threads)
     before, corpus = torch.get_num_threads(), make_corpus()
     torch.set_num_threads(8)
