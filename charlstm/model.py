@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from charlstm.analysis.saturation import GateReport, Thresholds, measure_gates
 from charlstm.errors import CharlstmError, check_integer, require
 from charlstm.generate.sampling import SamplingConfig, SamplingFields
 from charlstm.generate.text_state import TextState, load_state, save_state
@@ -18,8 +17,11 @@ from charlstm.generate.writing import Sampler, Text, draw_texts, prefill
 from charlstm.net.engine import Engine
 from charlstm.runs.catalogue import find_checkpoint
 from charlstm.runs.checkpoint import ModelFile, read_model
-from charlstm.scoring import Score, score
 from charlstm.text.vocabulary import Ids, UnknownPolicy
+
+if TYPE_CHECKING:  # what `charlstm sample` has no use for is imported when it is asked for
+    from charlstm.analysis.saturation import GateReport, Thresholds
+    from charlstm.scoring import Score
 
 DEFAULT_LENGTH = 1000
 MAX_SEED = 2**32
@@ -166,11 +168,13 @@ class Model:
 
     def score(
         self, text: str, *, window: int | None = None, unknown: UnknownPolicy = "error"
-    ) -> Score:
+    ) -> "Score":
         """Nats, bits and perplexity of ``text``; see ``scoring`` for the two protocols.
 
         The text is encoded by ``encode``.
         """
+        from charlstm.scoring import score
+
         return score(self.engine, self.encode(text, unknown), window)
 
     def inspect(
@@ -178,10 +182,10 @@ class Model:
         text: str | None = None,
         *,
         warmup: str | None = None,
-        thresholds: Thresholds = Thresholds(),
+        thresholds: "Thresholds | None" = None,
         unknown: UnknownPolicy = "error",
         unit: int | None = None,
-    ) -> GateReport:
+    ) -> "GateReport":
         """Gate saturation at each character of ``text``, or of the stored held-out excerpt.
 
         ``warmup`` is read first and not counted. Left out, it is the held-out excerpt, or, when
@@ -189,10 +193,13 @@ class Model:
         ``unit`` narrows the values of each position to one unit of each layer. Texts are encoded
         by ``encode``.
         """
+        from charlstm.analysis.saturation import Thresholds, measure_gates
+
         vocab = self.file.vocab
         ids, before = self.inspected(text, warmup, unknown)
         symbols = tuple(vocab.symbols[i] for i in ids)
-        return measure_gates(self.engine, ids, symbols, before, thresholds, unit)
+        limits = Thresholds() if thresholds is None else thresholds
+        return measure_gates(self.engine, ids, symbols, before, limits, unit)
 
     def inspected(
         self, text: str | Ids | None, warmup: str | Ids | None, unknown: UnknownPolicy = "error"

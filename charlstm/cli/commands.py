@@ -1,6 +1,5 @@
 """How charlstm's commands differ from typer's: groups of options, and errors with a remedy."""
 
-import dataclasses
 import difflib
 import functools
 import inspect
@@ -38,23 +37,30 @@ _SYNONYMS = {
 def flat_options(command: Callable[..., int]) -> Callable[..., int]:
     """``command`` as typer wants it: with one parameter for each option.
 
-    Some parameters of ``command`` may be dataclasses of options. The signature of the function
-    returned, from which typer makes the options, has their fields in their place.
+    Some parameters of ``command`` may be groups of options: classes such as ``options.Options``,
+    whose annotated attributes are the options. The signature of the function returned, from which
+    typer makes the options, has them in their place.
     """
-    groups: dict[str, Any] = {}
+    kinds = inspect.get_annotations(command)
+    groups = {
+        name: (kind, options)
+        for name, kind in kinds.items()
+        if isinstance(kind, type) and (options := inspect.get_annotations(kind))
+    }
+    if not groups:
+        return command
     flat: list[tuple[str, Any, Any]] = []
     for parameter in inspect.signature(command).parameters.values():
-        if dataclasses.is_dataclass(parameter.annotation):
-            groups[parameter.name] = parameter.annotation
-            flat += [(f.name, f.type, f.default) for f in dataclasses.fields(parameter.annotation)]
+        if parameter.name in groups:
+            group, options = groups[parameter.name]
+            flat += [(name, kind, getattr(group, name)) for name, kind in options.items()]
         else:
             flat.append((parameter.name, parameter.annotation, parameter.default))
 
     @functools.wraps(command)
     def run(**values: Any) -> int:
-        for name, group in groups.items():
-            chosen = {field.name: values.pop(field.name) for field in dataclasses.fields(group)}
-            values[name] = group(**chosen)
+        for name, (group, options) in groups.items():
+            values[name] = group(**{option: values.pop(option) for option in options})
         return command(**values)
 
     run.__annotations__ = {name: kind for name, kind, _ in flat}
@@ -152,6 +158,6 @@ class Commands(typer.Typer):
     def command(  # type: ignore[override]
         self, name: str | None = None, **settings: Any
     ) -> Callable[[Callable[..., int]], Callable[..., int]]:
-        """As in typer, for a function some of whose parameters may be dataclasses of options."""
+        """As in typer, for a function some of whose parameters may be groups of options."""
         register = super().command(name, cls=Command, **settings)
         return lambda function: register(flat_options(function))

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,6 +59,20 @@ Unknown = Annotated[
         autocompletion=one_of("error", "skip", "replace"),
     ),
 ]
+
+
+class Options:
+    """A group of options, as annotated attributes with their defaults; see ``flat_options``.
+
+    No dataclass: making the methods of one takes half a millisecond of every command's start.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        vars(self).update(values)
+
+    def given(self) -> dict[str, Any]:
+        """The options that the user gave, by name; for groups whose defaults are all None."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 def check_together(*options: tuple[str, bool]) -> None:

@@ -5,13 +5,15 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from charlstm.cli.inputs import name_again
+from charlstm.cli.inputs import name_again, note_keyboard
 from charlstm.cli.options import command, note
 from charlstm.cli.signals import interruptible
 from charlstm.errors import CharlstmError, UsageError
 
 if TYPE_CHECKING:
+    from charlstm.runs.run import RunFile
     from charlstm.text.corpus import Corpus
+    from charlstm.text.sources import TextSource
     from charlstm.train.trainer import Trainer
 
 
@@ -75,23 +77,19 @@ def begin_run(
 def resume_run(
     stack: ExitStack,
     checkpoint: str | None,
-    text: list[str] | None,
+    text: list[str],
     changes: dict[str, Any],
     quiet: bool,
 ) -> "Trainer":
     """Go on with a run; ``changes`` are the settings that ``open_run`` can change."""
-    from charlstm.runs.catalogue import find_run
-    from charlstm.runs.run import read_run_file
-
-    for name in text or ():
+    note_keyboard(text)
+    for name in text:
         _check_text(name)
     with interruptible():  # nothing half-encoded stays
         if text and checkpoint is None:
-            path, corpus = _run_of(text)
+            path, run, corpus = _run_of(text)
         else:
-            path = find_run(checkpoint, inside=True)
-            corpus = _text_of(path, text)
-    run = read_run_file(path)
+            path, run, corpus = _named_run(checkpoint, text)
     if checkpoint is None and not quiet:
         note(f"resuming {path}")
     if text and corpus.digest != run.digest and (other := _other_run_of(corpus)):
@@ -115,25 +113,26 @@ def resume_run(
     return trainer
 
 
-def _text_of(path: Path, text: list[str] | None) -> "Corpus":
-    """The text of a run: the one that is named, else where the run has it from."""
+def _named_run(checkpoint: str | None, text: list[str]) -> "tuple[Path, RunFile, Corpus]":
+    """The run of ``-c``, else the newest, and its text: this one, else the one it has recorded."""
+    from charlstm.runs.catalogue import find_run
     from charlstm.runs.run import read_run_file
-    from charlstm.text.corpus import TextGone, open_corpus, reopen_corpus
+    from charlstm.text.corpus import TextGone, reopen_corpus
 
+    path = find_run(checkpoint, inside=True)
     run = read_run_file(path)
-    source = run.source
     if text:
-        return open_corpus(text, encoding=source.encoding, as_bytes=source.as_bytes)
+        return path, run, _open_as(text, run.source)
     try:
-        corpus = reopen_corpus(source, run.digest)
+        corpus = reopen_corpus(run.source, run.digest)
     except TextGone as error:
-        raise CharlstmError(error.message, name_again(source, path)) from None
-    if (lost := source.not_there()) and lost[1] == "nothing":
+        raise CharlstmError(error.message, name_again(run.source, path)) from None
+    if (lost := run.source.not_there()) and lost[1] == "nothing":
         note(f"note: {lost[0]} is no longer there; its text is in the cache")
-    return corpus
+    return path, run, corpus
 
 
-def _run_of(text: list[str]) -> "tuple[Path, Corpus]":
+def _run_of(text: list[str]) -> "tuple[Path, RunFile, Corpus]":
     """The newest run of a text that is named without its run, and the text.
 
     Where the text is that of no run, it is the newest run whose text was at these paths.
@@ -148,7 +147,7 @@ def _run_of(text: list[str]) -> "tuple[Path, Corpus]":
     once = any(name == STDIN or kind_of(Path(name)) == "pipe" for name in text)
     named = tuple(str(Path(name).absolute()) for name in text)
     read: dict[tuple[str, bool], Corpus | CharlstmError] = {}
-    at_these_paths: list[tuple[Path, Corpus | CharlstmError]] = []
+    at_these_paths: list[tuple[Path, RunFile, Corpus | CharlstmError]] = []
     for path in (find_run(None), *list_runs()):
         try:
             run = read_run_file(path)
@@ -159,18 +158,18 @@ def _run_of(text: list[str]) -> "tuple[Path, Corpus]":
             if once and read:
                 continue
             try:
-                read[reading] = _text_of(path, text)
+                read[reading] = _open_as(text, run.source)
             except CharlstmError as error:
                 read[reading] = error
         corpus = read[reading]
         if not isinstance(corpus, CharlstmError) and corpus.digest == run.digest:
-            return path, corpus
+            return path, run, corpus
         if run.source.paths == named:
-            at_these_paths.append((path, corpus))
-    for path, corpus in at_these_paths[:1]:
+            at_these_paths.append((path, run, corpus))
+    for path, run, corpus in at_these_paths[:1]:
         if isinstance(corpus, CharlstmError):
             raise corpus
-        return path, corpus
+        return path, run, corpus
     unread = [corpus for corpus in read.values() if isinstance(corpus, CharlstmError)]
     if unread and len(unread) == len(read):
         raise unread[0]
@@ -178,6 +177,13 @@ def _run_of(text: list[str]) -> "tuple[Path, Corpus]":
         f"no run has learnt {', '.join(text)} as it is now",
         f"name the run that goes on with -c, or make one: {command('train', *text)}",
     )
+
+
+def _open_as(text: list[str], source: "TextSource") -> "Corpus":
+    """A text that is named, read as a run's."""
+    from charlstm.text.corpus import open_corpus
+
+    return open_corpus(text, encoding=source.encoding, as_bytes=source.as_bytes)
 
 
 def _other_run_of(corpus: "Corpus") -> Path | None:

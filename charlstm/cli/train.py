@@ -4,13 +4,12 @@ import itertools
 import json
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlstm.cli.inputs import note_keyboard, open_texts
-from charlstm.cli.options import Json, command, example, note, one_of, run_names
+from charlstm.cli.inputs import open_texts
+from charlstm.cli.options import Json, Options, command, example, note, one_of, run_names
 from charlstm.cli.run_setup import begin_run, resume_run
 from charlstm.cli.watch_run import watch
 from charlstm.errors import ExitCode, UsageError
@@ -18,8 +17,6 @@ from charlstm.net.spec import CELLS
 from charlstm.presets import PRESETS, default_settings
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from charlstm.events import RunFinished
 
 BUDGET, MODEL, LEARNING, TEXT, SHOW = (
@@ -64,8 +61,7 @@ def _setting(field: str, *names: str, help: str, panel: str, **more: Any) -> Any
     return _option(*names, help=help + shown, panel=panel, **more)
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(Options):
     """What a run begins from. The fields are arguments of ``begin_run``."""
 
     name: Annotated[str | None, _option(help="Name of the run.")] = None
@@ -95,8 +91,7 @@ class Start:
     ] = None
 
 
-@dataclass(frozen=True)
-class Budget:
+class Budget(Options):
     """How long a run goes on, where, and what it keeps: what a resumed run may change."""
 
     epochs: Annotated[
@@ -134,8 +129,7 @@ class Budget:
     ] = None
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(Options):
     """The fields of ``ModelConfig``."""
 
     cell: Annotated[
@@ -157,8 +151,7 @@ class Shape:
     ] = None
 
 
-@dataclass(frozen=True)
-class Learning:
+class Learning(Options):
     """The other fields of ``TrainConfig``."""
 
     batch: Annotated[
@@ -240,8 +233,7 @@ class Learning:
     ] = None
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(Options):
     """How a text becomes symbols. The fields are arguments of ``open_corpus``."""
 
     encoding: Annotated[str | None, _option(help="Of the text. (utf-8)", panel=TEXT)] = None
@@ -290,38 +282,31 @@ def train(
     with ExitStack() as stack:
         if resume:
             _refuse(
-                {**_given(start), **_given(shape), **_given(learning), **_given(reading)},
+                {**start.given(), **shape.given(), **learning.given(), **reading.given()},
                 "a resumed run keeps its settings",
                 "leave them out, or start a new run",
             )
-            note_keyboard(text)
-            trainer = resume_run(stack, checkpoint, text, _given(budget), quiet)
+            trainer = resume_run(stack, checkpoint, text or [], budget.given(), quiet)
         else:
             _refuse(
                 {} if checkpoint is None else {"checkpoint": checkpoint},
                 "without --resume there is no run to go on with",
                 "add --resume, or use --init-from for a new run with its weights",
             )
-            if start.init_from is not None:
-                _refuse(
-                    _given(shape),
-                    "with --init-from the model has the shape of that run's",
-                    "leave them out, or train without --init-from",
-                )
-            corpus = open_texts(text, quiet=quiet, **_given(reading))
-            settings = {**_given(budget), **_given(learning)}
+            _refuse(
+                {} if start.init_from is None else shape.given(),
+                "with --init-from the model has the shape of that run's",
+                "leave them out, or train without --init-from",
+            )
+            corpus = open_texts(text, quiet=quiet, **reading.given())
+            settings = {**budget.given(), **learning.given()}
             try:
-                trainer = begin_run(stack, corpus, _given(shape), settings, _given(start), quiet)
+                trainer = begin_run(stack, corpus, shape.given(), settings, start.given(), quiet)
             except KeyboardInterrupt:
                 note("stopped before the run began")
                 raise
         finished = watch(trainer, plain=plain, quiet=quiet)
     return _conclude(finished, as_json=as_json, quiet=quiet)
-
-
-def _given(options: "DataclassInstance") -> dict[str, Any]:
-    """The options that were given, by their fields."""
-    return {name: value for name, value in asdict(options).items() if value is not None}
 
 
 def _refuse(fields: Iterable[str], reason: str, remedy: str) -> None:

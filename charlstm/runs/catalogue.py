@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from charlstm.errors import CharlstmError
 from charlstm.files import disk_bytes, is_count
@@ -24,7 +24,9 @@ from charlstm.runs.run import (
     read_run_file,
     safe_name,
 )
-from charlstm.text.corpus import Corpus, TextGone, find_encoded, reopen_corpus
+
+if TYPE_CHECKING:
+    from charlstm.text.corpus import Corpus
 
 
 def runs_folder() -> Path:
@@ -191,7 +193,7 @@ def find_checkpoint(name: str | None, root: Path | None = None) -> Path:
     return run / pointers.best
 
 
-def training_corpus(run: RunFile, *, read_again: bool = True) -> Corpus:
+def training_corpus(run: RunFile, *, read_again: bool = True) -> "Corpus":
     """The text that ``run`` was trained on.
 
     The text is the one with the run's digest in the cache, whatever became of its files; if it is
@@ -200,6 +202,9 @@ def training_corpus(run: RunFile, *, read_again: bool = True) -> Corpus:
     Raises:
         TextGone: the text is gone, or it has changed since.
     """
+    # Imported here: a run is found by name without its text.
+    from charlstm.text.corpus import TextGone, find_encoded, reopen_corpus
+
     corpus = find_encoded(run.digest, run.source)
     if corpus is None and read_again:
         corpus = reopen_corpus(run.source, run.digest)

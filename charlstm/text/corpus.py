@@ -7,7 +7,6 @@ above ``HASHED_BYTES`` size and time stand for the content.
 
 import errno
 import hashlib
-import io
 import json
 import os
 import re
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from charlstm import files
 from charlstm.errors import CharlstmError, reason_of
 from charlstm.text import sources as texts
-from charlstm.text.sources import STDIN, STDIN_NAME, FoundText, TextSource, decoded, find_text
+from charlstm.text.sources import STDIN, FoundText, TextSource, find_text
 from charlstm.text.vocabulary import BYTE_SYMBOLS, MAX_VOCABULARY, Vocabulary
 
 MIN_CHARACTERS = 20
@@ -326,15 +325,9 @@ def _move_into_place(work: Path, target: Path) -> None:
 def _write_ids(found: FoundText, path: Path, progress: Callable[[int], None]) -> dict[str, Any]:
     writer, notices = _Writer(path), list[str]()
     try:
-        for name, open_source in found.files:
-            try:
-                stream = open_source()
-            except OSError as error:
-                raise CharlstmError(f"{name} cannot be read: {reason_of(error)}") from None
-            with stream if name != STDIN_NAME else io.BytesIO():
-                for points in decoded(name, stream, found.source, notices):
-                    writer.add(points)
-                    progress(writer.length)
+        for points in found.code_points(notices):
+            writer.add(points)
+            progress(writer.length)
         if writer.length < MIN_CHARACTERS:
             what = found.files[0][0] if len(found.files) == 1 else "the corpus"
             length = f"{writer.length} characters" if writer.length else "no characters"

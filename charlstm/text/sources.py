@@ -11,6 +11,7 @@ import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -78,6 +79,19 @@ class FoundText:
     """A digest over paths, contents and encoding; None for what can be read only once."""
     notices: tuple[str, ...]
     """What was left out, and why."""
+
+    def code_points(self, notices: list[str]) -> Iterator[NDArray[np.uint32]]:
+        """The text, chunk by chunk, or its bytes; ``notices`` gets what a user should know.
+
+        Raises as ``decoded``.
+        """
+        for name, open_source in self.files:
+            try:
+                stream = open_source()
+            except OSError as error:
+                raise CharlstmError(f"{name} cannot be read: {reason_of(error)}") from None
+            with nullcontext() if name == STDIN_NAME else stream:
+                yield from decoded(name, stream, self.source, notices)
 
 
 def find_text(

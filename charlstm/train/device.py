@@ -104,17 +104,39 @@ def _is_memory_error(error: Exception) -> bool:
     )
 
 
-def choose_precision(
-    name: str, device: torch.device, config: ModelConfig, batch: int, bptt: int
-) -> tuple[Precision, float]:
+class Trial:
+    """An untrained model on a device, to time forward and backward passes of a run's shape."""
+
+    def __init__(self, config: ModelConfig, device: torch.device, batch: int, bptt: int) -> None:
+        self.device = device
+        self._model = LanguageModel(config).to(device)
+        self._model.initialise(torch.Generator())
+        self._ids = torch.zeros(bptt, batch, dtype=torch.int64, device=device)
+
+    def seconds(self, precision: Precision) -> float:
+        """The time of one pass over T characters of B streams.
+
+        Raises:
+            RuntimeError: the device does not have the precision, or too little memory.
+        """
+        start = time.perf_counter()
+        with precision.autocast():
+            logits, _ = self._model(self._ids, self._model.initial_state(self._ids.shape[1]))
+        loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), self._ids.flatten())
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._model.output_bias.grad.sum().item()  # type: ignore[union-attr]  # waits for a GPU
+        return time.perf_counter() - start
+
+
+def choose_precision(name: str, trial: Trial) -> tuple[Precision, float]:
     """The precision to train in, and the seconds that a forward and backward pass took in it.
 
     ``auto`` is the first of ``REDUCED`` in which a trial of some passes is a tenth faster than in
     those before it, or float32.
     """
+    device = trial.device
     names = ("float32", *REDUCED.get(device.type, ())) if name == "auto" else (name,)
-    candidates = [Precision(device, name) for name in names]
-    seconds = _seconds(*_trial(config, device, batch, bptt), candidates)
+    seconds = _best_seconds(trial, [Precision(device, name) for name in names])
     if not seconds:
         raise UsageError(f"{device.type} cannot train in {name} here", "set `precision` to float32")
     best = next(iter(seconds))
@@ -124,9 +146,7 @@ def choose_precision(
     return best, seconds[best]
 
 
-def choose_threads(
-    precision: Precision, config: ModelConfig, batch: int, bptt: int, seconds: float
-) -> tuple[int, float]:
+def choose_threads(precision: Precision, trial: Trial, seconds: float) -> tuple[int, float]:
     """How many of torch's threads to train with, and the seconds of a pass then.
 
     All of them, which take ``seconds``, or half, a quarter ... for as long as that makes a pass
@@ -134,17 +154,34 @@ def choose_threads(
     Never fewer than two, so that a core that is busy just now does not decide for hours.
     """
     chosen = torch.get_num_threads()
-    if precision.device.type != "cpu" or chosen < 4:
-        return chosen, seconds
-    model, ids = _trial(config, precision.device, batch, bptt)
-    while chosen >= 4:
+    while precision.device.type == "cpu" and chosen >= 4:
         torch.set_num_threads(chosen // 2)
-        taken = _seconds(model, ids, [precision])[precision]
+        taken = _best_seconds(trial, [precision])[precision]
         if taken * WORTHWHILE > seconds:
             torch.set_num_threads(chosen)
             break
         chosen, seconds = chosen // 2, taken
     return chosen, seconds
+
+
+def _best_seconds(trial: Trial, precisions: list[Precision]) -> dict[Precision, float]:
+    """Best time of a pass in each precision that the device has, after one that is not counted.
+
+    They are tried in turn: a moment in which the machine is busy then meets all of them.
+    """
+    best = dict.fromkeys(precisions, float("inf"))
+    for attempt in range(TRIALS + 1):
+        for precision in list(best):
+            try:
+                taken = trial.seconds(precision)
+            except RuntimeError as error:
+                if precision.name == "float32" or _is_memory_error(error):
+                    raise
+                del best[precision]  # the device does not have it
+                continue
+            if attempt:
+                best[precision] = min(best[precision], taken)
+    return best
 
 
 @torch.no_grad()
@@ -171,45 +208,3 @@ def reading_seconds(model: LanguageModel, precision: Precision, batch: int, bptt
         logits.sum().item()  # waits for a GPU
         taken.append(time.perf_counter() - start)
     return min(taken[1:])
-
-
-def _trial(
-    config: ModelConfig, device: torch.device, batch: int, bptt: int
-) -> tuple[LanguageModel, torch.Tensor]:
-    """An untrained model and characters (T, B) to read with it."""
-    model = LanguageModel(config).to(device)
-    model.initialise(torch.Generator())
-    return model, torch.zeros(bptt, batch, dtype=torch.int64, device=device)
-
-
-def _seconds(
-    model: LanguageModel, ids: torch.Tensor, precisions: list[Precision]
-) -> dict[Precision, float]:
-    """Best time of a pass in each precision that the device has, after one that is not counted.
-
-    They are tried in turn: a moment in which the machine is busy then meets all of them.
-    """
-    best = dict.fromkeys(precisions, float("inf"))
-    for trial in range(TRIALS + 1):
-        for precision in list(best):
-            try:
-                taken = _pass(model, ids, precision)
-            except RuntimeError as error:
-                if precision.name == "float32" or _is_memory_error(error):
-                    raise
-                del best[precision]  # the device does not have it
-                continue
-            if trial:
-                best[precision] = min(best[precision], taken)
-    return best
-
-
-def _pass(model: LanguageModel, ids: torch.Tensor, precision: Precision) -> float:
-    """Seconds of a forward and a backward pass."""
-    start = time.perf_counter()
-    with precision.autocast():
-        logits, _ = model(ids, model.initial_state(ids.shape[1]))
-    loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), ids.flatten())
-    loss.backward()  # type: ignore[no-untyped-call]
-    model.output_bias.grad.sum().item()  # type: ignore[union-attr]  # waits for a GPU
-    return time.perf_counter() - start

@@ -10,15 +10,11 @@ from charlstm.errors import require
 from charlstm.net.model_config import ModelConfig
 from charlstm.presets import require_memory
 from charlstm.runs.checkpoint import ModelFile, read_model
-from charlstm.runs.run import (
-    ROOT,
-    RunFile,
-    create_run,
-    now,
-)
+from charlstm.runs.run import ROOT, RunFile, create_run, now
 from charlstm.text.corpus import Corpus
 from charlstm.text.streams import fit_streams
 from charlstm.train.device import (
+    Trial,
     available_cores,
     choose_device,
     choose_precision,
@@ -26,7 +22,9 @@ from charlstm.train.device import (
     memory_errors_explained,
     reading_seconds,
 )
-from charlstm.train.resume import budget_of, open_run, teacher_model
+from charlstm.train.initial import teacher_model
+from charlstm.train.resume import open_run
+from charlstm.train.schedule import budget_of
 from charlstm.train.trainer import Trainer
 
 STEP_OVER_PASS = 1.25
@@ -97,7 +95,7 @@ def resolve(
         f"`distillation` is {config.distillation:g}",
         "more than 0 goes with a `teacher`, 0 without one",
     )
-    reader = None if teacher_file is None else teacher_model(teacher_file, corpus)
+    reader = None if teacher_file is None else teacher_model(teacher_file, corpus.vocab)
     threads, cores = config.threads, available_cores()
     require(
         threads <= cores,
@@ -107,9 +105,10 @@ def resolve(
     device, notices = choose_device(config.device)
     if device.type == "cpu":
         require_memory(model_config, config)
-    precision, seconds = choose_precision(config.precision, device, model_config, batch, bptt)
+    trial = Trial(model_config, device, batch, bptt)
+    precision, seconds = choose_precision(config.precision, trial)
     if threads == 0:
-        threads, seconds = choose_threads(precision, model_config, batch, bptt, seconds)
+        threads, seconds = choose_threads(precision, trial, seconds)
     seconds *= STEP_OVER_PASS
     if reader is not None:
         seconds += reading_seconds(reader.to(device), precision, batch, bptt)
@@ -121,7 +120,7 @@ def resolve(
         digest=corpus.digest,
         characters=len(corpus),
         created=now(),
-        budget=budget_of(config, corpus),
+        budget=budget_of(config, len(train_ids)),
         init_from=None if init_from is None else str(init_from.absolute()),
         teacher=None if teacher is None else str(teacher.absolute()),
     )

@@ -54,6 +54,20 @@ def _polynomial(gram: Tensor, square: Tensor, coefficients: tuple[float, float, 
     return result
 
 
+def row_factors(direction: Tensor, squares: Tensor, averaging: float) -> Tensor:
+    """What the rows of ``direction`` (R, C) are multiplied by, (R, 1), to become alike in norm.
+
+    That is the inverse root of ``squares`` (R, 1), the running mean of their norms' squares, which
+    is updated here with the decay ``averaging``; times what keeps the norm of the whole.
+    """
+    norms = direction.norm(dim=1, keepdim=True)
+    squares.lerp_(norms.square(), 1 - averaging)
+    # A bias correction would multiply all rows alike, and then be divided out.
+    factors = squares.add(ADAM_EPSILON**2).rsqrt_()
+    factors *= norms.norm() / ((norms * factors).norm() + 1e-30)
+    return factors
+
+
 class Optimiser:
     """Muon on the recurrent layers' matrices, Adam on everything else.
 
@@ -106,20 +120,11 @@ class Optimiser:
             scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
             matrix.mul_(1 - rate * self._config.weight_decay)
             if name in self._rows:
-                matrix.addcmul_(direction, self._row_factors(direction, name), value=-rate * scale)
+                factors = row_factors(direction, self._rows[name], self._config.row_averaging)
+                matrix.addcmul_(direction, factors, value=-rate * scale)
             else:
                 matrix.add_(direction, alpha=-rate * scale)
             matrix.grad = None
-
-    def _row_factors(self, direction: Tensor, name: str) -> Tensor:
-        """What the rows of ``direction`` (R, C) are multiplied by, (R, 1); its norm stays."""
-        norms = direction.norm(dim=1, keepdim=True)
-        squares = self._rows[name]
-        squares.lerp_(norms.square(), 1 - self._config.row_averaging)
-        # A bias correction would multiply all rows alike, and then be divided out.
-        factors = squares.add(ADAM_EPSILON**2).rsqrt_()
-        factors *= norms.norm() / ((norms * factors).norm() + 1e-30)
-        return factors
 
     def _orthogonalise(self, matrix: Tensor, name: str, due: bool) -> Tensor:
         """U V^T, roughly, of ``matrix`` (R, C) = U S V^T; by a new inverse root if one is due."""

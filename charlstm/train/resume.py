@@ -1,6 +1,5 @@
 """Open a run to train it, new or stopped: its lock, what it verifies, what it goes on from."""
 
-import math
 import os
 import shlex
 from collections.abc import Iterator, Mapping
@@ -10,45 +9,34 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from charlstm.config import TrainConfig
-from charlstm.errors import CharlstmError, UsageError, require
-from charlstm.runs.checkpoint import ModelFile, read_model, read_resume_state
+from charlstm.errors import CharlstmError, UsageError
+from charlstm.runs.checkpoint import read_model, read_resume_state
 from charlstm.runs.metrics import cut_metrics
 from charlstm.runs.run import (
     METRICS_FILE,
-    TEACHER,
-    Budget,
     RunFile,
     lock,
-    read_pointers,
     read_run_file,
     resume_order,
     sweep,
     write_run_file,
 )
 from charlstm.text.corpus import Corpus, find_encoded
-from charlstm.text.vocabulary import Vocabulary
 from charlstm.train.device import (
     Precision,
-    available_cores,
+    Trial,
     choose_device,
     choose_precision,
     memory_errors_explained,
 )
+from charlstm.train.initial import initial_learner
 from charlstm.train.learner import Learner
-from charlstm.train.network import (
-    LanguageModel,
-    load_arrays,
-    stored_model,
-    to_arrays,
-    untrained_model,
-)
 from charlstm.train.progress import Progress
+from charlstm.train.schedule import budget_of
 from charlstm.train.trainer import Resumption, Snapshot, Trainer
+from charlstm.train.validation import HeldOut
 
 BUDGETS = frozenset({"epochs", "steps", "minutes"})
 
@@ -79,10 +67,11 @@ def open_run(
         notices += (problem,) if problem else ()
         recorded = read_run_file(path)
         _check_corpus(path, recorded, corpus)
-        run, found = _with_changes(_at_new_place(recorded, corpus), changes, corpus)
+        train_ids, val_ids = corpus.split(recorded.train.val_fraction)
+        run, found = _with_changes(_at_new_place(recorded, corpus), changes, len(train_ids))
         notices += found
         sweep(path)
-        learner, found = _learner(path, run, corpus)
+        learner, found = initial_learner(path, run, train_ids, corpus.vocab)
         notices += found + _environment_notices()
         resumption, found = _restore(path, learner)
         notices += found
@@ -92,8 +81,9 @@ def open_run(
             write_run_file(path, run)
         if resumption is not None:
             cut_metrics(path / METRICS_FILE, resumption.progress.step)
+        held_out = HeldOut(train_ids, val_ids, corpus.vocab)
         yield Trainer(
-            path, run, corpus, learner, resumption, notices=notices, step_seconds=step_seconds
+            path, run, held_out, learner, resumption, notices=notices, step_seconds=step_seconds
         )
 
 
@@ -126,7 +116,7 @@ def _at_new_place(run: RunFile, corpus: Corpus) -> RunFile:
 
 
 def _with_changes(
-    run: RunFile, changes: Mapping[str, Any], corpus: Corpus
+    run: RunFile, changes: Mapping[str, Any], train_characters: int
 ) -> tuple[RunFile, tuple[str, ...]]:
     """The run with other settings, and notes about what they mean."""
     changes, notices = dict(changes), tuple[str, ...]()
@@ -137,7 +127,9 @@ def _with_changes(
         precision, notices = _precision_on(changes["device"], run)
         changes |= {"device": precision.device.type, "precision": precision.name}
     run = replace(run, train=replace(run.train, **changes))
-    return (replace(run, budget=budget_of(run.train, corpus)) if extended else run), notices
+    if extended:
+        run = replace(run, budget=budget_of(run.train, train_characters))
+    return run, notices
 
 
 def _precision_on(name: str, run: RunFile) -> tuple[Precision, tuple[str, ...]]:
@@ -147,7 +139,7 @@ def _precision_on(name: str, run: RunFile) -> tuple[Precision, tuple[str, ...]]:
     if device.type == old.device:
         return new, notices
     try:
-        choose_precision(old.precision, device, run.model, old.batch, old.bptt)
+        choose_precision(old.precision, Trial(run.model, device, old.batch, old.bptt))
     except UsageError:
         new = Precision(device, "float32")
     note = (
@@ -155,33 +147,6 @@ def _precision_on(name: str, run: RunFile) -> tuple[Precision, tuple[str, ...]]:
         "rounding may differ from that of an undisturbed run"
     )
     return new, (*notices, note)
-
-
-def _learner(path: Path, run: RunFile, corpus: Corpus) -> tuple[Learner, tuple[str, ...]]:
-    """What a run learns with, before its first step, and notes about it if it takes that."""
-    if run.train.threads:  # rounding depends on it; a smaller machine takes what it has
-        torch.set_num_threads(min(run.train.threads, available_cores()))
-    device, _ = choose_device(run.train.device)
-    model, notices = untrained_model(run.model, run.train.seed), tuple[str, ...]()
-    begins = not read_pointers(path).kept
-    if begins and run.init_from is not None:
-        source = read_model(Path(run.init_from))
-        load_arrays(model, transplant(source, corpus.vocab, to_arrays(model)))
-        notices += _what_is_new(source.vocab, corpus.vocab)
-    teacher = None
-    if run.teacher is not None:
-        try:
-            teacher = teacher_model(read_model(path / TEACHER), corpus).to(device)
-        except CharlstmError as error:
-            raise CharlstmError(
-                error.message,
-                f"start a new run from this one's weights: `init_from` {shlex.quote(str(path))}",
-            ) from None
-        if begins:
-            notices += _what_a_teacher_may_know(Path(run.teacher), run)
-    precision = Precision(device, run.train.precision)
-    train_ids, _ = corpus.split(run.train.val_fraction)
-    return Learner(run.train, train_ids, model.to(device), precision, teacher), notices
 
 
 def _restore(path: Path, learner: Learner) -> tuple[Resumption | None, tuple[str, ...]]:
@@ -231,42 +196,6 @@ def _environment_notices() -> tuple[str, ...]:
     )
 
 
-def teacher_model(file: ModelFile, corpus: Corpus) -> LanguageModel:
-    """The teacher's model, frozen; raises ``UsageError`` if its characters are not the text's."""
-    unlike = sorted(set(file.vocab.symbols) ^ set(corpus.vocab.symbols))
-    shown = ", ".join(map(repr, unlike[:5])) + (" …" if len(unlike) > 5 else "")
-    require(
-        file.vocab == corpus.vocab,
-        f"the teacher has other characters than the text ({shown or 'one of them has bytes'})",
-        "train a teacher on the same text first",
-    )
-    return stored_model(file).eval().requires_grad_(False)
-
-
-def _what_is_new(theirs: Vocabulary, vocab: Vocabulary) -> tuple[str, ...]:
-    """Characters of the text that the weights of ``init_from`` do not know."""
-    new = len(set(vocab.symbols) - set(theirs.symbols))
-    if not new or vocab.kind != theirs.kind:
-        return ()
-    return (f"{new} of the text's {len(vocab)} characters are new to what it begins with",)
-
-
-def _what_a_teacher_may_know(teacher: Path, run: RunFile) -> tuple[str, ...]:
-    """What its own run reveals: it may have read what this one is validated on."""
-    try:
-        own = read_run_file(teacher.parent)
-    except CharlstmError:
-        return ()
-    if own.digest != run.digest:
-        return ("the teacher has learnt another text: its predictions may be of little use",)
-    if own.train.val_fraction < run.train.val_fraction:
-        return (
-            "the teacher has read a part of what this run is validated on: the validation may "
-            "look better than it is",
-        )
-    return ()
-
-
 def _check_extension(run: RunFile, progress: Progress) -> None:
     remedy = "give a budget for the whole run, larger than what is done"
     total = run.budget.total_steps
@@ -279,40 +208,3 @@ def _check_extension(run: RunFile, progress: Progress) -> None:
         raise UsageError(
             f"the new budget is {minutes:g} minutes, and the run has taken {spent:.1f}", remedy
         )
-
-
-def budget_of(config: TrainConfig, corpus: Corpus) -> Budget:
-    """The number of steps; unknown for a budget in minutes, until the speed is measured."""
-    if config.steps is not None:
-        return Budget(total_steps=config.steps)
-    if config.epochs is not None:
-        train_ids, _ = corpus.split(config.val_fraction)
-        steps = config.epochs * len(train_ids) / (config.batch * config.bptt)
-        return Budget(total_steps=max(1, math.ceil(steps)))
-    return Budget()
-
-
-def transplant(
-    source: ModelFile, vocab: Vocabulary, fresh: dict[str, NDArray[np.float32]]
-) -> dict[str, NDArray[np.float32]]:
-    """A source's weights for another vocabulary, mapped character by character.
-
-    Recurrent layers are taken as they are. The rows of the embedding and of the output layer
-    follow their characters; a character that the source did not have keeps its fresh row.
-    """
-    weights = {name: array.copy() for name, array in source.weights.items()}
-    theirs = {symbol: i for i, symbol in enumerate(source.vocab.symbols)}
-    # Above ASCII a byte is not the character of the same number.
-    alike = vocab.kind == source.vocab.kind
-    shared = [
-        (i, theirs[s])
-        for i, s in enumerate(vocab.symbols)
-        if s in theirs and (alike or s.isascii())
-    ]
-    if not shared:
-        raise UsageError("the two texts have no character in common", "leave `init_from` out")
-    new, old = map(list, zip(*shared, strict=True))
-    for name in ("embedding", "output_weight", "output_bias"):
-        weights[name] = fresh[name].copy()
-        weights[name][new] = source.weights[name][old]
-    return weights

@@ -21,6 +21,16 @@ GUESSED_FLOPS = 1e11
 """Floating-point operations per second, for a time that was never measured."""
 
 
+def budget_of(config: TrainConfig, train_characters: int) -> Budget:
+    """The number of steps; unknown for a budget in minutes, until the speed is measured."""
+    if config.steps is not None:
+        return Budget(total_steps=config.steps)
+    if config.epochs is not None:
+        steps = config.epochs * train_characters / (config.batch * config.bptt)
+        return Budget(total_steps=max(1, math.ceil(steps)))
+    return Budget()
+
+
 @dataclass(frozen=True)
 class Plan:
     """The budget of a run as its settings have it, and what follows from it."""

@@ -25,7 +25,6 @@ from charlstm.events import (
 )
 from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
 from charlstm.runs.run import RunFile, add_checkpoint, read_pointers, sweep, write_run_file
-from charlstm.text.corpus import Corpus
 from charlstm.train.learner import Learner
 from charlstm.train.network import to_arrays
 from charlstm.train.progress import Progress
@@ -96,7 +95,7 @@ class Trainer:
         self,
         path: Path,
         run: RunFile,
-        corpus: Corpus,
+        held_out: HeldOut,
         learner: Learner,
         resumption: Resumption | None = None,
         *,
@@ -113,16 +112,13 @@ class Trainer:
         self.guessed_step_seconds = step_seconds
         """For a first estimate of the time, before any step is measured."""
         self._config = run.train
-        self._vocab = corpus.vocab
-        train_ids, val_ids = corpus.split(run.train.val_fraction)
-        self._train_characters, self._val_characters = len(train_ids), len(val_ids)
-        self._held_out = HeldOut(train_ids, val_ids, corpus.vocab)
+        self._held_out = held_out
         self._plan = Plan(
             run.train,
             run.budget,
             run.model.parameters,
-            val_characters=len(self._held_out.quick_ids),
-            final_characters=len(self._held_out.ids),
+            val_characters=len(held_out.quick_ids),
+            final_characters=len(held_out.ids),
         )
         self._clock = clock
         self._stop = False
@@ -195,7 +191,7 @@ class Trainer:
         """
         if not math.isfinite(report.loss + report.gradient_norm):
             return "the loss is not finite"
-        if report.loss > math.log(len(self._vocab)) + EXPLODED_NATS:
+        if report.loss > math.log(len(self._held_out.vocab)) + EXPLODED_NATS:
             return f"the loss has exploded to {report.loss:.3g}"
         return "the weights are not finite" if thorough and not self.learner.is_finite() else ""
 
@@ -290,9 +286,9 @@ class Trainer:
             name=self.path.name,
             model=self.run_file.model.describe(),
             parameters=self.run_file.model.parameters,
-            train_characters=self._train_characters,
-            val_characters=self._val_characters,
-            vocab_size=len(self._vocab),
+            train_characters=self.run_file.characters - self._held_out.characters,
+            val_characters=self._held_out.characters,
+            vocab_size=len(self._held_out.vocab),
             batch=config.batch,
             bptt=config.bptt,
             precision=self.learner.precision.name,
@@ -348,7 +344,7 @@ class Trainer:
         progress = self.progress
         return ModelFile(
             config=self.run_file.model,
-            vocab=self._vocab,
+            vocab=self._held_out.vocab,
             weights=to_arrays(self.learner.average),
             excerpt=self._held_out.excerpt,
             training={

@@ -136,7 +136,9 @@ class HeldOut:
         """What the loss at the end is of."""
         self.quick_ids = val_ids[:QUICK_CHARACTERS]
         """What a validation on the way reads."""
-        self._vocab = vocab
+        self.vocab = vocab
+        self.characters = len(val_ids)
+        """All that is held out; of a long text a part of it is read."""
         source = val_ids if self else train_ids
         self._excerpt = np.asarray(source[:EXCERPT_CHARACTERS]).astype(np.int64)
 
@@ -146,7 +148,7 @@ class HeldOut:
     @property
     def excerpt(self) -> str:
         """The text that a checkpoint keeps, for `charlstm inspect`."""
-        return self._vocab.decode(self._excerpt.tolist())
+        return self.vocab.decode(self._excerpt.tolist())
 
     def loss(self, model: LanguageModel, precision: Precision) -> float:
         """Nats per character, in a validation on the way."""
@@ -164,7 +166,7 @@ class HeldOut:
             return ()
         ids = self._excerpt[:RECORDED]
         lead = len(ids) // 5
-        symbols = tuple(self._vocab.symbols[i] for i in ids[lead:])
+        symbols = tuple(self.vocab.symbols[i] for i in ids[lead:])
         return measure_gates(engine, ids[lead:], symbols, ids[:lead]).summary()
 
 

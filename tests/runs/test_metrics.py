@@ -1,5 +1,6 @@
 """The log of a run: JSON lines that stay few and survive a kill."""
 
+import io
 import json
 import math
 from collections.abc import Iterator
@@ -173,27 +174,27 @@ def test_a_line_that_makes_no_sense_does_not_stop_a_resume(path: Path, line: str
     assert {"step": 30} not in read_lines(path)
 
 
-def test_a_line_that_finds_no_room_leaves_nothing_of_itself(path: Path, log: MetricsLog) -> None:
-    class Full:
-        """A file on a disk that takes ten bytes more."""
+def test_a_line_that_finds_no_room_leaves_nothing_of_itself(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = 1000
 
-        def __init__(self, file: Any) -> None:
-            self.file = file
+    class OnSmallDisk(io.FileIO):
+        def write(self, data: Any) -> int:
+            return super().write(data[:room])
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.file, name)
-
-        def write(self, data: bytes) -> int:
-            return int(self.file.write(data[:10]))
-
+    monkeypatch.setattr(Path, "open", lambda path, mode, **_: OnSmallDisk(path, mode))
+    log = MetricsLog(path)
+    monkeypatch.undo()
     log.write(EVENTS[0])
     before = path.read_bytes()
-    log._file = Full(log._file)
+    room = 10
     log.write(EVENTS[0])
     assert path.read_bytes() == before
-    log._file = log._file.file
+    room = 1000
     log.write(EVENTS[0])
     assert len(read_lines(path)) == 2
+    log.close()
 
 
 def test_a_missing_file_has_no_lines(path: Path) -> None:

@@ -140,11 +140,19 @@ def _poison(trainer: Any, what: str, value: float, step: int, times: int) -> Non
             norm = take_step(self)
             hook.remove()
             return norm
-        norm = take_step(self)
         if what == "loss":
-            self._nats += value
-        else:
-            self.learner.model.layers[0].weight_hidden.data[0, 0] = value
+            learn = self.learner.step
+
+            def learn_spoilt(*arguments: Any) -> Any:
+                loss, norm = learn(*arguments)
+                return loss + value, norm
+
+            self.learner.step = learn_spoilt
+            norm = take_step(self)
+            self.learner.step = learn
+            return norm
+        norm = take_step(self)
+        self.learner.model.layers[0].weight_hidden.data[0, 0] = value
         return norm
 
     trainer.Trainer.take_step = spoilt

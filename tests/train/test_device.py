@@ -11,6 +11,7 @@ from charlstm.text.corpus import Corpus
 from charlstm.train import device as device_module
 from charlstm.train.device import (
     Precision,
+    Trial,
     choose_device,
     choose_precision,
     choose_threads,
@@ -50,16 +51,17 @@ def test_steps_keep_to_their_device_and_never_wait_for_it(
         norm.item()
 
 
-def times(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
-    """The trial takes so long in each precision; the device, which need not exist, has no other."""
+class FakeTrial(Trial):
+    """Passes take so long in each precision; the device, which need not exist, has no other."""
 
-    def measured(model: LanguageModel, ids: torch.Tensor, precision: Precision) -> float:
-        if precision.name not in seconds:
+    def __init__(self, device: str, seconds: dict[str, float]) -> None:
+        self.device = torch.device(device)
+        self.taken = seconds
+
+    def seconds(self, precision: Precision) -> float:
+        if precision.name not in self.taken:
             raise RuntimeError("not implemented")
-        return seconds[precision.name]
-
-    monkeypatch.setattr(device_module, "_pass", measured)
-    monkeypatch.setattr(device_module, "_trial", lambda *_: (None, None))
+        return self.taken[precision.name]
 
 
 FULL, HALF = "float32", "bfloat16"
@@ -81,36 +83,37 @@ FULL, HALF = "float32", "bfloat16"
     ],
 )
 def test_precision_is_what_a_trial_says(
-    device: str,
-    seconds: dict[str, float],
-    expected: tuple[str, float],
-    monkeypatch: pytest.MonkeyPatch,
+    device: str, seconds: dict[str, float], expected: tuple[str, float]
 ) -> None:
-    times(monkeypatch, seconds)
-    precision, taken = choose_precision("auto", torch.device(device), model_config(7, 4), 2, 3)
+    precision, taken = choose_precision("auto", FakeTrial(device, seconds))
     assert (precision.name, taken) == expected
     assert precision.device == torch.device(device)
 
 
-def test_a_busy_moment_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    passes = 0
+def test_a_busy_moment_does_not_decide() -> None:
+    class Busy(FakeTrial):
+        passes = 0
 
-    def measured(_model: object, _ids: object, precision: Precision) -> float:
-        nonlocal passes
-        passes += 1
-        return (0.5 if precision.name == HALF else 1.0) * (10 if passes > 4 else 1)
+        def seconds(self, precision: Precision) -> float:
+            self.passes += 1
+            return super().seconds(precision) * (10 if self.passes > 4 else 1)
 
-    monkeypatch.setattr(device_module, "_pass", measured)
-    precision, taken = choose_precision("auto", CPU, model_config(7, 4), 2, 3)
+    precision, taken = choose_precision("auto", Busy("cpu", {FULL: 1.0, HALF: 0.5}))
     assert (precision.name, taken) == (HALF, 0.5)
 
 
-def test_wanted_precision_is_taken_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    times(monkeypatch, {"float32": 1.0})
-    precision, _ = choose_precision("float32", CPU, model_config(7, 4), 2, 3)
-    assert precision.name == "float32"
+def test_wanted_precision_is_taken_or_refused() -> None:
+    trial = FakeTrial("cpu", {"float32": 1.0})
+    assert choose_precision("float32", trial)[0].name == "float32"
     with pytest.raises(UsageError, match="cpu cannot train in bfloat16"):
-        choose_precision("bfloat16", CPU, model_config(7, 4), 2, 3)
+        choose_precision("bfloat16", trial)
+
+
+def test_a_trial_takes_some_time_and_leaves_no_trace() -> None:
+    before = torch.get_rng_state()
+    trial = Trial(model_config(7, 4), CPU, 2, 3)
+    assert trial.seconds(Precision(CPU, "float32")) > 0
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +137,13 @@ def test_threads_are_halved_while_that_is_faster_but_not_below_two(
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     monkeypatch.setattr(torch, "set_num_threads", set_threads)
-    monkeypatch.setattr(device_module, "_pass", lambda *_: seconds[threads])
-    precision, most = Precision(CPU, "float32"), seconds[threads]
-    assert choose_threads(precision, model_config(7, 4), 2, 3, most) == expected
+
+    class Threaded(FakeTrial):
+        def seconds(self, precision: Precision) -> float:
+            return seconds[threads]
+
+    trial = Threaded("cpu", {})
+    assert choose_threads(Precision(CPU, "float32"), trial, seconds[threads]) == expected
     assert threads == expected[0]
 
 
@@ -188,15 +195,13 @@ def test_other_errors_stay_as_they_are() -> None:
         raise RuntimeError("shape mismatch")
 
 
-def test_the_end_of_memory_in_a_trial_is_not_a_missing_precision(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def full(*_: object) -> float:
-        raise RuntimeError("can't allocate memory")
+def test_the_end_of_memory_in_a_trial_is_not_a_missing_precision() -> None:
+    class Full(FakeTrial):
+        def seconds(self, precision: Precision) -> float:
+            raise RuntimeError("can't allocate memory")
 
-    monkeypatch.setattr(device_module, "_pass", full)
     with pytest.raises(CharlstmError, match="not enough memory"), memory_errors_explained():
-        choose_precision("bfloat16", CPU, model_config(7, 4), 2, 3)
+        choose_precision("bfloat16", Full("cpu", {}))
 
 
 @pytest.mark.parametrize("name", ["cuda", "meta", "nonsense", "cpu:x"])

@@ -12,6 +12,7 @@ from charlstm.runs.checkpoint import read_resume_state
 from charlstm.text.corpus import Corpus
 from charlstm.train import loss_scale, new_run, resume
 from charlstm.train.loss_scale import FIRST_SCALE, LossScale
+from charlstm.train.schedule import rate_multiplier
 from charlstm.train.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -79,15 +80,11 @@ def begin(make_corpus: Callable[..., Corpus], tmp_path: Path) -> Iterator[Begin]
 
 
 def losses(trainer: Trainer, first_scale: float = FIRST_SCALE) -> list[float]:
-    scale = trainer.learner._loss_scale
-    if scale is not None:
-        scale.state[0] = first_scale
-    found = []
-    for _ in range(40):
-        trainer._nats.zero_()
-        trainer.take_step()
-        found.append(trainer._nats.item())
-    return found
+    learner, config = trainer.learner, trainer.run_file.train
+    if config.precision == "float16":
+        learner.tensors()["loss_scale"][0] = first_scale
+    steps = ((step, rate_multiplier(step, 40, config)) for step in range(40))
+    return [learner.step(step, multiplier)[0].item() for step, multiplier in steps]
 
 
 def test_training_in_float16_learns_as_in_float32(begin: Begin) -> None:
@@ -112,6 +109,4 @@ def test_scale_is_part_of_exact_resume(make_corpus: Callable[..., Corpus], tmp_p
     saved = read_resume_state(max(trainer.path.glob("step-*"))).tensors["loss_scale"]
     assert saved.tolist() == [FIRST_SCALE, trainer.progress.step]
     with resume.open_run(trainer.path, corpus) as resumed:
-        scale = resumed.learner._loss_scale
-        assert scale is not None
-        assert scale.state.tolist() == saved.tolist()
+        assert resumed.learner.tensors()["loss_scale"].tolist() == saved.tolist()

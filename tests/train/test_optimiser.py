@@ -14,6 +14,7 @@ from charlstm.train.optimiser import (
     ROOT_EVERY,
     Optimiser,
     inverse_root,
+    row_factors,
     update_average,
 )
 from charlstm.train.schedule import rate_multiplier
@@ -236,18 +237,16 @@ def test_matrices_step_as_torchs_own_muon(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_rows_are_divided_by_the_root_of_their_mean_square_and_the_norm_stays() -> None:
-    model = make_model()
-    optimiser = Optimiser(model, train_config(row_averaging=0.9))
-    name = "layers.1.weight_hidden"
+    matrix = make_model().get_parameter("layers.1.weight_hidden").detach()
     sizes = torch.logspace(-2, 2, 24).unsqueeze(1)
-    squares = torch.zeros(24, dtype=torch.float64)
+    squares, running = torch.zeros(24, dtype=torch.float64), torch.zeros(24, 1)
     for step in range(5):
-        (direction,) = gradients(step, [model.get_parameter(name).detach()])
+        (direction,) = gradients(step, [matrix])
         direction *= sizes
         squares = 0.9 * squares + 0.1 * direction.double().square().sum(1)
         evened = direction.double() / squares.sqrt().unsqueeze(1)
         evened *= direction.double().norm() / evened.norm()
-        found = direction * optimiser._row_factors(direction, name)
+        found = direction * row_factors(direction, running, 0.9)
         torch.testing.assert_close(found.double(), evened, rtol=1e-5, atol=0)
     norms = found.norm(dim=1)
     assert norms.max() < 5 * norms.min()  # of 10,000 times

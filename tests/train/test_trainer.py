@@ -39,7 +39,7 @@ from charlstm.scoring import score
 from charlstm.text.corpus import Corpus, open_corpus
 from charlstm.text.streams import fit_streams
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
-from charlstm.train import learner, new_run, schedule, validation
+from charlstm.train import initial, learner, new_run, schedule, validation
 from charlstm.train import resume as resuming
 from charlstm.train import trainer as training
 from charlstm.train.cells import LSTMLayer
@@ -313,8 +313,8 @@ def test_loss_is_the_mean_over_the_dropout_masks(begin: Begin) -> None:
             for m in range(3)
         ]
     assert max(expected) - min(expected) > 1e-4
-    trainer.take_step()
-    assert trainer._nats.item() == pytest.approx(np.mean(expected), abs=1e-6)
+    loss, _ = learned.step(0, 1.0)
+    assert loss.item() == pytest.approx(np.mean(expected), abs=1e-6)
 
 
 # -- resume ------------------------------------------------------------------------------------
@@ -492,7 +492,7 @@ def test_run_goes_on_with_the_threads_it_began_with(
         assert resume(trainer.path).notices == ()
         assert torch.get_num_threads() == 1
         with monkeypatch.context() as elsewhere:
-            elsewhere.setattr(resuming, "available_cores", lambda: 2)
+            elsewhere.setattr(initial, "available_cores", lambda: 2)
             begin(threads=2)
             with pytest.raises(UsageError, match="`threads` is 3; this process may use 2"):
                 begin(threads=3)
@@ -842,7 +842,8 @@ def test_gradient_is_of_the_text_and_of_what_the_teacher_predicts(
     taught = torch.from_numpy(logits[16:]).softmax(-1)  # its memory is of all 32 characters
     own = torch.nn.functional.one_hot(torch.from_numpy(streams[17:]), taught.shape[-1])
     wanted = (0.7 * own + 0.3 * taught).unsqueeze(1)
-    drawn = learner._dropout.clone_state()
+    drawn = torch.Generator()
+    drawn.set_state(learner.tensors()["dropout"])
     chosen = learner.model.dropout_masks(config.dropout_masks, 4, config.dropout, drawn)
     mine, _ = learner.model(torch.from_numpy(streams[16:-1]), learner.state, chosen)
     each = mine.double().log_softmax(-1).reshape(16, config.dropout_masks, 4, -1)
@@ -857,9 +858,8 @@ def test_loss_that_is_told_is_of_the_text_alone(begin: Begin) -> None:
     teacher = finish(begin(steps=20)).path
     losses = []
     for taught in ({}, {"teacher": load(teacher).path, "distillation": 0.5}):
-        trainer = begin(steps=1, **taught)
-        trainer.take_step()
-        losses.append(trainer._nats.item())
+        loss, _ = begin(steps=1, **taught).learner.step(0, 1.0)
+        losses.append(loss.item())
     assert losses[0] == losses[1]
 
 
@@ -991,6 +991,6 @@ def test_only_ascii_is_shared_between_characters_and_bytes() -> None:
     config = model_config(2)
     source = ModelFile(config, Vocabulary("aé"), random_weights(config), "", {})
     fresh = random_weights(model_config(256), seed=1)
-    weights = resuming.transplant(source, Vocabulary(BYTE_SYMBOLS, "bytes"), fresh)
+    weights = initial.transplant(source, Vocabulary(BYTE_SYMBOLS, "bytes"), fresh)
     taken = (weights["embedding"] != fresh["embedding"]).any(axis=-1)
     assert np.flatnonzero(taken).tolist() == [ord("a")]
