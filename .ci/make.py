@@ -3,8 +3,9 @@
     python3 .ci/make.py demo       make the environment, train for two minutes, sample, inspect
     python3 .ci/make.py check      make the environment, run every check and test
     python3 .ci/make.py package    build wheel and sdist in dist, try the wheel by itself
-    python3 .ci/make.py torture    break runs many times, as docs/reliability.md describes
-    python3 .ci/make.py pictures   draw the pictures of the docs again
+    python3 .ci/make.py torture    break runs many times, as docs/project/reliability.md describes
+    python3 .ci/make.py docs       write the generated pages of the docs: commands, defaults, API …
+    python3 .ci/make.py pictures   train a model and draw the pictures of the docs again
 
 The environment is .venv. It is made once, and again when the required versions change.
 """
@@ -112,7 +113,8 @@ TASKS = {
     "check": check,
     "package": package,
     "torture": lambda: run("python", "tests/torture"),
-    "pictures": lambda: run("python", "docs/pictures.py"),
+    "docs": lambda: run("python", ".ci/docs"),
+    "pictures": lambda: run("python", ".ci/docs/pictures.py"),
     "environment": lambda: None,
 }
 

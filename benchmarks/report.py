@@ -1,27 +1,28 @@
-"""Write docs/benchmarks.md from the records in ``benchmarks/results``.
-
-python benchmarks/report.py
-"""
+"""The page docs/research/benchmarks.md, from the records in ``benchmarks/results``."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
-Made by `python benchmarks/report.py` from the records in `benchmarks/results`; a test compares
-them. Each section has the command that measured it. Candidates of a section ran in turn, round by
-round, in one process tree; a figure is the median of the rounds, with the lowest and the highest
-beside it. A ratio is taken round by round, so that a slow minute of the machine meets both of its
-sides.
+Speed and memory, generated from the records in `benchmarks/results`. The losses that models reach
+are in [results](results.md). Each section has the command that measured it.
+
+**How to read a table.** Candidates ran in turn, round by round. A figure is the median of the
+rounds, with the lowest and the highest next to it. A ratio is taken within a round, so that a slow
+minute of the machine affects both of its sides. Shapes are layers × units × B × T. *Plain* is the
+usual training loop with `nn.LSTM` in float32.
+
+**Machine.** Two cores of an AMD EPYC with AVX-512 and bfloat16. The records do not have the
+processor's full name, nor the peers' commits. A commit marked *dirty* had uncommitted changes.
 """
 TITLES = {
-    "nanogpt": "Beside nanoGPT's CPU recipe",
+    "nanogpt": "Next to nanoGPT's CPU recipe",
     "speed": "Training speed on two threads",
     "one-thread": "Training speed on one thread",
-    "char-rnn": "Beside the step-by-step loop of char-rnn.pytorch",
+    "char-rnn": "Next to the step-by-step loop of char-rnn.pytorch",
     "cells": "Training speed of every cell",
     "parts": "Where the time of a training step goes",
     "panel": "Training speed with and without the live panel",
@@ -31,29 +32,57 @@ TITLES = {
     "inspect": "`charlstm inspect` on a text as long as a book",
 }
 
+WORDS = {"share_of_product": "fraction of the product's rate"}
+"""A record's names, where the page has other words."""
+NOTES = {
+    "nanogpt": "**Contexts differ.** The recipe's loss is over windows of 64 characters, "
+    "charlstm's over windows of 256.",
+    "speed": "The fraction of the product's rate compares the step's arithmetic with a bare matrix "
+    "product, measured in the same round. It exceeds 1 in one round (1.15): the product ran at 210 "
+    "GFLOP/s then, instead of about 400, so the machine was slow while the product was measured.",
+    "sampling": "One text of 1×512 is limited by memory: a character reads 4 MB of weights. 64 "
+    "texts share each reading.",
+}
+"""What a section's reader has to know."""
+
 SHORT = (
-    ("nanoGPT's CPU recipe: seconds it takes", "nanogpt", "nanogpt_seconds"),
-    ("… its loss in the end, nats by the windowed protocol", "nanogpt", "nanogpt_val_loss"),
-    ("… charlstm's training gets there so many times faster", "nanogpt", "times_faster_to_goal"),
-    ("… charlstm's loss when the recipe ends", "nanogpt", "race_windowed"),
-    ("training steps over those of the plain loop, four shapes", "speed", "*", "times", "plain"),
-    ("… both without dropout", "speed", "*", "times_without_dropout", "plain"),
-    ("share of the processor's bfloat16 rate", "speed", "*", "share_of_product"),
-    ("writing one text: times the bare products", "sampling", "a: over bare products, 1 thread"),
-    ("… times as fast as the plain loop", "sampling", "b: times torch"),
-    ("64 texts at once: times as fast as one", "sampling", "c: batch of 64 over one stream"),
+    ("nanoGPT's CPU recipe: seconds", "nanogpt", "nanogpt_seconds"),
+    ("… its final loss, nats", "nanogpt", "nanogpt_val_loss"),
     (
-        "a first character: share of the time of import torch",
+        "… how many times faster charlstm's training reaches that loss",
+        "nanogpt",
+        "times_faster_to_goal",
+    ),
+    ("… charlstm's loss when the recipe ends", "nanogpt", "race_windowed"),
+    ("training speed relative to the plain loop, four shapes", "speed", "*", "times", "plain"),
+    ("… without dropout", "speed", "*", "times_without_dropout", "plain"),
+    ("fraction of the rate of a bare bfloat16 product", "speed", "*", "share_of_product"),
+    (
+        "writing one text: time relative to its bare products",
+        "sampling",
+        "a: over bare products, 1 thread",
+    ),
+    ("… speed relative to a loop in torch", "sampling", "b: times torch"),
+    ("64 texts at once: speed relative to one", "sampling", "c: batch of 64 over one stream"),
+    (
+        "a first character: fraction of the time of import torch",
         "sampling",
         "d: first character over import torch",
     ),
     (
-        "peak memory for a gigabyte: encoding it, and a step, MB",
+        "peak memory for a gigabyte of text: encoding and one step, MB",
         "memory",
         "encoding and 1 step",
         "peak_mb",
     ),
     ("… a hundred steps, MB", "memory", "100 steps", "peak_mb"),
+    (
+        "64 texts at once: characters per second",
+        "sampling",
+        "chars per second",
+        "batch, all threads",
+    ),
+    ("a first character: seconds", "sampling", "seconds", "first character"),
 )
 """What it is, the record, and where the figure lies in it."""
 
@@ -70,7 +99,10 @@ def page() -> str:
             f"## {TITLES.get(name, name)}\n\n`{document['command']}`\n\n"
             f"{machine['processor']}, {machine['threads']} threads, {machine['device']}; torch "
             f"{machine['torch']}, Python {machine['python']}; commit {document['commit']}, "
-            f"{machine['date']}.\n\n" + "\n".join(table(document["results"])) + "\n"
+            f"{machine['date']}.\n\n"
+            + (f"{NOTES[name]}\n\n" if name in NOTES else "")
+            + "\n".join(table(document["results"]))
+            + "\n"
         )
     return "\n".join(parts)
 
@@ -110,7 +142,7 @@ def table(results: dict[str, Any]) -> list[str]:
 def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     for key, item in value.items():
-        name = f"{prefix}{key.replace('_', ' ')}"
+        name = f"{prefix}{WORDS.get(key, key.replace('_', ' '))}"
         if isinstance(item, dict) and "median" not in item:
             rows += _flat(item, f"{name}: ")
         else:
@@ -122,7 +154,3 @@ def _number(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")

@@ -80,13 +80,17 @@ class TrainConfig(Settings):
     bptt: int
     """T, characters per stream and step through which the gradient flows."""
     epochs: float | None = None
+    """Passes over the training text."""
     steps: int | None = None
+    """Training steps, of B x T characters each."""
     minutes: float | None = None
+    """Minutes of training, turned into a number of steps once the speed is known."""
     learning_rate: float = 0.04
     """Peak rate of Muon, for the recurrent layers' matrices."""
     adam_rate: float = 0.01
     """Peak rate of Adam, for embedding, biases and output layer."""
     warmup_steps: int = 20
+    """Steps over which the rate rises to its peak; at most a tenth of the budget."""
     final_rate: float = 0.01
     """The rate at the end of the budget, as a fraction of the peak."""
     weight_decay: float = 0.1
@@ -105,8 +109,11 @@ class TrainConfig(Settings):
     keep: int = 2
     """How many of the latest checkpoints stay, besides the best."""
     seed: int = 1
+    """Of the initial weights and of dropout."""
     device: str = "auto"
+    """A torch device; auto takes the first GPU, or else the CPU."""
     precision: str = "auto"
+    """Of the matrix products; auto takes a short trial's fastest."""
     threads: int = 0
     """Of the CPU; 0 for as many as a trial finds useful."""
     dropout_masks: int = 1

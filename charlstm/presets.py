@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # numpy must not come before charlstm.train, which sets its t
 
 @dataclass(frozen=True)
 class Preset:
-    """A model's size and how long and how strictly it trains. docs/training.md has the figures."""
+    """A model's size and its training budget; docs/reference/defaults.md lists them all."""
 
     hidden_size: int
     layers: int
@@ -45,10 +45,10 @@ DISTILLATION = 0.7
 """The weight of a teacher's predictions beside the text's own characters."""
 LEAST_DROPOUT = 0.1
 """For a text that is hardly read twice and therefore not memorised; and with a teacher, whose
-predictions prevent that better (docs/experiments.md)."""
+predictions prevent that better (docs/research/experiments/teachers.md)."""
 FEW_EPOCHS, FALL = 5.0, 3.0
 """In more epochs than these few the rate falls in the last three only: at a low rate a model
-memorises its text (docs/experiments.md)."""
+memorises its text (docs/research/experiments/schedule-and-dropout.md)."""
 MAX_EPOCHS = 30.0
 MOST_CHARACTERS = 20_000_000
 """A longer text is not read to its end by default: that would take hours."""

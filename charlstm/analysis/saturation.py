@@ -109,7 +109,7 @@ class GateReport:
         )
 
     def to_dict(self, checkpoint: str) -> dict[str, Any]:
-        """The JSON of ``charlstm inspect --json``; see docs/inspect.md."""
+        """The JSON of ``charlstm inspect --json``; see docs/reference/views.md."""
         return {
             "checkpoint": checkpoint,
             "cell": self.cell,

@@ -140,7 +140,7 @@ class View(Protocol):
         """What a person sees."""
 
     def to_dict(self) -> dict[str, Any]:
-        """What a program reads: the JSON of ``charlstm inspect --json``; see docs/inspect.md."""
+        """The JSON of ``charlstm inspect --json``; see docs/reference/views.md."""
 
 
 def find_view(name: str) -> Callable[[Subject, Options], View]:

@@ -8,7 +8,7 @@ from charlstm.net.spec import CELLS, layer_prefix
 
 
 def untrained_engine(config: ModelConfig, seed: int = 0) -> Engine:
-    """An engine with the weights that training starts from (docs/training.md).
+    """An engine with the weights that training starts from (docs/explanation/training.md).
 
     Embeddings normal; hidden blocks orthogonal; inputs uniform within 1/sqrt(I); the forget gate's
     bias 1, if there is one; all else zero.

@@ -2,7 +2,7 @@
 
 This module alone knows how a cell's weights are packed. The NumPy engine, the torch cells, the
 checkpoint and the inspector all read it here. The equations stand beside the steps in
-``engine``, the papers in docs/cells.md.
+``engine``, the papers in docs/explanation/cells.md.
 
 Notation: x_t the input (E or H numbers), h_{t-1} and c_{t-1} the state, sigma the logistic
 sigmoid, * elementwise. Every gate g has a block of H rows in three packed arrays,

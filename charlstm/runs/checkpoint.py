@@ -2,7 +2,8 @@
 
 A checkpoint is never changed once it has its name. ``manifest.json`` holds size and SHA-256 of
 every other file, and a digest of itself, so a file that was cut, altered or swapped is noticed
-before a number of it is used. Nothing is ever unpickled. docs/checkpoints.md gives the format.
+before a number of it is used. Nothing is ever unpickled. docs/reference/checkpoints.md gives the
+format.
 """
 
 import hashlib

@@ -64,8 +64,9 @@ class LivePanel:
         """Fold an event in, and draw unless that was done a moment ago.
 
         Drawing takes place between steps: a thread of its own would push one of torch's threads
-        off its core, and the other would wait for it (docs/experiments.md). Only the writing has a
-        thread: while the terminal takes nothing, nothing is drawn, and training goes on.
+        off its core, and the other would wait (docs/research/experiments/threads-and-memory.md).
+        Only the writing has a thread: while the terminal takes nothing, nothing is drawn, and
+        training goes on.
         """
         self.view.update(event)
         due = self._below or self._clock() - self._drawn_at >= 1 / MOST_DRAWINGS_PER_SECOND

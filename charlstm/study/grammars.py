@@ -1,6 +1,6 @@
 """Strings with a memory: each grammar says after every character which symbols may follow.
 
-docs/study.md gives the papers.
+docs/research/studies.md gives the papers.
 """
 
 import random

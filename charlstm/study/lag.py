@@ -145,7 +145,8 @@ def memory_bias(task: Task, lag: int) -> float:
     ln(lag) for streams: lag / (lag + 1), so that a state fades with the time constant of the lag.
     2 ln(lag) where the state is reset anyway: only 1/lag of it fades over a lag; on a stream such
     a gate does not learn to forget. The usual 1 gives 0.73, and of that 50 steps leave 0.0000002.
-    docs/study.md has the measurements. Tallec & Ollivier 2018 draw ln(1 … lag) for each unit.
+    docs/research/studies.md has the measurements. Tallec & Ollivier 2018 draw ln(1 … lag) for each
+    unit.
     """
     return (1 if task.width is None else 2) * math.log(lag)
 

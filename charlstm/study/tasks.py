@@ -1,8 +1,8 @@
 """Tasks that measure a memory: texts of which it is known what may come next.
 
 Each task draws strings from a grammar that needs a longer memory as its ``lag`` grows. A model
-has solved it when its predictions agree with the grammar on strings it never saw. docs/study.md
-gives papers, criteria and results.
+has solved it when its predictions agree with the grammar on strings it never saw.
+docs/research/studies.md gives papers, criteria and results.
 
 Shapes: T characters, B texts side by side, V vocabulary.
 """
@@ -53,7 +53,7 @@ class Task:
     follow each other, and the state is never reset."""
     batch: int = 16
     """Rows or streams that a step of training reads. 1, as in the papers, where a string is long
-    and one of its characters matters: docs/study.md has what that makes."""
+    and one of its characters matters: docs/research/studies.md has what that makes."""
     threshold: float | None = None
     """What the legal symbol's probability must exceed; None: every legal symbol must be more
     probable than every other."""

@@ -25,7 +25,7 @@ COLLECTED = 200
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How far the weights follow the text; docs/sampling.md says how the rates were chosen."""
+    """How far the weights follow the text; docs/explanation/scores.md has the equation."""
 
     piece: int = 20
     """Characters that are scored, then learnt from; the gradient goes back through these."""

@@ -15,7 +15,8 @@ POLAR_EXPRESS = (
 """a, b and c of two steps: of all a s + b s^3 + c s^5 the one that is nowhere far from 1, for s in
 [0.01, 1] first, then for s in what the first step makes of that (Amsel et al. 2025)."""
 ROOT_EVERY = 4
-"""Steps for which Muon uses an inverse root; even 10 are no worse than 1 (docs/experiments.md)."""
+"""Steps for which Muon uses an inverse root; even 10 are no worse than 1
+(docs/research/experiments/optimiser.md)."""
 SAFETY = 1.02
 """Beyond 1 the first step's polynomial rises steeply: rounding must not lead there."""
 
@@ -34,7 +35,8 @@ def inverse_root(x: Tensor) -> Tensor:
 
     The steps begin at X / (1.02 m), where m = (sum of s^8)^(1/8) = ||G G||^(1/4) is hardly more
     than the largest singular value s and costs nothing, G G being needed anyway; from Frobenius'
-    norm, as usual, a third step would be needed for the same training loss (docs/experiments.md).
+    norm, as usual, a third step would be needed for the same training loss
+    (docs/research/experiments/optimiser.md).
     Of the singular values, those above m / 100 end between 0.29 and 1.71.
     """
     gram = x.T @ x
@@ -79,7 +81,7 @@ class Optimiser:
     by the root of a running mean of its square, and all of them multiplied by what keeps the norm
     of the whole (NorMuon, Li et al. 2025).
     Adam is that of Kingma & Ba 2015, algorithm 1. Both follow one schedule, each from its own peak
-    rate. docs/training.md has what Muon gains.
+    rate. docs/explanation/training.md has what Muon gains.
     """
 
     def __init__(self, model: LanguageModel, config: TrainConfig) -> None:

@@ -56,7 +56,7 @@ def quick_stateful_loss(
 
     Each segment but the first is warmed up over the 256 characters before it, so its state is
     nearly that of the contiguous pass; every character but the first is counted once.
-    docs/training.md gives the measured difference.
+    docs/explanation/training.md gives the measured difference.
     """
     predicted = len(ids) - 1
     length = predicted // SEGMENTS

@@ -1,4 +1,5 @@
-"""docs/checkpoints.md and docs/cells.md are enough to read a checkpoint and to run it.
+"""The docs are enough to read a checkpoint and to run it: reference/checkpoints.md and
+explanation/cells.md.
 
 The reader below knows what these pages say, the safetensors format (eight bytes with the length of
 a JSON header, the header, the numbers) and NumPy. It imports nothing of charlstm.

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import re
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -10,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.rglob("docs/**/*.md")])
 
 
 def script(path: str) -> Any:
@@ -23,14 +24,12 @@ def script(path: str) -> Any:
     return module
 
 
-def test_command_page_is_what_the_commands_say() -> None:
-    commands = script("docs/commands.py")
-    assert commands.PAGE.read_text(encoding="utf-8") == commands.render()
-
-
-def test_benchmark_page_is_what_the_records_say() -> None:
-    report = script("benchmarks/report.py")
-    assert report.PAGE.read_text(encoding="utf-8") == report.page()
+def test_generated_pages_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    pages = script(".ci/docs/__main__.py").pages()
+    assert len(pages) > 4
+    old = [str(path) for path, text in pages.items() if path.read_text(encoding="utf-8") != text]
+    assert old == [], "run python3 .ci/make.py docs"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -48,7 +47,7 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
 
 
 def test_journeys_name_what_the_code_has() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "project" / "architecture.md").read_text(encoding="utf-8")
     journeys = page[page.index("## A character's journey") : page.index("## Where would you")]
     # After the name of a file come names that it defines, until the next file.
     path, checked = "", 0
@@ -64,7 +63,7 @@ def test_journeys_name_what_the_code_has() -> None:
 
 
 def test_architecture_page_has_every_folder() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "project" / "architecture.md").read_text(encoding="utf-8")
     folders = {path.parent.name for path in (ROOT / "charlstm").glob("*/__init__.py")}
     assert folders == set(re.findall(r"^\| `(\w+)/` \|", page, re.MULTILINE))
 
@@ -80,7 +79,7 @@ def test_ci_runs_the_second_command_of_the_readme(path: str) -> None:
 def test_every_word_of_a_picture_stands_in_its_column(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = script("docs/pictures.py")
+    pictures = script(".ci/docs/pictures.py")
     monkeypatch.setattr(pictures, "PICTURES", tmp_path)
     recorded = pictures.console(40, 5)
     recorded.print("[red]   one[/]  <two>\n[blue]  日本  [/]three")

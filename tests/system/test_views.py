@@ -166,7 +166,8 @@ def test_view_uses_an_option_or_refuses_it(
 
 
 def test_manual_says_which_options_a_view_takes() -> None:
-    rows = re.findall(r"^\| (.*--.*) \| (.*) \|$", (ROOT / "docs" / "inspect.md").read_text(), re.M)
+    page = (ROOT / "docs" / "reference" / "views.md").read_text("utf-8")
+    rows = re.findall(r"^\| (.*--.*) \| (.*) \|$", page, re.M)
     told: dict[str, set[str]] = {name: set() for name in VIEWS}
     for options, views in rows:
         names = re.findall(r"--(\w+)", options)
@@ -352,7 +353,7 @@ def test_no_view_imports_torch(viewed_run: Path) -> None:
 
 
 def test_every_view_is_a_module_and_has_a_section_in_the_docs() -> None:
-    page = (ROOT / "docs" / "inspect.md").read_text("utf-8")
+    page = (ROOT / "docs" / "reference" / "views.md").read_text("utf-8")
     for name in VIEWS:
         module = ROOT / "charlstm" / "analysis" / "views" / f"{name}.py"
         docstring = ast.get_docstring(ast.parse(module.read_text("utf-8"))) or ""

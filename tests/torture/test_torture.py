@@ -1,4 +1,4 @@
-"""The short forms of ``.ci/make.py torture``: each promise of docs/reliability.md, a few times.
+"""The short forms of ``.ci/make.py torture``: the promises of docs/project/reliability.md.
 
 A failure's notes name the seed and the trial; the long form of the same code makes it again.
 """

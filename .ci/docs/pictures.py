@@ -1,7 +1,7 @@
 """Make the pictures of the docs from a real run on the bundled text: ``.ci/make.py pictures``.
 
-    python docs/pictures.py          the live panel, then train the worked case, then its views
-    python docs/pictures.py RUN      only the views of ``charlstm inspect``, of a run that is there
+    python .ci/docs/pictures.py          the live panel, then train the worked case, then its views
+    python .ci/docs/pictures.py RUN      only the views of ``charlstm inspect``, of that run
 
 Views with coloured text or tables are kept
 as a terminal shows them, the others as ``--svg`` writes them. The SVGs name no font to download,
@@ -40,7 +40,7 @@ from charlstm.text.sources import bundled_corpus
 from charlstm.train.new_run import begin
 from charlstm.train.trainer import Trainer
 
-PICTURES = Path(__file__).parent / "pictures"
+PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 TEXT = 'ODILE: "Is it the bell?" (She listens.)'
 CASE = {"steps": 4000, "hold": 0.0, "row_averaging": 0.0, "reset_every": 0}
 NEAR_END = 0.95
@@ -129,7 +129,7 @@ def live(folder: Path) -> None:
 
 
 def worked_case(folder: Path) -> Path:
-    """The run of the worked case in docs/inspect.md."""
+    """The run of the worked case in docs/reference/views.md."""
     with begun(folder, "quick", CASE) as trainer:
         log = MetricsLog(trainer.path / METRICS_FILE)
         for event in trainer.run():

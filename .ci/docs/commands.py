@@ -1,24 +1,28 @@
-"""Write docs/commands.md from the commands themselves: ``python docs/commands.py``."""
+"""The page docs/reference/commands.md, from the commands' own help."""
 
-from pathlib import Path
 from typing import Any
 
 from typer.main import get_command
 
 from charlstm.cli.app import app
 
-PAGE = Path(__file__).parent / "commands.md"
-HEAD = """# All commands and options
+HEAD = """# Commands
 
-Made from the commands' own help by `python docs/commands.py`; a test compares them.
+Every command and option, generated from `charlstm COMMAND --help`.
 
-Results go to stdout, everything else to stderr. `-c` takes a run's folder, one of its checkpoints,
-or a name under `checkpoints/`; left out, the newest run is used. Exit codes: 0 done, 1 it could not
-be done, 2 wrong usage, 130 stopped by Ctrl-C after saving.
+Results go to stdout and everything else to stderr. `-c` takes a run's folder, one of its
+checkpoints, or a name under `checkpoints/`. Without it, the newest run is used.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | the command failed, for example on a damaged file or a full disk |
+| 2 | wrong usage |
+| 130 | stopped by Ctrl-C; a training run saves first |
 """
 
 
-def render() -> str:
+def page() -> str:
     """The page."""
     parts = [HEAD]
     root: Any = get_command(app)
@@ -47,7 +51,3 @@ def _section(name: str, command: Any) -> list[str]:
             text += f" ({default})"
         rows.append(f"| `{shown}` | {text} |")
     return [*lines, "| option | |", "|---|---|", *rows, ""]
-
-
-if __name__ == "__main__":
-    PAGE.write_text(render(), encoding="utf-8")
