@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from charlstm.config import TrainConfig
 from charlstm.errors import UsageError, require
-from charlstm.files import memory_present
 from charlstm.net.model_config import ModelConfig
 
 if TYPE_CHECKING:  # numpy must not come before charlstm.train, which sets its threads
@@ -192,7 +191,7 @@ def advice(
                 f"{len(vocab):,} characters take {fraction:.0%} of the parameters, most of them "
                 "for hardly any text: with `as_bytes`, which has 256 symbols, it learns faster"
             )
-    needed, present = memory_needed(model, train), memory_present()
+    needed, present = _memory(model, train)
     if present is not None and needed > MUCH * present:
         notes.append(
             f"training wants about {needed / GIB:.1f} GiB of memory, and there are "
@@ -203,13 +202,20 @@ def advice(
 
 def require_memory(model: ModelConfig, train: TrainConfig) -> None:
     """Raise ``UsageError`` if training needs far more memory than this process may have."""
-    needed, present = memory_needed(model, train), memory_present()
+    needed, present = _memory(model, train)
     require(
         present is None or needed <= FAR_TOO_MUCH * present,
         f"training wants about {needed / GIB:,.0f} GiB of memory, and there are "
         f"{(present or 0) / GIB:.1f}",
         "use a smaller `hidden_size`, `batch` or `bptt`",
     )
+
+
+def _memory(model: ModelConfig, train: TrainConfig) -> tuple[int, int | None]:
+    """Bytes that training needs, and those that this process may have, where that is known."""
+    from charlstm.files import memory_present  # here: help texts need presets, and no files
+
+    return memory_needed(model, train), memory_present()
 
 
 def memory_needed(model: ModelConfig, train: TrainConfig) -> int:

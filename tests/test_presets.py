@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from charlstm import presets as defaults
+from charlstm import files
 from charlstm.errors import UsageError
 from charlstm.net.model_config import ModelConfig
 from charlstm.presets import (
@@ -215,12 +215,12 @@ def test_several_dropout_masks_where_the_output_layer_is_small() -> None:
 
 
 def test_nothing_is_said_when_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(defaults, "memory_present", lambda: 1 << 40)
+    monkeypatch.setattr(files, "memory_present", lambda: 1 << 40)
     assert advice(MODEL, VOCAB, COUNTS, TRAIN) == []
 
 
 def test_a_model_much_larger_than_its_text_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(defaults, "memory_present", lambda: 1 << 40)
+    monkeypatch.setattr(files, "memory_present", lambda: 1 << 40)
     large = replace(MODEL, hidden_size=512)
     limit = large.parameters // 30
     assert limit > LITTLE
@@ -237,7 +237,7 @@ def test_a_text_too_small_to_learn_from_is_noted_with_a_way_out() -> None:
 
 
 def test_rare_characters_are_counted_but_not_absent_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(defaults, "memory_present", lambda: 1 << 40)
+    monkeypatch.setattr(files, "memory_present", lambda: 1 << 40)
     (note,) = advice(MODEL, VOCAB, [*COUNTS[4:], 0, 1, 4, 5], TRAIN)
     assert note.startswith("2 of 50 characters occur fewer than 5 times")
 
@@ -274,20 +274,20 @@ def test_half_a_surrogate_pair_among_many_characters_is_no_trouble() -> None:
 
 def test_memory_that_is_not_there_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = memory_needed(MODEL, TRAIN)
-    monkeypatch.setattr(defaults, "memory_present", lambda: needed)
+    monkeypatch.setattr(files, "memory_present", lambda: needed)
     (note,) = advice(MODEL, VOCAB, COUNTS, TRAIN)
     assert "`batch`" in note
     for enough in (2 * needed, None):
-        monkeypatch.setattr(defaults, "memory_present", lambda enough=enough: enough)
+        monkeypatch.setattr(files, "memory_present", lambda enough=enough: enough)
         assert advice(MODEL, VOCAB, COUNTS, TRAIN) == []
 
 
 def test_a_model_far_too_large_for_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = memory_needed(MODEL, TRAIN)
     for present in (None, needed, needed // 2 + 1):
-        monkeypatch.setattr(defaults, "memory_present", lambda present=present: present)
+        monkeypatch.setattr(files, "memory_present", lambda present=present: present)
         require_memory(MODEL, TRAIN)
-    monkeypatch.setattr(defaults, "memory_present", lambda: needed // 2 - 1)
+    monkeypatch.setattr(files, "memory_present", lambda: needed // 2 - 1)
     with pytest.raises(UsageError, match="GiB of memory") as refused:
         require_memory(MODEL, TRAIN)
     assert "`hidden_size`" in refused.value.hint

@@ -1,6 +1,5 @@
 """``charlstm train``."""
 
-import itertools
 import json
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -43,12 +42,11 @@ def _option(*names: str, help: str, panel: str | None = None, **more: Any) -> An
 
 def _usual_settings() -> dict[str, Any]:
     """The default of every field of the settings that has the same one for all texts."""
-    found: list[dict[str, Any]] = []
-    for characters, symbols in itertools.product((1_000, 10_000_000), (2, 10_000)):
-        model, learning = default_settings(characters, symbols)
-        found.append({**model.to_dict(), **learning.to_dict()})
-    first = found[0]
-    return {name: first[name] for name in first if all(one[name] == first[name] for one in found)}
+    short, long = (
+        {**model.to_dict(), **learning.to_dict()}
+        for model, learning in (default_settings(1_000, 2), default_settings(10_000_000, 10_000))
+    )
+    return {name: value for name, value in short.items() if value == long[name]}
 
 
 USUAL = _usual_settings()

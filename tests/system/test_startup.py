@@ -84,6 +84,27 @@ def test_commands_that_do_not_train_never_import_torch(trained_run: Path) -> Non
     assert found == [[command, 0, True, False] for command in commands]
 
 
+@pytest.mark.parametrize(
+    ("command", "unused"),
+    [
+        ("--help", ["numpy", "charlstm.files", "charlstm.text", "charlstm.runs", "charlstm.model"]),
+        (
+            "sample -c small --length 5 --seed 1",
+            ["charlstm.text.corpus", "charlstm.analysis.saturation", "charlstm.scoring"],
+        ),
+    ],
+)
+def test_a_start_imports_nothing_that_it_does_not_use(
+    command: str, unused: list[str], trained_run: Path
+) -> None:
+    done = process(
+        "-X", "importtime", "-m", "charlstm", *command.split(), folder=trained_run.parents[1]
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"typer", "charlstm.cli.train"} <= imported
+    assert imported.isdisjoint(unused)
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"charlstm {charlstm.__version__}\n"
@@ -247,7 +268,7 @@ def test_a_run_in_the_place_of_a_word_too_many_learns_how_to_name_it(
 
 def test_a_command_like_no_other_gets_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["xyzzy"]) == 2
-    assert "there are train, sample, inspect, score, help, study, runs" in capsys.readouterr().err
+    assert "there are train, sample, inspect, score, export, help, study, runs" in capsys.readouterr().err
 
 
 # Training sets up the whole process; charlstm/train/__init__.py has the reasons.

@@ -16,7 +16,6 @@ import torch
 from helpers import TEXT, model_config, random_weights, train_config
 from torch import Tensor
 
-from charlstm import presets
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.events import (
     BudgetFixed,
@@ -440,7 +439,7 @@ def test_processes_of_which_each_trains_a_run_of_its_own_are_noted(
 def test_model_far_too_large_for_the_memory_is_refused_before_there_is_a_run(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presets, "memory_present", lambda: 1 << 30)
+    monkeypatch.setattr("charlstm.files.memory_present", lambda: 1 << 30)
     with pytest.raises(UsageError, match="GiB of memory"):
         begin(hidden=4096)
     assert not (tmp_path / "checkpoints").exists()
