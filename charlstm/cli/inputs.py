@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from charlstm.cli.options import command, note
 from charlstm.cli.signals import interruptible
 from charlstm.errors import CharlstmError, UsageError, reason_of
+from charlstm.training_run import open_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,42 +135,10 @@ def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpu
 
     stderr says what is notable about them, and unless ``quiet`` how far into a long text it is.
     """
-    from charlstm.text.corpus import open_corpus
-    from charlstm.text.sources import bundled_corpus
-
     note_keyboard(text)
-
-    sources: list[str | Path] = list(text) if text else [bundled_corpus()]
-    shown = 0
-
-    def progress(characters: int) -> None:
-        nonlocal shown
-        if characters - shown >= 50_000_000 and not quiet:
-            shown = characters
-            note(f"read {characters:,} characters …")
-
     with interruptible():  # nothing half-encoded stays
-        corpus = open_corpus(sources, progress=progress, **reading)
-    for notice in corpus.notices:
-        note(notice)
-    if corpus.vocab.kind != "bytes":
-        _note_line_ends(corpus)
-    return corpus
-
-
-def _note_line_ends(corpus: "Corpus") -> None:
-    """Say what carriage returns in a text mean: the model learns and writes them."""
-    occurrences = dict(zip(corpus.vocab.symbols, corpus.counts, strict=True))
-    returns, newlines = occurrences.get("\r", 0), occurrences.get("\n", 0)
-    if returns and not newlines:
-        note(
-            "note: the lines end with carriage returns alone, and so will those of the model; "
-            "to train on newlines: tr '\\r' '\\n' < TEXT | charlstm train -"
-        )
-    elif returns > newlines / 2:
-        note(
-            "note: the lines end with a carriage return and a newline, and so will those of the "
-            "model; to train on newlines alone: tr -d '\\r' < TEXT | charlstm train -"
+        return open_text(
+            text, note=note, advise=(lambda message: None) if quiet else note, **reading
         )
 
 

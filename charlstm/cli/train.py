@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlstm.cli.inputs import open_texts
+from charlstm.cli.inputs import note_keyboard
 from charlstm.cli.options import Json, Options, command, example, note, one_of, run_names
-from charlstm.cli.run_setup import begin_run, resume_run
+from charlstm.cli.run_setup import find_resumed
+from charlstm.cli.signals import interruptible
 from charlstm.cli.watch_run import watch
 from charlstm.errors import ExitCode, UsageError
 from charlstm.net.spec import CELLS
 from charlstm.presets import PRESETS, default_settings
+from charlstm.training_run import begin_run, resume_run
 
 if TYPE_CHECKING:
     from charlstm.events import RunFinished
@@ -284,26 +286,30 @@ def train(
                 "a resumed run keeps its settings",
                 "leave them out, or start a new run",
             )
-            trainer = resume_run(stack, checkpoint, text or [], budget.given(), quiet)
+            path, corpus = find_resumed(checkpoint, text or [], quiet)
+            trainer = resume_run(stack, path, corpus, budget.given(), note)
         else:
             _refuse(
                 {} if checkpoint is None else {"checkpoint": checkpoint},
                 "without --resume there is no run to go on with",
                 "add --resume, or use --init-from for a new run with its weights",
             )
-            _refuse(
-                {} if start.init_from is None else shape.given(),
-                "with --init-from the model has the shape of that run's",
-                "leave them out, or train without --init-from",
-            )
-            corpus = open_texts(text, quiet=quiet, **reading.given())
-            settings = {**budget.given(), **learning.given()}
+            note_keyboard(text)
             try:
-                trainer = begin_run(stack, corpus, shape.given(), settings, start.given(), quiet)
+                with interruptible():  # nothing half-encoded stays
+                    trainer = begin_run(
+                        stack,
+                        text,
+                        {**shape.given(), **budget.given(), **learning.given()},
+                        reading=reading.given(),
+                        **start.given(),
+                        note=note,
+                        advise=(lambda message: None) if quiet else note,
+                    )
             except KeyboardInterrupt:
                 note("stopped before the run began")
                 raise
-        finished = watch(trainer, plain=plain, quiet=quiet)
+        finished = watch(trainer, stack, plain=plain, quiet=quiet)
     return _conclude(finished, as_json=as_json, quiet=quiet)
 
 

@@ -37,8 +37,7 @@ LONGEST_WAIT = 60.0
 # speed is measured at once. Neither has an influence on the weights.
 SLOW = """
 import time
-import charlstm.train.schedule as schedule
-import charlstm.train.trainer as trainer
+from charlstm.train import schedule, trainer
 schedule.MEASURED_SECONDS = 0.0
 take_step = trainer.Trainer.take_step
 def take_step_slowly(self):

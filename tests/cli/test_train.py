@@ -605,7 +605,9 @@ def test_ctrl_c_before_the_run_began_is_told(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("charlstm.train.new_run.choose_device", interrupted)
+    from charlstm.train import new_run
+
+    monkeypatch.setattr(new_run, "choose_device", interrupted)
     assert train("tales.txt") == 130
     assert capsys.readouterr().err.endswith("stopped before the run began\n")
     assert not TALES.exists()

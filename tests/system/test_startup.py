@@ -268,7 +268,10 @@ def test_a_run_in_the_place_of_a_word_too_many_learns_how_to_name_it(
 
 def test_a_command_like_no_other_gets_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["xyzzy"]) == 2
-    assert "there are train, sample, inspect, score, export, help, study, runs" in capsys.readouterr().err
+    assert (
+        "there are train, sample, inspect, score, export, help, study, runs"
+        in capsys.readouterr().err
+    )
 
 
 # Training sets up the whole process; charlstm/train/__init__.py has the reasons.
