@@ -161,7 +161,8 @@ class TrainingRun(Iterator["Event"]):
     ``RunFinished``. An interrupt (Ctrl-C, or that of a notebook's cell) while it trains stops and
     saves the run, as ``stop`` does; a second one ends it at once, at its last checkpoint.
 
-    While it is open, no other process can train this run.
+    While it is open, no other process can train this run. One that is dropped before its end is
+    closed at its last checkpoint.
     """
 
     def __init__(
@@ -173,19 +174,18 @@ class TrainingRun(Iterator["Event"]):
         self.finished: RunFinished | None = None
         """The last event, once the run has ended."""
         self._trainer = trainer
-        self._display = display
-        self._events = self._trained(opened)
+        self._events = _events(trainer, opened, display)
         self._is_training = False
 
     def __next__(self) -> "Event":
         with self._training():
-            return next(self._events)
+            return self._next()
 
     def run(self) -> Self:
         """Train to the end of the budget, or until it is stopped; returns this run."""
-        with self._training():
-            for _ in self._events:
-                pass
+        with self._training(), suppress(StopIteration):
+            while True:
+                self._next()
         return self
 
     def stop(self) -> None:
@@ -242,23 +242,13 @@ class TrainingRun(Iterator["Event"]):
             facts["ended"] = self.finished.reason
         return facts
 
-    def _trained(self, opened: ExitStack) -> Iterator["Event"]:
+    def _next(self) -> "Event":
         from charlstm.events import RunFinished
-        from charlstm.runs.metrics import MetricsLog
-        from charlstm.runs.run import METRICS_FILE
 
-        with opened:
-            log = MetricsLog(self.path / METRICS_FILE)
-            opened.callback(log.close)
-            if self._display is not None:
-                opened.enter_context(self._display)
-            for event in self._trainer.run():
-                log.write(event)
-                if isinstance(event, RunFinished):
-                    self.finished = event
-                if self._display is not None:
-                    self._display.show(event)
-                yield event
+        event = next(self._events)
+        if isinstance(event, RunFinished):
+            self.finished = event
+        return event
 
     @contextmanager
     def _training(self) -> Iterator[None]:
@@ -281,6 +271,25 @@ class TrainingRun(Iterator["Event"]):
             self._is_training = was_training
             if ours:
                 signal.signal(signal.SIGINT, before)
+
+
+def _events(
+    trainer: "Trainer", opened: ExitStack, display: "RunDisplay | None"
+) -> Iterator["Event"]:
+    """Train, log and show; ``opened`` is closed at the end, or when nobody holds the events."""
+    from charlstm.runs.metrics import MetricsLog
+    from charlstm.runs.run import METRICS_FILE
+
+    with opened:
+        log = MetricsLog(trainer.path / METRICS_FILE)
+        opened.callback(log.close)
+        if display is not None:
+            opened.enter_context(display)
+        for event in trainer.run():
+            log.write(event)
+            if display is not None:
+                display.show(event)
+            yield event
 
 
 class RunDisplay:

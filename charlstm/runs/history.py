@@ -18,7 +18,8 @@ Floats = NDArray[np.float64]
 class History:
     """Losses and gates along a run. Losses are nats per character.
 
-    There are N reports of the training loss, and M validations of L layers with G gates each.
+    There are N reports of the training loss, two a second at most, as in ``metrics.jsonl``, and M
+    validations of L layers with G gates each.
     """
 
     step: Integers
