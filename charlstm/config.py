@@ -3,10 +3,19 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, get_args, get_type_hints
 
-from charlstm.errors import CharlstmError, UsageError, check_number, require
+from charlstm.errors import (
+    CharlstmError,
+    UsageError,
+    check_choice,
+    check_integer,
+    check_number,
+    require,
+    shown,
+)
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 MAX_BUDGET = 10**12
@@ -18,6 +27,13 @@ class Settings:
 
     OLD_VALUES: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     """Values of the fields that files of earlier versions do not have."""
+
+    def __post_init__(self) -> None:
+        """Make numbers of other types Python's own, which JSON can hold; they have been checked."""
+        for name, value in list(vars(self).items()):
+            if isinstance(value, Real) and not isinstance(value, int | float):
+                plain = int(value) if isinstance(value, Integral) else float(value)
+                object.__setattr__(self, name, plain)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name."""
@@ -130,8 +146,10 @@ class TrainConfig(Settings):
     """Weight of the teacher's predictions in what is minimised; 0 for a run without a teacher."""
 
     def __post_init__(self) -> None:
-        check_number("`batch`", self.batch, 1, 65536)
-        check_number("`bptt`", self.bptt, 1, 65536)
+        check_integer("`batch`", self.batch, 1, 65536)
+        check_integer("`bptt`", self.bptt, 1, 65536)
+        if self.steps is not None:
+            check_integer("`steps`", self.steps, 1, MAX_BUDGET)
         budgets = {"epochs": self.epochs, "steps": self.steps, "minutes": self.minutes}
         given = {name: value for name, value in budgets.items() if value is not None}
         require(
@@ -143,24 +161,22 @@ class TrainConfig(Settings):
             check_number(f"`{name}`", value, 0, MAX_BUDGET, low_allowed=False)
         check_number("`learning_rate`", self.learning_rate, 0, 10, low_allowed=False)
         check_number("`adam_rate`", self.adam_rate, 0, 10, low_allowed=False)
-        check_number("`warmup_steps`", self.warmup_steps, 0)
+        check_integer("`warmup_steps`", self.warmup_steps, 0)
         check_number("`final_rate`", self.final_rate, 0, 1)
         check_number("`hold`", self.hold, 0, 1)
         check_number("`weight_decay`", self.weight_decay, 0, 1)
         check_number("`dropout`", self.dropout, 0, 0.95)
-        check_number("`dropout_masks`", self.dropout_masks, 1, 64)
+        check_integer("`dropout_masks`", self.dropout_masks, 1, 64)
         check_number("`clip`", self.clip, 0, low_allowed=False)
         check_number("`averaging`", self.averaging, 0, 0.99999)
         check_number("`val_fraction`", self.val_fraction, 0, 0.9)
-        check_number("`patience`", self.patience, 0)
-        check_number("`keep`", self.keep, 1, 1_000_000)
-        check_number("`seed`", self.seed, 0, 2**63 - 1)
-        check_number("`threads`", self.threads, 0, 1024)
+        check_integer("`patience`", self.patience, 0)
+        check_integer("`keep`", self.keep, 1, 1_000_000)
+        check_integer("`seed`", self.seed, 0, 2**63 - 1)
+        check_integer("`threads`", self.threads, 0, 1024)
         check_number("`row_averaging`", self.row_averaging, 0, 0.99999)
-        check_number("`reset_every`", self.reset_every, 0, MAX_BUDGET)
+        check_integer("`reset_every`", self.reset_every, 0, MAX_BUDGET)
         check_number("`distillation`", self.distillation, 0, 1)
-        require(
-            self.precision in PRECISIONS,
-            f"`precision` is {self.precision!r}",
-            f"choose one of {', '.join(PRECISIONS)}",
-        )
+        require(isinstance(self.device, str), f"`device` is {shown(self.device)}", "give its name")
+        check_choice("`precision`", self.precision, PRECISIONS)
+        super().__post_init__()

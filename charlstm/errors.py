@@ -1,11 +1,17 @@
 """The one exception that users see, and the exit codes of the commands."""
 
 import math
+import sys
+from collections.abc import Collection
 from enum import IntEnum
 from numbers import Integral, Real
+from reprlib import Repr
 
+LONGEST_WITHOUT_COMMAS = 10**6
 LONGEST_WRITTEN = 10**30
 """Whole numbers from here on are not written out in a message."""
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 class ExitCode(IntEnum):
@@ -55,6 +61,12 @@ def require(condition: bool, message: str, hint: str = "") -> None:
         raise UsageError(message, hint)
 
 
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """Raise ``UsageError`` unless ``value`` is one of ``choices``, which the hint names."""
+    if not isinstance(value, str) or value not in choices:
+        raise UsageError(f"{name} is {shown(value)}", f"choose one of {', '.join(choices)}")
+
+
 def check_number(
     name: str,
     value: float,
@@ -66,12 +78,35 @@ def check_number(
 ) -> None:
     """Raise ``UsageError`` unless ``value`` is a finite number from ``low`` to ``high``.
 
-    ``name`` begins the message: a field between backticks, or words.
+    ``name`` begins the message: a field between backticks, or words. A number that no float holds
+    is above every limit.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise UsageError(f"{name} is {value!r}, but must be a number", hint)
-    if not isinstance(value, Integral):
-        value = float(value)  # NumPy's halves overflow beside a limit, fractions have no format
+        raise UsageError(f"{name} is {shown(value)}, but must be a number", hint)
+    try:
+        number = float(value)  # NumPy's halves overflow beside a limit, fractions have no format
+    except OverflowError:
+        value, high = int(value), min(high, sys.float_info.max)
+    else:
+        value = value if isinstance(value, Integral) else number
+    _check_limits(name, value, low, high, low_allowed, hint)
+
+
+def check_integer(
+    name: str, value: int, low: int, high: float = math.inf, *, hint: str = ""
+) -> None:
+    """Raise ``UsageError`` unless ``value`` is a whole number from ``low`` to ``high``.
+
+    It may be larger than any float.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise UsageError(f"{name} is {shown(value)}, but must be a whole number", hint)
+    _check_limits(name, value, low, high, True, hint)
+
+
+def _check_limits(
+    name: str, value: float, low: float, high: float, low_allowed: bool, hint: str
+) -> None:
     above = value >= low if low_allowed else value > low
     finite = isinstance(value, Integral) or math.isfinite(value)
     if finite and above and value <= high:
@@ -82,22 +117,26 @@ def check_number(
         limit += f" and at most {_written(high)}"
     elif not finite:
         limit = f"a finite number, {limit}"
-    require(False, f"{name} is {_written(value)}, but must be {limit}", hint)
+    raise UsageError(f"{name} is {_written(value)}, but must be {limit}", hint)
 
 
-def check_integer(
-    name: str, value: int, low: int, high: float = math.inf, *, hint: str = ""
-) -> None:
-    """Raise ``UsageError`` unless ``value`` is a whole number from ``low`` to ``high``."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise UsageError(f"{name} is {value!r}, but must be a whole number", hint)
-    check_number(name, value, low, high, hint=hint)
+def shown(value: object) -> str:
+    """``repr`` in a line of a message: what is long is cut."""
+    try:
+        return " ".join(_SHORT.repr(value).split())
+    except ValueError:  # a whole number of thousands of digits has no repr
+        return f"a very long {type(value).__name__}"
+
+
+def plural(count: int, what: str) -> str:
+    """``1 character``, ``1,200 characters``."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _written(value: float) -> str:
     if isinstance(value, Integral):
         if abs(value) < LONGEST_WRITTEN:
-            return str(value)
+            return f"{value:,}" if abs(value) >= LONGEST_WITHOUT_COMMAS else str(value)
         sign = "negative number" if value < 0 else "number"
         return f"a {sign} of more than {len(str(LONGEST_WRITTEN)) - 1} digits"
     return f"{value:g}" if float(f"{value:g}") == value else str(value)

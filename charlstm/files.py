@@ -36,7 +36,7 @@ def write_durably(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
-        _sync(file.fileno())
+        _sync(file.fileno(), path)
 
 
 def sync_folder(folder: Path) -> None:
@@ -48,17 +48,24 @@ def sync_folder(folder: Path) -> None:
     except PermissionError:  # a folder that may be written and not listed
         return
     try:
-        _sync(descriptor)
+        _sync(descriptor, folder)
     finally:
         os.close(descriptor)
 
 
-def _sync(descriptor: int) -> None:
+def _sync(descriptor: int, path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:  # some network file systems sync nothing by request
-            raise
+            raise _naming(error, path) from None
+
+
+def _naming(error: OSError, path: Path) -> OSError:
+    """``error``, which names ``path``; it stays as it is where the system gave it no number."""
+    if error.strerror:
+        error.filename = str(path)
+    return error
 
 
 def replace_file(path: Path, data: bytes, like: os.stat_result | None = None) -> None:
@@ -77,8 +84,8 @@ def replace_file(path: Path, data: bytes, like: os.stat_result | None = None) ->
         os.replace(work, path)
     except BaseException as error:
         work.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.strerror:
-            error.filename = str(path)  # nobody knows the other name
+        if isinstance(error, OSError):
+            _naming(error, path)  # nobody knows the other name
         raise
     sync_folder(path.parent)
 
@@ -97,6 +104,9 @@ def output_file(path: Path) -> Path:
     remedy = "name another file"
     try:
         target = Path(os.path.realpath(path))
+    except (OSError, ValueError) as error:  # the working folder was deleted, a NUL in the name
+        raise UsageError(f"{path} cannot be written: {reason_of(error)}", remedy) from None
+    try:
         if _names_open_file(path):
             raise UsageError(f"{path} stands for an open file, which is not replaced", remedy)
         mode = path.stat().st_mode
@@ -210,10 +220,13 @@ def remove(path: Path) -> None:
 def disk_bytes(path: Path) -> int:
     """What a file, or the files below a folder, take; links are not followed."""
     total = 0
-    for part in (path, *path.rglob("*")):
-        with suppress(OSError):
+    parts = [path]
+    while parts:
+        part = parts.pop()
+        with suppress(OSError):  # what cannot be read counts as nothing
             status = part.lstat()
             total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+            parts += part.iterdir() if stat.S_ISDIR(status.st_mode) else ()
     return total
 
 
@@ -223,8 +236,7 @@ def make_work_folder(parent: Path) -> Path:
     try:
         work.mkdir()
     except OSError as error:
-        error.filename = str(parent)  # nobody knows the other name
-        raise
+        raise _naming(error, parent) from None  # nobody knows the other name
     return work
 
 
@@ -257,7 +269,7 @@ class Lock:
             raise Locked(str(path)) from None
         except OSError as error:
             if error.errno not in _WITHOUT_LOCKS:
-                raise
+                raise _naming(error, path) from None
             self.problem = reason_of(error)
         self._identity = self._on_disk()
 
@@ -325,8 +337,13 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
             )
         return parse_json(path.read_bytes(), path, remedy)
     except OSError as error:
-        reason = reason_of(error)
-        raise CharlstmError(f"{path} cannot be read: {reason}", remedy) from None
+        raise unreadable(path, error, remedy) from None
+
+
+def unreadable(path: Path, error: OSError, remedy: str) -> CharlstmError:
+    """That a file cannot be read; ``remedy`` is for one that is lost, which no other trouble is."""
+    remedy = remedy if isinstance(error, FileNotFoundError) or not error.errno else ""
+    return CharlstmError(f"{path} cannot be read: {reason_of(error)}", remedy)
 
 
 def file_size(path: Path) -> int:

@@ -1,8 +1,7 @@
 """A trained model in Python: generate, score, inspect."""
 
 import secrets
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from charlstm.errors import CharlstmError, check_integer, require
+from charlstm.errors import CharlstmError, UsageError, check_integer, plural, require, shown
 from charlstm.generate.sampling import SamplingConfig, SamplingFields
 from charlstm.generate.text_state import TextState, load_state, save_state
 from charlstm.generate.writing import Sampler, Text, draw_texts, prefill
@@ -26,6 +25,7 @@ if TYPE_CHECKING:  # what `charlstm sample` has no use for is imported when it i
     from charlstm.show.figure import Figure
 
 DEFAULT_LENGTH = 1000
+MAX_LENGTH = 10**15
 MAX_SEED = 2**32
 MAX_COUNT = 10_000
 """Texts side by side; each takes some tens of kilobytes."""
@@ -51,6 +51,14 @@ class Model:
             **({"trained steps": str(training["step"])} if "step" in training else {}),
         }
         return html_table("Model", rows)
+
+    def __repr__(self) -> str:
+        config, vocab = self.file.config, self.file.vocab
+        return (
+            f"<Model {config.cell}, {plural(config.layers, 'layer')} of "
+            f"{plural(config.hidden_size, 'unit')}, {plural(self.parameters, 'parameter')}, "
+            f"{plural(len(vocab), 'symbol')}, from {str(self.path)!r}>"
+        )
 
     @property
     def parameters(self) -> int:
@@ -99,7 +107,7 @@ class Model:
             CharlstmError: ``prime`` has a character that the model never saw.
         """
         if length is not None:
-            check_integer("`length`", length, 0, sys.maxsize)
+            check_integer("`length`", length, 0, MAX_LENGTH)
         config = _sampling(sampling, fields)
         stops, chosen = self._stops(stop), _checked_seed(seed)
         start = self.prefill(prime, state, unknown)
@@ -124,9 +132,8 @@ class Model:
         Text b is that of ``generate`` with ``seed + b``, but for rounding: see
         ``writing.draw_texts``. Arguments and errors are those of ``generate``.
         """
-        hint = "write them in several batches, each with its own `seed`"
-        check_integer("`count`", count, 1, MAX_COUNT, hint=hint)
-        check_integer("`length`", length, 0, sys.maxsize)
+        check_count(count)
+        check_integer("`length`", length, 0, MAX_LENGTH)
         config = _sampling(sampling, fields)
         stops, chosen = self._stops(stop), _checked_seed(seed)
         start = self.prefill(prime, state, unknown)
@@ -168,10 +175,12 @@ class Model:
         return prefill(self.engine, ids, state, progress)
 
     def _stops(self, stop: str | Sequence[str] | None) -> list[str]:
-        require(stop is None or isinstance(stop, Iterable), f"`stop` is {stop!r}, but must be text")
-        stops = [stop] if isinstance(stop, str) else list(stop or ())
+        try:
+            stops = [stop] if isinstance(stop, str) else [] if stop is None else list(stop)
+        except TypeError:
+            raise UsageError(f"`stop` is {shown(stop)}, but must be text") from None
         for one in stops:
-            require(isinstance(one, str), f"`stop` is {one!r}, but must be text")
+            require(isinstance(one, str), f"`stop` is {shown(one)}, but must be text")
             require(one != "", "`stop` is empty", "give the text to end before")
         return [self.file.vocab.known_form(one) for one in stops]
 
@@ -293,6 +302,13 @@ def new_seed() -> int:
     return secrets.randbelow(MAX_SEED)
 
 
+def check_count(count: int) -> None:
+    """Raise ``UsageError`` unless ``count`` texts can be written side by side."""
+    check_integer("`count`", count, 1)
+    hint = "write them in several batches, each with its own `seed`"
+    check_integer("`count`", count, 1, MAX_COUNT, hint=hint)
+
+
 def _checked_seed(seed: int | None) -> int:
     if seed is None:
         return new_seed()
@@ -301,13 +317,15 @@ def _checked_seed(seed: int | None) -> int:
 
 
 def _checked_path(path: str | Path) -> Path:
-    require(isinstance(path, str | Path), f"`path` is {path!r}, but must be a string or a `Path`")
+    require(
+        isinstance(path, str | Path), f"`path` is {shown(path)}, but must be a string or a `Path`"
+    )
     return Path(path)
 
 
 def _sampling(config: SamplingConfig | None, fields: SamplingFields) -> SamplingConfig:
     require(
         config is None or isinstance(config, SamplingConfig),
-        f"`sampling` is {config!r}, but must be a `SamplingConfig`",
+        f"`sampling` is {shown(config)}, but must be a `SamplingConfig`",
     )
     return replace(config or SamplingConfig(), **fields)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from charlstm.config import TrainConfig
-from charlstm.errors import UsageError, require
+from charlstm.errors import check_choice, plural, require
 from charlstm.net.model_config import ModelConfig
 
 if TYPE_CHECKING:  # numpy must not come before charlstm.train, which sets its threads
@@ -86,8 +86,8 @@ def default_settings(
     Raises:
         UsageError: there is no such preset, or a value is out of its range.
     """
-    if preset is not None and preset not in PRESETS:
-        raise UsageError(f"`preset` is {preset!r}", f"choose one of {', '.join(PRESETS)}")
+    if preset is not None:
+        check_choice("`preset`", preset, PRESETS)
     given = dict(train or {})
     chosen = PRESETS[preset or default_preset(characters, given.get("minutes"))]
     shape: dict[str, Any] = {
@@ -151,6 +151,9 @@ MUCH, FAR_TOO_MUCH = 0.8, 2.0
 """Times the memory that is there: what deserves a note, and what is refused. The need is estimated
 roughly, and a system can move some of it to disk."""
 
+RARE_FRACTION = 0.01
+"""Fraction of a text that characters make up which occur hardly ever, above which there is a note:
+any text has some of them."""
 MANY_SYMBOLS, FEW_BYTES = 0.25, 1.1
 """Symbols that take this fraction of the parameters, for a text of fewer bytes per character."""
 
@@ -174,14 +177,15 @@ def advice(
             f"{model.parameters:,} parameters for {characters:,} characters: the model will "
             "memorise the text; more text or a smaller `hidden_size` would help"
         )
-    rare = sum(1 for count in counts if 0 < count < 5)
-    if rare:
+    few = [count for count in counts if 0 < count < 5]
+    rare = len(few)
+    if sum(few) > RARE_FRACTION * characters:
         notes.append(
-            f"{rare} of {len(counts)} characters {'occurs' if rare == 1 else 'occur'} fewer than "
-            f"5 times: the model will hardly learn {'it' if rare == 1 else 'them'}"
+            f"{rare:,} of {plural(len(counts), 'character')} {'occurs' if rare == 1 else 'occur'} "
+            f"fewer than 5 times: the model will hardly learn {'it' if rare == 1 else 'them'}"
         )
     fraction = len(vocab) * (model.embedding_size + model.hidden_size + 1) / model.parameters
-    if len(vocab) > 256 and fraction > MANY_SYMBOLS:
+    if len(vocab) >= 2 * 256 and fraction > MANY_SYMBOLS:  # fewer would save little
         lengths = [len(symbol.encode("utf-8", "surrogatepass")) for symbol in vocab.symbols]
         if (
             sum(n * count for n, count in zip(lengths, counts, strict=True))

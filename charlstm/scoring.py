@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import CharlstmError, check_integer
+from charlstm.errors import CharlstmError, check_integer, plural
 from charlstm.generate.sampling import surprise_bits
 from charlstm.generate.writing import READ_CHUNK
 from charlstm.html_table import html_table
@@ -148,9 +148,9 @@ def score(
 def check_scorable(ids: Ids) -> None:
     """Raise ``CharlstmError`` for a text (N,) without a character to predict, N < 2."""
     if len(ids) < 2:
-        count = "1 character" if len(ids) else "0 characters"
         raise CharlstmError(
-            f"the text has {count}, and a score needs 2 at least", "give a longer text"
+            f"the text has {plural(len(ids), 'character')}, and a score needs 2 at least",
+            "give a longer text",
         )
 
 

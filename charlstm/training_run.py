@@ -72,7 +72,7 @@ def train(
     init_from: str | Path | None = None,
     teacher: str | Path | None = None,
     preset: str | None = None,
-    encoding: str = "utf-8",
+    encoding: str | None = None,
     as_bytes: bool = False,
     progress: bool = True,
     **settings: Unpack[TrainingFields],
@@ -89,7 +89,7 @@ def train(
         init_from: a run or checkpoint with whose weights to begin.
         teacher: a run of the same text from whose predictions to learn, too.
         preset: a name in ``presets.PRESETS``; the text's size and the minutes choose if left out.
-        encoding: of the text.
+        encoding: of the text; utf-8 if left out.
         as_bytes: model bytes, of any file, instead of characters.
         progress: show how the run goes on: a panel in a terminal, an output that is updated in a
             notebook, lines elsewhere.
@@ -106,7 +106,7 @@ def train(
         stack,
         [text] if isinstance(text, str | Path) else text,
         dict(settings),
-        reading={"encoding": encoding, "as_bytes": as_bytes},
+        reading={"as_bytes": as_bytes, **({} if encoding is None else {"encoding": encoding})},
         name=name,
         init_from=None if init_from is None else str(init_from),
         teacher=None if teacher is None else str(teacher),
@@ -426,15 +426,29 @@ def begin_run(
     trainer = stack.enter_context(opened)
     if taught_by is not None:
         advise(f"taught by {taught_by}")
-    for field in ("batch", "bptt"):
-        used = getattr(trainer.run_file.train, field)
-        if (asked := learning.get(field, used)) > used:
-            note(f"note: the text is too short for `{field}` {asked}: it is {used}")
+    for sentence in _without_effect(learning, trainer):
+        note(f"note: {sentence}")
     for notice in trainer.notices:
         note(f"note: {notice}")
     if name is not None and trainer.path.name != name:
         note(f"the run is called {trainer.path.name}")
     return trainer
+
+
+def _without_effect(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[str]:
+    """Which of the settings that were given the run does not use, or not as given, and why."""
+    used, total = trainer.run_file.train, trainer.run_file.budget.total_steps
+    for field in ("batch", "bptt"):
+        if given.get(field, 0) > (limit := getattr(used, field)):
+            yield f"the text is too short for `{field}` {given[field]}: it is {limit}"
+    if total is not None and (warmup := given.get("warmup_steps", 0)) > total // 10:
+        yield f"`warmup_steps` is {total // 10}, not {warmup}: a tenth of the steps at most"
+    if given.get("patience") and used.val_fraction == 0:
+        yield "`patience` has no effect: with `val_fraction` 0 there are no validations"
+    if given.get("dropout_masks", 1) > 1 and used.dropout == 0:
+        yield "`dropout_masks` has no effect: `dropout` is 0"
+    if "final_rate" in given and used.hold == 1:
+        yield "`final_rate` has no effect: with `hold` 1 the learning rate never falls"
 
 
 def resume_run(
@@ -448,13 +462,6 @@ def resume_run(
     trainer = stack.enter_context(open_run(path, corpus, changes))
     for notice in trainer.notices:
         note(notice)
-    total, config = trainer.run_file.budget.total_steps, trainer.run_file.train
-    if total is not None and trainer.progress.step >= total:
-        name = "minutes" if config.minutes else "steps" if config.steps else "epochs"
-        note(
-            f"the run has done its {total:,} steps; to go on, give a larger budget than "
-            f"`{name}` {getattr(config, name):g}"
-        )
     return trainer
 
 
@@ -466,8 +473,11 @@ def open_text(
     ``note`` gets what is notable about them, ``advise`` how far a long text is read.
     """
     from charlstm.text.corpus import open_corpus
+    from charlstm.text.notes import text_notes
     from charlstm.text.sources import bundled_corpus
 
+    if reading.get("as_bytes") and "encoding" in reading:
+        note("note: `encoding` has no effect with `as_bytes`")
     shown = 0
 
     def progress(characters: int) -> None:
@@ -477,10 +487,8 @@ def open_text(
             advise(f"read {characters:,} characters …")
 
     corpus = open_corpus(text or [bundled_corpus()], progress=progress, **reading)
-    for notice in corpus.notices:
-        note(notice)
-    if corpus.vocab.kind != "bytes":
-        _note_line_ends(corpus, note)
+    for sentence in text_notes(corpus):
+        note(sentence)
     return corpus
 
 
@@ -498,22 +506,6 @@ def text_of_run(run: "RunFile", text: Sequence[str | Path] | None, note: Note) -
     if (lost := run.source.not_there()) and lost[1] == "nothing":
         note(f"note: {lost[0]} is no longer there; its text is in the cache")
     return corpus
-
-
-def _note_line_ends(corpus: "Corpus", note: Note) -> None:
-    """Say what carriage returns in a text mean: the model learns and writes them."""
-    occurrences = dict(zip(corpus.vocab.symbols, corpus.counts, strict=True))
-    returns, newlines = occurrences.get("\r", 0), occurrences.get("\n", 0)
-    if returns and not newlines:
-        note(
-            "note: the lines end with carriage returns alone, and so will those of the model; "
-            "to train on newlines, convert them first: tr '\\r' '\\n' < TEXT > NEW"
-        )
-    elif returns > newlines / 2:
-        note(
-            "note: the lines end with a carriage return and a newline, and so will those of the "
-            "model; to train on newlines alone, convert them first: tr -d '\\r' < TEXT > NEW"
-        )
 
 
 def _print_note(message: str) -> None:

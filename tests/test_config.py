@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import asdict, fields, replace
+from fractions import Fraction
 
+import numpy as np
 import pytest
 from helpers import train_config
 
@@ -63,6 +65,7 @@ TRAIN_LIMITS = [
 ]
 FLOATS = ("learning_rate", "adam_rate", "final_rate", "hold", "weight_decay", "dropout", "clip")
 FLOATS += ("averaging", "row_averaging", "val_fraction")
+WHOLE = sorted({name for name, _, _ in TRAIN_LIMITS} - set(FLOATS) | {"threads"})
 
 
 @pytest.mark.parametrize(("name", "inside", "outside"), MODEL_LIMITS)
@@ -219,3 +222,30 @@ def test_parameters_are_counted_as_by_hand() -> None:
 
 def test_a_model_is_described_by_cell_layers_and_width() -> None:
     assert MODEL.describe() == "lstm 2×4"
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("value", [8.5, 8.0, np.float64(8), True, "8"])
+def test_whole_numbers_are_whole(name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` is .*, but must be a whole number"):
+        replace(TRAIN, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["embedding_size", "hidden_size", "layers"])
+def test_a_models_sizes_are_whole(name: str) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` is 8.5, but must be a whole number"):
+        replace(MODEL, **{name: 8.5})
+
+
+@pytest.mark.parametrize("value", [10**400, Fraction(10**400), Fraction(-(10**400))])
+@pytest.mark.parametrize("name", FLOATS)
+def test_a_number_that_no_float_holds_is_outside_the_limits(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match="number of more than 30 digits, but must be"):
+        replace(TRAIN, **{name: value})
+
+
+def test_numbers_of_other_types_can_be_written_to_json() -> None:
+    config = replace(TRAIN, batch=np.int64(8), clip=np.float32(0.5), dropout=Fraction(1, 4))
+    values = json.loads(json.dumps(config.to_dict()))
+    assert (values["batch"], values["clip"], values["dropout"]) == (8, 0.5, 0.25)
+    assert json.loads(json.dumps(replace(MODEL, layers=np.int8(3)).to_dict()))["layers"] == 3

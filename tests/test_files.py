@@ -18,12 +18,14 @@ from charlstm.files import (
     Lock,
     Locked,
     abandoned,
+    disk_bytes,
     make_work_folder,
     memory_present,
     output_file,
     read_stream,
     replace_file,
     sync_folder,
+    write_durably,
     write_output,
 )
 
@@ -147,8 +149,52 @@ def test_a_sync_that_fails_is_an_error(
     with pytest.raises(OSError, match=os.strerror(number)):
         replace_file(tmp_path / "file", b"data")
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(OSError, match=os.strerror(number)):
+    with pytest.raises(OSError, match=os.strerror(number)) as failed:
         sync_folder(tmp_path)
+    assert failed.value.filename == str(tmp_path)
+    with pytest.raises(OSError, match=os.strerror(number)) as failed:
+        write_durably(tmp_path / "new", b"data")
+    assert failed.value.filename == str(tmp_path / "new")
+
+
+def test_an_output_below_a_deleted_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def deleted() -> str:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(os, "getcwd", deleted)
+    with pytest.raises(UsageError, match="out cannot be written: no such file or directory"):
+        output_file(Path("out"))
+
+
+def test_what_cannot_be_listed_counts_as_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"1234")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_bytes(b"123")
+    assert disk_bytes(tmp_path) == 7
+    listed = os.listdir
+
+    def failing(path: Path) -> list[str]:
+        if Path(path).name == "folder":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", failing)
+    monkeypatch.setattr(os, "scandir", failing)
+    assert disk_bytes(tmp_path) == 4
+
+
+def test_a_lock_that_the_system_refuses_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(*_: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", stale)
+    with pytest.raises(OSError, match=os.strerror(errno.ESTALE)) as failed:
+        Lock(tmp_path / "lock")
+    assert failed.value.filename == str(tmp_path / "lock")
 
 
 # -- unfinished files and folders --------------------------------------------------------------

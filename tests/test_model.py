@@ -420,3 +420,45 @@ def test_a_change_to_the_state_of_a_text_does_not_change_the_text(model):
     begun = next(text)
     text.state.state[:] = 5
     assert begun + "".join(text) == "".join(model.generate("a", length=20, seed=1))
+
+
+def test_objects_say_what_they_are(model: Model) -> None:
+    config = model.file.config
+    shown = repr(model)
+    assert config.cell in shown
+    assert f"{model.parameters:,} parameters" in shown
+    assert repr(str(model.path)) in shown
+    text = model.generate(length=3, seed=1)
+    assert "iterated over" in repr(text)
+    assert len(repr(text.state)) < 10_000
+
+
+def test_a_number_of_texts_is_refused_with_advice_that_fits(model: Model) -> None:
+    with pytest.raises(UsageError) as none:
+        model.generate_batch(count=0)
+    assert str(none.value) == "`count` is 0, but must be at least 1"
+    with pytest.raises(UsageError, match="in several batches"):
+        model.generate_batch(count=10**6)
+
+
+class Unshowable:
+    def __repr__(self) -> str:
+        raise ValueError("no repr")
+
+
+ODD = [
+    *(True, 7, 10**400, 10**5000, Fraction(1, 10**400), math.nan, b"a" * 10**5, object()),
+    *(np.array(1), np.array([1, 2]), Unshowable(), Path("a")),
+]
+
+
+@pytest.mark.parametrize("field", ["unknown", "stop", "sampling", "state", "prime", "top_k"])
+def test_an_odd_argument_is_one_short_line_that_names_it(field: str, model: Model) -> None:
+    named = "the text" if field == "prime" else f"`{field}`"
+    for value in ODD:
+        if field == "top_k" and isinstance(value, int) and value is not True:
+            continue
+        with pytest.raises(UsageError, match=named) as refused:
+            model.generate(length=1, **{field: value})
+        assert len(str(refused.value)) < 250
+        assert "\n" not in str(refused.value)

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from charlstm.errors import plural
+
 MINUS, ELLIPSIS, INFINITY, LINE_END = "−", "…", "∞", "↵"
 """The signs outside ASCII that views write for a minus, for what is left out, and so on."""
 SERIES_COLORS = ("blue", "dark_orange", "green", "magenta")
@@ -159,11 +161,6 @@ def reworded(document: Document, change: Callable[[str], str]) -> Document:
         return replace(block, more=change(block.more)) if isinstance(block, Table) else block
 
     return replace(document, blocks=tuple(map(changed, document.blocks)))
-
-
-def plural(count: int, what: str) -> str:
-    """``1 character``, ``1,200 characters``."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def more_rows(count: int, what: str) -> str:

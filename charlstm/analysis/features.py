@@ -5,19 +5,27 @@ quotation, the closing one outside. Only ``newline soon`` looks ahead.
 """
 
 import re
+import signal
+import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import UsageError
+from charlstm.errors import UsageError, shown
 from charlstm.text.marks import BRACKETS, PUNCTUATION, QUOTES
 
 Values = NDArray[np.float64]
 SOON = 5
 """Characters ahead that count as soon."""
+
+LONGEST_SEARCH = 20
+"""Seconds of computing for a user's expression; matching a long text takes well under one."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ def features_of(text: str, own: Iterable[str] = ()) -> tuple[Feature, ...]:
     """The features that are looked for, and the user's ``own``, NAME=REGEX.
 
     Raises:
-        UsageError: an own feature is no NAME=REGEX.
+        UsageError: an own feature is no NAME=REGEX, or its expression takes too long.
     """
     lines = text.split("\n")
     characters = np.array(list(text)) if text else np.array([], dtype="<U1")
@@ -123,15 +131,40 @@ def _own(text: str, definition: str) -> Feature:
     name, equals, expression = definition.partition("=")
     hint = "give NAME=REGEX, for example 'vowel=[aeiou]'"
     if not (name and equals and expression):
-        raise UsageError(f"`features` has {definition!r}", hint)
+        raise UsageError(f"`features` has {shown(definition)}", hint)
+    values = np.zeros(len(text))
     try:
-        with warnings.catch_warnings():
+        with _time_limit(name), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about what Python may read differently some day
-            pattern = re.compile(expression, re.MULTILINE)
+            for match in re.finditer(expression, text, re.MULTILINE):
+                values[match.start() : match.end()] = 1
     except (re.error, OverflowError, RecursionError) as error:
         message = f"`features` has {name}, which is no regular expression: {error}"
         raise UsageError(message, hint) from None
-    values = np.zeros(len(text))
-    for match in pattern.finditer(text):
-        values[match.start() : match.end()] = 1
     return Feature(name, values)
+
+
+@contextmanager
+def _time_limit(name: str) -> Iterator[None]:
+    """Raise ``UsageError`` if an expression needs more than ``LONGEST_SEARCH``.
+
+    Some expressions, such as (a+)+$, try exponentially many ways to match. The limit needs the main
+    thread and a system with timers, which Windows is not.
+    """
+    if not hasattr(signal, "setitimer") or threading.current_thread() != threading.main_thread():
+        yield
+        return
+
+    def give_up(number: int, frame: FrameType | None) -> NoReturn:
+        raise UsageError(
+            f"`features` has {name}, whose expression took more than {LONGEST_SEARCH} s",
+            "avoid repetitions of what is itself repeated, as in (a+)+",
+        )
+
+    before = signal.signal(signal.SIGVTALRM, give_up)
+    signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST_SEARCH)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

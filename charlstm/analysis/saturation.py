@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.analysis.trace import pieces
-from charlstm.errors import check_integer, check_number, require
+from charlstm.errors import check_integer, check_number, require, shown
 from charlstm.events import GateSaturation
 from charlstm.html_table import html_table
 from charlstm.net.engine import Engine, Trace
@@ -204,7 +204,7 @@ def measure_gates(
     """
     require(
         isinstance(thresholds, Thresholds),
-        f"`thresholds` is {thresholds!r}, but must be a `Thresholds`",
+        f"`thresholds` is {shown(thresholds)}, but must be a `Thresholds`",
     )
     spec = engine.spec
     steps, layers, size = len(ids), engine.config.layers, engine.config.hidden_size
@@ -268,21 +268,15 @@ def findings(
             g = report.gates.index(gate)
             left, right = report.unit_left[layer, g], report.unit_right[layer, g]
             always_open, always_shut = int((right > 0.9).sum()), int((left > 0.9).sum())
-            balance = (
-                f"{_percent(left.mean())} of the time {low} and {_percent(right.mean())} {high}"
-            )
-            extremes = (
-                f"{_units(always_open)} {high} and {_units(always_shut)} {low} at more than nine "
-                "characters in ten"
-            )
+            balance = f"{_percent(left.mean())} {low}, {_percent(right.mean())} {high}"
+            extremes = f"always {low} {_units(always_shut)}, always {high} {_units(always_open)}"
             sentences.append(f"Layer {layer + 1}, {label(gate)}: {balance}; {extremes}.")
         if report.time_constant is not None and spec.memory in shown:
             tau = np.sort(report.time_constant[layer])
             median, longest = _characters(float(np.median(tau))), _characters(float(tau[-1]))
             sentences.append(
-                f"Layer {layer + 1}, memory: half of the units keep {spec.states[-1]} for less "
-                f"than {median} (time constant of the {spec.memory} gate), the longest for "
-                f"{longest}."
+                f"Layer {layer + 1}, memory of {spec.states[-1]}: half the units under {median} "
+                f"characters, the longest {longest}."
             )
     return sentences
 
@@ -303,8 +297,8 @@ def _percent(fraction: float) -> str:
 
 
 def _units(count: int) -> str:
-    return "no unit" if not count else "1 unit" if count == 1 else f"{count} units"
+    return "none" if not count else "1 unit" if count == 1 else f"{count} units"
 
 
 def _characters(tau: float) -> str:
-    return "ever" if math.isinf(tau) else f"{tau:,.1f} characters"
+    return "∞" if math.isinf(tau) else f"{tau:,.1f}"

@@ -9,9 +9,9 @@ from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
-from charlstm.analysis.document import Document, plural
+from charlstm.analysis.document import Document
 from charlstm.analysis.views import VIEWS
-from charlstm.errors import CharlstmError, UsageError, check_integer, require
+from charlstm.errors import CharlstmError, UsageError, check_integer, plural, require
 from charlstm.net.engine import Array, Engine
 from charlstm.net.model_config import ModelConfig
 from charlstm.net.spec import CELLS, LEFT_SATURATED, RIGHT_SATURATED, CellSpec

@@ -3,6 +3,7 @@
 ``main`` is the boundary where errors become one line of text and an exit code.
 """
 
+import io
 import os
 import shlex
 import signal
@@ -13,12 +14,30 @@ from charlstm.cli.option_names import option_of, use_parameters, with_options
 from charlstm.errors import CharlstmError, ExitCode, reason_of
 from charlstm.show.ascii_signs import ERRORS
 
+
+def _is_own(error: ImportError) -> bool:
+    return (error.name or "charlstm").split(".")[0] == "charlstm"
+
+
+def _not_loaded(error: ImportError) -> str:
+    """That a library cannot be loaded: too little memory, or a broken installation."""
+    name = str(error.name)
+    if error.path and "." not in name:  # torch._C calls itself _C
+        name = f"{os.path.basename(os.path.dirname(error.path))}.{name}"
+    memory = "; there may be too little memory" if "map segment" in str(error) else ""
+    return f"{name} cannot be loaded: {error}{memory}"
+
+
 try:
     import typer
 
     from charlstm.cli.app import app
 except KeyboardInterrupt:  # Ctrl-C before the command began
     sys.exit(ExitCode.INTERRUPTED)
+except ImportError as error:
+    if _is_own(error):
+        raise
+    sys.exit(f"charlstm: {_not_loaded(error)}")
 MEMORY_FIELDS = ("hidden_size", "batch", "bptt", "count")
 """Settings on which it depends how much memory a command needs."""
 
@@ -26,6 +45,7 @@ MEMORY_FIELDS = ("hidden_size", "batch", "bptt", "count")
 def main() -> NoReturn:
     """Run the command line and exit."""
     _open_closed_streams()
+    _buffer_stdout()
     _keep_quotes_of_completed_word()
     code = run(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is nothing left to stop
@@ -46,6 +66,18 @@ def _open_closed_streams() -> None:
                 os.dup2(descriptor, number)
                 os.close(descriptor)
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def _buffer_stdout() -> None:
+    """Buffer lines under ``python -u``, too.
+
+    Without a buffer, nothing shows afterwards that a write which failed was one to stdout.
+    """
+    stdout = sys.stdout
+    if isinstance(stdout, io.TextIOWrapper) and isinstance(stdout.buffer, io.RawIOBase):
+        encoding, errors = stdout.encoding, stdout.errors
+        buffer = io.BufferedWriter(stdout.detach())
+        sys.stdout = io.TextIOWrapper(buffer, encoding, errors, line_buffering=True)
 
 
 def _keep_quotes_of_completed_word() -> None:
@@ -98,10 +130,10 @@ def run(arguments: list[str]) -> int:
     except MemoryError:
         _complain(f"there is not enough memory{_smaller()}")
         return int(ExitCode.FAILED)
-    except ImportError as error:  # of a library: too little memory, or a broken installation
-        if (error.name or "charlstm").startswith("charlstm"):
+    except ImportError as error:
+        if _is_own(error):
             raise
-        _complain(f"{error.name} cannot be loaded: {error}")
+        _complain(_not_loaded(error))
         return int(ExitCode.FAILED)
     except Exception as error:
         describe = getattr(error, "format_message", None)
@@ -119,9 +151,13 @@ def _smaller() -> str:
 
 
 def _complain(message: str) -> None:
-    from charlstm.show.printable import printable
+    line = " ".join(with_options(message).split())
+    try:
+        from charlstm.show.printable import printable
 
-    line = printable(" ".join(with_options(message).split()), keep="")
+        line = printable(line, keep="")
+    except MemoryError:
+        pass  # which is what the message is about
     try:
         print(f"charlstm: {line}", file=sys.stderr, flush=True)
     except (OSError, ValueError):

@@ -9,7 +9,7 @@ from charlstm import __version__
 from charlstm.cli import export, inspect, runs, sample, score, study, train
 from charlstm.cli.commands import Commands
 from charlstm.cli.options import example
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, reason_of
 
 app = Commands(
     name="charlstm",
@@ -40,6 +40,11 @@ def _any_command(
     except FileNotFoundError:
         raise CharlstmError(
             "the working directory has been deleted", "change to another one with cd"
+        ) from None
+    except OSError as error:
+        raise CharlstmError(
+            f"the working directory cannot be used: {reason_of(error)}",
+            "change to another one with cd",
         ) from None
 
 

@@ -37,7 +37,7 @@ _SYNONYMS = {
 def flat_options(command: Callable[..., int]) -> Callable[..., int]:
     """``command`` as typer wants it: with one parameter for each option.
 
-    Some parameters of ``command`` may be groups of options: classes such as ``options.Options``,
+    Some parameters of ``command`` may be groups of options, classes such as an ``OptionGroup``,
     whose annotated attributes are the options. The signature of the function returned, from which
     typer makes the options, has them in their place.
     """

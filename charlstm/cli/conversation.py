@@ -121,10 +121,11 @@ class Conversation:
         self._sampling = replace(self._sampling, temperature=temperature)
 
     def _set_length(self, value: str) -> None:
-        from charlstm.errors import check_number
+        from charlstm.errors import check_integer
+        from charlstm.model import MAX_LENGTH
 
         length = _number(value, int, "/length 500")
-        check_number("/length", length, 0, sys.maxsize)
+        check_integer("/length", length, 0, MAX_LENGTH)
         self._length = length
 
     def _retry(self, _: str) -> None:

@@ -94,7 +94,7 @@ def read_text(source: str, *, as_bytes: bool) -> str:
     For a byte model any content will do: what is not UTF-8 becomes surrogate escapes.
     """
     from charlstm.files import read_stream
-    from charlstm.text.sources import wide_encoding
+    from charlstm.text.sources import format_of, wide_encoding
 
     name = "standard input" if source == "-" else source
     note_keyboard([source])
@@ -115,12 +115,15 @@ def read_text(source: str, *, as_bytes: bool) -> str:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise CharlstmError(
-            f"{name} is not valid utf-8: byte 0x{data[error.start]:02x} at offset {error.start:,}",
-            "unpack it first, with gunzip -c FILE, and give -"
-            if data.startswith(b"\x1f\x8b")
-            else _convert(encoding or "latin1"),
-        ) from None
+        byte, binary = data[error.start], format_of(data)
+        message = f"{name} is not valid utf-8: byte 0x{byte:02x} at offset {error.start:,}"
+        if data.startswith(b"\x1f\x8b"):
+            hint = "unpack it first, with gunzip -c FILE, and give -"
+        elif binary:
+            hint = f"it is {binary}; convert it to plain text"
+        else:
+            hint = _convert(encoding or ("cp1252" if 0x80 <= byte < 0xA0 else "latin1"))
+        raise CharlstmError(message, hint) from None
     if encoding:
         raise CharlstmError(f"{name} is not utf-8 but {encoding}", _convert(encoding))
     return text.removeprefix("\ufeff")

@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +13,7 @@ from charlstm.cli.option_names import with_options
 from charlstm.cli.options import (
     Checkpoint,
     Json,
+    OptionGroup,
     Unknown,
     check_outputs,
     example,
@@ -56,8 +56,7 @@ def parameters_of(view: str) -> tuple[str, ...]:
     return (*reading, *(field for field in takes if field != "text"))
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(OptionGroup):
     """What the model reads, and before it."""
 
     text: Annotated[
@@ -81,8 +80,7 @@ class Reading:
     unknown: Unknown = "error"
 
 
-@dataclass(frozen=True)
-class Chosen:
+class Chosen(OptionGroup):
     """What a view looks at; the fields of ``Options``, as a user gives them."""
 
     layer: Annotated[
@@ -149,8 +147,7 @@ class Chosen:
     ] = None
 
 
-@dataclass(frozen=True)
-class Files:
+class Files(OptionGroup):
     """Files that the view is written to."""
 
     html: Annotated[
@@ -186,11 +183,12 @@ def inspect(
         raise UsageError("a text and --file are both given", "give one of them")
     find_view(view)
     _check_taken(context, view)
-    check_outputs(**asdict(files))
+    check_outputs(**vars(files))
     options = _options(chosen)
     policy = unknown_policy(reading.unknown)
     model = open_model(checkpoint)
     _check(model, options)
+    _note_names(reading)
     text, warmup = _read(model, reading, Reader(model.file.vocab, policy))
     if text is None and VIEWS[view].reads and held_out(model, VIEWS[view].reads) is None:
         excerpt, _ = model.inspected(None, warmup)
@@ -202,14 +200,27 @@ def inspect(
         figure = model.view(view, text, warmup=warmup, progress=progress, **options)
     found = figure.data
     document = reworded(found.document(), with_options)
-    write_document(document, **asdict(files))
+    write_document(document, **vars(files))
     if as_json:
         print(json.dumps(found.to_dict(), allow_nan=False))
-    elif not any(asdict(files).values()):
+    elif not any(vars(files).values()):
         from charlstm.show.terminal import print_document
 
         print_document(stdout_console(), document)
     return 0
+
+
+def _note_names(reading: Reading) -> None:
+    """Point out words that are read as text, and name a file or a run."""
+    from charlstm.runs.catalogue import is_run
+
+    if (text := reading.text) is not None:
+        if os.path.isfile(text):
+            note(f"treating {text!r} as text; for what is in that file: --file {quote(text)}")
+        elif is_run(text):
+            note(f"treating {text!r} as text; for the run of that name: -c {quote(text)}")
+    if reading.warmup and os.path.isfile(reading.warmup):
+        note(f"treating {reading.warmup!r} as text, not as the name of a file")
 
 
 def _check_taken(context: typer.Context, view: str) -> None:
@@ -225,17 +236,17 @@ def _check_taken(context: typer.Context, view: str) -> None:
 
 
 def _options(chosen: Chosen) -> "ViewFields":
-    from charlstm.errors import check_number
+    from charlstm.errors import check_integer
 
     if chosen.rows is not None:
-        check_number("`rows`", chosen.rows, 0)
+        check_integer("`rows`", chosen.rows, 0)
     converted = {
         "layer": None if chosen.layer is None else chosen.layer - 1,
         "units": _units(chosen.units),
         "features": tuple(chosen.features or ()),
         "guesses": 5 if chosen.guesses else 0,
     }
-    options: ViewFields = asdict(chosen) | converted  # type: ignore[assignment]
+    options: ViewFields = vars(chosen) | converted  # type: ignore[assignment]
     return options
 
 

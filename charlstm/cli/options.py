@@ -61,7 +61,7 @@ Unknown = Annotated[
 ]
 
 
-class Options:
+class OptionGroup:
     """A group of options, as annotated attributes with their defaults; see ``flat_options``.
 
     No dataclass: making the methods of one takes half a millisecond of every command's start.
@@ -108,6 +108,11 @@ def command(*words: object) -> str:
 def example(*lines: str) -> str:
     """The epilog that shows how a command is used."""
     return "\n\n".join(("Examples:", *(f"  {line}" for line in lines)))
+
+
+def note_no_colors() -> None:
+    """Say why a text that was to be tinted is not."""
+    note("no colours: standard output is not a terminal that has them; the text comes plain")
 
 
 def note(message: str) -> None:

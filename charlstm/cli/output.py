@@ -25,7 +25,7 @@ class Output:
             errors = "surrogateescape" if raw else "strict"
             _reconfigure(sys.stdout, encoding="utf-8", errors=errors, newline="")
         self._printable = printable
-        self._tint = Tint(stdout_console()) if color and self.terminal else None
+        self._tint = Tint(stdout_console()) if color else None
         self.tinted = self._tint is not None and self._tint.has_color
         self._due = 0.0
 

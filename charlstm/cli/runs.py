@@ -12,7 +12,7 @@ import typer
 
 from charlstm.cli.commands import Commands
 from charlstm.cli.options import Json, example, note, run_names
-from charlstm.errors import CharlstmError, ExitCode, UsageError, reason_of
+from charlstm.errors import CharlstmError, ExitCode, UsageError, plural, reason_of
 
 group = Commands(
     help="The runs under checkpoints/: list them, show one, free disk space.",
@@ -84,7 +84,7 @@ def show(
         "run": summary.path,
         "created": content.created,
         "model": f"{summary.model}, {summary.parameters:,} parameters",
-        "corpus": f"{', '.join(content.source.paths)} ({summary.characters:,} characters)",
+        "corpus": f"{', '.join(content.source.paths)} ({plural(summary.characters, 'character')})",
         "steps": f"{summary.step:,}"
         + (f" of {summary.total_steps:,}" if summary.total_steps else ""),
         "best": "–"

@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,16 +19,18 @@ from charlstm.cli.inputs import (
 )
 from charlstm.cli.options import (
     Checkpoint,
+    OptionGroup,
     Unknown,
     check_outputs,
     check_together,
     example,
     note,
+    note_no_colors,
     one_of,
 )
 from charlstm.cli.output import Output
 from charlstm.cli.signals import interruptible, uninterrupted
-from charlstm.errors import require
+from charlstm.errors import plural, require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +48,7 @@ BETWEEN = "\n%\n"
 APART = (
     ("--prime", "--prime-file"),
     ("--interactive", "--count"),
+    ("--interactive", "--prime-file -"),
     ("--length 0", "--count"),
     ("--interactive", "--novelty"),
     ("--length 0", "--novelty"),
@@ -65,8 +67,7 @@ EXAMPLES = example(
 )
 
 
-@dataclass(frozen=True)
-class Sampling:
+class Sampling(OptionGroup):
     """The fields of ``SamplingConfig``."""
 
     temperature: Annotated[
@@ -104,8 +105,7 @@ class Sampling:
     ] = 64
 
 
-@dataclass(frozen=True)
-class Writing:
+class Writing(OptionGroup):
     """How many texts are written, from which seed, and how they are shown."""
 
     seed: Annotated[
@@ -137,12 +137,15 @@ class Writing:
     ] = False
 
 
-@dataclass(frozen=True)
-class Priming:
+class Priming(OptionGroup):
     """The text given first."""
 
     prime: Annotated[
-        str | None, typer.Option(help="Text to go on from.", rich_help_panel=PRIMING)
+        str | None,
+        typer.Option(
+            help="Text to go on from; left out, a newline, so that a line begins.",
+            rich_help_panel=PRIMING,
+        ),
     ] = None
     prime_file: Annotated[
         str | None,
@@ -155,8 +158,7 @@ class Priming:
     unknown: Unknown = "error"
 
 
-@dataclass(frozen=True)
-class States:
+class States(OptionGroup):
     """Files of resume states."""
 
     save_state: Annotated[
@@ -196,9 +198,9 @@ def sample(
 
     # Wrong settings are refused before the model is opened.
     policy = unknown_policy(priming.unknown)
-    config = SamplingConfig(**asdict(sampling))
+    config = SamplingConfig(**vars(sampling))
     _check(length, writing, priming, states)
-    _note_unusual(sampling, priming.prime, writing.stop)
+    _note_unusual(sampling, writing, priming)
 
     model = open_model(checkpoint)
     start = None if states.state is None else model.load_state(states.state)
@@ -211,7 +213,8 @@ def sample(
     reader = Reader(vocab, policy)
     prime = reader.encode(given)
     reader.note_stops(writing.stop or ())
-    seed = _seed(writing)
+    begun = bool(given or writing.interactive or start)
+    seed = _seed(writing, "" if begun else vocab.decode(vocab.opening().tolist()))
     output = Output(raw=as_bytes, color=writing.color is not None)
     if writing.color is not None:
         _explain_color(output)
@@ -260,26 +263,26 @@ def sample(
             finally:
                 output.close()
     if training is not None:
-        _note_novelty(texts, *training)
+        _note_novelty(texts, seed, *training)
     return 0
 
 
 def _check(length: int | None, writing: Writing, priming: Priming, states: States) -> None:
     """Raise ``UsageError`` for a value out of its range, and for options that exclude others."""
-    from charlstm.errors import check_number
-    from charlstm.model import MAX_COUNT
+    from charlstm.errors import check_integer
+    from charlstm.model import MAX_LENGTH, check_count
 
     if length is not None:
-        check_number("`length`", length, 0, sys.maxsize)
+        check_integer("`length`", length, 0, MAX_LENGTH)
     if writing.seed is not None:
-        check_number("`seed`", writing.seed, 0)
-    hint = "write them in several batches, each with its own `seed`"
-    check_number("`count`", writing.count, 1, MAX_COUNT, hint=hint)
+        check_integer("`seed`", writing.seed, 0)
+    check_count(writing.count)
     color = writing.color
     require(color in (None, "surprise"), f"`color` is {color!r}", "there is --color surprise")
     given = {
         "--prime": priming.prime is not None,
         "--prime-file": priming.prime_file is not None,
+        "--prime-file -": priming.prime_file == "-" and not sys.stdin.isatty(),
         "--interactive": writing.interactive,
         "--length 0": length == 0,
         "--count": writing.count > 1,
@@ -292,25 +295,58 @@ def _check(length: int | None, writing: Writing, priming: Priming, states: State
     check_outputs(save_state=states.save_state)
 
 
-def _note_unusual(sampling: Sampling, prime: str | None, stop: list[str] | None) -> None:
+def _note_unusual(sampling: Sampling, writing: Writing, priming: Priming) -> None:
     """Point out values that are allowed and hardly meant."""
-    _note_backslashes(prime, stop)
+    _note_backslashes(priming.prime, writing.stop)
+    prime = priming.prime
+    if prime and os.path.isfile(prime):
+        note(f"treating {prime!r} as text; to go on from what is in that file: --prime-file")
     if sampling.repeat_penalty > USEFUL_PENALTY:
         note(
             f"note: a repeat penalty above {USEFUL_PENALTY} spoils the text of most models of "
             f"characters; 1.02 to {USEFUL_PENALTY} is useful"
         )
 
+    primed = writing.interactive or priming.prime is not None or priming.prime_file is not None
+    for sentence in _without_effect(sampling, writing.count, primed, priming.echo, priming.unknown):
+        note(f"note: {sentence}")
 
-def _seed(writing: Writing) -> int:
-    """The seed of the first text; a random one is reported."""
+
+def _seed(writing: Writing, opening: str) -> int:
+    """The seed of the first text; a random one is reported, with what stands for a prime."""
     from charlstm.model import new_seed
 
     if writing.seed is not None:
         return writing.seed
     seed = new_seed()
-    note(f"seed {seed}" if writing.count == 1 else f"seeds {seed} to {seed + writing.count - 1}")
+    seeds = f"seed {seed}" if writing.count == 1 else f"seeds {seed} to {seed + writing.count - 1}"
+    note(f"{seeds}; with no prime, the text begins after {opening!r}" if opening else seeds)
     return seed
+
+
+def _without_effect(
+    sampling: Sampling, count: int, primed: bool, echo: bool, unknown: str
+) -> Iterator[str]:
+    """Which options do nothing next to the others, and why."""
+    filters = {
+        "top_k": sampling.top_k > 1,
+        "top_p": sampling.top_p < 1,
+        "min_p": sampling.min_p > 0,
+    }
+    filtered = " and ".join(f"`{name}`" for name, is_given in filters.items() if is_given)
+    if sampling.temperature == 0 and filtered:
+        yield f"no effect: {filtered}; `temperature` 0 takes the most likely character anyway"
+    certain = {"`temperature` 0": sampling.temperature == 0, "`top_k` 1": sampling.top_k == 1}
+    certain["`min_p` 1"] = sampling.min_p == 1
+    if count > 1 and any(certain.values()):
+        reason = next(name for name, is_given in certain.items() if is_given)
+        yield f"all {count} texts are the same: with {reason} no character is random"
+    if sampling.repeat_window != Sampling.repeat_window and sampling.repeat_penalty == 1:
+        yield "`repeat_window` has no effect without `repeat_penalty`"
+    if not primed and not echo:
+        yield "--no-echo has no effect: there is no prime"
+    if not primed and unknown != "error":
+        yield "`unknown` has no effect: it is about the characters of a prime, and there is none"
 
 
 def _note_backslashes(prime: str | None, stop: list[str] | None) -> None:
@@ -348,7 +384,7 @@ def _saving(path: str | None, model: "Model", text: "Text | Conversation") -> It
 
 def _explain_color(output: Output) -> None:
     if not output.tinted:
-        note("there are no colours here; the text comes plain")
+        note_no_colors()
         return
     from charlstm.show.console import stderr_console
     from charlstm.show.surprise import legend
@@ -357,13 +393,17 @@ def _explain_color(output: Output) -> None:
 
 
 def _note_novelty(
-    texts: list[str], corpus: "NDArray[np.unsignedinteger]", vocab: "Vocabulary"
+    texts: list[str], seed: int, corpus: "NDArray[np.unsignedinteger]", vocab: "Vocabulary"
 ) -> None:
     from charlstm.generate.novelty import novelty
 
     found = novelty(texts, corpus, vocab)
     copied = found.copied if found.longest <= 60 else found.copied[:60] + "…"
+    copier = next((n for n, text in enumerate(texts) if found.copied in text), 0)
+    of = f", by the text of seed {seed + copier}" if len(texts) > 1 else ""
     note(
-        f"longest run copied from the training text: {found.longest} characters, {copied!r}; "
+        f"longest run copied from the training text: {plural(found.longest, 'character')}{of}, "
+        f"{copied!r}; "
         f"{found.new_words:,} of {found.words:,} words are not in it ({found.new_fraction:.1%})"
+        + (f", of all {len(texts)} texts" if len(texts) > 1 else "")
     )

@@ -14,7 +14,8 @@ from charlstm.cli.inputs import (
     training_text,
     unknown_policy,
 )
-from charlstm.cli.options import Checkpoint, Json, Unknown, check_together, example
+from charlstm.cli.options import Checkpoint, Json, Unknown, check_together, example, note_no_colors
+from charlstm.errors import check_integer, plural
 
 EXAMPLES = example(
     "charlstm score chapter.txt",
@@ -54,14 +55,12 @@ def score(
     as_json: Json = False,
 ) -> int:
     """How well a model predicts a text."""
-    from charlstm.errors import check_number
-
     policy = unknown_policy(unknown)
-    check_number("`top`", top, 0)
+    check_integer("`top`", top, 0)
     if window is not None:
-        check_number("`window`", window, 1)
+        check_integer("`window`", window, 1)
     if segments is not None:
-        check_number("`segments`", segments, 1)
+        check_integer("`segments`", segments, 1)
     given = [("--window", window), ("--segments", segments), ("--adapt", adapt or None)]
     check_together(*((name, value is not None) for name, value in given))
     check_together(("--color", color), ("--json", as_json))
@@ -96,15 +95,17 @@ def score(
         print(json.dumps(document))
         return 0
     from charlstm.show.console import stdout_console
-    from charlstm.show.surprise import print_positions, print_tinted
+    from charlstm.show.surprise import Tint, print_positions, print_tinted
 
     console = stdout_console()
     if color:
+        if not Tint(console).has_color:
+            note_no_colors()
         print_tinted(console, vocab.by_character(ids.tolist(), result.surprise_bits.tolist()))
     unit = "byte" if vocab.kind == "bytes" else "character"
     print(
         f"{result.bits_per_char:z.4f} bits per {unit}  {result.nats:z.4f} nats  "
-        f"perplexity {result.perplexity:.3f}  {result.characters:,} {unit}s  {result.label}"
+        f"perplexity {result.perplexity:.3f}  {plural(result.characters, unit)}  {result.label}"
     )
     if found:
         print_positions(console, symbols, found)

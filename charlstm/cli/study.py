@@ -14,6 +14,8 @@ from charlstm.cli.watch_study import Status, Stop, follow
 from charlstm.errors import UsageError
 from charlstm.net.spec import CELLS
 
+MOST = 10**12
+"""Characters, or steps, that a study may train on."""
 TASK_NAMES = ("reber", "continual-reber", "long-lag", "temporal-order", "anbn", "brackets")
 group = Commands(
     help="Experiments on what an LSTM is for: long time lags, gradients, the cells compared.",
@@ -76,7 +78,7 @@ def lag(
 ) -> int:
     """Which cells bridge how long a lag: train them on tasks that need a memory."""
     import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
-    from charlstm.errors import check_number
+    from charlstm.errors import check_integer, check_number
     from charlstm.study.results import ROOT, LagTrial, open_results
     from charlstm.study.tasks import TASKS
 
@@ -87,9 +89,9 @@ def lag(
     sizes = sorted(set(_numbers("--lags", lags))) if lags else list(chosen.lags)
     for size in sizes:
         chosen.check_lag(size)
-    check_number("--trials", trials, 1, 10_000)
-    check_number("--characters", characters, 1)
-    check_number("--hidden", hidden, 1, 4096)
+    check_integer("--trials", trials, 1, 10_000)
+    check_integer("--characters", characters, 1, MOST)
+    check_integer("--hidden", hidden, 1, 4096)
     if forget_bias is not None:
         check_number("--forget-bias", forget_bias, -30, 30)
     stop = Stop(minutes)
@@ -166,14 +168,14 @@ def cells(
 ) -> int:
     """The cells at equal parameters and equal characters on one text."""
     import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
-    from charlstm.errors import check_number
+    from charlstm.errors import check_integer
     from charlstm.runs.run import METRICS_FILE
     from charlstm.study.results import ROOT, CellRun, matched_model, open_results
 
     names = _cells(cells)
-    check_number("--parameters", parameters, 1_000, 1_000_000_000)
-    check_number("--characters", characters, 1)
-    check_number("--seeds", seeds, 1, 10_000)
+    check_integer("--parameters", parameters, 1_000, 1_000_000_000)
+    check_integer("--characters", characters, 1, MOST)
+    check_integer("--seeds", seeds, 1, 10_000)
     stop = Stop(minutes)
     corpus = open_texts(text, quiet=True)
     settings = {
@@ -250,12 +252,12 @@ def gradient(
 ) -> int:
     """How the gradient of a loss fades or grows on its way back through time."""
     import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
-    from charlstm.errors import check_number
+    from charlstm.errors import check_integer
 
     names = _cells(cells)
-    check_number("--reach", reach, 2, 1000)
-    check_number("--steps", steps, 1)
-    check_number("--hidden", hidden, 1, 4096)
+    check_integer("--reach", reach, 2, 1000)
+    check_integer("--steps", steps, 1, MOST)
+    check_integer("--hidden", hidden, 1, 4096)
     if checkpoint is not None:
         for option in ("cells", "steps", "hidden"):
             source = context.get_parameter_source(option)

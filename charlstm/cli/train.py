@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlstm.cli.inputs import note_keyboard
-from charlstm.cli.options import Json, Options, command, example, note, one_of, run_names
+from charlstm.cli.options import Json, OptionGroup, command, example, note, one_of, run_names
 from charlstm.cli.run_setup import find_resumed
 from charlstm.cli.signals import interruptible
 from charlstm.cli.watch_run import watch
-from charlstm.errors import ExitCode, UsageError
+from charlstm.errors import ExitCode, UsageError, plural
 from charlstm.net.spec import CELLS
 from charlstm.presets import PRESETS, default_settings
 from charlstm.training_run import begin_run, resume_run
 
 if TYPE_CHECKING:
     from charlstm.events import RunFinished
+    from charlstm.train.trainer import Trainer
 
 BUDGET, MODEL, LEARNING, TEXT, SHOW = (
     "Budget",
@@ -61,7 +62,7 @@ def _setting(field: str, *names: str, help: str, panel: str, **more: Any) -> Any
     return _option(*names, help=help + shown, panel=panel, **more)
 
 
-class Start(Options):
+class Start(OptionGroup):
     """What a run begins from. The fields are arguments of ``begin_run``."""
 
     name: Annotated[str | None, _option(help="Name of the run.")] = None
@@ -91,7 +92,7 @@ class Start(Options):
     ] = None
 
 
-class Budget(Options):
+class Budget(OptionGroup):
     """How long a run goes on, where, and what it keeps: what a resumed run may change."""
 
     epochs: Annotated[
@@ -129,7 +130,7 @@ class Budget(Options):
     ] = None
 
 
-class Shape(Options):
+class Shape(OptionGroup):
     """The fields of ``ModelConfig``."""
 
     cell: Annotated[
@@ -151,7 +152,7 @@ class Shape(Options):
     ] = None
 
 
-class Learning(Options):
+class Learning(OptionGroup):
     """The other fields of ``TrainConfig``."""
 
     batch: Annotated[
@@ -233,7 +234,7 @@ class Learning(Options):
     ] = None
 
 
-class Reading(Options):
+class Reading(OptionGroup):
     """How a text becomes symbols. The fields are arguments of ``open_corpus``."""
 
     encoding: Annotated[str | None, _option(help="Of the text. (utf-8)", panel=TEXT)] = None
@@ -309,8 +310,17 @@ def train(
             except KeyboardInterrupt:
                 note("stopped before the run began")
                 raise
+        begun_at = trainer.progress.step
         finished = watch(trainer, stack, plain=plain, quiet=quiet)
-    return _conclude(finished, as_json=as_json, quiet=quiet)
+        larger = _larger_budget(trainer) if finished.step == begun_at > 0 else None
+    return _conclude(finished, larger, as_json=as_json, quiet=quiet)
+
+
+def _larger_budget(trainer: "Trainer") -> tuple[str, str]:
+    """Twice the budget that the run was given, as an option."""
+    used = trainer.run_file.train
+    unit = "minutes" if used.minutes else "steps" if used.steps else "epochs"
+    return f"--{unit}", f"{2 * getattr(used, unit):g}"
 
 
 def _refuse(fields: Iterable[str], reason: str, remedy: str) -> None:
@@ -319,7 +329,10 @@ def _refuse(fields: Iterable[str], reason: str, remedy: str) -> None:
         raise UsageError(f"{', '.join(names)}: {reason}", remedy)
 
 
-def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
+def _conclude(
+    finished: "RunFinished", larger: tuple[str, str] | None, *, as_json: bool, quiet: bool
+) -> int:
+    """Say how the run ended; ``larger`` is a budget with which it would not have ended at once."""
     import math
 
     from charlstm.runs.metrics import event_to_dict
@@ -330,14 +343,16 @@ def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
     if as_json:
         print(json.dumps(event_to_dict(finished)))
     else:
-        steps = "1 step" if finished.step == 1 else f"{finished.step:,} steps"
-        print(f"{printable(str(finished.path), keep='')}  {steps} in {duration(finished.seconds)}")
+        steps = plural(finished.step, "step")
+        line = f"{printable(str(finished.path), keep='')}  {steps} in {duration(finished.seconds)}"
         if finished.val_loss is not None:
             loss = finished.val_loss
-            print(
-                f"validation {loss:z.4f} nats per character, {loss / math.log(2):z.3f} bits, "
-                f"perplexity {perplexity(loss):.2f} (stateful)"
+            line += (
+                f"; step {finished.best_step:,} is best\n"
+                f"validation loss {loss:z.4f} nats per character, {loss / math.log(2):z.3f} bits, "
+                f"perplexity {perplexity(loss):.2f}"
             )
+        print(line)
     if finished.unsaved is not None:
         note(
             f"the last checkpoint could not be saved: {finished.unsaved}; "
@@ -355,12 +370,12 @@ def _conclude(finished: "RunFinished", *, as_json: bool, quiet: bool) -> int:
                 "saved; try a lower --lr"
             )
             return int(ExitCode.FAILED)
-        case "patience":
-            note(
-                f"the validation got no better; the best is from step {finished.best_step:,}. "
-                "To go on all the same: "
-                + command("train", "--resume", "-c", finished.path, "--patience", "0")
-            )
+        case "patience" if not quiet:
+            note("early stop: the validation loss no longer improves; to go on anyway:")
+            note(command("train", "--resume", "-c", finished.path, "--patience", "0"))
+        case "budget" if larger is not None and not quiet:
+            note(f"the run had done its {finished.step:,} steps before; to train it further:")
+            note(command("train", "--resume", "-c", finished.path, *larger))
     if not quiet:
         note(f"now try: {command('sample', '-c', finished.path, '--temp', '0.8')}")
     return int(ExitCode.DONE)

@@ -5,7 +5,7 @@ its metadata has the format and the fingerprint of the model, which no other mod
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from charlstm.errors import CharlstmError, UsageError, reason_of
-from charlstm.files import file_size, write_output
+from charlstm.files import file_size, unreadable, write_output
 from charlstm.net.model_config import ModelConfig
 from charlstm.net.spec import CELLS
 from charlstm.runs.checkpoint import Arrays, ModelFile, fingerprint
@@ -38,7 +38,7 @@ class TextState:
 
     state: NDArray[Any]
     """(L, S, 1, H) float32"""
-    recent: tuple[int, ...] = ()
+    recent: tuple[int, ...] = field(default=(), repr=False)
     """The last ids of the text, for the repeat penalty; ``REMEMBERED`` at most."""
 
     def fits(self, config: ModelConfig) -> bool:
@@ -112,7 +112,7 @@ def load_state(path: Path, model: ModelFile) -> TextState:
                 )
             state, recent = file.get_tensor("state"), file.get_tensor("recent")
     except OSError as error:
-        raise CharlstmError(f"{path} cannot be read: {reason_of(error)}", remedy) from None
+        raise unreadable(path, error, remedy) from None
     except (SafetensorError, ValueError, TypeError) as error:
         raise CharlstmError(f"{path} is damaged: {error}", remedy) from None
     plain = (recent.ndim, recent.dtype) == (1, np.int64)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import UsageError, require
+from charlstm.errors import UsageError, require, shown
 from charlstm.generate.sampling import SamplingConfig, surprise_bits, weights_of
 from charlstm.generate.text_state import REMEMBERED, TextState, check_state
 from charlstm.net.engine import Engine, chunks
@@ -183,6 +183,9 @@ class Text(Iterator[str]):
             pass
         return self._written.getvalue()
 
+    def __repr__(self) -> str:
+        return "<Text, written as it is iterated over: str(text) is all of it>"
+
     @property
     def state(self) -> TextState:
         """The state after all that was drawn: also after a stop string, which is not shown."""
@@ -194,13 +197,13 @@ class Text(Iterator[str]):
         Raises:
             UsageError: the text was made without ``surprise=True``, or this is no new piece.
         """
-        require(isinstance(piece, str), f"the piece is {piece!r}, but must be a string")
+        require(isinstance(piece, str), f"the piece is {shown(piece)}, but must be a string")
         bits = self._bits
         if bits is None:
             raise UsageError("the text was not measured", "generate it with `surprise`=True")
         counts = [self._vocab.symbols_in(character) for character in piece]
         if sum(counts) > len(bits):
-            raise UsageError(f"{piece!r} is not the piece that came last")
+            raise UsageError(f"{shown(piece)} is not the piece that came last")
         return [sum(bits.popleft() for _ in range(count)) for count in counts]
 
     def _drawn(self, length: int | None) -> Iterator[int]:

@@ -6,7 +6,7 @@ from math import prod
 from typing import ClassVar
 
 from charlstm.config import Settings
-from charlstm.errors import check_number, require
+from charlstm.errors import check_choice, check_integer
 from charlstm.net.spec import CELLS, parameter_shapes
 
 
@@ -26,11 +26,12 @@ class ModelConfig(Settings):
     MAX_SIZE: ClassVar[int] = 16384
 
     def __post_init__(self) -> None:
-        require(self.cell in CELLS, f"`cell` is {self.cell!r}", f"choose one of {', '.join(CELLS)}")
-        check_number("the vocabulary's size", self.vocab_size, 1, sys.maxunicode + 1)
-        check_number("`embedding_size`", self.embedding_size, 1, self.MAX_SIZE)
-        check_number("`hidden_size`", self.hidden_size, 1, self.MAX_SIZE)
-        check_number("`layers`", self.layers, 1, 64)
+        check_choice("`cell`", self.cell, CELLS)
+        check_integer("the vocabulary's size", self.vocab_size, 1, sys.maxunicode + 1)
+        check_integer("`embedding_size`", self.embedding_size, 1, self.MAX_SIZE)
+        check_integer("`hidden_size`", self.hidden_size, 1, self.MAX_SIZE)
+        check_integer("`layers`", self.layers, 1, 64)
+        super().__post_init__()
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the model's arrays; see ``spec.parameter_shapes``."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from charlstm.errors import CharlstmError, reason_of
+from charlstm.errors import CharlstmError
 from charlstm.files import (
     MAX_JSON_BYTES,
     check_format,
@@ -31,6 +31,7 @@ from charlstm.files import (
     read_json,
     sync_folder,
     to_json,
+    unreadable,
     write_durably,
 )
 from charlstm.net.model_config import ModelConfig
@@ -212,8 +213,7 @@ def _read_checked(path: Path, manifest: dict[str, Any], name: str) -> bytes:
             raise CharlstmError(f"{file} has {size:,} bytes, {most:,} at most", REMEDY)
         data = file.read_bytes()
     except OSError as error:
-        reason = reason_of(error)
-        raise CharlstmError(f"{file} cannot be read: {reason}", REMEDY) from None
+        raise unreadable(file, error, REMEDY) from None
     if hashlib.sha256(data).hexdigest() != expected["sha256"]:
         raise CharlstmError(f"{file} is damaged: its checksum is not {MANIFEST}'s", REMEDY)
     return data
@@ -222,7 +222,7 @@ def _read_checked(path: Path, manifest: dict[str, Any], name: str) -> bytes:
 def _tensors(data: bytes, file: Path) -> Arrays:
     try:
         return load(data)
-    except (SafetensorError, ValueError, KeyError, OverflowError, MemoryError) as error:
+    except (SafetensorError, ValueError, KeyError, OverflowError) as error:
         raise CharlstmError(f"{file} is damaged: {error}", REMEDY) from None
 
 

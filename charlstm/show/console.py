@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import IO, TextIO
 
 from rich.console import Console
 
@@ -36,7 +36,19 @@ def can_animate(console: Console) -> bool:
     colours; an animation would leave every frame in the file.
     """
     large = console.width >= 20 and console.height >= 8
-    return console.is_interactive and console.file.isatty() and large and not in_notebook()
+    real = console.is_interactive and console.file.isatty() and in_foreground(console.file)
+    return real and large and not in_notebook()
+
+
+def in_foreground(stream: IO[str]) -> bool:
+    """Whether this process has the terminal; a job that the shell runs in the background has not.
+
+    Somebody types there, and what is drawn in place would cover it.
+    """
+    try:
+        return os.tcgetpgrp(stream.fileno()) == os.getpgrp()
+    except (OSError, ValueError, AttributeError):  # no terminal of ours, or Windows
+        return True
 
 
 def in_notebook() -> bool:

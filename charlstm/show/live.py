@@ -1,10 +1,11 @@
 """The live panel: a view of the events so far, drawn in place between training steps."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import IO, Self, cast
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -15,6 +16,7 @@ from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED
 from charlstm.scoring import perplexity
 from charlstm.show.background import BackgroundWriter
 from charlstm.show.charts import chart, round_ticks
+from charlstm.show.console import in_foreground
 from charlstm.show.curves import View, loss_plot
 from charlstm.show.printable import printable
 from charlstm.show.quantities import count, duration
@@ -23,12 +25,14 @@ from charlstm.show.style import OPEN, OPEN_CELL, SHUT, SHUT_CELL, TRAIN, VAL, sa
 MOST_DRAWINGS_PER_SECOND = 4
 NUMBERS_WIDTH = 30
 CHART_SECONDS = 1.0
-RESULT_LINES = 5
+RESULT_LINES = 6
 """The last state leaves room for what is printed after it, and for the shell's prompt."""
 LAST_WORDS_SECONDS = 1.0
 """What the terminal may take to write the last state."""
 HIDE_CURSOR = "\x1b[?25l"
 BITS_PER_NAT = 1.4426950408889634
+EMOJI_STYLE, JOINER = chr(0xFE0F), chr(0x200D)
+"""What makes the sign before it an emoji, which is a cell wider, and what joins two emoji."""
 
 
 class LivePanel:
@@ -68,13 +72,19 @@ class LivePanel:
         training goes on.
         """
         self.view.update(event)
+        if self._writer is not None and not in_foreground(self._writer.file):
+            self._below = True  # somebody else writes there meanwhile
+            return
         due = self._below or self._clock() - self._drawn_at >= 1 / MOST_DRAWINGS_PER_SECOND
         if due and self._writer is not None and self._writer.idle:
-            if self._below:
-                self._below = False
-                self._writer.write(HIDE_CURSOR + "\n" * self.console.height)
+            self._leave_what_is_there()
             self._live.refresh()
             self._drawn_at = self._clock()
+
+    def _leave_what_is_there(self) -> None:
+        if self._below and self._writer is not None:
+            self._below = False
+            self._writer.write(HIDE_CURSOR + "\n" * self.console.height)
 
     def draw_below(self) -> None:
         """Leave what is on the screen, and go on below it; may be called by a signal's handler."""
@@ -93,6 +103,7 @@ class LivePanel:
         trace: TracebackType | None,
     ) -> None:
         assert self._writer is not None
+        self._leave_what_is_there()
         self._live.stop()
         self._writer.close(LAST_WORDS_SECONDS)
         self.console.file = self._writer.file
@@ -173,13 +184,16 @@ class LivePanel:
     def _numbers(self) -> list[Text]:
         view = self.view
         rows: list[tuple[str, str, str]] = []
-        latest, evaluated = view.latest, view.evaluated
+        latest, evaluated, finished = view.latest, view.evaluated, view.finished
         rows.append(("training", f"{latest.loss:z.4f}" if latest else "–", TRAIN))
         if evaluated and evaluated.step == 0:
             rows.append(("untrained", f"{evaluated.val_loss:z.4f}", VAL))
         elif evaluated:
-            rows.append(("validation", f"{evaluated.val_loss:z.4f}", VAL))
-            best = evaluated.best_loss
+            # The last word is the loss over all that is held out, which is printed below, too.
+            final = None if finished is None else finished.val_loss
+            if final is None:
+                rows.append(("validation", f"{evaluated.val_loss:z.4f}", VAL))
+            best = evaluated.best_loss if final is None else final
             rows.append(("best", f"{best:z.4f} nats", "bold"))
             rows.append(("", f"{best * BITS_PER_NAT:z.3f} bits/char", ""))
             digits = 2 if perplexity(best) < 100 else 0  # the column is narrow
@@ -187,11 +201,12 @@ class LivePanel:
         total = view.total_steps
         if latest:
             of = f"/{total:,}" if total else ""
-            rows.append(("step", f"{latest.step:,}{of}", ""))
-            most = view.budget.epochs if view.budget else latest.epoch
+            rows.append(("step", f"{view.step:,}{of}", ""))
+            epoch = latest.epoch if finished is None else finished.epoch
+            most = view.budget.epochs if view.budget else epoch
             decimals = 2 if most < 1000 else 0  # both numbers have to fit
             epochs = f" of {most:,.{decimals}f}" if view.budget else ""
-            rows.append(("epoch", f"{latest.epoch:,.{decimals}f}{epochs}", ""))
+            rows.append(("epoch", f"{epoch:,.{decimals}f}{epochs}", ""))
             rows.append(("speed", f"{latest.chars_per_second:,.0f} char/s", ""))
             rows.append(("elapsed", duration(latest.seconds), ""))
             rows.append(("learning rate", f"{latest.learning_rate:.4g}", ""))
@@ -245,9 +260,12 @@ class LivePanel:
         if evaluated is None or not evaluated.gates:
             return []
         when = f"as of step {evaluated.step:,}" if evaluated.step else "before training"
-        title = Text(f"gates on unseen text, {when}   ", style="dim", no_wrap=True)
-        title.append(f"{SHUT_CELL} shut, below {LEFT_SATURATED:g}   ", style=SHUT)
-        title.append(f"{OPEN_CELL} open, above {RIGHT_SATURATED:g}", style=OPEN)
+        below, above = f", below {LEFT_SATURATED:g}", f", above {RIGHT_SATURATED:g}"
+        # The meaning of the signs is the last thing to go where there is little room.
+        words = f"gates on unseen text, {when}   " if width >= 80 else "gates   " * (width >= 30)
+        title = Text(words, style="dim", no_wrap=True)
+        title.append(f"{SHUT_CELL} shut{below if width >= 50 else ''}   ", style=SHUT)
+        title.append(f"{OPEN_CELL} open{above if width >= 50 else ''}", style=OPEN)
         title.truncate(width)
         lines = [title]
         for layer in sorted({gate.layer for gate in evaluated.gates}):
@@ -271,9 +289,7 @@ class LivePanel:
         title.truncate(width, overflow="ellipsis")
         lines: list[str] = []
         for paragraph in printable(text).expandtabs(4).split("\n"):
-            lines += [
-                line.plain for line in Text(paragraph).wrap(self.console, max(1, width - 2))
-            ] or [""]
+            lines += wrapped(paragraph, max(1, width - 2))
         shown = lines[-height:]
         shown += [""] * (height - len(shown))
         return [title, *(Text(" " + line, no_wrap=True) for line in shown)]
@@ -297,3 +313,34 @@ _ENDINGS = {
     "stopped": "stopped",
     "diverged": "stopped: the loss is not finite",
 }
+
+
+def wrapped(text: str, width: int) -> Iterator[str]:
+    """The lines of a paragraph, at spaces where there are any, that no terminal breaks once more.
+
+    Rich measures a family or a flag as terminals draw it that join its characters. Others draw them
+    one by one, and then a line that is too long moves all that is drawn after it. So a line is as
+    wide here as its characters by themselves.
+    """
+    start, used, space = 0, 0, -1
+    for end, character in enumerate(text):
+        cells = _cells(character)
+        while used + cells > width and end > start:
+            cut = end if character == " " or space <= start else space
+            joined = cut
+            while joined > start and (text[joined - 1] == JOINER or not _cells(text[joined])):
+                joined -= 1
+            if joined > start and sum(map(_cells, text[joined:end])) + cells <= width:
+                cut = joined  # what a terminal may join stays together
+            yield text[start:cut]
+            start = cut + (text[cut] == " ")
+            used = sum(map(_cells, text[start:end]))
+        if character == " ":
+            space = end
+        if end >= start:
+            used += cells
+    yield text[start:]
+
+
+def _cells(character: str) -> int:
+    return 1 if character == EMOJI_STYLE else cell_len(character)

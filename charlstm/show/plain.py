@@ -36,10 +36,11 @@ class PlainLog:
     def _line(self, event: Event) -> str:
         match event:
             case RunStarted():
+                symbols = "1 symbol" if event.vocab_size == 1 else f"{event.vocab_size:,} symbols"
                 return (
                     f"{event.name}: {event.model}, {event.parameters:,} parameters, "
                     f"{event.train_characters:,} characters to train on and "
-                    f"{event.val_characters:,} to validate, {event.vocab_size} symbols; "
+                    f"{event.val_characters:,} to validate, {symbols}; "
                     f"B {event.batch}, T {event.bptt}, {event.precision} on "
                     f"{event.device}"
                 )

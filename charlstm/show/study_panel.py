@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from charlstm.show.console import in_foreground
 from charlstm.show.live import MOST_DRAWINGS_PER_SECOND
 from charlstm.show.plain import LINE_SECONDS
 from charlstm.show.printable import printable
@@ -35,6 +36,8 @@ class StudyPanel:
         self._line = Text(printable(line, keep=""), "bold", no_wrap=True, overflow="ellipsis")
         if result:
             self._body = self._view()
+        if not in_foreground(self._live.console.file):
+            return  # somebody else writes there meanwhile
         if result or time.monotonic() - self._drawn_at >= 1 / MOST_DRAWINGS_PER_SECOND:
             self._live.refresh()
             self._drawn_at = time.monotonic()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from charlstm.config import TrainConfig
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, plural
 from charlstm.net.model_config import ModelConfig
 from charlstm.net.spec import CELLS
 from charlstm.runs.checkpoint import ModelFile
@@ -176,10 +176,12 @@ def study_model(file: ModelFile, reach: int) -> GradientReport:
         CharlstmError: the excerpt is too short.
     """
     held_out = file.vocab.encode(file.excerpt)
-    if len(held_out) <= WARMUP + reach:
+    longest = len(held_out) - WARMUP - 1
+    if longest < reach:
         raise CharlstmError(
-            f"the run's excerpt has {len(held_out)} characters, too few to look {reach} steps back",
-            f"set `reach` to {max(2, len(held_out) - WARMUP - 1)} at most",
+            f"the run's excerpt has {plural(len(held_out), 'character')}, too few to look {reach} "
+            "steps back",
+            f"set `reach` to {longest} at most" if longest >= 2 else "train on a longer text",
         )
     ids = windows(held_out.astype(np.uint32), reach)
     trained = profile(stored_model(file), ids, file.config.cell)

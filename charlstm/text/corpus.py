@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm import files
-from charlstm.errors import CharlstmError, reason_of
+from charlstm.errors import CharlstmError, plural, reason_of
 from charlstm.text import sources as texts
 from charlstm.text.sources import STDIN, FoundText, TextSource, find_text
 from charlstm.text.vocabulary import BYTE_SYMBOLS, MAX_VOCABULARY, Vocabulary
@@ -285,9 +285,11 @@ def _encode(found: FoundText, folder: Path | None, progress: Callable[[int], Non
             _move_into_place(work, target)
             return _load(target, found.source, found.notices)
     except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
+        remedy = f"set {CACHE_VARIABLE} to a folder that can be written"
         raise CharlstmError(
             f"the text cannot be encoded into the cache {root}: {reason_of(error)}",
-            f"free some space there, or set {CACHE_VARIABLE} to a folder that can be written",
+            f"free some space there, or {remedy}" if is_full else remedy,
         ) from None
 
 
@@ -330,7 +332,7 @@ def _write_ids(found: FoundText, path: Path, progress: Callable[[int], None]) ->
             progress(writer.length)
         if writer.length < MIN_CHARACTERS:
             what = found.files[0][0] if len(found.files) == 1 else "the corpus"
-            length = f"{writer.length} characters" if writer.length else "no characters"
+            length = plural(writer.length, "character") if writer.length else "no characters"
             raise CharlstmError(
                 f"{what} has {length} and must have at least {MIN_CHARACTERS}",
                 "give a longer text; a few thousand characters make a start",

@@ -156,6 +156,15 @@ def opener(path: Path) -> Callable[[], BinaryIO]:
     return lambda: path.open("rb") if decompress is None else decompress(path)
 
 
+_FORMATS = {
+    b"%PDF-": "a PDF file",
+    b"PK\x03\x04": "a ZIP archive, as .docx, .odt and .epub files are",
+    b"\x1f\x8b": "compressed by gzip",
+    b"{\\rtf": "an RTF file",
+    b"\xd0\xcf\x11\xe0": "an Office document",
+}
+"""What files that are no plain text begin with."""
+
 _READ_ERRORS = (OSError, EOFError, lzma.LZMAError, zlib.error)
 """What reading a source may raise, damaged compressed ones included."""
 
@@ -304,19 +313,27 @@ def decoded(
         chunk = _read(name, stream)
         if first:
             _refuse_other_encoding(name, chunk, source.encoding)
+            binary = format_of(chunk)
         pending = len(decoder.getstate()[0])
         try:
             text = decoder.decode(chunk, final=not chunk)
             points = code_points(text)
         except UnicodeError as error:
             reason = str(error)
+            if binary:
+                raise CharlstmError(
+                    f"{name} is {binary}, not plain text", "convert it to plain text, or unpack it"
+                ) from None
+            likely = "latin-1"
             if isinstance(error, UnicodeDecodeError):
+                if 0x80 <= error.object[error.start] < 0xA0:  # controls in latin-1
+                    likely = "cp1252"
                 at = offset - pending + error.start
                 bad = error.object[error.start : error.start + 1].hex()
                 reason = f"byte 0x{bad} at offset {at:,}"
             raise CharlstmError(
                 f"{name} is not valid {source.encoding}: {reason}",
-                "name its encoding (`encoding` latin-1, …) or model its bytes (`as_bytes`)",
+                f"name its encoding (`encoding` {likely}, …) or model its bytes (`as_bytes`)",
             ) from None
         offset += len(chunk)
         if first and text:
@@ -324,6 +341,8 @@ def decoded(
             if text[0] == "\ufeff":
                 points = points[1:]
                 notices.append(f"dropped the byte-order mark at the start of {name}")
+            if binary:
+                notices.append(f"note: {name} is {binary}, not plain text: convert it first")
         if len(points):
             yield points
         if not chunk:
@@ -335,6 +354,11 @@ def _read(name: str, stream: BinaryIO) -> bytes:
         return stream.read(CHUNK_BYTES)
     except _READ_ERRORS as error:
         raise CharlstmError(f"{name} cannot be read: {reason_of(error)}") from None
+
+
+def format_of(start: bytes) -> str:
+    """What a file is that begins like this, if it is no plain text; else ""."""
+    return next((name for magic, name in _FORMATS.items() if start.startswith(magic)), "")
 
 
 def wide_encoding(start: bytes) -> str:

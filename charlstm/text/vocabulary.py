@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import CharlstmError, require
+from charlstm.errors import CharlstmError, check_choice, require, shown
 
 UnknownPolicy = Literal["error", "skip", "replace"]
 UNKNOWN_POLICIES: tuple[UnknownPolicy, ...] = ("error", "skip", "replace")
@@ -106,15 +106,14 @@ class Vocabulary:
             CharlstmError: a character has no id and the policy is ``error``.
             UsageError: there is no such policy, or ``text`` is no string.
         """
-        require(isinstance(text, str), f"the text is {text!r}, but must be a string")
-        names = ", ".join(UNKNOWN_POLICIES)
-        require(unknown in UNKNOWN_POLICIES, f"`unknown` is {unknown!r}", f"choose one of {names}")
+        require(isinstance(text, str), f"the text is {shown(text)}, but must be a string")
+        check_choice("`unknown`", unknown, UNKNOWN_POLICIES)
         missing = self.unknown(text)
         if missing and unknown == "error":
-            shown = " ".join(f"{s!r} (U+{ord(s):04X})" for s in missing[:5])
+            named = " ".join(f"{s!r} (U+{ord(s):04X})" for s in missing[:5])
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             raise CharlstmError(
-                f"the model never saw {shown}{more}",
+                f"the model never saw {named}{more}",
                 "leave such characters out, or use `unknown` skip or `unknown` replace",
             )
         symbols: Iterable[str] = self._as_symbols(text)

@@ -2,14 +2,14 @@
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.errors import CharlstmError, UsageError, check_choice
 from charlstm.net.model_config import ModelConfig
 from charlstm.train.network import LanguageModel
 
@@ -17,8 +17,18 @@ TRIALS = 3
 WORTHWHILE = 1.1
 REDUCED = {"cpu": ("bfloat16",), "cuda": ("bfloat16", "float16"), "mps": ("bfloat16", "float16")}
 """The formats that ``auto`` tries on a device, besides float32."""
+DEVICES = ("auto", "cpu", "cuda", "mps")
 MEMORY_WORDS = ("out of memory", "not enough memory", "allocate memory", "alloc_failed")
 """What the errors of torch and its libraries say where memory ends."""
+GPU_WORDS = (
+    "CUDA error",
+    "CUDA driver",
+    "cuDNN error",
+    "CUBLAS_STATUS",
+    "MPS backend",
+    "HIP error",
+)
+"""What the errors of torch and its libraries have in them where a GPU fails."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +56,16 @@ def choose_device(name: str) -> tuple[torch.device, tuple[str, ...]]:
     """
     notes = []
     if name == "auto":
-        present = {
-            "cuda": torch.cuda.is_available(),
-            "mps": torch.backends.mps.is_available(),
+        present: dict[str, Callable[[], bool]] = {
+            "cuda": torch.cuda.is_available,
+            "mps": torch.backends.mps.is_available,
         }
-        for kind in (kind for kind, is_present in present.items() if is_present):
+        for kind in (kind for kind, is_available in present.items() if _reports(is_available)):
             if not (trouble := _trouble_with(kind)):
                 return torch.device(kind), ()
             notes.append(f"{kind} is there, but does not work ({trouble}): training on the CPU")
         return torch.device("cpu"), tuple(notes)
+    check_choice("`device`", name, DEVICES)
     if trouble := _trouble_with(name):
         raise UsageError(
             f"the device {name!r} is not available here ({trouble})", "set `device` to cpu or auto"
@@ -62,35 +73,59 @@ def choose_device(name: str) -> tuple[torch.device, tuple[str, ...]]:
     return torch.device(name), ()
 
 
+def _reports(is_available: Callable[[], bool]) -> bool:
+    """Whether torch reports a GPU; a driver that fails already then is there, too."""
+    try:
+        return is_available()
+    except Exception:  # a driver may raise anything
+        return True
+
+
 def _trouble_with(device: str) -> str:
     """Why nothing can be computed on a device, in a line, or the empty string."""
     try:
         (torch.ones(2, device=device) @ torch.ones(2, device=device)).item()
-    except (RuntimeError, AssertionError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return lines[0].rstrip(".") if lines else type(error).__name__
+    except Exception as error:  # a driver may raise anything
+        return _first_line(error)
     return ""
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def available_cores() -> int:
     """The CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
+    with suppress(AttributeError, OSError):  # not on every system; a sandbox may forbid it
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 @contextmanager
-def memory_errors_explained() -> Iterator[None]:
-    """Turn what torch and NumPy raise where memory ends into a ``CharlstmError`` with advice."""
+def torch_errors_explained() -> Iterator[None]:
+    """Turn what is raised where memory ends or a GPU fails into a ``CharlstmError``."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
+        if _is_gpu_error(error):
+            raise CharlstmError(
+                f"the GPU fails ({_first_line(error)})", "go on with `device` cpu"
+            ) from None
         if not _is_memory_error(error):
             raise
         raise CharlstmError(
             "there is not enough memory for this training",
             "use a smaller `hidden_size`, `batch` or `bptt`",
         ) from None
+
+
+def _is_gpu_error(error: Exception) -> bool:
+    """Whether a GPU has failed, other than by running out of memory."""
+    if _is_memory_error(error):
+        return False
+    newer = getattr(torch, "AcceleratorError", ())
+    return isinstance(error, newer) or any(words in str(error) for words in GPU_WORDS)
 
 
 def _is_memory_error(error: Exception) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from charlstm.errors import CharlstmError, UsageError, require
+from charlstm.errors import CharlstmError, UsageError, plural, require
 from charlstm.runs.checkpoint import ModelFile, read_model
 from charlstm.runs.run import TEACHER, RunFile, read_pointers, read_run_file
 from charlstm.text.vocabulary import Vocabulary
@@ -72,7 +72,9 @@ def _what_is_new(theirs: Vocabulary, vocab: Vocabulary) -> tuple[str, ...]:
     new = len(set(vocab.symbols) - set(theirs.symbols))
     if not new or vocab.kind != theirs.kind:
         return ()
-    return (f"{new} of the text's {len(vocab)} characters are new to what it begins with",)
+    are = "is" if new == 1 else "are"
+    count = plural(len(vocab), "character")
+    return (f"{new} of the text's {count} {are} new to what it begins with",)
 
 
 def _what_a_teacher_may_know(teacher: Path, run: RunFile) -> tuple[str, ...]:

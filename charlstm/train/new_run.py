@@ -19,8 +19,8 @@ from charlstm.train.device import (
     choose_device,
     choose_precision,
     choose_threads,
-    memory_errors_explained,
     reading_seconds,
+    torch_errors_explained,
 )
 from charlstm.train.initial import teacher_model
 from charlstm.train.resume import open_run
@@ -53,7 +53,7 @@ def begin(
         UsageError: there are not so many cores, there is no such device, or the teacher has other
             characters than the text.
     """
-    with memory_errors_explained():
+    with torch_errors_explained():
         new = resolve(corpus, model_config, train_config, init_from=init_from, teacher=teacher)
     path = create_run(root, name or corpus.name, new.run, new.teacher)
     opened = open_run(path, corpus, step_seconds=new.step_seconds, notices=new.notices)

@@ -29,7 +29,7 @@ from charlstm.train.device import (
     Trial,
     choose_device,
     choose_precision,
-    memory_errors_explained,
+    torch_errors_explained,
 )
 from charlstm.train.initial import initial_learner
 from charlstm.train.learner import Learner
@@ -63,7 +63,7 @@ def open_run(
         UsageError: another process trains into the run, or the new budget ends before the step the
             run has reached.
     """
-    with lock(path) as problem, memory_errors_explained():
+    with lock(path) as problem, torch_errors_explained():
         notices += (problem,) if problem else ()
         recorded = read_run_file(path)
         _check_corpus(path, recorded, corpus)

@@ -414,7 +414,8 @@ class Trainer:
             with suppress(OSError):  # what fails may be the folder itself
                 sweep(self.path)  # a checkpoint that could not be recorded would only fill the disk
             name = Path(error.filename2 or error.filename or "").name
-            reason = f"{name}: {reason_of(error)}" if name else reason_of(error)
+            named = name and not name.startswith(".")  # nobody knows the others
+            reason = f"{name}: {reason_of(error)}" if named else reason_of(error)
             return SaveFailed(progress.step, reason)
         self._saved = self._mark()
         return Saved(progress.step, saved, best)

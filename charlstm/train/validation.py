@@ -28,8 +28,10 @@ run and in a validation on the way: many short ones show its course better than 
 EXCERPT_CHARACTERS = 1_500
 FEW_CHARACTERS = 200
 """Held-out characters below which their mean loss is uncertain by about a tenth of a nat."""
-MUCH_UNSEEN = 0.01
-"""Fraction of the held-out characters that never occur in training, above which there is a note."""
+MUCH_UNSEEN, UNSEEN_FACTOR = 0.01, 3
+"""Fraction of the held-out characters that never occur in training, above which there is a note,
+and how many times what a mixed text has. There it is the fraction of the characters of the training
+part whose symbols occur once (Good, 1953): a text of many symbols always has new ones."""
 FAR_NATS = 0.1
 """Relative entropy of the frequencies of characters, held-out from training: parts of one text have
 mostly up to a few hundredths, English and German letters 0.1 and 0.14."""
@@ -187,7 +189,8 @@ def held_out_notes(corpus: Corpus, val_fraction: float) -> list[str]:
         trained -= np.bincount(val_ids[start : start + BLOCK], minlength=size)
     p = held_out / held_out.sum()
     unseen = float(p[trained == 0].sum())
-    if unseen > MUCH_UNSEEN:
+    expected = float((trained == 1).sum()) / max(1, len(train_ids))
+    if unseen > max(MUCH_UNSEEN, UNSEEN_FACTOR * expected):
         symbols = [corpus.vocab.symbols[i] for i in np.argsort(-p) if p[i] and not trained[i]]
         notes.append(
             f"{unseen:.0%} of the held-out characters never occur in the part that is trained on "

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from charlstm.analysis import features
 from charlstm.analysis.features import features_of
 from charlstm.errors import UsageError
 
@@ -55,3 +56,12 @@ def test_an_expression_too_large_to_compile_is_a_usage_error(expression):
 
 def test_what_python_warns_of_in_an_expression_is_no_warning():
     assert features_of("a[", ["x=[[a]"])[-1].values.tolist() == [1, 1]
+
+
+def test_an_expression_that_tries_without_end_is_given_up(monkeypatch):
+    monkeypatch.setattr(features, "LONGEST_SEARCH", 0.2)
+    with pytest.raises(UsageError, match="x, whose expression took more than"):
+        features_of("a" * 60, ["x=(a+)+$b"])
+    busy = sum(range(10**7))  # the limit is lifted afterwards
+    assert busy
+    assert features_of("ab", ["x=a"])[-1].values.tolist() == [1, 0]

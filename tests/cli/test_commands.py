@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,5 +235,35 @@ def test_a_library_that_cannot_be_loaded_is_one_line(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.endswith(
-        "charlstm: torch cannot be loaded: libtorch_cpu.so: failed to map segment\n"
+        "charlstm: torch cannot be loaded: libtorch_cpu.so: failed to map segment; "
+        "there may be too little memory\n"
     )
+
+
+@pytest.mark.parametrize("library", ["typer", "rich"])
+def test_a_broken_library_that_every_command_needs_is_one_line(
+    library: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"{library}.py").write_text(f"raise ImportError('half', name={library!r})")
+    paths = os.pathsep.join((str(tmp_path), *sys.path))
+    done = subprocess.run(
+        [sys.executable, "-m", "charlstm", "--help"],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"charlstm: {library} cannot be loaded: half\n"
+
+
+def test_the_end_of_memory_is_reported_where_nothing_more_can_be_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def exhausted(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(sys.modules["charlstm.cli.score"], "open_model", exhausted)
+    monkeypatch.setattr("charlstm.show.printable.printable", exhausted)
+    assert run(["score", "x.txt"]) == 1
+    assert capsys.readouterr().err == "charlstm: there is not enough memory\n"

@@ -1,6 +1,7 @@
 """Notes and advice about the texts that commands read."""
 
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -63,12 +64,13 @@ def test_a_few_carriage_returns_are_not_worth_a_note(
         ("utf-16-le", "utf-16le"),
         ("utf-16-be", "utf-16be"),
         ("latin-1", "latin1"),
+        ("cp1252", "cp1252"),
     ],
 )
 def test_other_encodings_get_the_advice_that_helps(
     encoding: str, named: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prose = PROSE + "é" if encoding == "latin-1" else PROSE
+    prose = PROSE + {"latin-1": "é", "cp1252": "“é”"}.get(encoding, "")
     (folder / "a.txt").write_bytes(prose.encode(encoding))
     with pytest.raises(CharlstmError) as error:
         read_text("a.txt", as_bytes=False)
@@ -77,6 +79,88 @@ def test_other_encodings_get_the_advice_that_helps(
     assert run(["train", "a.txt"]) == 1
     advised = "latin-1" if named == "latin1" else named
     assert f"--encoding {advised}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"%PDF-1.4 \xff", "a PDF file"),
+        (b"PK\x03\x04\x14\x00\xff\xfe", ".docx"),
+        (b"{\\rtf1 \xff", "an RTF file"),
+    ],
+    ids=str,
+)
+def test_files_that_are_no_plain_text_are_called_what_they_are(
+    content: bytes, named: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a.txt").write_bytes(content + PROSE.encode())
+    assert run(["train", "a.txt"]) == 1
+    told = capsys.readouterr().err
+    with pytest.raises(CharlstmError) as error:
+        read_text("a.txt", as_bytes=False)
+    assert named in told
+    assert named in str(error.value)
+    assert "--encoding" not in told
+    assert "iconv" not in str(error.value)
+
+
+TINY = ["--hidden", "8", "--layers", "1", "--steps", "2", "--threads", "1", "--batch", "2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "note"),
+    [
+        (PROSE * 20, [], ""),
+        (PROSE.replace("s", "\x1b") * 20, [], r"controls or marks .*'\\x1b'"),
+        (PROSE.replace("s", "\ufffd") * 20, [], r"controls or marks .*'\\ufffd'"),
+        (PROSE * 100 + "\0\ufeff", [], ""),  # a few are noise
+        ("“" + PROSE * 20, ["--encoding", "latin-1"], "may be cp1252"),
+        ("é" + PROSE * 20, ["--encoding", "latin-1"], ""),
+        (PROSE.replace("s", "\x1b") * 20, ["--bytes"], ""),
+        ("{\\rtf1 " + PROSE * 20, [], "is an RTF file, not plain text"),
+        ("a line\r\n" * 100 + "a line\n" * 100, [], "50% of the lines end with a carriage"),
+        ("a line\r\n" * 3 + "a line\n" * 100, [], ""),
+    ],
+    ids=[
+        "prose",
+        "escapes",
+        "replaced",
+        "a few",
+        "Windows",
+        "latin-1",
+        "bytes",
+        "RTF",
+        "half CRLF",
+        "hardly CRLF",
+    ],
+)
+def test_what_a_text_should_not_have_is_noted(
+    text: str,
+    options: list[str],
+    note: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    encoding = "cp1252" if "latin-1" in options else "utf-8"
+    (folder / "a.txt").write_bytes(text.encode(encoding))
+    assert run(["train", "a.txt", *TINY, *options]) == 0
+    told = capsys.readouterr().err.splitlines()
+    noted = [one for one in told if re.search("controls|carriage|plain text", one)]
+    assert len(noted) == bool(note), noted
+    assert all(re.search(note, one) for one in noted)
+
+
+def test_of_many_notices_of_a_kind_a_few_are_printed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(9):
+        (folder / "many").mkdir(exist_ok=True)
+        (folder / f"many/{number}.txt").write_bytes(b"\xef\xbb\xbf" + PROSE.encode() * 5)
+        (folder / f"many/{number}.bin").write_bytes(b"\xff\xff")
+    assert run(["train", "many", *TINY]) == 0
+    told = capsys.readouterr().err
+    assert told.count("skipped ") == told.count("byte-order mark") == 3
+    assert told.count("… and 6 more of these\n") == 2
 
 
 def test_utf_8_with_a_few_nuls_is_read(folder: Path) -> None:
@@ -106,6 +190,21 @@ def test_waiting_for_the_keyboard_is_noted(
         (["--prime", "Row\n"], ""),
         (["--repeat-penalty", "1.3"], "1.02 to 1.1 is useful"),
         (["--repeat-penalty", "1.1"], ""),
+        (
+            ["--temp", "0", "--top-p", "0.9", "--top-k", "9"],
+            "takes the most likely character anyway",
+        ),
+        (["--temp", "0", "--top-k", "1"], ""),
+        (["--temp", "0", "--count", "2"], "with --temp 0 no character is random"),
+        (["--min-p", "1", "--count", "2"], "with --min-p 1 no character is random"),
+        (["--temp", "0.1", "--count", "2"], ""),
+        (["--repeat-window", "9"], "--repeat-window has no effect without --repeat-penalty"),
+        (["--repeat-window", "9", "--repeat-penalty", "1.05"], ""),
+        (["--no-echo"], "--no-echo has no effect: there is no prime"),
+        (["--no-echo", "--prime", "Row"], ""),
+        (["--prime", "small.txt"], "--prime-file"),
+        (["--unknown", "skip"], "and there is none"),
+        (["--unknown", "skip", "--prime", "Row"], ""),
     ],
     ids=str,
 )
@@ -117,10 +216,11 @@ def test_sample_notes_what_was_hardly_meant(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(trained_run.parents[1])
-    settings = ["-c", "small", "--length", "5", "--seed", "1", "--unknown", "skip"]
+    unknown = ["--unknown", "skip"] if "--prime" in options else []
+    settings = ["-c", "small", "--length", "5", "--seed", "1", *unknown]
     assert run(["sample", *settings, *options]) == 0
     err = capsys.readouterr().err
-    notes = [line for line in err.splitlines() if line.startswith("note: ")]
+    notes = [line for line in err.splitlines() if line.startswith(("note: ", "treating"))]
     assert len(notes) == bool(note)
     assert all(line.endswith(note) for line in notes)
 
@@ -143,6 +243,7 @@ def accented(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
         ["sample", "--interactive", "--length", "3", "--seed", "1"],
         ["sample", "--interactive", "--length", "3", "--seed", "1", "--prime", "e\u0301"],
         ["sample", "--length", "3", "--seed", "1", "--stop", "e\u0301", "--stop", "te\u0301"],
+        ["sample", "--length", "3", "--seed", "1", "--stop", "e\u0301", "--prime", "e\u0301"],
     ],
     ids=str,
 )

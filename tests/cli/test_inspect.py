@@ -259,14 +259,15 @@ def test_table_shows_the_numbers_of_the_json(capsys: pytest.CaptureFixture[str])
 
 
 def test_picture_sentences_and_memory_follow_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = "\n".join(shown_lines(capsys, LINE, "--rows", "3"))
-    assert f"… {len(LINE) - 3} more characters; --rows 0 lists them all" in shown
+    text = LINE * 3
+    shown = "\n".join(shown_lines(capsys, text, "--rows", "3"))
+    assert f"… {len(text) - 3} more characters; --rows 0 lists them all" in shown
     assert shown.count("┤") == 3 * 3  # three ticks in each gate's picture
     for layer in (1, 2):
         for gate in GATES:
             assert f"Layer {layer}, {gate} gate:" in shown
     assert re.search(r"layer unit +tau \n( +[12] +\d+ +[\d,]+\.\d \n){5}", shown)
-    assert shown.endswith(" characters.")
+    assert re.search(r", the longest [\d,]+\.\d\.$", shown)
 
 
 def test_longest_memories_are_those_that_the_sentences_tell(
@@ -276,7 +277,7 @@ def test_longest_memories_are_those_that_the_sentences_tell(
         shown = "\n".join(shown_lines(capsys, LINE, "--layer", str(layer)))
         found = re.findall(r"^ +(\d) +\d+ +([\d,]+\.\d) $", shown, re.M)
         assert {number for number, _ in found} == {str(layer)}
-        assert f"the longest for {found[0][1]} characters" in " ".join(shown.split())
+        assert f"the longest {found[0][1]}." in " ".join(shown.split())
 
 
 def test_rows_limits_the_table_and_0_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
@@ -290,6 +291,7 @@ def test_layer_and_gate_narrow_the_table(capsys: pytest.CaptureFixture[str]) -> 
     lines = shown_lines(capsys, LINE, "--layer", "2", "--gate", "forget")
     assert len(rows(lines)) == len(LINE)
     assert "Layer 1" not in lines
+    lines = shown_lines(capsys, LINE * 3, "--layer", "2", "--gate", "forget")
     assert sum(line.count("┤") for line in lines) == 3
 
 
@@ -324,7 +326,7 @@ def test_wide_characters_keep_the_columns_in_line(
 def test_pipe_gets_no_escape_codes_and_no_color_no_colors(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    color = re.compile(r"\x1b\[[\d;]*\b(3[0-8]|4[0-8]|9[0-7]|10[0-7])\b[\d;]*m")
+    color = re.compile(r"\x1b\[([\d;]*;)?(3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]")
     assert "\x1b" not in "\n".join(shown_lines(capsys, LINE))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -377,9 +379,31 @@ def test_run_given_as_the_text_is_read_as_words_and_told(
     assert f"for the run of that name: -c {trained_run}\n" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("length", "told"), [(49, True), (50, False)])
-def test_figure_over_few_characters_says_so(
-    length: int, told: bool, capsys: pytest.CaptureFixture[str]
+def test_warmup_that_is_the_name_of_a_file_is_noted(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "Row").write_text("Row")
+    assert inspect(LINE, "--warmup", "Row", "--view", "walk") == 0
+    assert capsys.readouterr().err == "treating 'Row' as text, not as the name of a file\n"
+
+
+@pytest.mark.parametrize(("length", "drawn"), [(49, False), (50, True)])
+def test_figure_over_few_characters_is_left_out(
+    length: int, drawn: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = shown_lines(capsys, ("Row, said the heron. " * 3)[:length])
-    assert any(f"over only {length} characters" in line for line in lines) == told
+    assert any("Figure 3" in line for line in lines) == drawn
+
+
+@pytest.mark.parametrize("view", ["gates", "find"])
+def test_words_around_the_tables_take_few_lines(
+    view: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--rows", "0"] if view == "gates" else []
+    lines = shown_lines(capsys, *([LINE] if view == "gates" else []), "--view", view, *options)
+    if view == "gates":
+        found = lines[next(n for n, line in enumerate(lines) if "What was found" in line) + 1 :]
+        assert len(found) == 2 * (3 + 1)  # layers, gates and the memory
+    else:
+        header = next(n for n, line in enumerate(lines) if line.startswith("feature"))
+        assert header == 1 + 3  # the title and three notes

@@ -60,7 +60,7 @@ def test_same_seed_same_text_and_a_drawn_seed_is_told(capsys: pytest.CaptureFixt
     assert text(1) == text(1) != text(2)
     assert run(["sample", "-c", "small", "--length", "60"]) == 0
     shown = capsys.readouterr()
-    told = re.fullmatch(r"seed (\d+)\n", shown.err)
+    told = re.match(r"seed (\d+); with no prime", shown.err)
     assert told
     assert text(int(told[1])) == shown.out
 
@@ -239,9 +239,9 @@ def test_several_texts_have_the_seeds_that_follow(capsys: pytest.CaptureFixture[
     assert sample("--count", "3", "--prime", "NED: ", "--length", "200", seed=7) == 0
     texts = capsys.readouterr().out.split("\n%\n")
     assert texts == ["NED: " + expected("NED: ", 200, seed=seed) for seed in (7, 8, 9)]
-    assert run(["sample", "-c", "small", "--count", "2", "--length", "20", "--no-echo"]) == 0
+    assert run(["sample", "-c", "small", "--count", "2", "--length", "20"]) == 0
     shown = capsys.readouterr()
-    told = re.fullmatch(r"seeds (\d+) to (\d+)\n", shown.err)
+    told = re.match(r"seeds (\d+) to (\d+); with no prime", shown.err)
     assert told
     assert int(told[2]) == int(told[1]) + 1
     assert shown.out.split("\n%\n")[1] == expected(length=20, seed=int(told[2]))
@@ -256,6 +256,7 @@ def test_several_texts_have_the_seeds_that_follow(capsys: pytest.CaptureFixture[
         "--count 2 --color surprise",
         "--count 2 --interactive",
         "--interactive --novelty",
+        "--interactive --prime-file -",
         "--novelty --length 0",
     ],
 )
@@ -290,9 +291,40 @@ def test_novelty_tells_what_was_copied(capsys: pytest.CaptureFixture[str]) -> No
     longest = max(len(one) for one in runs if one in training)
     assert shown.err.startswith(f"longest run copied from the training text: {longest} characters")
     assert re.search(r"; \d+ of \d+ words are not in it \(\d+\.\d%\)\n$", shown.err)
-    assert sample("--count", "3", "--length", "100", "--novelty") == 0
-    assert "longest run copied" in capsys.readouterr().err
     assert model.file.vocab
+
+
+@pytest.mark.usefixtures("folder")
+def test_novelty_of_several_texts_names_the_one_that_copied_most(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def copied(*arguments: str, seed: int) -> int:
+        assert sample("--length", "60", "--temp", "1.5", "--novelty", *arguments, seed=seed) == 0
+        found = re.search(r"text: (\d+) characters", note := capsys.readouterr().err)
+        assert found
+        notes.append(note)
+        return int(found[1])
+
+    notes: list[str] = []
+    alone = {seed: copied(seed=seed) for seed in range(4, 9)}
+    most = copied("--count", "5", seed=4)
+    named = re.search(r", by the text of seed (\d), .*, of all 5 texts\n$", notes[-1])
+    assert named
+    assert alone[int(named[1])] == most == max(alone.values())
+
+
+@pytest.mark.usefixtures("folder")
+def test_drawn_seed_comes_with_what_the_text_begins_after(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def noted(*arguments: str) -> str:
+        assert run(["sample", "-c", "small", "--length", "5", *arguments]) == 0
+        return re.sub(r"\d+", "N", capsys.readouterr().err)
+
+    assert noted() == "seed N; with no prime, the text begins after '\\n'\n"
+    assert noted("--prime", "NED") == "seed N\n"
+    assert noted("--save-state", "state") == noted()
+    assert noted("--state", "state") == "seed N\n"
 
 
 def test_novelty_without_the_training_text_is_told_before_the_text(
@@ -318,7 +350,24 @@ def test_colour_in_a_pipe_is_the_plain_text(capsys: pytest.CaptureFixture[str]) 
     assert sample("--length", "40", "--color", "surprise") == 0
     shown = capsys.readouterr()
     assert shown.out == expected()
-    assert shown.err == "there are no colours here; the text comes plain\n"
+    assert (
+        shown.err
+        == "no colours: standard output is not a terminal that has them; the text comes plain\n"
+    )
+
+
+@pytest.mark.usefixtures("folder")
+def test_colour_that_is_forced_comes_in_a_pipe_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert sample("--length", "40", "--color", "surprise", "--temp", "3") == 0
+    shown = capsys.readouterr()
+    assert "\x1b[" in shown.out
+    assert "surprise in bits" in shown.err
+    assert re.sub(r"\x1b\[[\d;]*m", "", shown.out).replace("↵", "") == expected(temperature=3)
 
 
 # -- characters the model never saw ------------------------------------------------------------

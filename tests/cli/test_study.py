@@ -148,6 +148,7 @@ def test_lag_stopped_with_ctrl_c_keeps_its_trials_and_names_the_command_that_goe
         (["--trials", "0"], "--trials is 0, but must be at least 1"),
         (["--minutes", "0"], "--minutes is 0, but must be above 0"),
         (["--characters", "0"], "--characters is 0"),
+        (["--characters", "9" * 400], "--characters is a number of more than 30 digits"),
         (["--hidden", "0"], "--hidden is 0"),
         (["--forget-bias", "nan"], "--forget-bias is nan"),
     ],

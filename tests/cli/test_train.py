@@ -100,8 +100,8 @@ def test_result_goes_to_stdout_and_all_else_to_stderr(
     shown = capsys.readouterr()
     number = r"\d+\.\d+"
     assert re.fullmatch(
-        rf"checkpoints/tales  6 steps in \d+ s\nvalidation {number} nats per character, "
-        rf"{number} bits, perplexity {number} \(stateful\)\n",
+        r"checkpoints/tales  6 steps in \d+ s; step \d is best\n"
+        rf"validation loss {number} nats per character, {number} bits, perplexity {number}\n",
         shown.out,
     )
     assert "tales: lstm 1×16" in shown.err
@@ -143,7 +143,7 @@ def test_terminal_gets_the_panel(
     ("reason", "unsaved", "code", "told"),
     [
         ("budget", None, 0, "charlstm sample -c"),
-        ("patience", None, 0, "no better; the best is from step 4"),
+        ("patience", None, 0, "--patience 0"),
         ("stopped", None, 130, "charlstm train --resume -c checkpoints/tales"),
         ("diverged", None, 1, "lower --lr"),
         ("budget", "no space", 1, "could not be saved: no space; put that right"),
@@ -245,11 +245,11 @@ def test_batch_that_does_not_fit_the_text_is_told(
 
 
 def test_advice_comes_before_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "odd.txt").write_text(TEXT * 5 + "ß", encoding="utf-8")
+    (folder / "odd.txt").write_text(TEXT * 5 + "ßäöüÄÖÜ", encoding="utf-8")
     assert train("odd.txt", "--hidden", "100", steps=1) == 0
     told = capsys.readouterr().err
-    assert re.search(r"^note: 576 characters are little to learn from", told, re.M)
-    assert re.search(r"^note: 1 of \d+ characters occurs fewer than 5 times", told, re.M)
+    assert re.search(r"^note: 582 characters are little to learn from", told, re.M)
+    assert re.search(r"^note: 7 of \d+ characters occur fewer than 5 times", told, re.M)
     words = random.Random(1).choices(TEXT.split(), k=2000)
     (folder / "words.txt").write_text(" ".join(words), encoding="utf-8")
     assert train("words.txt", steps=1) == 0
@@ -326,7 +326,7 @@ def test_unknown_name_is_refused_and_the_known_ones_told(
 
 def test_device_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     code = train("tales.txt", "--quiet", "--device", "abacus")
-    assert_refused(capsys, code, 2, "abacus", "set --device to cpu or auto")
+    assert_refused(capsys, code, 2, "abacus", "choose one of auto, cpu, cuda, mps")
 
 
 @pytest.mark.parametrize(
@@ -429,8 +429,56 @@ def test_budget_may_be_extended(capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert run(["train", "--resume"]) == 0
     shown = capsys.readouterr()
-    assert "the run has done its 9 steps; to go on, give a larger budget" in shown.err
+    assert "the run had done its 9 steps before; to train it further:\n" in shown.err
+    assert "\ncharlstm train --resume -c checkpoints/tales --steps 18\n" in shown.err
     assert shown.out.startswith("checkpoints/tales  9 steps")
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        (["--warmup", "5"], "--warmup is 4, not 5: a tenth of the steps at most"),
+        (["--warmup", "4"], ""),
+        (["--patience", "3", "--val-fraction", "0"], "--patience has no effect"),
+        (["--patience", "0", "--val-fraction", "0"], ""),
+        (["--dropout-masks", "4", "--dropout", "0"], "--dropout-masks has no effect"),
+        (["--dropout-masks", "4", "--dropout", "0.1"], ""),
+        (["--hold", "1", "--final-rate", "0.5"], "--final-rate has no effect"),
+        (["--encoding", "latin-1", "--bytes"], "--encoding has no effect"),
+    ],
+    ids=str,
+)
+def test_settings_without_effect_are_noted(
+    options: list[str], note: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("tales.txt", *options, steps=40) == 0
+    err = capsys.readouterr().err
+    notes = [line for line in err.splitlines() if re.search("effect|tenth", line)]
+    assert len(notes) == bool(note)
+    assert all(note in line for line in notes)
+
+
+@pytest.mark.parametrize("reason", ["budget", "patience"])
+def test_what_follows_the_finished_panel_fits_below_it(
+    reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from charlstm.show.live import RESULT_LINES
+    from charlstm.train.trainer import Trainer
+
+    assert train("tales.txt") == 0
+    capsys.readouterr()
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80, height=24)
+    monkeypatch.setattr("charlstm.show.console.stderr_console", lambda: console)
+    monkeypatch.setattr("charlstm.show.console.can_animate", lambda _: True)
+    further = ["--steps", "99", "--patience", "1"] if reason == "patience" else []
+    monkeypatch.setattr(Trainer, "_out_of_patience", lambda _: True)
+    assert run(["train", "--resume", "-c", "tales", *further]) == 0
+    shown = capsys.readouterr()
+    lines = [*shown.out.splitlines(), *shown.err.splitlines()]
+    prompt = 1
+    assert sum(-(-len(line) // console.width) for line in lines) + prompt <= RESULT_LINES
+    assert ("early stop" in screen.getvalue()) == (reason == "patience")
 
 
 def test_budget_that_is_already_spent_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -559,7 +607,7 @@ def test_a_run_is_resumed_from_within(
         monkeypatch.chdir(folder / place)
         capsys.readouterr()
         assert run(["train", "--resume", "-c", name]) == 0
-        assert capsys.readouterr().err.count("\ntales: lstm") == 1
+        assert capsys.readouterr().err.count("tales: lstm") == 1
     assert run(["train", "../../../tales.txt", "--name", "new", "--steps", "2"]) == 0
     assert (folder / "checkpoints" / "new" / "run.json").is_file()
 

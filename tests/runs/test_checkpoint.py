@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -301,6 +301,38 @@ def test_a_file_of_a_terabyte_that_the_manifest_vouches_for_is_not_read(saved: P
     (saved / MANIFEST).write_text(json.dumps({**body, "sha256": digest}))
     with pytest.raises(CharlstmError, match=r"train\.safetensors has 1,099,511,627,776 bytes"):
         read_resume_state(saved)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_the_system_does_not_give_is_not_called_lost(
+    saved: Path, name: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path.name == name:
+            raise OSError(number, os.strerror(number), str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    with pytest.raises(CharlstmError, match=f"{name} cannot be read") as refused:
+        read_all(saved)
+    assert refused.value.hint == ""  # another checkpoint would not help
+
+
+def test_too_little_memory_for_a_checkpoint_is_not_damage(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As damage it would be passed over when a run is resumed, and its steps lost."""
+
+    def full(_: bytes) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr(checkpoint, "load", full)
+    for read in (read_model, read_resume_state):
+        with pytest.raises(MemoryError):
+            read(saved)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -40,6 +40,17 @@ def test_a_terminal_is_animated(terminal: TextIO) -> None:
     assert can_animate(make_console(terminal))
 
 
+@pytest.mark.skipif(not hasattr(os, "tcgetpgrp"), reason="no jobs")
+def test_a_job_in_the_background_animates_nothing(
+    terminal: TextIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = make_console(terminal)
+    monkeypatch.setattr(os, "tcgetpgrp", lambda _: os.getpgrp())
+    assert can_animate(console)
+    monkeypatch.setattr(os, "tcgetpgrp", lambda _: os.getpgrp() + 1)
+    assert not can_animate(console)
+
+
 @pytest.mark.parametrize("name", ["FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"])
 def test_a_file_is_never_animated_whatever_asks_for_colours(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: object

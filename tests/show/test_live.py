@@ -31,7 +31,7 @@ from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED
 from charlstm.runs.metrics import MetricsLog, event_to_dict, read_lines
 from charlstm.show.ascii_signs import ERRORS
 from charlstm.show.curves import MOST_POINTS, Curve, View, replay
-from charlstm.show.live import LivePanel
+from charlstm.show.live import LivePanel, wrapped
 
 SIZES = [(80, 24), (140, 40), (40, 20), (20, 10)]
 STARTED = RunStarted(
@@ -342,6 +342,12 @@ def test_finished_panel_says_how_it_ended(reason: str, words: str) -> None:
     assert " left" not in shown.splitlines()[1]
 
 
+def test_finished_panel_shows_the_loss_that_is_printed_below_it_and_no_other() -> None:
+    shown = draw(*history(), replace(FINISHED, val_loss=1.5123, step=600))
+    assert re.findall(r"(best|validation) +(\d\.\d+)", shown) == [("best", "1.5123")]
+    assert re.search(r"step +600/1,000", shown)
+
+
 def test_panel_before_the_first_event_says_that_it_starts() -> None:
     assert draw().strip() == "starting …"
 
@@ -358,6 +364,27 @@ def drawings(console: Console, screen: io.StringIO, times: int) -> list[bool]:
             drawn.append(screen.tell() > before)
             seconds[0] += 0.125
     return drawn
+
+
+def test_panel_draws_nothing_in_the_background_and_then_below_what_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, width=80, height=24, force_terminal=True)
+    foreground = iter([True, False, False, True, True])
+    monkeypatch.setattr("charlstm.show.live.in_foreground", lambda _: next(foreground))
+    seconds = [100.0]
+    with LivePanel(console, lambda: (SAMPLE, 500), lambda: seconds[0]) as panel:
+        drawn = []
+        for step in range(5):
+            settle(console)
+            before = screen.tell()
+            seconds[0] += 1
+            panel.show(replace(STEP, step=step))
+            settle(console)
+            drawn.append(screen.getvalue()[before:])
+    assert [bool(piece) for piece in drawn] == [True, False, False, True, True]
+    assert ["\n" * console.height in piece for piece in drawn] == [False, False, False, True, False]
 
 
 def settle(console: Console) -> None:
@@ -510,3 +537,33 @@ def test_loss_of_the_untrained_model_is_told_but_not_drawn() -> None:
 def test_many_epochs_are_shown_in_full() -> None:
     shown = draw(STARTED, replace(BUDGET, epochs=1706.67), replace(STEP, epoch=130.13))
     assert "130 of 1,707" in shown
+
+
+@given(st.text(alphabet="ab  \u0301\u200d漢👩🇩🇪☺\ufe0f", max_size=60), st.integers(2, 12))
+def test_wrapped_lines_hold_the_text_and_fit_where_no_characters_are_joined(
+    text: str, width: int
+) -> None:
+    lines = list(wrapped(text, width))
+    rest = text
+    for line in lines:
+        assert sum(cell_len(c) for c in line) <= width
+        assert rest.startswith(line)
+        rest = rest[len(line) :].removeprefix(" ")
+    assert rest == ""
+
+
+def test_lines_are_broken_at_spaces() -> None:
+    assert list(wrapped("the heron sat down", 9)) == ["the heron", "sat down"]
+    assert list(wrapped("the herons sat down", 9)) == ["the", "herons", "sat down"]
+    assert list(wrapped("abcdefghijkl", 5)) == ["abcde", "fghij", "kl"]
+    assert list(wrapped("", 5)) == [""]
+    family = "👩\u200d👩\u200d👧"
+    assert list(wrapped(2 * family, 9)) == [family, family]
+
+
+@pytest.mark.parametrize(("width", "height"), [(140, 40), (80, 24), (60, 20), (50, 20), (30, 16)])
+def test_what_the_signs_of_gates_mean_is_never_cut(width: int, height: int) -> None:
+    shown = draw(*history(), width=width, height=height).splitlines()
+    title = next(line for line in shown if "shut" in line)
+    assert "open" in title
+    assert cell_len(title.rstrip()) <= width

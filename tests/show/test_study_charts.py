@@ -167,6 +167,15 @@ def test_plain_lines_are_thinned_out_but_for_results() -> None:
     assert stream.getvalue().splitlines() == ["step 0", "step 5", "step 10", "solved␛[2J"]
 
 
+def test_the_panel_draws_nothing_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), width=60, height=20, force_terminal=True)
+    with StudyPanel(console, lambda: lag_view(console, TRIALS, ["rnn"], [8])) as panel:
+        monkeypatch.setattr("charlstm.show.study_panel.in_foreground", lambda _: False)
+        before = console.file.getvalue()  # type: ignore[attr-defined]
+        panel.show("rnn, lag 8, trial 2", result=True)
+        assert console.file.getvalue() == before  # type: ignore[attr-defined]
+
+
 def test_the_panel_is_gone_when_the_study_ends() -> None:
     console = Console(file=io.StringIO(), width=60, height=20, force_terminal=True)
     with StudyPanel(console, lambda: lag_view(console, TRIALS, ["rnn"], [8])) as panel:

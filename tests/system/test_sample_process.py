@@ -99,10 +99,14 @@ def test_a_closed_pipe_leaves_a_whole_state(folder: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has /dev/full")
 @pytest.mark.parametrize("length", ["5", "100000"])
-def test_a_full_disk_is_one_line_and_the_state_is_kept(length: str, folder: Path) -> None:
-    command = f"{sys.executable} -m charlstm sample -c small --seed 1 --length {length}"
+@pytest.mark.parametrize("python", [sys.executable, f"{sys.executable} -u"])
+def test_a_full_disk_is_one_line_and_the_state_is_kept(
+    python: str, length: str, folder: Path
+) -> None:
+    command = f"{python} -m charlstm sample -c small --seed 1 --length {length}"
     done = finished(["sh", "-c", f"{command} --save-state full.state > /dev/full"], folder)
-    assert (done.returncode, done.stderr) == (1, "charlstm: no space left on device\n")
+    expected = "charlstm: standard output cannot be written: no space left on device\n"
+    assert (done.returncode, done.stderr) == (1, expected)
     assert charlstm.load("small").load_state(folder / "full.state").recent
 
 

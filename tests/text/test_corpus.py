@@ -304,7 +304,7 @@ def test_a_cache_that_cannot_be_written_is_an_error_with_a_remedy(
 ) -> None:
     path = write(tmp_path / "a.txt", PLAIN)
     monkeypatch.setenv(CACHE_VARIABLE, str(path / "cache"))
-    with pytest.raises(CharlstmError, match=f"set {CACHE_VARIABLE} to a folder"):
+    with pytest.raises(CharlstmError, match=f"not a directory; set {CACHE_VARIABLE} to a folder"):
         open_corpus([path])
 
 

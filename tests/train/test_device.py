@@ -15,7 +15,7 @@ from charlstm.train.device import (
     choose_device,
     choose_precision,
     choose_threads,
-    memory_errors_explained,
+    torch_errors_explained,
 )
 from charlstm.train.learner import Learner
 from charlstm.train.network import LanguageModel
@@ -179,19 +179,19 @@ def test_a_gpu_that_is_reported_and_does_not_work_is_not_chosen(
 def test_the_end_of_memory_becomes_an_error_with_advice(error: Exception) -> None:
     with (
         pytest.raises(CharlstmError, match="not enough memory") as refused,
-        memory_errors_explained(),
+        torch_errors_explained(),
     ):
         raise error
     assert "`batch`" in refused.value.hint
 
 
 def test_an_allocation_that_fails_is_recognised() -> None:
-    with pytest.raises(CharlstmError, match="not enough memory"), memory_errors_explained():
+    with pytest.raises(CharlstmError, match="not enough memory"), torch_errors_explained():
         torch.empty(1 << 55)
 
 
 def test_other_errors_stay_as_they_are() -> None:
-    with pytest.raises(RuntimeError, match="shape"), memory_errors_explained():
+    with pytest.raises(RuntimeError, match="shape"), torch_errors_explained():
         raise RuntimeError("shape mismatch")
 
 
@@ -200,13 +200,47 @@ def test_the_end_of_memory_in_a_trial_is_not_a_missing_precision() -> None:
         def seconds(self, precision: Precision) -> float:
             raise RuntimeError("can't allocate memory")
 
-    with pytest.raises(CharlstmError, match="not enough memory"), memory_errors_explained():
+    with pytest.raises(CharlstmError, match="not enough memory"), torch_errors_explained():
         choose_precision("bfloat16", Full("cpu", {}))
 
 
-@pytest.mark.parametrize("name", ["cuda", "meta", "nonsense", "cpu:x"])
-def test_device_that_is_not_there_is_refused(name: str) -> None:
-    if name == "cuda" and torch.cuda.is_available():
-        pytest.skip("it is there")
-    with pytest.raises(UsageError, match="not available here"):
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "_trouble_with", lambda _: "no driver")
+    with pytest.raises(UsageError, match=r"'cuda' is not available here \(no driver\)"):
+        choose_device("cuda")
+
+
+@pytest.mark.parametrize("name", ["meta", "nonsense", "cpu:x", "cuda:1", ""])
+def test_another_name_is_no_device(name: str) -> None:
+    """Also "cuda:1": the run would record cuda, and go on with the first one."""
+    with pytest.raises(UsageError, match=r"choose one of auto, cpu, cuda, mps$"):
         choose_device(name)
+
+
+@pytest.mark.parametrize("error", [OSError("no libcuda"), KeyError("nvml"), AttributeError("_C")])
+def test_a_driver_that_fails_when_asked_costs_the_gpu_and_not_the_training(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object, **__: object) -> bool:
+        raise error
+
+    monkeypatch.setattr(torch.cuda, "is_available", failing)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "ones", failing)
+    device, notes = choose_device("auto")
+    assert device == CPU
+    assert notes == (f"cuda is there, but does not work ({error}): training on the CPU",)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: device-side assert triggered\nCompile with `TORCH_USE_CUDA_DSA`",
+        "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+    ],
+)
+def test_a_gpu_that_fails_during_training_is_one_line_with_advice(message: str) -> None:
+    with pytest.raises(CharlstmError) as failed, torch_errors_explained():
+        raise RuntimeError(message)
+    assert failed.value.message == f"the GPU fails ({message.splitlines()[0]})"
+    assert "`device` cpu" in failed.value.hint

@@ -107,6 +107,17 @@ def test_a_held_out_part_that_judges_badly_is_noted(
         assert expected in notes[0]
 
 
+def test_new_symbols_of_a_text_that_has_many_are_no_sign_of_another_text(
+    make_corpus: Callable[..., Corpus],
+) -> None:
+    frequencies = 1 / np.arange(1, 3_001)
+    chosen = np.random.default_rng(3).choice(3_000, 9_000, p=frequencies / frequencies.sum())
+    corpus = make_corpus("".join(map(chr, 0x4E00 + chosen)))
+    trained, held_out = corpus.split(0.1)
+    assert np.isin(held_out, trained, invert=True).mean() > 0.02
+    assert held_out_notes(corpus, 0.1) == []
+
+
 def test_a_copy_is_found_in_ids_of_two_bytes(make_corpus: Callable[..., Corpus]) -> None:
     text = "".join(map(chr, np.random.default_rng(3).integers(0x4E00, 0x4E00 + 600, 4_000)))
     (note,) = held_out_notes(make_corpus(text * 10), 0.1)

@@ -32,7 +32,7 @@ from charlstm.analysis.document import (
 )
 from charlstm.analysis.subject import Options, Subject
 from charlstm.analysis.trace import pieces
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, plural
 from charlstm.net.engine import Array, Engine, log_softmax
 from charlstm.text.marks import BRACKETS, QUOTES
 from charlstm.text.vocabulary import Ids
@@ -125,7 +125,7 @@ def measure(subject: Subject, seed: int = 0) -> Context:
     before = longest + others
     if longest < 2:
         raise CharlstmError(
-            f"the text has {len(ids)} characters, and context needs 8 at least",
+            f"the text has {plural(len(ids), 'character')}, and context needs 8 at least",
             "give some thousands",
         )
     lengths = tuple(2**n for n in range(longest.bit_length()))
@@ -209,9 +209,9 @@ class ContextView:
         )
         within = f"within {NEAR:g} nats of all of it, two standard errors included."
         used = (
-            f"No history of up to {context.lengths[-1]} characters is {within}"
+            f"No history of up to {plural(context.lengths[-1], 'character')} is {within}"
             if context.used is None
-            else f"{context.used} characters of history are {within}"
+            else f"A history of {plural(context.used, 'character')} is {within}"
         )
         return Document(
             self.subject.title(f"How much history {states} {need}"),

@@ -19,12 +19,11 @@ from charlstm.analysis.document import (
     Series,
     Table,
     colored,
-    plural,
     span,
 )
 from charlstm.analysis.saturation import RECORDED, label
 from charlstm.analysis.subject import Options, Subject
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, plural
 from charlstm.runs.metrics import read_lines
 from charlstm.runs.run import METRICS_FILE
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.analysis.document import Bar, Cell, Column, Document, Heading, Lines, Table, plural
+from charlstm.analysis.document import Bar, Cell, Column, Document, Heading, Lines, Table
 from charlstm.analysis.ngrams import probabilities
 from charlstm.analysis.subject import Options, Subject, split_of
 from charlstm.analysis.trace import pieces
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, plural
 from charlstm.text.marks import PUNCTUATION, WORD
 
 ORDER = 9

@@ -44,7 +44,7 @@ from charlstm.analysis.statistics import (
 from charlstm.analysis.subject import Options, Subject
 from charlstm.analysis.units import LONGEST, read_units, saturated, saturation_lines
 from charlstm.analysis.untrained import untrained_engine
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, plural
 
 RARE = 20
 """A feature that holds, or fails, at fewer characters of a half is left out."""
@@ -273,18 +273,10 @@ class FindView:
         )
 
     def _notes(self) -> tuple[str, ...]:
-        ranks_of_c = "; c goes by rank, as tanh(c) would" if self.state == "c" else ""
         return (
-            f"units: how many pass Benjamini & Hochberg's procedure at {RATE:.0%} over all units "
-            "and features (null by circular shifts), of this net / of the untrained one. Of all "
-            f"that pass in the whole table {RATE:.0%} at most are expected to by chance; of a row "
-            "it may be more",
-            "AUC: 1 the unit is higher wherever the feature holds, 0 lower, 0.5 no relation; rho: "
-            "Spearman's rank correlation, for counts",
-            "chosen: on the first half of the text, held out: on the second; untrained: the best "
-            "unit of a net of this shape that has learnt nothing, held out alike" + ranks_of_c,
-            f"bold: AUC above {STRONG_AUC:g} or below {1 - STRONG_AUC:.1g}, rho beyond "
-            f"±{STRONG_RHO:g}, and {MARGIN:g} times as far from chance as the untrained net's",
+            f"units: how many track it, this net / an untrained one (at most {RATE:.0%} false)",
+            "AUC: 1 always higher there, 0 lower, 0.5 no relation; rho: rank correlation",
+            "chosen: on the first half; held out: on the second; bold: strong",
         )
 
     def _rows(self, one: Found) -> list[tuple[Cell, ...]]:
@@ -338,7 +330,7 @@ def view(subject: Subject, options: Options) -> FindView:
     features = features_of(text, options.features)
     if len(text) < 2 * RARE:
         raise CharlstmError(
-            f"the text has {len(text)} characters, and find needs {2 * RARE} at least",
+            f"the text has {plural(len(text), 'character')}, and find needs {2 * RARE} at least",
             "give some thousands",
         )
     config = subject.engine.config

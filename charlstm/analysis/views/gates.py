@@ -22,7 +22,6 @@ from charlstm.analysis.document import (
     lasting,
     more_rows,
     number,
-    plural,
 )
 from charlstm.analysis.saturation import (
     GateReport,
@@ -38,7 +37,7 @@ from charlstm.net.spec import CELLS, HIDDEN
 LISTED = 60
 """Characters that the document lists."""
 FEW = 50
-"""With fewer characters Figure 3 is a coarse grid."""
+"""With fewer characters Figure 3 would be a coarse grid, and is left out."""
 SURPRISING_BITS = 4
 EDGES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
 
@@ -82,15 +81,16 @@ class GatesView:
         for layer in self.layers:
             table = _characters(report, layer, self.gates, self.rows)
             blocks += [Heading(f"Layer {layer + 1}"), table]
-        notes = [f"across: share of characters at which it is {high}; up: at which it is {low}"]
-        if steps < FEW:
-            notes.append(f"over only {plural(steps, 'character')} a dot can stand in few places")
+        if steps >= FEW:
+            axes = f"across: share of characters at which it is {high}; up: at which it is {low}"
+            blocks += [
+                Heading("Figure 3 of Karpathy, Johnson & Fei-Fei (2015): a dot per unit"),
+                Lines((axes,), quiet=True),
+                figure_3(report, self.layers, self.gates),
+            ]
         blocks += [
-            Heading("Figure 3 of Karpathy, Johnson & Fei-Fei (2015): a dot per unit"),
-            Lines(tuple(notes), quiet=True),
-            figure_3(report, self.layers, self.gates),
             *_longest_memories(report, self.layers),
-            Heading("What was found"),
+            Heading("What was found (always: at more than nine characters in ten)"),
             Lines(tuple(findings(report, self.layers, self.gates))),
         ]
         title = "Gates" if self.subject.spec.gates else "Hidden state h"

@@ -20,12 +20,11 @@ from charlstm.analysis.document import (
     Table,
     more_rows,
     number,
-    plural,
 )
 from charlstm.analysis.subject import Options, Subject
 from charlstm.analysis.trace import pieces
 from charlstm.analysis.views.cell import state_name, unit_values
-from charlstm.errors import UsageError, check_number
+from charlstm.errors import UsageError, check_number, plural
 
 LISTED = 20
 AROUND = 18

@@ -21,7 +21,7 @@ from charlstm.analysis.units import LONGEST, read_units, saturated, saturation_l
 from charlstm.analysis.untrained import untrained_engine
 from charlstm.analysis.views.cell import state_name
 from charlstm.analysis.views.find import RARE
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, plural
 from charlstm.text.vocabulary import Ids
 
 RIDGE = 1e-3
@@ -240,7 +240,7 @@ def view(subject: Subject, options: Options) -> ProbeView:
     config = subject.engine.config
     if len(ids) < 4 * RARE:
         raise CharlstmError(
-            f"the text has {len(ids)} characters, and probe needs {4 * RARE} at least",
+            f"the text has {plural(len(ids), 'character')}, and probe needs {4 * RARE} at least",
             "give some thousands",
         )
     size = config.hidden_size
