@@ -14,7 +14,9 @@ from charlstm.errors import CharlstmError, UsageError
 
 if TYPE_CHECKING:  # torch and what draws are imported when a run begins
     from charlstm.events import Event, RunFinished
+    from charlstm.export.tensorboard import TensorBoardLog
     from charlstm.model import Model
+    from charlstm.runs.checkpoint import ModelFile
     from charlstm.runs.history import History
     from charlstm.runs.run import RunFile
     from charlstm.text.corpus import Corpus
@@ -22,6 +24,7 @@ if TYPE_CHECKING:  # torch and what draws are imported when a run begins
 
 Note = Callable[[str], object]
 TextSources = str | Path | Sequence[str | Path]
+SAMPLE_CHARACTERS = 400
 REPORTED_CHARACTERS = 50_000_000
 """Characters of a long text between two notes of how far it is read."""
 
@@ -75,6 +78,7 @@ def train(
     encoding: str | None = None,
     as_bytes: bool = False,
     progress: bool = True,
+    tensorboard: str | Path | None = None,
     **settings: Unpack[TrainingFields],
 ) -> "TrainingRun":
     """Begin a run on ``text`` below ``checkpoints/``, as ``charlstm train`` does.
@@ -93,6 +97,7 @@ def train(
         as_bytes: model bytes, of any file, instead of characters.
         progress: show how the run goes on: a panel in a terminal, an output that is updated in a
             notebook, lines elsewhere.
+        tensorboard: a folder for TensorBoard's files; they are below it in one of the run's name.
         **settings: fields of ``ModelConfig`` and ``TrainConfig``; those left out depend on the
             text (docs/training.md).
 
@@ -100,6 +105,7 @@ def train(
         UsageError: a setting is out of its range, or does not go with another.
         CharlstmError: the text or a run cannot be read, or memory does not suffice.
     """
+    check_tensorboard(tensorboard)
     note = _print_note if progress else _no_note
     stack = ExitStack()
     trainer = begin_run(
@@ -114,7 +120,7 @@ def train(
         note=note,
         advise=note,
     )
-    return TrainingRun(trainer, stack, RunDisplay(trainer) if progress else None)
+    return TrainingRun(trainer, stack, RunDisplay(trainer) if progress else None, tensorboard)
 
 
 def resume(
@@ -122,6 +128,7 @@ def resume(
     *,
     text: TextSources | None = None,
     progress: bool = True,
+    tensorboard: str | Path | None = None,
     **changes: Unpack[BudgetFields],
 ) -> "TrainingRun":
     """Open a stopped or finished run, to train it on exactly where it stopped.
@@ -130,6 +137,7 @@ def resume(
         checkpoint: the run; the newest if left out.
         text: where the run's text is now, if it was moved.
         progress: as for ``train``.
+        tensorboard: as for ``train``.
         **changes: another budget for the whole run, ``patience``, ``keep`` or ``device``.
 
     Raises:
@@ -142,6 +150,7 @@ def resume(
     from charlstm.runs.run import read_run_file
     from charlstm.text.corpus import TextGone
 
+    check_tensorboard(tensorboard)
     note = _print_note if progress else _no_note
     path = find_run(None if checkpoint is None else str(checkpoint), inside=True)
     run = read_run_file(path)
@@ -151,7 +160,7 @@ def resume(
         raise CharlstmError(error.message, "give `text`: where it is now") from None
     stack = ExitStack()
     trainer = resume_run(stack, path, corpus, dict(changes), note)
-    return TrainingRun(trainer, stack, RunDisplay(trainer) if progress else None)
+    return TrainingRun(trainer, stack, RunDisplay(trainer) if progress else None, tensorboard)
 
 
 class TrainingRun(Iterator["Event"]):
@@ -166,7 +175,11 @@ class TrainingRun(Iterator["Event"]):
     """
 
     def __init__(
-        self, trainer: "Trainer", opened: ExitStack, display: "RunDisplay | None" = None
+        self,
+        trainer: "Trainer",
+        opened: ExitStack,
+        display: "RunDisplay | None" = None,
+        tensorboard: str | Path | None = None,
     ) -> None:
         """``opened`` holds the trainer's run; it is closed with the last event."""
         self.path = trainer.path
@@ -174,7 +187,13 @@ class TrainingRun(Iterator["Event"]):
         self.finished: RunFinished | None = None
         """The last event, once the run has ended."""
         self._trainer = trainer
-        self._events = _events(trainer, opened, display)
+        board = None
+        if tensorboard is not None:
+            from charlstm.export.tensorboard import TensorBoardLog
+
+            board = TensorBoardLog(Path(tensorboard) / self.path.name, trainer.progress.step)
+            opened.callback(board.close)
+        self._events = _events(trainer, opened, display, board)
         self._is_training = False
 
     def __next__(self) -> "Event":
@@ -274,9 +293,13 @@ class TrainingRun(Iterator["Event"]):
 
 
 def _events(
-    trainer: "Trainer", opened: ExitStack, display: "RunDisplay | None"
+    trainer: "Trainer",
+    opened: ExitStack,
+    display: "RunDisplay | None",
+    board: "TensorBoardLog | None",
 ) -> Iterator["Event"]:
     """Train, log and show; ``opened`` is closed at the end, or when nobody holds the events."""
+    from charlstm.events import Evaluated
     from charlstm.runs.metrics import MetricsLog
     from charlstm.runs.run import METRICS_FILE
 
@@ -287,6 +310,10 @@ def _events(
             opened.enter_context(display)
         for event in trainer.run():
             log.write(event)
+            if board is not None:
+                board.write(event)
+                if isinstance(event, Evaluated):
+                    board.write_sample(event.step, sample_of(trainer.model_file()))
             if display is not None:
                 display.show(event)
             yield event
@@ -465,6 +492,14 @@ def resume_run(
     return trainer
 
 
+def check_tensorboard(folder: str | Path | None) -> None:
+    """Raise ``CharlstmError``, before a run is made, if TensorBoard's files cannot be written."""
+    if folder is not None:
+        from charlstm.export.tensorboard import writer_class
+
+        writer_class()
+
+
 def open_text(
     text: Sequence[str | Path] | None, *, note: Note, advise: Note, **reading: Any
 ) -> "Corpus":
@@ -490,6 +525,15 @@ def open_text(
     for sentence in text_notes(corpus):
         note(sentence)
     return corpus
+
+
+def sample_of(file: "ModelFile") -> str:
+    """What a model writes for a log: the same seed each time, so that samples can be compared."""
+    from charlstm.model import Model
+    from charlstm.show.printable import printable
+
+    text = Model(file, Path()).generate(length=SAMPLE_CHARACTERS, temperature=0.8, seed=1)
+    return printable(str(text))
 
 
 def text_of_run(run: "RunFile", text: Sequence[str | Path] | None, note: Note) -> "Corpus":

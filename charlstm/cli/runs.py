@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -107,6 +108,46 @@ def show(
 def _role(name: str, best: str | None, last: str | None) -> str:
     roles = [role for role, who in (("best", best), ("last", last)) if who == name]
     return f" ({', '.join(roles)})" if roles else ""
+
+
+@group.command(epilog=example("charlstm runs tensorboard", "charlstm runs tensorboard a b --dir t"))
+def tensorboard(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="The runs; the newest if left out.", autocompletion=run_names),
+    ] = None,
+    folder: Annotated[
+        str, typer.Option("--dir", help="The folder that tensorboard --logdir reads.")
+    ] = "tensorboard",
+    force: Annotated[
+        bool, typer.Option("--force", help="Write runs again that the folder has.")
+    ] = False,
+) -> int:
+    """Write runs as TensorBoard's files: losses, gates, a sample of each checkpoint."""
+    from charlstm.export.tensorboard import EVENT_FILES, TensorBoardLog, write_run
+    from charlstm.runs.catalogue import find_run
+    from charlstm.runs.checkpoint import read_model
+    from charlstm.runs.run import read_pointers
+    from charlstm.training_run import sample_of
+
+    runs = [find_run(name, inside=True) for name in names] if names else [find_run(None)]
+    for run in runs:
+        below = Path(folder) / run.name
+        if list(below.glob(EVENT_FILES)) and not force:
+            raise UsageError(f"{below} is already there", "name another --dir, or add --force")
+    for run in runs:
+        below = Path(folder) / run.name
+        for written in below.glob(EVENT_FILES):
+            written.unlink()
+        log = TensorBoardLog(below)
+        write_run(run, log)
+        for name in sorted(read_pointers(run).kept):
+            file = read_model(run / name)
+            log.write_sample(file.training.get("step", 0), sample_of(file))
+        log.close()
+        note(f"wrote {below}")
+    note(f"look at it: tensorboard --logdir {shlex.quote(folder)}")
+    return 0
 
 
 @group.command(epilog=example("charlstm runs prune", "charlstm runs prune old-run --whole --yes"))

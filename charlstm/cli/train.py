@@ -15,7 +15,7 @@ from charlstm.cli.watch_run import watch
 from charlstm.errors import ExitCode, UsageError, plural
 from charlstm.net.spec import CELLS
 from charlstm.presets import PRESETS, default_settings
-from charlstm.training_run import begin_run, resume_run
+from charlstm.training_run import begin_run, check_tensorboard, resume_run
 
 if TYPE_CHECKING:
     from charlstm.events import RunFinished
@@ -275,11 +275,16 @@ def train(
         bool, _option("--plain", help="Lines instead of the live panel.", panel=SHOW)
     ] = False,
     quiet: Annotated[bool, _option("--quiet", help="Only the result.", panel=SHOW)] = False,
+    tensorboard: Annotated[
+        str | None,
+        _option(metavar="DIR", help="Also write TensorBoard's files to DIR/RUN.", panel=SHOW),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Train a model on a text, and watch it learn."""
     import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
 
+    check_tensorboard(tensorboard)
     with ExitStack() as stack:
         if resume:
             _refuse(
@@ -311,7 +316,7 @@ def train(
                 note("stopped before the run began")
                 raise
         begun_at = trainer.progress.step
-        finished = watch(trainer, stack, plain=plain, quiet=quiet)
+        finished = watch(trainer, stack, plain=plain, quiet=quiet, tensorboard=tensorboard)
         larger = _larger_budget(trainer) if finished.step == begun_at > 0 else None
     return _conclude(finished, larger, as_json=as_json, quiet=quiet)
 

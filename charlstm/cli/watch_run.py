@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from charlstm.train.trainer import Trainer
 
 
-def watch(trainer: "Trainer", opened: ExitStack, *, plain: bool, quiet: bool) -> "RunFinished":
+def watch(
+    trainer: "Trainer", opened: ExitStack, *, plain: bool, quiet: bool, tensorboard: str | None
+) -> "RunFinished":
     """Run the trainer to its end; a signal stops it. ``opened`` holds its run."""
     display = None if quiet else RunDisplay(trainer, plain=plain)
-    training = TrainingRun(trainer, opened, display)
+    training = TrainingRun(trainer, opened, display, tensorboard)
     go_on = command("train", "--resume", "-c", trainer.path)
     with ExitStack() as stack:
         stack.enter_context(stop_signals(trainer.request_stop, go_on))

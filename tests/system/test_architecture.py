@@ -26,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "generate": GROUND | {"files", "text", "net", "runs"},
     "scoring": GROUND | {"text", "net", "generate", "html_table"},
     "analysis": GROUND | {"events", "text", "net", "runs", "generate", "html_table"},
-    "export": GROUND | {"net", "runs", "scoring", "analysis"},
+    "export": GROUND | {"events", "net", "runs", "scoring", "analysis"},
     "model": {
         *("errors", "text", "net", "runs", "generate", "scoring", "analysis", "show"),
         "html_table",
@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
     "show": {"errors", "files", "events", "net", "runs", "scoring", "analysis", "study"},
     "training_run": {
         *("errors", "events", "config", "presets", "text", "net", "runs", "generate", "model"),
-        *("train", "show", "html_table"),
+        *("train", "export", "show", "html_table"),
     },
     "cli": {
         *("errors", "files", "events", "presets", "text", "net", "runs", "generate", "scoring"),
@@ -57,6 +57,7 @@ HOMES = {
     "filelock": {"files"},
     "onnx": {"export"},
     "IPython": {"show"},
+    "tensorboardX": {"export"},
 }
 
 
