@@ -14,7 +14,7 @@ from charlstm.runs.metrics import read_lines
 pytest.importorskip("tensorboardX")
 accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
-SMALL = (
+SMALL = (  # noqa: SIM905
     "--hidden 16 --embed 8 --layers 1 --batch 4 --bptt 16 --precision float32 --device cpu --quiet"
 ).split()
 
