@@ -100,6 +100,12 @@ def test_the_model_is_the_best_checkpoint_and_writes() -> None:
     assert len(str(model.generate(length=9, seed=1))) == 9
 
 
+def test_the_run_shows_how_its_gates_drifted() -> None:
+    figure = begin(steps=8).run().model.view("drift", gate="forget")
+    assert "forget" in str(figure)
+    assert figure._repr_html_().count("<svg") >= 1
+
+
 def test_the_history_is_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("charlstm.runs.metrics.STEP_SECONDS", 0.0)
     history = begin(steps=8).run().history
