@@ -541,7 +541,7 @@ def test_nothing_of_a_text_becomes_markup_in_a_view(model: Model) -> None:
     kept = [c for c in model.file.vocab.symbols if c not in signs][len(signs) :]
     vocab = Vocabulary("".join(sorted([*kept, *signs])))
     strange = Model(replace(model.file, vocab=vocab, excerpt=""), model.path)
-    shown = strange.view("cell", '<b>&"</b>', warmup="", units=(3,))._repr_html_()
+    shown = strange.view("cell", '<a>&"</a>', warmup="", units=(3,))._repr_html_()
     for escaped in ("&lt;", "&gt;", "&amp;", "&quot;"):
         assert f">{escaped}</span>" in shown
     for sign in '<&"':
