@@ -5,7 +5,10 @@
     python3 .ci/make.py package    build wheel and sdist in dist, try the wheel by itself
     python3 .ci/make.py torture    break runs many times, as docs/project/reliability.md describes
     python3 .ci/make.py docs       write the generated pages of the docs: commands, defaults, API …
-    python3 .ci/make.py pictures   train a model and draw the pictures of the docs again
+    python3 .ci/make.py prose      check spelling and wording of the docs
+    python3 .ci/make.py pictures   train models and draw the pictures of the docs again
+    python3 .ci/make.py outputs    train a model and refresh the outputs that the docs show
+    python3 .ci/make.py site       build the documentation as a site, strictly
 
 The environment is .venv. It is made once, and again when the required versions change.
 """
@@ -57,7 +60,7 @@ def make_environment() -> None:
     stamp = ENVIRONMENT / "made-from"
     if stamp.exists() and stamp.read_text() == digest:
         return
-    install("-e", ".[dev]")
+    install("-e", ".[dev,docs]")
     stamp.write_text(digest)
 
 
@@ -72,12 +75,30 @@ def demo() -> None:
 
 
 def check() -> None:
-    """Format, lint, types, a minute of fuzzing, tests."""
+    """Format, lint, types, prose, the site, a minute of fuzzing, tests."""
     run("ruff", "format", "--check", ".")
     run("ruff", "check", ".")
     run("mypy")
+    prose()
+    site()
     fuzz()
     run("python", "-m", "pytest", "-n", "auto", "--dist", "worksteal", "--durations=5")
+
+
+def prose() -> None:
+    """Spelling and wording of the docs; ``--strings`` adds the program's own text."""
+    run("python", ".ci/prose.py")
+
+
+def site() -> None:
+    """Build the site in ./site; a broken link or anchor ends the build."""
+    run("zensical", "build", "--strict", "--clean")
+
+
+def pictures() -> None:
+    """Draw every picture of the docs that shows a real run."""
+    run("python", ".ci/docs/pictures.py")
+    run("python", ".ci/docs/moving_picture.py")
 
 
 def fuzz() -> None:
@@ -113,8 +134,11 @@ TASKS = {
     "check": check,
     "package": package,
     "torture": lambda: run("python", "tests/torture"),
+    "prose": prose,
     "docs": lambda: run("python", ".ci/docs"),
-    "pictures": lambda: run("python", ".ci/docs/pictures.py"),
+    "pictures": pictures,
+    "outputs": lambda: run("python", ".ci/docs/outputs.py"),
+    "site": site,
     "environment": lambda: None,
 }
 

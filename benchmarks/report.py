@@ -1,6 +1,7 @@
 """The page docs/research/benchmarks.md, from the records in ``benchmarks/results``."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ RESULTS = Path(__file__).parent / "results"
 HEAD = """# Benchmarks
 
 Speed and memory, generated from the records in `benchmarks/results`. The losses that models reach
-are in [results](results.md). Each section has the command that measured it.
+are in [results](results.md). Each section has the command that measured it. Figures have as many
+digits as their spread allows, and at most four.
 
 **How to read a table.** Candidates ran in turn, round by round. A figure is the median of the
 rounds, with the lowest and the highest next to it. A ratio is taken within a round, so that a slow
@@ -111,20 +113,20 @@ def in_short(paths: dict[str, Path]) -> str:
     """The figures that most readers look for, each from its record."""
     rows = ["| | |", "|---|---|"]
     for text, name, *keys in SHORT:
-        found: list[float] = []
+        found: list[tuple[float, float]] = []
         _collect(json.loads(paths[name].read_text(encoding="utf-8"))["results"], keys, found)
-        low, high = _number(min(found)), _number(max(found))
+        low, high = _number(*min(found)), _number(*max(found))
         rows.append(f"| {text} | {low if low == high else f'{low} to {high}'} |")
     return "\n".join(rows) + "\n"
 
 
-def _collect(value: Any, keys: list[str], found: list[float]) -> None:
-    """Add what lies at the path of ``keys``, where ``*`` stands for any; of a figure the median."""
+def _collect(value: Any, keys: list[str], found: list[tuple[float, float]]) -> None:
+    """Add what lies at the path of ``keys``, where ``*`` stands for any: median and spread."""
     if keys:
         for key in value if keys[0] == "*" else keys[:1]:
             _collect(value[key], keys[1:], found)
     else:
-        found.append(value["median"] if isinstance(value, dict) else value)
+        found.append((value["median"], _spread(value)) if isinstance(value, dict) else (value, 0))
 
 
 def table(results: dict[str, Any]) -> list[str]:
@@ -132,7 +134,8 @@ def table(results: dict[str, Any]) -> list[str]:
     rows = ["| | median | lowest | highest | rounds |", "|---|---|---|---|---|"]
     for name, value in _flat(results):
         if isinstance(value, dict):
-            cells = [_number(value[key]) for key in ("median", "low", "high", "rounds")]
+            figures = (_number(value[key], _spread(value)) for key in ("median", "low", "high"))
+            cells = [*figures, str(value["rounds"])]
         else:
             cells = [_number(value), "", "", ""]
         rows.append(f"| {name} | {' | '.join(cells)} |")
@@ -150,7 +153,18 @@ def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return rows
 
 
-def _number(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def _spread(figure: dict[str, float]) -> float:
+    return figure["high"] - figure["low"]
+
+
+def _number(value: object, spread: float = 0) -> str:
+    """Four digits, or fewer: none that is smaller than a tenth of the spread's first digit."""
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    if not value:
+        return "0"
+    digits = 3 - math.floor(math.log10(abs(value)))
+    if spread:
+        digits = min(digits, 1 - math.floor(math.log10(spread)))
+        return f"{round(value, digits):,.{max(0, digits)}f}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

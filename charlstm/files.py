@@ -23,6 +23,8 @@ ABANDONED_SECONDS = 24 * 3600.0
 CONTROL_GROUPS, CONTROL_GROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""Errors of a system that does not give a file which may well be whole."""
 _WITHOUT_LOCKS = {errno.ENOLCK, *_UNSUPPORTED}
 _LEFTOVER = re.compile(
     r"\.charlstm-[0-9a-f]{8}(?:\.lock)?"
@@ -341,8 +343,8 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def unreadable(path: Path, error: OSError, remedy: str) -> CharlstmError:
-    """That a file cannot be read; ``remedy`` is for one that is lost, which no other trouble is."""
-    remedy = remedy if isinstance(error, FileNotFoundError) or not error.errno else ""
+    """That a file cannot be read; ``remedy`` is for a lost one, not for one that is denied."""
+    remedy = "" if error.errno in _DENIED else remedy
     return CharlstmError(f"{path} cannot be read: {reason_of(error)}", remedy)
 
 

@@ -70,10 +70,14 @@ def console(width: int, height: int) -> Console:
 
 def save(recorded: Console, name: str, title: str) -> None:
     """Write a recorded console as an SVG that needs nothing from outside."""
-    svg = recorded.export_svg(title=title)
-    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
-    (PICTURES / name).write_text(SPANS.sub(by_words, svg), encoding="utf-8")
+    (PICTURES / name).write_text(unfonted(recorded.export_svg(title=title)), encoding="utf-8")
     print(PICTURES / name)
+
+
+def unfonted(svg: str) -> str:
+    """An SVG of Rich without fonts to download, and with each word at its column."""
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    return SPANS.sub(by_words, svg)
 
 
 def by_words(span: re.Match[str]) -> str:
@@ -129,7 +133,7 @@ def live(folder: Path) -> None:
 
 
 def worked_case(folder: Path) -> Path:
-    """The run of the worked case in docs/reference/views.md."""
+    """The run of the worked case in docs/explanation/finding-units.md."""
     with begun(folder, "quick", CASE) as trainer:
         log = MetricsLog(trainer.path / METRICS_FILE)
         for event in trainer.run():

@@ -211,7 +211,7 @@ def prune(
         bool,
         typer.Option(
             "--cache",
-            help="Delete the encoded texts instead; files are encoded anew when they are needed, "
+            help="Delete the encoded texts instead; files are encoded again when needed, "
             "texts from stdin have to be piped in again to resume.",
         ),
     ] = False,

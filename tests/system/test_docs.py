@@ -4,11 +4,14 @@ import ast
 import importlib.util
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+
+from charlstm import __version__
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.rglob("docs/**/*.md")])
@@ -16,7 +19,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.rglob("doc
 
 def script(path: str) -> Any:
     """A script of the repository, as a module."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    # Not by the name of its file: as __main__ it would run.
+    spec = importlib.util.spec_from_file_location("script", ROOT / path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -32,11 +36,15 @@ def test_generated_pages_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None
     assert old == [], "run python3 .ci/make.py docs"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_and_pictures_exist(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    targets = re.findall(r"\]\(([^)#:]+)\)", text)
-    assert all((page.parent / target).exists() for target in targets), targets
+def test_pages_that_the_code_names_exist() -> None:
+    named = {
+        page
+        for folder in ("charlstm", "tests", "benchmarks", ".ci")
+        for path in (ROOT / folder).rglob("*.py")
+        for page in re.findall(r"docs/[\w/-]+\.md", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 5
+    assert [page for page in named if not (ROOT / page).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -97,12 +105,37 @@ def test_every_word_of_a_picture_stands_in_its_column(
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "docs" / "pictures").iterdir()), ids=lambda p: p.name
+    "path", sorted((ROOT / "docs" / "pictures").glob("*.svg")), ids=lambda p: p.name
 )
 def test_pictures_need_no_spaces_to_be_kept(path: Path) -> None:
     svg = path.read_text(encoding="utf-8")
     texts = re.findall(r"<text[^>]*textLength[^>]*>(.*?)</text>", svg, re.DOTALL)
     assert all(text == text.strip() and "&#160;" not in text for text in texts)
+
+
+def test_prose_is_checked_without_code_at_its_lines() -> None:
+    prose = script(".ci/prose.py")
+    page = (
+        "Tell `beside`.\n\n```\nanew\n```\n[by](https://example.org/told) a heart\nAs told anew.\n"
+    )
+    found = prose.banned(Path("a.md"), prose.without_code(page))
+    assert [line.split(": write")[0] for line in found] == ["a.md:7: 'anew'", "a.md:7: 'told'"]
+    module = '''"""Purpose."""\n\ntold = f"heed {1}"  # anew\n'''
+    found = prose.banned(Path("a.py"), prose.strings_of(module))
+    assert [line.split(": write")[0] for line in found] == ["a.py:3: 'heed'"]
+
+
+@pytest.mark.skipif(find_spec("proselint") is None, reason="proselint")
+def test_misspelt_and_worn_out_words_are_found(tmp_path: Path) -> None:
+    prose = script(".ci/prose.py")
+    (tmp_path / "a.md.txt").write_text("It is a very unique mispelling.\n")
+    found = [line for tool in prose.TOOLS for line in prose.run(tool, tmp_path)]
+    assert [line.split(":")[0] for line in found] == ["a.md", "a.md"]
+
+
+def test_citation_has_the_version() -> None:
+    page = (ROOT / "docs" / "project" / "cite.md").read_text(encoding="utf-8")
+    assert f"version = {{{__version__}}}" in page
 
 
 def test_bundled_text_is_long_and_described() -> None:

@@ -361,6 +361,21 @@ def test_every_view_is_a_module_and_has_a_section_in_the_docs() -> None:
         assert re.search(rf"^## `{name}`", page, re.MULTILINE), name
 
 
+@pytest.mark.parametrize("view", VIEWS)
+def test_section_of_a_view_names_every_field_of_its_json(
+    view: str, viewed_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "reference" / "views.md").read_text("utf-8")
+    section = re.split(r"^## ", page, flags=re.MULTILINE)
+    (text,) = (one for one in section if one.startswith(f"`{view}`"))
+    words = ["inspect", "-c", str(viewed_run), "--json", "--view", view, *NEEDS.get(view, [])]
+    assert run(words) == 0
+    fields = set(json.loads(capsys.readouterr().out))
+    common = {"view", "checkpoint", "cell", "layers", "hidden_size", "warmup", "characters"}
+    named = set(re.findall(r'[`"](\w+)[`"]', text))
+    assert fields - common <= named
+
+
 @pytest.mark.skipif(os.name == "nt", reason="FIFOs")
 @pytest.mark.usefixtures("folder")
 def test_only_regular_files_are_written_and_that_is_said_before_the_work(
