@@ -99,7 +99,7 @@ def train(
             notebook, lines elsewhere.
         tensorboard: a folder for TensorBoard's files; they are below it in one of the run's name.
         **settings: fields of ``ModelConfig`` and ``TrainConfig``; those left out depend on the
-            text (docs/training.md).
+            text (docs/explanation/training.md).
 
     Raises:
         UsageError: a setting is out of its range, or does not go with another.
