@@ -93,17 +93,17 @@ def read_text(source: str, *, as_bytes: bool) -> str:
 
     For a byte model any content will do: what is not UTF-8 becomes surrogate escapes.
     """
-    from charlstm.files import read_stream
+    from charlstm.files import read_text_bytes
     from charlstm.text.sources import format_of, wide_encoding
 
     name = "standard input" if source == "-" else source
     note_keyboard([source])
     try:
         if source == "-":
-            data = read_stream(sys.stdin.buffer)
+            data = read_text_bytes(sys.stdin.buffer, name)
         else:
             with Path(source).open("rb") as file:
-                data = read_stream(file)
+                data = read_text_bytes(file, name)
     except OSError as error:
         reason = reason_of(error)
         raise CharlstmError(

@@ -117,9 +117,9 @@ def note_no_colors() -> None:
 
 def note(message: str) -> None:
     """Tell the user something on stderr, on one line, safe for the terminal."""
-    from charlstm.show.printable import printable
+    from charlstm.show.printable import one_line
 
     try:
-        print(printable(with_options(message), keep=""), file=sys.stderr, flush=True)
+        print(one_line(with_options(message)), file=sys.stderr, flush=True)
     except (OSError, ValueError):
         pass  # the terminal is gone; what is being done goes on

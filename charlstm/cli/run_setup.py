@@ -113,16 +113,24 @@ def _other_run_of(corpus: "Corpus") -> Path | None:
     return None
 
 
-def _check_text(name: str) -> None:
-    """Raise ``UsageError`` if a run, or nothing, stands where a resumed run's text would."""
+def refuse_run(name: str) -> None:
+    """Raise ``UsageError`` if a run, or a checkpoint of one, is named as a text."""
     from charlstm.runs.catalogue import is_part_of_run, is_run
-    from charlstm.text.sources import STDIN
 
-    if name == STDIN or (os.path.exists(name) and not is_part_of_run(Path(name))):
-        return
-    if os.path.exists(name) or is_run(name):
+    if is_part_of_run(Path(name)) if os.path.exists(name) else is_run(name):
         raise UsageError(
             f"{name} is a run and no text",
             f"{command('train', '--resume', '-c', name)} goes on with it",
         )
+
+
+def _check_text(name: str) -> None:
+    """Raise ``UsageError`` if a run, or nothing, stands where a resumed run's text would."""
+    from charlstm.text.sources import STDIN
+
+    if name == STDIN:
+        return
+    refuse_run(name)
+    if os.path.exists(name):
+        return
     raise UsageError(f"there is no file {name}", "a run is named by -c; charlstm runs has all")

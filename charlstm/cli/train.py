@@ -1,15 +1,15 @@
 """``charlstm train``."""
 
 import json
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charlstm.cli.inputs import note_keyboard
 from charlstm.cli.options import Json, OptionGroup, command, example, note, one_of, run_names
-from charlstm.cli.run_setup import find_resumed
+from charlstm.cli.run_setup import find_resumed, refuse_run
 from charlstm.cli.signals import interruptible
 from charlstm.cli.watch_run import watch
 from charlstm.errors import ExitCode, UsageError, plural
@@ -285,36 +285,35 @@ def train(
     import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
 
     check_tensorboard(tensorboard)
-    with ExitStack() as stack:
+    with ExitStack() as stack, interruptible():  # until `watch` has handlers of its own
         if resume:
             _refuse(
                 {**start.given(), **shape.given(), **learning.given(), **reading.given()},
                 "a resumed run keeps its settings",
                 "leave them out, or start a new run",
             )
-            path, corpus = find_resumed(checkpoint, text or [], quiet)
-            trainer = resume_run(stack, path, corpus, budget.given(), note)
+            with _noted_if_interrupted():
+                path, corpus = find_resumed(checkpoint, text or [], quiet)
+                trainer = resume_run(stack, path, corpus, budget.given(), note)
         else:
             _refuse(
                 {} if checkpoint is None else {"checkpoint": checkpoint},
                 "without --resume there is no run to go on with",
                 "add --resume, or use --init-from for a new run with its weights",
             )
+            for name in text or ():
+                refuse_run(name)
             note_keyboard(text)
-            try:
-                with interruptible():  # nothing half-encoded stays
-                    trainer = begin_run(
-                        stack,
-                        text,
-                        {**shape.given(), **budget.given(), **learning.given()},
-                        reading=reading.given(),
-                        **start.given(),
-                        note=note,
-                        advise=(lambda message: None) if quiet else note,
-                    )
-            except KeyboardInterrupt:
-                note("stopped before the run began")
-                raise
+            with _noted_if_interrupted():
+                trainer = begin_run(
+                    stack,
+                    text,
+                    {**shape.given(), **budget.given(), **learning.given()},
+                    reading=reading.given(),
+                    **start.given(),
+                    note=note,
+                    advise=(lambda message: None) if quiet else note,
+                )
         begun_at = trainer.progress.step
         finished = watch(trainer, stack, plain=plain, quiet=quiet, tensorboard=tensorboard)
         larger = _larger_budget(trainer) if finished.step == begun_at > 0 else None
@@ -326,6 +325,15 @@ def _larger_budget(trainer: "Trainer") -> tuple[str, str]:
     used = trainer.run_file.train
     unit = "minutes" if used.minutes else "steps" if used.steps else "epochs"
     return f"--{unit}", f"{2 * getattr(used, unit):g}"
+
+
+@contextmanager
+def _noted_if_interrupted() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        note("stopped before the run began")
+        raise
 
 
 def _refuse(fields: Iterable[str], reason: str, remedy: str) -> None:

@@ -262,6 +262,6 @@ def summarise(run: Path) -> RunSummary:
         total_steps=content.budget.total_steps,
         best_loss=best_loss,
         best_step=best_step,
-        age_seconds=time.time() - last_written(run),
+        age_seconds=max(0.0, time.time() - last_written(run)),  # the clock may be set back
         disk_bytes=disk,
     )

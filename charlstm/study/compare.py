@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from charlstm.events import RunFinished
+from charlstm.events import RunFinished, StepDone
 from charlstm.net.model_config import ModelConfig
 from charlstm.presets import default_settings
 from charlstm.runs import metrics
@@ -47,7 +47,8 @@ def result(trainer: Trainer, finished: RunFinished) -> CellRun:
     """The result of a run that reached its budget; the speed is the median over its reports."""
     run = trainer.run_file
     lines = metrics.read_lines(trainer.path / METRICS_FILE)
-    speeds = [line["chars_per_second"] for line in lines if line.get("event") == "step_done"]
+    events = map(metrics.event_from_dict, lines)
+    speeds = [event.chars_per_second for event in events if isinstance(event, StepDone)]
     read = finished.step * run.train.batch * run.train.bptt
     assert finished.val_loss is not None
     return CellRun(

@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from charlstm import files
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.net.model_config import ModelConfig
+from charlstm.runs.metrics import LARGEST
 from charlstm.runs.run import lock, safe_name
 
 ROOT = files.STUDIES_FOLDER
@@ -125,10 +126,10 @@ def _read(path: Path, kind: type[R], settings: Mapping[str, Any]) -> list[R]:
     files.check_format(content.get("format"), FORMAT, path, remedy)
     theirs = content.get("settings")
     try:
-        assert isinstance(theirs, dict)
         found = [kind(**result) for result in content["results"]]
-        hash(tuple(result.key for result in found))  # whatever is looked up must be hashable
-    except (AssertionError, KeyError, TypeError):
+        if not isinstance(theirs, dict) or not all(map(_is_measured, found)):
+            raise TypeError
+    except (KeyError, TypeError):
         raise CharlstmError(f"{path} is damaged", remedy) from None
     for name, ours in settings.items():
         if theirs.get(name) != ours:
@@ -138,6 +139,18 @@ def _read(path: Path, kind: type[R], settings: Mapping[str, Any]) -> list[R]:
                 "give this one another `name`",
             )
     return found
+
+
+def _is_measured(result: LagTrial | CellRun) -> bool:
+    """Whether the values are of the types of their fields, and no larger than float32."""
+    for field in fields(result):
+        value: Any = getattr(result, field.name)
+        number = type(value) is int and isinstance(0.0, field.type)  # type: ignore[arg-type]
+        if not (number or isinstance(value, field.type)):  # type: ignore[arg-type]
+            return False
+        if isinstance(value, int | float) and not abs(value) <= LARGEST:
+            return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import random
 import re
 import shutil
@@ -673,6 +674,17 @@ def test_a_run_in_the_place_of_a_text_is_told_how_to_resume(
         assert run(["train", "--resume", name, "--steps", "9"]) == 2
         goes_on = f"charlstm train --resume -c {name} goes on with it"
         assert capsys.readouterr().err == f"charlstm: {name} is a run and no text; {goes_on}\n"
+
+
+def test_a_run_is_not_trained_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("tales.txt") == 0
+    capsys.readouterr()
+    last = runs.read_pointers(TALES).last
+    for name in ("tales", "checkpoints/tales", f"checkpoints/tales/{last}"):
+        assert train("tales.txt", name) == 2
+        goes_on = f"charlstm train --resume -c {name} goes on with it"
+        assert capsys.readouterr().err == f"charlstm: {name} is a run and no text; {goes_on}\n"
+    assert os.listdir("checkpoints") == ["tales"]
 
 
 def test_text_from_stdin_is_found_in_the_cache_and_asked_for_when_it_is_gone(

@@ -96,8 +96,10 @@ def test_a_result_has_the_runs_loss_and_the_median_of_its_speeds(
     monkeypatch.setattr("charlstm.runs.metrics.STEP_SECONDS", 0.0)
     with open_in(tmp_path, make_corpus()) as trainer:
         finished = finish(trainer)
+        with (trainer.path / "metrics.jsonl").open("a") as log:
+            log.write('{"event": "step_done", "chars_per_second": null}\n')  # no number was there
         found = result(trainer, finished)
-    lines = read_lines(trainer.path / "metrics.jsonl")
+    lines = read_lines(trainer.path / "metrics.jsonl")[:-1]
     speeds = sorted(line["chars_per_second"] for line in lines if line["event"] == "step_done")
     assert len(speeds) > 3
     assert speeds[0] < found.chars_per_second < speeds[-1]

@@ -79,12 +79,24 @@ def test_a_damaged_file_is_an_error(content: str, tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("name", ["cell", "lag", "trial"])
-def test_a_result_whose_key_is_no_key_is_damage(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, [1]) for name in ("cell", "lag", "trial", "cell_state")),
+        ("lag", 10**400),
+        ("right", "x"),
+        ("right", 1e308),
+        ("reach", 1.5),
+        ("solved", 3),
+    ],
+)
+def test_a_result_that_was_never_measured_is_damage(
+    name: str, value: object, tmp_path: Path
+) -> None:
     with open_lag(tmp_path) as results:
         results.add(TRIAL)
         content = results.to_dict()
-    content["results"][0][name] = [1]
+    content["results"][0][name] = value
     results.path.write_text(json.dumps(content))
     with pytest.raises(CharlstmError, match=r"results\.json is damaged"), open_lag(tmp_path):
         pass
