@@ -146,7 +146,7 @@ def test_advice_for_too_little_memory_has_only_options_of_the_command(
         raise MemoryError
 
     for module in ("train", "sample", "score"):
-        name = "open_texts" if module == "train" else "open_model"
+        name = "begin_run" if module == "train" else "open_model"
         monkeypatch.setattr(sys.modules[f"charlstm.cli.{module}"], name, exhausted)
     assert run(command.split()) == 1
     assert capsys.readouterr().err == f"charlstm: there is not enough memory{advice}\n"

@@ -37,8 +37,7 @@ LONGEST_WAIT = 60.0
 # speed is measured at once. Neither has an influence on the weights.
 SLOW = """
 import time
-import charlstm.train.schedule as schedule
-import charlstm.train.trainer as trainer
+from charlstm.train import schedule, trainer
 schedule.MEASURED_SECONDS = 0.0
 take_step = trainer.Trainer.take_step
 def take_step_slowly(self):
@@ -181,7 +180,7 @@ def test_stopped_run_saves_tells_how_to_go_on_and_ends_with_the_same_bits(
 
 STARTING = """
 import pathlib, time
-import charlstm.train.device as device
+from charlstm.train import device
 def choose_for_ever(name):
     pathlib.Path("choosing").touch()
     time.sleep(60)

@@ -465,6 +465,7 @@ def test_what_follows_the_finished_panel_fits_below_it(
     reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from charlstm.show.live import RESULT_LINES
+    from charlstm.train.trainer import Trainer
 
     assert train("tales.txt") == 0
     capsys.readouterr()
@@ -474,7 +475,7 @@ def test_what_follows_the_finished_panel_fits_below_it(
     monkeypatch.setattr("charlstm.show.console.can_animate", lambda _: True)
     further = ["--steps", "99", "--patience", "1"] if reason == "patience" else []
     if reason == "patience":
-        monkeypatch.setattr("charlstm.train.trainer.Trainer._out_of_patience", lambda _: True)
+        monkeypatch.setattr(Trainer, "_out_of_patience", lambda _: True)
     assert run(["train", "--resume", "-c", "tales", *further]) == 0
     shown = capsys.readouterr()
     lines = [*shown.out.splitlines(), *shown.err.splitlines()]
@@ -655,7 +656,9 @@ def test_ctrl_c_before_the_run_began_is_told(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("charlstm.train.new_run.choose_device", interrupted)
+    from charlstm.train import new_run
+
+    monkeypatch.setattr(new_run, "choose_device", interrupted)
     assert train("tales.txt") == 130
     assert capsys.readouterr().err.endswith("stopped before the run began\n")
     assert not TALES.exists()

@@ -13,6 +13,7 @@ from charlstm.runs.metrics import MetricsLog, read_lines
 from charlstm.study.compare import EMBEDDING, open_cell_run, result
 from charlstm.study.results import CellRun, matched_model
 from charlstm.text.corpus import Corpus
+from charlstm.train import trainer as trainer_module
 from charlstm.train.trainer import Trainer
 
 CHARACTERS = 40_000
@@ -133,7 +134,7 @@ def test_runs_differ_in_cell_width_and_seed_alone(
 def test_a_result_has_the_runs_loss_and_the_median_of_its_speeds(
     make_corpus: Callable[..., Corpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("charlstm.train.trainer.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(trainer_module, "REPORT_SECONDS", 0.0)
     monkeypatch.setattr("charlstm.runs.metrics.STEP_SECONDS", 0.0)
     with open_in(tmp_path, make_corpus()) as trainer:
         finished = finish(trainer)
