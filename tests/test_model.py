@@ -466,6 +466,8 @@ def test_an_odd_argument_is_one_short_line_that_names_it(field: str, model: Mode
     for value in ODD:
         if field == "top_k" and isinstance(value, int) and value is not True:
             continue
+        if field == "prime" and np.array_equal(value, [1, 2]):
+            continue  # these are ids
         with pytest.raises(UsageError, match=named) as refused:
             model.generate(length=1, **{field: value})
         assert len(str(refused.value)) < 250

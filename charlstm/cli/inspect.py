@@ -190,14 +190,14 @@ def inspect(
     _check(model, options)
     _note_names(reading)
     text, warmup = _read(model, reading, Reader(model.file.vocab, policy))
+    with progress_bar(stderr_console()) as progress:
+        figure = model.view(view, text, warmup=warmup, progress=progress, **options)
     if text is None and VIEWS[view].reads and held_out(model, VIEWS[view].reads) is None:
         excerpt, _ = model.inspected(None, warmup)
         note(
-            f"no text that the run held out is in the cache, so {view} reads the {len(excerpt):,} "
+            f"no text that the run held out is in the cache, so {view} read the {len(excerpt):,} "
             "characters kept with the checkpoint; --file gives it more"
         )
-    with progress_bar(stderr_console()) as progress:
-        figure = model.view(view, text, warmup=warmup, progress=progress, **options)
     found = figure.data
     document = reworded(found.document(), with_options)
     write_document(document, **vars(files))

@@ -13,6 +13,7 @@ from charlstm.runs.metrics import MetricsLog, read_lines
 from charlstm.study.compare import EMBEDDING, open_cell_run, result
 from charlstm.study.results import CellRun, matched_model
 from charlstm.text.corpus import Corpus
+from charlstm.train import initial, new_run
 from charlstm.train import trainer as trainer_module
 from charlstm.train.trainer import Trainer
 
@@ -58,9 +59,9 @@ def test_a_stopped_run_is_gone_on_with_to_the_same_result(
 def test_the_threads_of_one_run_are_not_those_of_the_next(
     make_corpus: Callable[..., Corpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("charlstm.train.new_run.available_cores", lambda: 8)
-    monkeypatch.setattr("charlstm.train.initial.available_cores", lambda: 8)
-    monkeypatch.setattr("charlstm.train.new_run.choose_threads", half_of_the_threads)
+    monkeypatch.setattr(new_run, "available_cores", lambda: 8)
+    monkeypatch.setattr(initial, "available_cores", lambda: 8)
+    monkeypatch.setattr(new_run, "choose_threads", half_of_the_threads)
     before, corpus = torch.get_num_threads(), make_corpus()
     torch.set_num_threads(8)
     try:
