@@ -146,9 +146,7 @@ def _check_encoding(encoding: str) -> None:
         codecs.getincrementaldecoder(encoding)
         bytes("a", encoding)  # rejects codecs that are not text encodings
     except (LookupError, ValueError):
-        raise UsageError(
-            f"unknown encoding {encoding!r}", "try utf-8, latin-1 or utf-16"
-        ) from None
+        raise UsageError(f"unknown encoding {encoding!r}", "try utf-8, latin-1 or utf-16") from None
 
 
 def opener(path: Path) -> Callable[[], BinaryIO]:
@@ -250,7 +248,7 @@ def _text_files(
             continue
         if path.is_dir() and (path.resolve() in real or _is_made_by_charlstm(path)):
             skipped.add(path)
-            notices.append(f"skipped {path}: written by charlstm")
+            notices.append(f"ignored {path}: written by charlstm")
             continue
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if hidden or not path.is_file():
@@ -343,7 +341,7 @@ def decoded(
                 points = points[1:]
                 notices.append(f"dropped the byte-order mark at the start of {name}")
             if binary:
-                notices.append(f"{name} is {binary}, not plain text; convert it first")
+                notices.append(f"note: {name} is {binary}, not plain text; convert it first")
         if len(points):
             yield points
         if not chunk:

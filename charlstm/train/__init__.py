@@ -7,9 +7,9 @@ import sys
 # How threads wait for each other. It must be set before numpy and torch are imported, so code that
 # trains imports this package first. benchmarks/overhead.py measures the effect.
 #
-# By default torch's OpenMP threads spin for milliseconds while they wait. If another process needs a
-# core, they keep spinning while the thread they wait for cannot run, and training becomes many times
-# slower.
+# By default torch's OpenMP threads spin for milliseconds while they wait. If another process needs
+# a core, they keep spinning while the thread they wait for cannot run, and training becomes many
+# times slower.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 # NumPy's threads spin as well: those of the live sample would take a core away from torch.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

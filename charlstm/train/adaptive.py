@@ -107,7 +107,7 @@ def score_adaptive(
 
 
 def _learn(network: LanguageModel, ids: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """-ln p of ids[1:], flattened from (T, B), and the detached state; sets the gradients of the mean."""
+    """-ln p of ids[1:], flattened, and the detached state; sets the gradients of the mean."""
     network.zero_grad()
     logits, state = network(ids[:-1], state)
     nats = nn.functional.cross_entropy(logits.flatten(0, 1), ids[1:].flatten(), reduction="none")

@@ -17,7 +17,9 @@ class CellLayer(nn.Module, ABC):
     """One recurrent layer; a subclass defines the cell's name and ``forward``.
 
     Names, shapes and block order of the parameters are those of ``charlstm.net.spec``; the
-    equations are in ``charlstm.net.engine``. Shapes: T steps, B streams, I inputs, H hidden, S states.
+    equations are in ``charlstm.net.engine``.
+
+    Shapes: T steps, B streams, I inputs, H hidden, S states.
     """
 
     cell: ClassVar[str]

@@ -178,7 +178,9 @@ def choose_precision(name: str, trial: Trial) -> tuple[Precision, float]:
     names = ("float32", *REDUCED.get(device.type, ())) if name == "auto" else (name,)
     seconds = _best_seconds(trial, [Precision(device, name) for name in names])
     if not seconds:
-        raise UsageError(f"{device.type} does not support training in {name}", "set `precision` to float32")
+        raise UsageError(
+            f"{device.type} does not support training in {name}", "set `precision` to float32"
+        )
     best = next(iter(seconds))
     for precision, taken in seconds.items():
         if taken * WORTHWHILE < seconds[best]:

@@ -53,8 +53,8 @@ class LanguageModel(nn.Module):
         Args:
             ids: (T, B) int64.
             state: (L, S, B, H).
-            masks: (M, B, H), dropout masks that multiply the output layer's input, the same at every
-                step (locked dropout, Gal & Ghahramani 2016); None for no dropout.
+            masks: (M, B, H), dropout masks for the output layer's input, the same at every step
+                (locked dropout, Gal & Ghahramani 2016); None for no dropout.
 
         Returns:
             Logits of the next characters, (T, B, V) or, with masks, (T, M, B, V); and the new state
@@ -66,7 +66,9 @@ class LanguageModel(nn.Module):
             x, layer_state = layer(x, state[index])  # (T, B, H)
             outputs.append(x)
             states.append(layer_state)
-        total = sum(outputs[1:], outputs[0])  # skip connections: a short path from every layer to the loss
+        total = sum(
+            outputs[1:], outputs[0]
+        )  # skip connections: a short path from every layer to the loss
         if masks is not None:
             total = total.unsqueeze(1) * masks.to(total.dtype)
         logits = nn.functional.linear(total, self.output_weight, self.output_bias)
@@ -75,7 +77,7 @@ class LanguageModel(nn.Module):
     def dropout_masks(
         self, count: int, batch: int, probability: float, generator: torch.Generator
     ) -> Tensor | None:
-        """M = ``count`` masks (M, B, H) for ``forward``: 0 with ``probability`` p, else 1 / (1 - p)."""
+        """Masks (M, B, H) for ``forward``, M = ``count``: 0 with probability p, else 1 / (1 - p)."""
         if probability == 0:
             return None
         kept = torch.empty(count, batch, self.config.hidden_size)

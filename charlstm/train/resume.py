@@ -104,9 +104,7 @@ def _check_corpus(path: Path, run: RunFile, corpus: Corpus) -> None:
             )
         else:
             change = f"{run.characters:,} characters as before, but different ones"
-    raise CharlstmError(
-        f"the text has changed since run {path.name} started ({change})", remedy
-    )
+    raise CharlstmError(f"the text has changed since run {path.name} started ({change})", remedy)
 
 
 def _at_new_path(run: RunFile, corpus: Corpus) -> RunFile:
@@ -207,5 +205,6 @@ def _check_extension(run: RunFile, progress: Progress) -> None:
     minutes, spent = run.train.minutes, progress.seconds / 60
     if minutes is not None and minutes <= spent:
         raise UsageError(
-            f"the new budget is {minutes:g} min, but the run has already taken {spent:.1f} min", remedy
+            f"the new budget is {minutes:g} min, but the run has already taken {spent:.1f} min",
+            remedy,
         )

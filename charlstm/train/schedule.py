@@ -57,7 +57,7 @@ class Plan:
         return self.budget.total_steps is None or step < self.budget.total_steps
 
     def measured(self, step: int, seconds: float, step_seconds: float) -> "Plan":
-        """The plan with minutes converted to steps, after ``step`` steps took ``seconds`` seconds."""
+        """The plan with minutes converted to steps, after ``step`` steps took ``seconds``."""
         assert self.config.minutes is not None
         left = self.config.minutes * 60 - seconds - self._final_seconds()
         total = step + max(1, int(left / (step_seconds * (1 + EVALUATION_FRACTION))))
@@ -84,7 +84,7 @@ class Plan:
         return SpeedTrial(start, max(MEASURED_SECONDS, seconds))
 
     def _evaluate_every(self, total: int) -> int:
-        """Steps between validations. Uses no measurements, so a resumed run has the same schedule."""
+        """Steps between validations; not measured, so a resumed run has the same schedule."""
         affordable = math.ceil(self._steps_per_evaluation() / EVALUATION_FRACTION)
         return max(1, round(total / EVALUATIONS), min(affordable, total // FEWEST_EVALUATIONS))
 

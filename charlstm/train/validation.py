@@ -35,8 +35,8 @@ MUCH_UNSEEN, UNSEEN_FACTOR = 0.01, 3
 fraction of training characters whose symbols occur once (Good 1953): a text of many symbols always
 has new ones."""
 FAR_NATS = 0.1
-"""Relative entropy in nats, D(held-out || training), of the character frequencies. Parts of one text
-mostly have up to a few hundredths; English and German letters have 0.1 and 0.14."""
+"""Relative entropy in nats, D(held-out || training), of the character frequencies. Parts of one
+text mostly have up to a few hundredths; English and German letters have 0.1 and 0.14."""
 PASSAGE, PASSAGES = 100, 9
 """Length and number of held-out passages that are searched for in the training part."""
 SEARCHED, BLOCK = 10_000_000, 1 << 22
@@ -86,7 +86,7 @@ def windowed_loss(
     precision: Precision,
     window: int = 256,
 ) -> float:
-    """Mean nats per character in windows of ``window``, each from zero state, all positions counted."""
+    """Mean nats per character in windows, each from zero state, with all positions counted."""
     predicted = len(ids) - 1
     whole = predicted // window
     total = 0.0
@@ -164,7 +164,7 @@ class HeldOut:
         return quick_stateful_loss(model, self.ids, Precision(device, "float32"))
 
     def gates(self, model: LanguageModel) -> tuple[GateSaturation, ...]:
-        """Saturation of each layer's gates over the beginning of the excerpt; empty without gates."""
+        """Saturation of each layer's gates at the start of the excerpt; empty without gates."""
         engine = Engine(model.config, dict(to_arrays(model)))
         if not engine.spec.gates:
             return ()
@@ -205,8 +205,8 @@ def held_out_notes(corpus: Corpus, val_fraction: float) -> list[str]:
         divergence = float((p[seen] * np.log(p[seen] / q[seen])).sum())
         if divergence > FAR_NATS + size / len(val_ids):
             notes.append(
-                "the held-out end of the text has other character frequencies than the rest, like a "
-                "text of another language or kind; mix the texts, or change `val_fraction`"
+                "the held-out end of the text has other character frequencies than the rest, like "
+                "a text of another language or kind; mix the texts, or change `val_fraction`"
             )
     if _copied(train_ids[-SEARCHED:], val_ids[:VAL_CHARACTERS]):
         notes.append(
