@@ -47,7 +47,7 @@ class Settings:
         Raises:
             CharlstmError: a field is missing, unknown, of the wrong type or out of range.
         """
-        damaged = f"{source} has no valid {cls.__name__} settings"
+        damaged = f"{source} has invalid {cls.__name__} settings"
         hint = "the file is damaged or from another version of charlstm; use another checkpoint"
         if not isinstance(values, dict):
             raise CharlstmError(damaged, hint)
@@ -114,7 +114,7 @@ class TrainConfig(Settings):
     final_rate: float = 0.01
     """Learning rate at the end of the budget, as a fraction of the peak."""
     weight_decay: float = 0.1
-    """Decoupled weight decay of the recurrent layers' matrices, times the learning rate per step."""
+    """Weight decay of the recurrent layers' matrices: a step shrinks them by rate x decay."""
     dropout: float = 0.0
     """Dropout probability of the output layer's inputs, with one mask for all T steps (locked
     dropout, Gal & Ghahramani 2016)."""

@@ -167,7 +167,7 @@ def reopen_corpus(source: TextSource, digest: str) -> Corpus:
             return corpus
         if kind == "nothing":
             raise TextGone(f"the text {path} no longer exists and is not in the cache")
-        origin = "stdin" if path == STDIN else f"{path}, a {kind}"
+        origin = "stdin" if path == STDIN else f"{path} (a {kind})"
         raise TextGone(f"the text came from {origin} and is not in the cache")
     return open_corpus(source.paths, encoding=source.encoding, as_bytes=source.as_bytes)
 

@@ -77,7 +77,7 @@ class LanguageModel(nn.Module):
     def dropout_masks(
         self, count: int, batch: int, probability: float, generator: torch.Generator
     ) -> Tensor | None:
-        """Masks (M, B, H) for ``forward``, M = ``count``: 0 with probability p, else 1 / (1 - p)."""
+        """M = ``count`` masks (M, B, H): 0 with ``probability`` p, else 1 / (1 - p)."""
         if probability == 0:
             return None
         kept = torch.empty(count, batch, self.config.hidden_size)

@@ -153,7 +153,7 @@ class Optimiser:
             parameter.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        """``NAME/momentum``, Adam's ``NAME/square``, Muon's ``NAME/root`` and ``NAME/rows``, ``steps``."""
+        """``NAME/momentum``, Adam's ``/square``, Muon's ``/root`` and ``/rows``; and ``steps``."""
         return {
             **{f"{name}/momentum": momentum for name, momentum in self._momenta.items()},
             **{f"{name}/square": square for name, square in self._squares.items()},

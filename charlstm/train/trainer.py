@@ -368,7 +368,7 @@ class Trainer:
         return Snapshot(self.model_file(), ResumeState(arrays, values))
 
     def _roll_back(self, reason: str) -> RolledBack | None:
-        """Go back to the last validation with a lower rate; None after ``MAX_ROLLBACKS`` of them."""
+        """Go back to the last validation with a lower rate; None if done too often."""
         failed = self.progress
         assert self._rollback is not None
         self.progress = self._rollback.restore(self.learner)
