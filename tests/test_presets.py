@@ -69,7 +69,7 @@ def test_a_preset_that_is_not_there_is_named_beside_those_that_are() -> None:
 def test_a_choice_out_of_its_range_is_refused() -> None:
     with pytest.raises(UsageError, match="`hidden_size` is 0"):
         default_settings(1_000, 100, model={"hidden_size": 0})
-    with pytest.raises(UsageError, match="2 budgets are given"):
+    with pytest.raises(UsageError, match="2 budgets given"):
         default_settings(1_000, 100, train={"steps": 1, "minutes": 1.0})
 
 
@@ -232,7 +232,7 @@ def test_a_model_much_larger_than_its_text_is_noted(monkeypatch: pytest.MonkeyPa
 
 def test_a_text_too_small_to_learn_from_is_noted_with_a_way_out() -> None:
     (note,) = advice(replace(MODEL, hidden_size=256), VOCAB, [3000], TRAIN)
-    assert note.startswith("3,000 characters are little to learn from")
+    assert note.startswith("3,000 characters may be too few")
     assert note.endswith("`val_fraction` 0, `steps` 500")
 
 

@@ -98,7 +98,7 @@ def test_an_offset_counts_within_its_own_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-9", "", "utf-8\0", "é"])
 def test_an_unknown_encoding_is_a_usage_error(make_corpus: MakeCorpus, encoding: str) -> None:
-    with pytest.raises(UsageError, match="is not known; try utf-8"):
+    with pytest.raises(UsageError, match="unknown encoding .*; try utf-8"):
         make_corpus(PLAIN, encoding=encoding)
 
 
@@ -106,7 +106,7 @@ def test_an_unknown_encoding_is_a_usage_error(make_corpus: MakeCorpus, encoding:
 def test_a_codec_that_is_no_text_encoding_is_a_usage_error(
     make_corpus: MakeCorpus, encoding: str
 ) -> None:
-    with pytest.raises(UsageError, match="is not known; try utf-8"):
+    with pytest.raises(UsageError, match="unknown encoding .*; try utf-8"):
         make_corpus(PLAIN, encoding=encoding)
 
 
@@ -200,7 +200,7 @@ def test_a_folder_of_any_files_can_be_read_as_bytes(tmp_path: Path) -> None:
 
 def test_a_folder_without_text_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "in" / "photo.jpg", b"\0")
-    with pytest.raises(CharlstmError, match="has no text file in it"):
+    with pytest.raises(CharlstmError, match="no text files in folder"):
         open_corpus([tmp_path / "in"])
 
 
@@ -249,7 +249,7 @@ def test_a_damaged_compressed_file_is_an_error_that_names_it(
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     for name in ("none.txt", "none.gz", "a\0b"):
-        with pytest.raises(CharlstmError, match=r"there is no file .*; check the path"):
+        with pytest.raises(CharlstmError, match=r"no such file: .*; check the path"):
             open_corpus([tmp_path / name])
 
 
