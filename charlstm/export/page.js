@@ -147,7 +147,7 @@
 
   function idsOf(text) {
     const unknown = toSymbols(text).find((s) => !indexOf.has(s));
-    if (unknown !== undefined) throw new Error(`the model does not know ${JSON.stringify(unknown)}`);
+    if (unknown !== undefined) throw new Error(`the model never saw ${JSON.stringify(unknown)}`);
     return knownIds(text);
   }
 
@@ -326,7 +326,7 @@
   function type(text) {
     const unknown = new Set(toSymbols(text).filter((s) => !indexOf.has(s)));
     knownIds(text).forEach(append);
-    say(unknown.size ? `Skipped characters the model does not know: ${Array.from(unknown, sign).join(" ")}` : "");
+    say(unknown.size ? `Skipped characters that the model never saw: ${Array.from(unknown, sign).join(" ")}` : "");
   }
 
   function restart() {

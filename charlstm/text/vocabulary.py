@@ -112,7 +112,7 @@ class Vocabulary:
             named = " ".join(f"{s!r} (U+{ord(s):04X})" for s in missing[:5])
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             raise CharlstmError(
-                f"the model does not know {named}{more}",
+                f"the model never saw {named}{more}",
                 "remove these characters, or set `unknown` to skip or replace",
             )
         symbols: Iterable[str] = self._as_symbols(text)

@@ -98,7 +98,7 @@ def test_an_offset_counts_within_its_own_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-9", "", "utf-8\0", "é"])
 def test_an_unknown_encoding_is_a_usage_error(make_corpus: MakeCorpus, encoding: str) -> None:
-    with pytest.raises(UsageError, match="unknown encoding .*; try utf-8"):
+    with pytest.raises(UsageError, match=r"unknown encoding .*; try utf-8"):
         make_corpus(PLAIN, encoding=encoding)
 
 
@@ -106,7 +106,7 @@ def test_an_unknown_encoding_is_a_usage_error(make_corpus: MakeCorpus, encoding:
 def test_a_codec_that_is_no_text_encoding_is_a_usage_error(
     make_corpus: MakeCorpus, encoding: str
 ) -> None:
-    with pytest.raises(UsageError, match="unknown encoding .*; try utf-8"):
+    with pytest.raises(UsageError, match=r"unknown encoding .*; try utf-8"):
         make_corpus(PLAIN, encoding=encoding)
 
 

@@ -493,7 +493,9 @@ def test_run_goes_on_with_the_threads_it_began_with(
         with monkeypatch.context() as elsewhere:
             elsewhere.setattr(initial, "available_cores", lambda: 2)
             begin(threads=2)
-            with pytest.raises(UsageError, match="`threads` is 3, but only 2 CPU cores are available"):
+            with pytest.raises(
+                UsageError, match="`threads` is 3, but only 2 CPU cores are available"
+            ):
                 begin(threads=3)
     finally:
         torch.set_num_threads(before)
