@@ -14,8 +14,8 @@ have at most four digits, fewer if their spread is large.
 
 **Reading the tables.** Candidates take turns, round by round. Each row has the median, the lowest
 and the highest value of the rounds. Ratios are computed within a round, so a slow minute of the
-machine affects both sides. Shapes are layers × units × B × T. The *plain loop* is the usual training
-loop with `nn.LSTM` in float32.
+machine affects both sides. Shapes are layers × units × B × T. The *plain loop* is the usual
+training loop with `nn.LSTM` in float32.
 
 **Machine.** Two cores of an AMD EPYC with AVX-512 and bfloat16. The records lack the processor's
 full name and the commits of the other projects. A commit marked *dirty* had uncommitted changes.
