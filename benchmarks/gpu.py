@@ -188,7 +188,7 @@ def _resumed(corpus: Corpus, device: str, precision: str, sizes: Sizes) -> dict[
             if isinstance(event, Evaluated) and event.step:
                 stopped_at = stopped_at or event.step
                 trainer.request_stop()
-        # The stopped run's lock is still held: the resumed one trains in a copy.
+        # The stopped run's lock is held, so the resumed one trains in a copy.
         copy = path.with_name("copy")
         shutil.copytree(path, copy)
         with open_run(copy, corpus) as resumed:

@@ -105,15 +105,15 @@ def plain(shape: Shape) -> Step:
     parameters = [*embedding.parameters(), *lstm.parameters(), *output.parameters()]
     adam = torch.optim.Adam(parameters, lr=2e-3)
     state: Any = None
-    place = 0
+    position = 0
 
     def step() -> None:
-        nonlocal state, place
-        end = place + shape.bptt
+        nonlocal state, position
+        end = position + shape.bptt
         if end + 1 > len(streams):
-            place, end = 0, shape.bptt
-        inputs, targets = streams[place:end], streams[place + 1 : end + 1]
-        place = end
+            position, end = 0, shape.bptt
+        inputs, targets = streams[position:end], streams[position + 1 : end + 1]
+        position = end
         outputs, state = lstm(embedding(inputs), state)
         state = tuple(tensor.detach() for tensor in state)
         loss = nn.functional.cross_entropy(output(outputs).flatten(0, 1), targets.flatten())

@@ -1,4 +1,4 @@
-"""What a run gets when nothing is said, and what the user is told before it starts."""
+"""Default settings of a run, and the notes before it starts."""
 
 from dataclasses import replace
 
@@ -259,7 +259,7 @@ def advises_bytes(symbols: str, counts: list[int], hidden_size: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("symbols", "each_of_95", "each_other", "hidden_size", "told"),
+    ("symbols", "each_of_95", "each_other", "hidden_size", "advised"),
     [
         (MANY, 10_000, 100, 32, True),  # 1.05 bytes a character
         (MANY, 10_000, 300, 32, False),  # 1.14
@@ -268,10 +268,10 @@ def advises_bytes(symbols: str, counts: list[int], hidden_size: int) -> bool:
     ],
 )
 def test_bytes_are_advised_where_many_characters_cost_much_and_are_rare(
-    symbols: str, each_of_95: int, each_other: int, hidden_size: int, told: bool
+    symbols: str, each_of_95: int, each_other: int, hidden_size: int, advised: bool
 ) -> None:
     counts = [each_of_95] * 95 + [each_other] * (len(symbols) - 95)
-    assert advises_bytes(symbols, counts, hidden_size) is told
+    assert advises_bytes(symbols, counts, hidden_size) is advised
 
 
 def test_half_a_surrogate_pair_among_many_characters_is_no_trouble() -> None:

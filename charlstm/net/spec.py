@@ -45,7 +45,7 @@ class CellSpec:
         return self.gates or (HIDDEN,)
 
     def block(self, name: str, hidden_size: int, array: str = "bias") -> slice:
-        """The rows of block ``name`` in ``array``: any packed array (all alike), or an extra."""
+        """The rows of block ``name`` in ``array``: a packed array or an extra."""
         start = self.extras.get(array, self.blocks).index(name) * hidden_size
         return slice(start, start + hidden_size)
 

@@ -1,4 +1,4 @@
-"""The living page in a real browser, against the NumPy engine."""
+"""The exported page in a real browser, compared with the NumPy engine."""
 
 import importlib.util
 import json

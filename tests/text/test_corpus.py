@@ -86,9 +86,9 @@ def test_bytes_are_counted_over_all_256_symbols(make_corpus: MakeCorpus) -> None
 
 @pytest.mark.usefixtures("small_chunks")
 def test_progress_tells_the_characters_read_so_far(tmp_path: Path) -> None:
-    told: list[int] = []
-    open_corpus([write(tmp_path / "a.txt", PLAIN)], progress=told.append)
-    assert told == [8, 16, 24, 32, 40, len(PLAIN)]
+    reported: list[int] = []
+    open_corpus([write(tmp_path / "a.txt", PLAIN)], progress=reported.append)
+    assert reported == [8, 16, 24, 32, 40, len(PLAIN)]
 
 
 def test_files_are_joined_in_the_order_given(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_stdin_is_given_alone(tmp_path: Path) -> None:
 
 @pytest.fixture
 def unreadable(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Call it, and no source can be read any more."""
+    """A function after whose call no source can be read."""
 
     def fail(path: Path) -> object:
         def read_again() -> object:
@@ -521,8 +521,8 @@ def test_a_folder_is_read_without_what_charlstm_has_written_into_it(
     after = open_corpus(["."])
     assert after.digest == before.digest
     names = ["cache/corpora", "checkpoints", "elsewhere/tales", "studies"]
-    told = [notice for notice in after.notices if notice.startswith("ignored ")]
-    assert told == [f"ignored {tmp_path / name}: written by charlstm" for name in names]
+    ignored = [notice for notice in after.notices if notice.startswith("ignored ")]
+    assert ignored == [f"ignored {tmp_path / name}: written by charlstm" for name in names]
     monkeypatch.chdir(tmp_path / "deep")
     assert text_of(open_corpus(["checkpoints"])) == "no run of charlstm's"
     monkeypatch.chdir("/")

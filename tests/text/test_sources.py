@@ -156,10 +156,10 @@ def test_files_of_a_folder_that_are_no_text_are_skipped_and_named(tmp_path: Path
         write(folder / name, content)
     found = open_corpus([folder])
     assert text_of(found) == PLAIN
-    said = dict(notice.removeprefix("skipped ").split(": ", 1) for notice in found.notices)
-    assert said.keys() == {str(folder / name) for name in reasons}
+    reported = dict(notice.removeprefix("skipped ").split(": ", 1) for notice in found.notices)
+    assert reported.keys() == {str(folder / name) for name in reasons}
     for name, (_, reason) in reasons.items():
-        assert reason in said[str(folder / name)]
+        assert reason in reported[str(folder / name)]
 
 
 def test_skipped_files_are_named_again_when_the_cache_answers(tmp_path: Path) -> None:

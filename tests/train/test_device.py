@@ -52,7 +52,7 @@ def test_steps_keep_to_their_device_and_never_wait_for_it(
 
 
 class FakeTrial(Trial):
-    """Passes take so long in each precision; the device, which need not exist, has no other."""
+    """A trial with given seconds per precision; other precisions are not supported."""
 
     def __init__(self, device: str, seconds: dict[str, float]) -> None:
         self.device = torch.device(device)

@@ -53,7 +53,7 @@ E = TypeVar("E")
 
 
 class Clock:
-    """Time in which nothing takes long but a training step."""
+    """A clock that only training steps advance."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -90,7 +90,7 @@ _OPEN: dict[Path, ExitStack] = {}
 
 @pytest.fixture(autouse=True)
 def _closed() -> Iterator[None]:
-    """Let go of all runs that a test has opened."""
+    """Close all runs that a test has opened."""
     yield
     while _OPEN:
         _OPEN.popitem()[1].close()
@@ -152,14 +152,14 @@ def finish(trainer: Trainer) -> RunFinished:
 
 
 def run_and_stop(trainer: Trainer, step: int) -> None:
-    """As with Ctrl-C after ``step``."""
+    """Stop the run after ``step``, as by Ctrl-C."""
     for event in trainer.run():
         if isinstance(event, StepDone) and event.step == step:
             trainer.request_stop()
 
 
 def run_and_kill(trainer: Trainer, step: int) -> list[Event]:
-    """As with SIGKILL after ``step``: what was not saved is lost."""
+    """Kill the run after ``step``, as by SIGKILL: unsaved progress is lost."""
     events = []
     for event in trainer.run():
         events.append(event)
@@ -900,9 +900,9 @@ def test_damaged_teacher_is_noticed_and_the_way_out_told(begin: Begin) -> None:
     run_and_stop(trainer, 7)
     weights = trainer.path / runs.TEACHER / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(CharlstmError, match="checksum") as told:
+    with pytest.raises(CharlstmError, match="checksum") as refused:
         resume(trainer.path)
-    assert told.value.hint.endswith(f"`init_from` {trainer.path}")
+    assert refused.value.hint.endswith(f"`init_from` {trainer.path}")
 
 
 def test_teacher_that_knows_what_is_validated_on_is_noted(begin: Begin) -> None:
