@@ -113,7 +113,7 @@ class Vocabulary:
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             raise CharlstmError(
                 f"the model never saw {named}{more}",
-                "remove these characters, or set `unknown` to skip or replace",
+                "remove these characters, or use `unknown` skip or `unknown` replace",
             )
         symbols: Iterable[str] = self._as_symbols(text)
         if missing:
