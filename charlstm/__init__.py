@@ -1,13 +1,16 @@
 """charlstm: a character-level LSTM language model for the terminal.
 
     import charlstm
+    model = charlstm.train("shakespeare.txt", minutes=2).run().model
     model = charlstm.load("checkpoints/shakespeare")
-    print("".join(model.generate(prime="ROMEO:", temperature=0.8, seed=1)))
+    print(model.generate(prime="ROMEO:", temperature=0.8, seed=1))
 
 Names are imported when they are first used, so that ``charlstm --help`` stays quick.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,30 +20,43 @@ if TYPE_CHECKING:
     from charlstm.generate.text_state import TextState
     from charlstm.generate.writing import Text
     from charlstm.model import Model, load
+    from charlstm.runs.history import History
     from charlstm.scoring import Score
+    from charlstm.show.figure import Figure
+    from charlstm.training_run import TrainingRun, resume, train
 
 __version__ = "0.2.0"
 __all__ = [
     "CharlstmError",
+    "Figure",
     "GateReport",
+    "History",
     "Model",
     "SamplingConfig",
     "Score",
     "Text",
     "TextState",
+    "TrainingRun",
     "__version__",
     "load",
+    "resume",
+    "train",
 ]
 
 _HOMES = {
     "CharlstmError": "errors",
+    "Figure": "show.figure",
     "GateReport": "analysis.saturation",
+    "History": "runs.history",
     "Model": "model",
     "SamplingConfig": "generate.sampling",
     "Score": "scoring",
     "Text": "generate.writing",
     "TextState": "generate.text_state",
+    "TrainingRun": "training_run",
     "load": "model",
+    "resume": "training_run",
+    "train": "training_run",
 }
 
 
@@ -48,3 +64,21 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"charlstm.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'charlstm' has no attribute {name!r}")
+
+
+class _Package(ModuleType):
+    """``charlstm.train`` is the function, also once the folder of that name was imported.
+
+    Importing the folder sets it as the package's attribute, in place of the function.
+    """
+
+    @property
+    def train(self) -> Any:
+        return __getattr__("train")
+
+    @train.setter
+    def train(self, folder: ModuleType) -> None:
+        pass
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,6 +1,7 @@
 """The settings of a training run, and the base class of all settings."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -57,7 +58,7 @@ class Settings:
         if wrong := values.keys() ^ fields.keys():
             raise CharlstmError(f"{damaged} ({', '.join(sorted(map(str, wrong)))})", hint)
         for name, value in values.items():
-            if not _has_type(value, fields[name]):
+            if not has_type(value, fields[name]):
                 raise CharlstmError(f"{damaged} ({name})", hint)
         try:
             return cls(**values)
@@ -65,11 +66,13 @@ class Settings:
             raise CharlstmError(f"{damaged} ({error.message})", hint) from None
 
 
-def _has_type(value: object, declared: Any) -> bool:
+def has_type(value: object, declared: Any) -> bool:
     """Whether a JSON value has a declared type, such as ``float | None``.
 
-    JSON may write a float as an integer; ``true`` does not count as a number.
+    JSON may write a float as an integer. ``true``, NaN and infinity do not count as numbers.
     """
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
     types = get_args(declared) or (declared,)
     return type(value) in types or (type(value) is int and float in types)
 

@@ -9,6 +9,8 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard
 
@@ -19,6 +21,8 @@ RUNS_FOLDER, STUDIES_FOLDER = Path("checkpoints"), Path("studies")
 MAX_JSON_BYTES = 1 << 26
 MAX_STREAM_BYTES = 1 << 28
 """The most that is read from a pipe or a device, which may never end."""
+BYTES_READ = 32
+"""Bytes of memory for each byte of a text that is read at once, scores included."""
 ABANDONED_SECONDS = 24 * 3600.0
 CONTROL_GROUPS, CONTROL_GROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
@@ -33,9 +37,9 @@ _LEFTOVER = re.compile(
 )
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a new file and see it onto the disk."""
-    with path.open("wb") as file:
+def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a new file and see it onto the disk; raises ``OSError`` if the name is taken."""
+    with open(path, "xb", opener=partial(os.open, mode=mode)) as file:
         file.write(data)
         file.flush()
         _sync(file.fileno(), path)
@@ -70,19 +74,22 @@ def _naming(error: OSError, path: Path) -> OSError:
     return error
 
 
-def replace_file(path: Path, data: bytes, like: os.stat_result | None = None) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Put ``data`` at ``path`` in one step: a reader sees the old content or the new.
 
-    The file gets mode and owner of ``like``, as far as the system allows.
+    The file keeps the mode and the owner of the one that it replaces, as far as the system allows;
+    its owner may write it, whatever medium a copy came from.
     """
     work = path.with_name(work_name())
     try:
-        write_durably(work, data)
-        if like is not None:
+        old = path.stat() if path.is_file() and not path.is_symlink() else None
+        # What nobody else may read is never readable to them, not even while it is written.
+        write_durably(work, data, 0o666 if old is None else 0o600)
+        if old is not None:
             with suppress(OSError, AttributeError):
-                os.chown(work, like.st_uid, like.st_gid)
+                os.chown(work, old.st_uid, old.st_gid)
             with suppress(OSError):
-                os.chmod(work, stat.S_IMODE(like.st_mode))
+                os.chmod(work, stat.S_IMODE(old.st_mode) | stat.S_IWUSR)
         os.replace(work, path)
     except BaseException as error:
         work.unlink(missing_ok=True)
@@ -90,6 +97,25 @@ def replace_file(path: Path, data: bytes, like: os.stat_result | None = None) ->
             _naming(error, path)  # nobody knows the other name
         raise
     sync_folder(path.parent)
+
+
+def open_to_append(path: Path) -> FileIO:
+    """A regular file of charlstm's own, opened to append to; it is made if it is not there.
+
+    A symbolic link is not followed: in a folder from somebody else it may lead to any file.
+
+    Raises:
+        OSError: it cannot be opened, is a link, or is no regular file.
+    """
+    # A pipe that nobody reads would be waited for.
+    more = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    if path.is_symlink():
+        raise OSError(f"{path.name} is a symbolic link")
+    file = open(path, "ab", buffering=0, opener=lambda at, flags: os.open(at, flags | more, 0o666))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(f"{path.name} is no ordinary file")
+    return file
 
 
 # -- files that the user names -----------------------------------------------------------------
@@ -131,8 +157,7 @@ def write_output(path: Path, data: bytes) -> None:
 
     Every option that writes a file does it here; raises as ``output_file``, and ``OSError``.
     """
-    target = output_file(path)
-    replace_file(target, data, target.stat() if target.exists() else None)
+    replace_file(output_file(path), data)
 
 
 def _names_open_file(path: Path) -> bool:
@@ -155,21 +180,35 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 
-def read_stream(file: BinaryIO) -> bytes:
-    """The whole content of an open file; of a pipe or a device at most ``MAX_STREAM_BYTES``.
+def read_text_bytes(file: BinaryIO, name: str) -> bytes:
+    """The whole content of an open file: as much as the memory has room for, once it is read.
+
+    Of a pipe or a device, which may never end, it is at most ``MAX_STREAM_BYTES``.
 
     Raises:
-        OSError: there is more.
+        CharlstmError: there is more in what is called ``name``.
+        OSError: it cannot be read.
     """
-    with suppress(OSError):  # a stream of Python's own has no descriptor
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return file.read()
-    data = file.read(MAX_STREAM_BYTES + 1)
-    if len(data) > MAX_STREAM_BYTES:
-        raise OSError(
-            f"more than {MAX_STREAM_BYTES >> 20} MiB came; so long a text must be in a file"
+    most = MAX_STREAM_BYTES if (memory := memory_present()) is None else memory // BYTES_READ
+    size, total, parts = 0, 0, list[bytes]()
+    try:
+        status = os.fstat(file.fileno())
+        regular, size = stat.S_ISREG(status.st_mode), status.st_size
+    except OSError:  # a stream of Python's own has no descriptor
+        regular = False
+    if not regular:
+        most = min(most, MAX_STREAM_BYTES)
+    # The files of /proc say that they are empty, and may have no end.
+    while max(size, total) <= most and (part := file.read(1 << 20)):
+        parts.append(part)
+        total += len(part)
+    if max(size, total) > most:
+        part_bytes = min(most, MAX_STREAM_BYTES)
+        raise CharlstmError(
+            f"{name} has more than {most >> 20:,} MiB, which is the most that can be read at once",
+            f"give a part of it, with head -c {part_bytes} FILE or the like, and -",
         )
-    return data
+    return b"".join(parts)
 
 
 # -- unfinished files and folders --------------------------------------------------------------
@@ -204,7 +243,8 @@ def abandoned(folder: Path) -> list[Path]:
         if held is not None:
             held.release()
         with suppress(OSError):
-            old = time.time() - path.lstat().st_mtime > ABANDONED_SECONDS
+            # A clock that was set back gave times that are to come.
+            old = abs(time.time() - path.lstat().st_mtime) > ABANDONED_SECONDS
             if old or (held is not None and not held.problem):
                 found.append(path)
     return found

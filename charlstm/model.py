@@ -20,7 +20,9 @@ from charlstm.text.vocabulary import Ids, UnknownPolicy
 
 if TYPE_CHECKING:  # what `charlstm sample` has no use for is imported when it is asked for
     from charlstm.analysis.saturation import GateReport, Thresholds
+    from charlstm.analysis.subject import ViewFields
     from charlstm.scoring import Score
+    from charlstm.show.figure import Figure
 
 DEFAULT_LENGTH = 1000
 MAX_LENGTH = 10**15
@@ -35,6 +37,20 @@ class Model:
     def __init__(self, file: ModelFile, path: Path) -> None:
         self.file = file
         self.path = path
+
+    def _repr_html_(self) -> str:
+        from charlstm.html_table import html_table
+        from charlstm.show.printable import printable
+
+        training, config = self.file.training, self.file.config
+        rows = {
+            "cell, layers × units": config.describe(),
+            "parameters": f"{self.parameters:,}",
+            "symbols": f"{len(self.file.vocab):,} {self.file.vocab.kind}",
+            "checkpoint": printable(str(self.path), keep=""),
+            **({"trained steps": str(training["step"])} if "step" in training else {}),
+        }
+        return html_table("Model", rows)
 
     def __repr__(self) -> str:
         config, vocab = self.file.config, self.file.vocab
@@ -83,7 +99,8 @@ class Model:
                 those of ``sampling``.
 
         Returns:
-            An iterator of characters; its ``state`` is where the text stands.
+            An iterator of characters; its ``state`` is where the text stands. ``str`` gives the
+            whole text, and ``print`` prints it.
 
         Raises:
             UsageError: an argument is out of its range or of the wrong type.
@@ -209,6 +226,44 @@ class Model:
         symbols = tuple(vocab.symbols[i] for i in ids)
         limits = Thresholds() if thresholds is None else thresholds
         return measure_gates(self.engine, ids, symbols, before, limits, unit)
+
+    def view(
+        self,
+        name: str = "gates",
+        text: str | Ids | None = None,
+        *,
+        warmup: str | Ids | None = None,
+        unknown: UnknownPolicy = "error",
+        progress: Callable[[str, int, int], None] = lambda *_: None,
+        **options: "Unpack[ViewFields]",
+    ) -> "Figure":
+        """A view of ``charlstm inspect``, as data and as a picture.
+
+        Args:
+            name: of the view; ``analysis.views.VIEWS`` has them all.
+            text: what the model reads. Left out, it is the held-out excerpt, or, for views that
+                need more, the text that the model's run held out, where that is in the cache.
+            warmup: as for ``inspect``.
+            unknown: what happens to characters that the model never saw.
+            progress: called with what is being done, how much of it is done, and of how much.
+            **options: fields of ``analysis.subject.Options`` that the view uses. Layers and units
+                are counted from 0.
+
+        Raises:
+            UsageError: there is no such view, or an option does not go with it.
+            CharlstmError: the text is too short, or the view does not apply to the cell.
+        """
+        from charlstm.analysis.subject import Options, Subject, check_options, find_view, held_out
+        from charlstm.analysis.views import VIEWS
+        from charlstm.show.figure import Figure
+
+        compute, chosen = find_view(name), Options(**options)
+        check_options(chosen, name, self.file.config)
+        ids, before = self.inspected(text, warmup, unknown)
+        longer = None if text is not None else held_out(self, VIEWS[name].reads)
+        if longer is not None:
+            ids = longer if warmup is not None else longer[len(before) :]
+        return Figure(compute(Subject(self, ids, before, progress), chosen))
 
     def inspected(
         self, text: str | Ids | None, warmup: str | Ids | None, unknown: UnknownPolicy = "error"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from charlstm.errors import CharlstmError, check_integer, plural
 from charlstm.generate.sampling import surprise_bits
 from charlstm.generate.writing import READ_CHUNK
+from charlstm.html_table import html_table
 from charlstm.net.engine import Engine
 from charlstm.text.vocabulary import Ids
 
@@ -59,6 +60,22 @@ class Score:
     def perplexity(self) -> float:
         """exp(nats): as many equally likely characters would be as hard to guess."""
         return perplexity(self.nats)
+
+    def __repr__(self) -> str:
+        facts = "; ".join(f"{name} {value}" for name, value in self._facts().items())
+        return f"<Score: {facts}>"
+
+    def _repr_html_(self) -> str:
+        return html_table("Score", self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "nats per character": f"{self.nats:.4f}",
+            "bits per character": f"{self.bits_per_char:.3f}",
+            "perplexity": f"{self.perplexity:.2f}",
+            "characters": f"{self.characters:,}",
+            "protocol": self.label,
+        }
 
     @property
     def label(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from charlstm import files
-from charlstm.errors import UsageError
+from charlstm.errors import CharlstmError, UsageError
 from charlstm.files import (
     ABANDONED_SECONDS,
     Lock,
@@ -22,7 +22,7 @@ from charlstm.files import (
     make_work_folder,
     memory_present,
     output_file,
-    read_stream,
+    read_text_bytes,
     replace_file,
     sync_folder,
     write_durably,
@@ -114,12 +114,48 @@ def test_what_may_never_end_is_read_up_to_a_limit(
     monkeypatch.setattr(files, "MAX_STREAM_BYTES", 1 << 20)
     (tmp_path / "long").write_bytes(bytes(3 << 20))
     with (tmp_path / "long").open("rb") as file:
-        assert len(read_stream(file)) == 3 << 20
-    assert len(read_stream(io.BytesIO(bytes(1 << 20)))) == 1 << 20
-    with pytest.raises(OSError, match="more than 1 MiB came"):
-        read_stream(io.BytesIO(bytes((1 << 20) + 1)))
-    with Path("/dev/zero").open("rb") as file, pytest.raises(OSError, match="more than 1 MiB"):
-        read_stream(file)
+        assert len(read_text_bytes(file, "long")) == 3 << 20
+    assert len(read_text_bytes(io.BytesIO(bytes(1 << 20)), "pipe")) == 1 << 20
+    with pytest.raises(CharlstmError, match="pipe has more than 1 MiB"):
+        read_text_bytes(io.BytesIO(bytes((1 << 20) + 1)), "pipe")
+    with (
+        Path("/dev/zero").open("rb") as file,
+        pytest.raises(CharlstmError, match="more than 1 MiB"),
+    ):
+        read_text_bytes(file, "/dev/zero")
+
+
+def test_a_file_that_says_it_is_empty_is_read_up_to_what_memory_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "memory_present", lambda: files.BYTES_READ << 20)
+    (tmp_path / "file").write_bytes(bytes(2 << 20))
+    status = (tmp_path / "file").stat()
+    monkeypatch.setattr(os, "fstat", lambda _: os.stat_result((*status[:6], 0, *status[7:])))
+    with (tmp_path / "file").open("rb") as file, pytest.raises(CharlstmError, match="than 1 MiB"):
+        read_text_bytes(file, "file")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+def test_a_file_keeps_its_mode_and_is_never_more_open_while_it_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, modes = tmp_path / "private", list[int]()
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    fsync = os.fsync
+
+    def look(descriptor: int) -> None:
+        modes.append(os.fstat(descriptor).st_mode & 0o777)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", look)
+    replace_file(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert (path.stat().st_mode & 0o777, modes[0]) == (0o600, 0o600)
+    path.chmod(0o440)
+    replace_file(path, b"newer")
+    assert (path.stat().st_mode & 0o777, modes[-2]) == (0o640, 0o600)
 
 
 # -- odd file systems --------------------------------------------------------------------------
@@ -214,6 +250,11 @@ def test_what_is_old_and_not_held_is_abandoned(tmp_path: Path) -> None:
         aged(tmp_path / theirs, old)
     assert abandoned(tmp_path) == left
     assert abandoned(tmp_path / "none") == []
+
+
+def test_what_comes_from_a_clock_that_was_set_back_is_abandoned(tmp_path: Path) -> None:
+    left = aged(tmp_path / ".charlstm-0000000a", -ABANDONED_SECONDS - 60)
+    assert abandoned(tmp_path) == [left]
 
 
 def test_who_holds_a_lock_has_not_abandoned_its_work(tmp_path: Path) -> None:

@@ -1,22 +1,30 @@
 """A trained model in Python: load, generate, score, inspect."""
 
+import json
 import math
+import os
+import pickle
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from helpers import model_config, random_weights
+from helpers import TEXT, model_config, random_weights
 
 import charlstm
 from charlstm import CharlstmError, Model
 from charlstm.analysis.saturation import Thresholds
+from charlstm.analysis.views import VIEWS
+from charlstm.cli import run
 from charlstm.errors import UsageError
 from charlstm.generate.sampling import surprise_bits
 from charlstm.generate.text_state import TextState
@@ -462,3 +470,166 @@ def test_an_odd_argument_is_one_short_line_that_names_it(field: str, model: Mode
             model.generate(length=1, **{field: value})
         assert len(str(refused.value)) < 250
         assert "\n" not in str(refused.value)
+
+
+# -- texts that print, objects in notebooks ------------------------------------------------------
+
+
+def test_a_text_prints_itself_as_often_as_it_is_asked(
+    model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = "".join(model.generate("a", length=30, seed=1))
+    text = model.generate("a", length=30, seed=1)
+    assert [next(text), next(text)] == list(whole[:2])
+    print(text, end="")
+    assert capsys.readouterr().out == whole
+    assert str(text) == str(text) == f"{text}" == whole
+    assert list(text) == []
+
+
+def test_a_text_stays_lazy(model: Model) -> None:
+    text = model.generate("a", length=10**15, seed=1)
+    first = model.generate("a", length=5, seed=1)
+    assert [next(text) for _ in range(5)] == list(str(first))
+
+
+def test_a_text_without_end_has_no_string(model: Model) -> None:
+    text = model.generate("a", length=None, seed=1)
+    with pytest.raises(UsageError, match="`length`"):
+        str(text)
+    assert next(text)
+
+
+MARKUP = '<b onclick="x">&amp;</b>\u202e\x1b[2J'
+
+
+def test_objects_show_themselves_in_a_notebook_without_markup(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / MARKUP.replace("/", "")
+    strange = Model(model.file, path)
+    shown = strange._repr_html_()
+    assert f"{model.parameters:,}" in shown
+    assert "<b onclick" not in shown
+    assert "\u202e" not in shown
+    assert "\x1b" not in shown
+    score = model.score("It was a wet day")
+    assert f"{score.bits_per_char:.3f}" in score._repr_html_()
+    assert f"{score.nats:.4f}" in repr(score)
+    report = model.inspect("It was a wet day")
+    assert report._repr_html_().count("<tr>") == len(report.summary())
+    assert len(repr(report)) < 200
+
+
+# -- views ---------------------------------------------------------------------------------------
+
+
+def test_a_view_is_data_text_and_picture(model: Model, tmp_path: Path) -> None:
+    figure = model.view("cell", "It was a wet day", units=(3,))
+    data = figure.to_dict()
+    assert (data["view"], data["characters"]) == ("cell", 16)
+    assert "unit 3" in repr(figure)
+    assert "unit 3" in str(figure)
+    assert figure._repr_html_().startswith('<div class="charlstm">')
+    for name in ("a.html", "a.svg", "a.png"):
+        figure.save(tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 500
+    with pytest.raises(UsageError, match=r"end it in \.html, \.svg, \.png"):
+        figure.save(tmp_path / "a.gif")
+
+
+def test_nothing_of_a_text_becomes_markup_in_a_view(model: Model) -> None:
+    signs = '<>&"/'
+    kept = [c for c in model.file.vocab.symbols if c not in signs][len(signs) :]
+    vocab = Vocabulary("".join(sorted([*kept, *signs])))
+    strange = Model(replace(model.file, vocab=vocab, excerpt=""), model.path)
+    shown = strange.view("cell", '<a>&"</a>', warmup="", units=(3,))._repr_html_()
+    for escaped in ("&lt;", "&gt;", "&amp;", "&quot;"):
+        assert f">{escaped}</span>" in shown
+    for sign in '<&"':
+        assert f">{sign}</span>" not in shown
+
+
+@pytest.mark.parametrize("name", [name for name in VIEWS if "text" in VIEWS[name].takes])
+def test_every_view_of_a_text_comes_by_its_name(name: str, model: Model) -> None:
+    figure = model.view(name, TEXT * 5, **({"units": (3, 4)} if name == "match" else {}))
+    assert figure._repr_html_().count("<h1>") == 1
+    assert json.loads(json.dumps(figure.to_dict(), allow_nan=False))
+
+
+def test_the_view_is_that_of_the_command(
+    model: Model, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(model.path.parents[2])
+    words = ["inspect", "-c", model.path.parent.name, "It was", "--view", "gates", "--json"]
+    assert run([*words, "--layer", "2"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    mine = model.view("gates", "It was", layer=1).to_dict()
+    assert mine["characters"] == found["characters"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "nix"}, "`view` is 'nix'"),
+        ({"name": "context", "layer": 0}, "`layer` does not go with the view context"),
+        ({"layer": 2}, "`layer` is 2, but must be at least 0 and at most 1"),
+        ({"gate": "reset"}, "`gate` is 'reset'"),
+        ({"units": (24,)}, "a unit of `units` is 24"),
+        ({"rows": -1}, "`rows` is -1"),
+    ],
+)
+def test_wrong_options_of_a_view_name_the_field(
+    options: dict[str, Any], message: str, model: Model
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        model.view(**{"text": "It was", **options})
+
+
+# -- processes and threads -----------------------------------------------------------------------
+
+
+def test_a_model_pickles(model: Model) -> None:
+    model.engine  # noqa: B018
+    copied = pickle.loads(pickle.dumps(model))
+    assert copied.path == model.path
+    assert str(copied.generate(length=50, seed=1)) == str(model.generate(length=50, seed=1))
+
+
+def test_eight_threads_write_the_texts_of_their_seeds(trained_run: Path) -> None:
+    alone = [str(charlstm.load(trained_run).generate(length=300, seed=n)) for n in range(8)]
+    shared = charlstm.load(trained_run)
+    start = threading.Barrier(8)
+
+    def write(seed: int) -> str:
+        start.wait()
+        return str(shared.generate(length=300, seed=seed))
+
+    for _ in range(3):
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(write, range(8))) == alone
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+def test_a_model_survives_fork(trained_run: Path) -> None:
+    script = (
+        "import os, sys, charlstm\n"
+        "model = charlstm.load(sys.argv[1])\n"
+        "before = str(model.generate(length=100, seed=1))\n"
+        "text = model.generate(length=100, seed=1)\n"
+        "begun = next(text)\n"
+        "child = os.fork()\n"
+        "good = begun + ''.join(text) == before\n"
+        "good = good and str(model.generate(length=100, seed=1)) == before\n"
+        "if child == 0:\n"
+        "    os._exit(0 if good else 1)\n"
+        "_, status = os.waitpid(child, 0)\n"
+        "print(good, status)\n"
+    )
+    root = str(Path(charlstm.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(trained_run)],
+        env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "True 0\n", done.stderr

@@ -8,8 +8,8 @@ from charlstm.errors import plural
 
 MINUS, ELLIPSIS, INFINITY, LINE_END = "−", "…", "∞", "↵"
 """The signs outside ASCII that views write for a minus, for what is left out, and so on."""
-SERIES_COLORS = ("blue", "dark_orange", "green", "magenta")
-"""Of layers and of lines, in order; each medium has its own shade of them."""
+SERIES_COLORS = ("blue", "dark_orange", "green", "magenta", "red", "cyan", "yellow")
+"""Of layers, lines and runs, in order; each medium has its own shade of them."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from charlstm.analysis.trace import pieces
 from charlstm.errors import check_integer, check_number, require, shown
 from charlstm.events import GateSaturation
+from charlstm.html_table import html_table
 from charlstm.net.engine import Engine, Trace
 from charlstm.net.spec import CELLS, HIDDEN, LEFT_SATURATED, RIGHT_SATURATED, CellSpec
 from charlstm.text.vocabulary import Ids
@@ -93,6 +94,18 @@ class GateReport:
     def limits(self) -> tuple[float, float]:
         """Below the first a unit is left-saturated, above the second right-saturated."""
         return _limits(CELLS[self.cell], self.thresholds)
+
+    def __repr__(self) -> str:
+        count, gates = len(self.symbols), ", ".join(self.gates)
+        return f"<GateReport: {self.cell}, {count:,} characters, {self.layers} layers, {gates}>"
+
+    def _repr_html_(self) -> str:
+        rows = {
+            f"layer {one.layer + 1}, {label(one.gate)}": f"{one.left:.1%} below "
+            f"{self.limits[0]:g}, {one.right:.1%} above {self.limits[1]:g}, mean {one.mean:.3f}"
+            for one in self.summary()
+        }
+        return html_table(f"Gates of {self.cell} over {len(self.symbols):,} characters", rows)
 
     def summary(self) -> tuple[GateSaturation, ...]:
         """Saturation of each layer's gates over the whole text."""

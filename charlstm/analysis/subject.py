@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
 from charlstm.analysis.document import Document
 from charlstm.analysis.views import VIEWS
-from charlstm.errors import CharlstmError, UsageError, plural
+from charlstm.errors import CharlstmError, UsageError, check_integer, plural, require
 from charlstm.net.engine import Array, Engine
-from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED, CellSpec
+from charlstm.net.model_config import ModelConfig
+from charlstm.net.spec import CELLS, LEFT_SATURATED, RIGHT_SATURATED, CellSpec
 from charlstm.runs.checkpoint import ModelFile
 from charlstm.text.vocabulary import Ids, Vocabulary
 
@@ -92,6 +93,22 @@ class Subject:
         return f"{what}: {net} over {read}, {after}"
 
 
+class ViewFields(TypedDict, total=False):
+    """The fields of ``Options``, for functions that take them as keywords."""
+
+    layer: int | None
+    gate: str | None
+    units: tuple[int, ...]
+    left: float
+    right: float
+    rows: int | None
+    state: str | None
+    at: int | None
+    features: tuple[str, ...]
+    guesses: int
+    threshold: float
+
+
 @dataclass(frozen=True)
 class Options:
     """What a view is asked for; None is the view's own default."""
@@ -150,6 +167,29 @@ def find_view(name: str) -> Callable[[Subject, Options], View]:
     view: Callable[[Subject, Options], View]
     view = import_module(f"charlstm.analysis.views.{name}").view
     return view
+
+
+def check_options(options: Options, view: str, config: ModelConfig) -> None:
+    """Raise ``UsageError`` for options that the view does not use or the model does not have."""
+    taken = VIEWS[view].takes
+    for name, value in vars(options).items():
+        require(
+            name in taken or value == getattr(Options, name),
+            f"`{name}` does not go with the view {view}",
+            f"it takes {', '.join(f'`{field}`' for field in taken if field != 'text')}",
+        )
+    if options.layer is not None:
+        check_integer("`layer`", options.layer, 0, config.layers - 1)
+    gates = CELLS[config.cell].reported
+    require(
+        options.gate is None or options.gate in gates,
+        f"`gate` is {options.gate!r}, which the cell {config.cell} does not have",
+        f"choose one of {', '.join(gates)}",
+    )
+    for unit in options.units:
+        check_integer("a unit of `units`", unit, 0, config.hidden_size - 1)
+    if options.rows is not None:
+        check_integer("`rows`", options.rows, 0)
 
 
 def not_for(spec: CellSpec, view: str, reason: str) -> CharlstmError:

@@ -153,9 +153,9 @@ def _smaller() -> str:
 def _complain(message: str) -> None:
     line = " ".join(with_options(message).split())
     try:
-        from charlstm.show.printable import printable
+        from charlstm.show.printable import one_line
 
-        line = printable(line, keep="")
+        line = one_line(line)
     except MemoryError:
         pass  # which is what the message is about
     try:

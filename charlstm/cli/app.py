@@ -1,15 +1,16 @@
 """The Typer application: the commands in the order in which a newcomer needs them."""
 
 import os
+import shlex
 from typing import Annotated
 
 import typer
 
 from charlstm import __version__
 from charlstm.cli import export, inspect, runs, sample, score, study, train
-from charlstm.cli.commands import Commands
+from charlstm.cli.commands import Commands, Group
 from charlstm.cli.options import example
-from charlstm.errors import CharlstmError, reason_of
+from charlstm.errors import CharlstmError, UsageError, reason_of
 
 app = Commands(
     name="charlstm",
@@ -62,9 +63,15 @@ app.add_typer(runs.group, name="runs", epilog=runs.EXAMPLES)
 
 @app.command("help", epilog=example("charlstm help train", "charlstm help runs prune"))
 def show_help(
+    context: typer.Context,
     command: Annotated[
         list[str] | None, typer.Argument(help="Whose help; left out, charlstm's.")
     ] = None,
 ) -> int:
     """Show what a command does, and its options."""
+    named = context.find_root().command
+    for word in command or ():
+        if not isinstance(named, Group):
+            raise UsageError(f"unexpected argument {shlex.quote(word)}", "name one command")
+        named = named.commands.get(word, named)  # below, the unknown one is refused
     return int(app([*(command or ()), "--help"], standalone_mode=False, prog_name="charlstm") or 0)

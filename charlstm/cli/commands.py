@@ -141,6 +141,14 @@ class Group(_HelpForAnyWidth, TyperGroup):
     def _meant(self, name: str) -> str:
         if "train" in self.commands and os.path.isfile(name):
             return f"to train on {name}: charlstm train {shlex.quote(name)}"
+        if name == "resume" and "train" in self.commands:
+            return "to go on with a run: charlstm train --resume"
+        from charlstm.runs.catalogue import is_run
+
+        if is_run(name):
+            for command, words in (("show", "runs show"), ("sample", "sample -c")):
+                if command in self.commands:
+                    return f"for the run of that name: charlstm {words} {shlex.quote(name)}"
         meant = _SYNONYMS.get(name, name)
         if meant == self.name:
             return f"did you mean charlstm {meant}?"

@@ -1,15 +1,17 @@
 """Open the models and texts that commands name."""
 
-import codecs
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from charlstm.cli.option_names import option_of
 from charlstm.cli.options import command, note
 from charlstm.cli.signals import interruptible
 from charlstm.errors import CharlstmError, UsageError, reason_of
+from charlstm.training_run import open_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,10 +24,6 @@ if TYPE_CHECKING:
 
 REPORTED_EVERY = 100_000
 """Characters between two reports of how far a text is read."""
-MOST_ALIKE = 3
-"""Notices of one kind that are printed."""
-LEFT_OVER, MUCH_LEFT_OVER = "\ufffd\ufeff", 0.001
-"""Characters that conversions leave in a text, and the fraction of it that is noted."""
 
 
 def open_model(checkpoint: str | None) -> "Model":
@@ -97,17 +95,18 @@ def read_text(source: str, *, as_bytes: bool) -> str:
 
     For a byte model any content will do: what is not UTF-8 becomes surrogate escapes.
     """
-    from charlstm.files import read_stream
+    from charlstm.files import read_text_bytes
     from charlstm.text.sources import format_of, wide_encoding
 
     name = "standard input" if source == "-" else source
+    refuse_run(source)
     note_keyboard([source])
     try:
         if source == "-":
-            data = read_stream(sys.stdin.buffer)
+            data = read_text_bytes(sys.stdin.buffer, name)
         else:
             with Path(source).open("rb") as file:
-                data = read_stream(file)
+                data = read_text_bytes(file, name)
     except OSError as error:
         reason = reason_of(error)
         raise CharlstmError(
@@ -137,85 +136,30 @@ def _convert(encoding: str) -> str:
     return f"convert it first, with iconv -f {encoding} -t utf-8 FILE or the like, and give -"
 
 
+def refuse_run(name: str) -> None:
+    """Raise ``UsageError`` if a run stands where a text would."""
+    from charlstm.runs.catalogue import is_part_of_run, is_run
+
+    if is_part_of_run(Path(name)) if os.path.exists(name) else is_run(name):
+        raise UsageError(
+            f"{name} is a run and no text",
+            f"give a text; the run of that name is named by -c {shlex.quote(name)}"
+            if option_of("resume") is None
+            else f"{command('train', '--resume', '-c', name)} goes on with it",
+        )
+
+
 def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpus":
     """The corpus of these files, folders or stdin (-), or the bundled one for none.
 
     stderr says what is notable about them, and unless ``quiet`` how far into a long text it is.
     """
-    from charlstm.text.corpus import open_corpus
-    from charlstm.text.sources import bundled_corpus
-
+    for name in text or ():
+        refuse_run(name)
     note_keyboard(text)
-    if reading.get("as_bytes") and "encoding" in reading:
-        note("note: `encoding` has no effect with `as_bytes`")
-
-    sources: list[str | Path] = list(text) if text else [bundled_corpus()]
-    shown = 0
-
-    def progress(characters: int) -> None:
-        nonlocal shown
-        if characters - shown >= 50_000_000 and not quiet:
-            shown = characters
-            note(f"read {characters:,} characters …")
-
     with interruptible():  # nothing half-encoded stays
-        corpus = open_corpus(sources, progress=progress, **reading)
-    _note_all(corpus.notices)
-    if corpus.vocab.kind != "bytes":
-        _note_line_ends(corpus)
-        _note_controls(corpus)
-    return corpus
-
-
-def _note_all(notices: Iterable[str]) -> None:
-    """Print notices, of each kind a few: a folder may have thousands of files."""
-    kinds: dict[str, list[str]] = {}
-    for notice in notices:
-        kinds.setdefault(notice.partition(" ")[0], []).append(notice)
-    for alike in kinds.values():
-        for notice in alike[:MOST_ALIKE]:
-            note(notice)
-        if (more := len(alike) - MOST_ALIKE) > 0:
-            note(f"… and {more:,} more of these")
-
-
-def _note_controls(corpus: "Corpus") -> None:
-    """Say that a text has characters that hardly anybody wrote: the model will write them."""
-    from unicodedata import category
-
-    usual = "\t\n\v\f\r"
-    found = {
-        symbol: count
-        for symbol, count in zip(corpus.vocab.symbols, corpus.counts, strict=True)
-        if count and symbol not in usual and (category(symbol) == "Cc" or symbol in LEFT_OVER)
-    }
-    latin = codecs.lookup(corpus.source.encoding).name == "iso8859-1"
-    if latin and any("\x80" <= one < "\xa0" for one in found):
-        note("note: the text has controls that latin-1 texts lack: `encoding` may be cp1252")
-    elif (total := sum(found.values())) > MUCH_LEFT_OVER * len(corpus):
-        shown = ", ".join(ascii(one) for one in sorted(found, key=lambda one: -found[one])[:5])
-        note(
-            f"note: {total:,} characters are controls or marks of a failed conversion ({shown}); "
-            "the model learns to write them"
-        )
-
-
-def _note_line_ends(corpus: "Corpus") -> None:
-    """Say what carriage returns in a text mean: the model learns and writes them."""
-    occurrences = dict(zip(corpus.vocab.symbols, corpus.counts, strict=True))
-    returns, newlines = occurrences.get("\r", 0), occurrences.get("\n", 0)
-    if returns and not newlines:
-        note(
-            "note: the lines end with carriage returns alone, and so will those of the model; "
-            "to train on newlines: tr '\\r' '\\n' < TEXT | charlstm train -"
-        )
-    elif returns > newlines / 20:
-        lines = (
-            "the lines" if returns > 0.95 * newlines else f"{returns / newlines:.0%} of the lines"
-        )
-        note(
-            f"note: {lines} end with a carriage return and a newline, and so will those of the "
-            "model; to train on newlines alone: tr -d '\\r' < TEXT | charlstm train -"
+        return open_text(
+            text, note=note, advise=(lambda message: None) if quiet else note, **reading
         )
 
 

@@ -2,13 +2,13 @@
 
 import json
 import os
-from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from charlstm.analysis.views import VIEWS
+from charlstm.cli.documents import write_document
 from charlstm.cli.option_names import with_options
 from charlstm.cli.options import (
     Checkpoint,
@@ -24,8 +24,7 @@ from charlstm.errors import UsageError
 from charlstm.net.spec import CELLS, LEFT_SATURATED, RIGHT_SATURATED
 
 if TYPE_CHECKING:
-    from charlstm.analysis.document import Document
-    from charlstm.analysis.subject import Options
+    from charlstm.analysis.subject import ViewFields
     from charlstm.cli.inputs import Reader
     from charlstm.model import Model
     from charlstm.text.vocabulary import Ids
@@ -176,13 +175,13 @@ def inspect(
 ) -> int:
     """Look inside: gates, cells, what units track, how far back a model remembers."""
     from charlstm.analysis.document import reworded
-    from charlstm.analysis.subject import Subject, find_view, held_out
+    from charlstm.analysis.subject import find_view, held_out
     from charlstm.cli.inputs import Reader, open_model, unknown_policy
     from charlstm.show.console import progress_bar, stderr_console, stdout_console
 
     if reading.text is not None and reading.file is not None:
         raise UsageError("a text and --file are both given", "give one of them")
-    compute = find_view(view)
+    find_view(view)
     _check_taken(context, view)
     check_outputs(**vars(files))
     options = _options(chosen)
@@ -190,19 +189,18 @@ def inspect(
     model = open_model(checkpoint)
     _check(model, options)
     _note_names(reading)
-    ids, before = _read(model, reading, Reader(model.file.vocab, policy))
-    wanted = VIEWS[view].reads if reading.text is None and reading.file is None else 0
-    if (longer := held_out(model, wanted)) is not None:
-        ids = longer if reading.warmup is not None else longer[len(before) :]
-    with progress_bar(stderr_console()) as progress:
-        found = compute(Subject(model, ids, before, progress), options)
-    if wanted and longer is None:
+    text, warmup = _read(model, reading, Reader(model.file.vocab, policy))
+    if text is None and VIEWS[view].reads and held_out(model, VIEWS[view].reads) is None:
+        excerpt, _ = model.inspected(None, warmup)
         note(
-            f"no text that the run held out is in the cache, so {view} read the {len(ids):,} "
+            f"no text that the run held out is in the cache, so {view} reads the {len(excerpt):,} "
             "characters kept with the checkpoint; --file gives it more"
         )
+    with progress_bar(stderr_console()) as progress:
+        figure = model.view(view, text, warmup=warmup, progress=progress, **options)
+    found = figure.data
     document = reworded(found.document(), with_options)
-    _write(document, files)
+    write_document(document, **vars(files))
     if as_json:
         print(json.dumps(found.to_dict(), allow_nan=False))
     elif not any(vars(files).values()):
@@ -237,8 +235,7 @@ def _check_taken(context: typer.Context, view: str) -> None:
             raise UsageError(f"`{name}` does not go with --view {view}", f"it takes {usable}")
 
 
-def _options(chosen: Chosen) -> "Options":
-    from charlstm.analysis.subject import Options
+def _options(chosen: Chosen) -> "ViewFields":
     from charlstm.errors import check_integer
 
     if chosen.rows is not None:
@@ -249,7 +246,8 @@ def _options(chosen: Chosen) -> "Options":
         "features": tuple(chosen.features or ()),
         "guesses": 5 if chosen.guesses else 0,
     }
-    return Options(**(vars(chosen) | converted))
+    options: ViewFields = vars(chosen) | converted  # type: ignore[assignment]
+    return options
 
 
 def _units(numbers: str | None) -> tuple[int, ...]:
@@ -263,10 +261,10 @@ def _units(numbers: str | None) -> tuple[int, ...]:
         ) from None
 
 
-def _check(model: "Model", options: "Options") -> None:
+def _check(model: "Model", options: "ViewFields") -> None:
     config = model.file.config
     gates = CELLS[config.cell].reported
-    layer, gate = options.layer, options.gate
+    layer, gate = options["layer"], options["gate"]
     if layer is not None and not 0 <= layer < config.layers:
         raise UsageError(
             f"`layer` is {layer + 1}, and the model has {config.layers}",
@@ -277,7 +275,7 @@ def _check(model: "Model", options: "Options") -> None:
             f"`gate` is {gate!r}, which the cell {config.cell} does not have",
             f"choose one of {', '.join(gates)}",
         )
-    for unit in options.units:
+    for unit in options["units"]:
         if not 0 <= unit < config.hidden_size:
             raise UsageError(
                 f"`units` has {unit}, and a layer has {config.hidden_size} units",
@@ -285,8 +283,8 @@ def _check(model: "Model", options: "Options") -> None:
             )
 
 
-def _read(model: "Model", reading: Reading, reader: "Reader") -> "tuple[Ids, Ids]":
-    """The ids that the view counts, and those that the model reads before them."""
+def _read(model: "Model", reading: Reading, reader: "Reader") -> "tuple[Ids | None, Ids | None]":
+    """What the view counts and what the model reads before it, as ids; None for the default."""
     from charlstm.cli.inputs import read_text
     from charlstm.runs.catalogue import is_run
 
@@ -297,39 +295,7 @@ def _read(model: "Model", reading: Reading, reader: "Reader") -> "tuple[Ids, Ids
         note(f"reading the words {text!r}; for the run of that name: -c {quote(text)}")
     if reading.file is not None:
         text = read_text(reading.file, as_bytes=model.file.vocab.kind == "bytes")
-    return model.inspected(
+    return (
         None if text is None else reader.encode(text),
         None if warmup is None else reader.encode(warmup),
     )
-
-
-def _write(document: "Document", files: Files) -> None:
-    """The files that were asked for."""
-    html, svg, png = files.html, files.svg, files.png
-    if html is not None:
-        from charlstm.show.html import to_html
-
-        _put(html, to_html(document).encode("utf-8"))
-    if svg is not None:
-        from charlstm.show.picture import document_picture
-        from charlstm.show.svg import to_svg
-
-        _put(svg, to_svg(document_picture(document)).encode("utf-8"))
-    if png is not None:
-        from charlstm.show.picture import document_picture
-        from charlstm.show.svg import lacking, to_png
-
-        picture = document_picture(document)
-        _put(png, to_png(picture))
-        if missing := lacking(picture):
-            note(
-                f"{png} has empty boxes for characters that its font lacks, such as "
-                f"{missing[:5]}; --svg and --html show them"
-            )
-
-
-def _put(path: str, data: bytes) -> None:
-    from charlstm.files import write_output
-
-    write_output(Path(path), data)
-    note(f"wrote {path}")

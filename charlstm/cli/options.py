@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -105,6 +105,12 @@ def command(*words: object) -> str:
     return shlex.join(["charlstm", *map(str, words)])
 
 
+def operands(names: Iterable[object]) -> list[str]:
+    """Names of files as words of a command: none of them is taken for an option."""
+    words = map(str, names)
+    return [f"./{word}" if word.startswith("-") and word != "-" else word for word in words]
+
+
 def example(*lines: str) -> str:
     """The epilog that shows how a command is used."""
     return "\n\n".join(("Examples:", *(f"  {line}" for line in lines)))
@@ -117,9 +123,9 @@ def note_no_colors() -> None:
 
 def note(message: str) -> None:
     """Tell the user something on stderr, on one line, safe for the terminal."""
-    from charlstm.show.printable import printable
+    from charlstm.show.printable import one_line
 
     try:
-        print(printable(with_options(message), keep=""), file=sys.stderr, flush=True)
+        print(one_line(with_options(message)), file=sys.stderr, flush=True)
     except (OSError, ValueError):
         pass  # the terminal is gone; what is being done goes on

@@ -1,102 +1,27 @@
-"""From the options of `charlstm train` to an open run."""
+"""Which run `charlstm train --resume` goes on with, and its text."""
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from charlstm.cli.inputs import name_again, note_keyboard
-from charlstm.cli.options import command, note
+from charlstm.cli.inputs import name_again, note_keyboard, refuse_run
+from charlstm.cli.options import command, note, operands
 from charlstm.cli.signals import interruptible
 from charlstm.errors import CharlstmError, UsageError
+from charlstm.training_run import text_of_run
 
 if TYPE_CHECKING:
     from charlstm.runs.run import RunFile
     from charlstm.text.corpus import Corpus
-    from charlstm.text.sources import TextSource
-    from charlstm.train.trainer import Trainer
 
 
-def begin_run(
-    stack: ExitStack,
-    corpus: "Corpus",
-    model: dict[str, Any],
-    learning: dict[str, Any],
-    start: dict[str, Any],
-    quiet: bool,
-) -> "Trainer":
-    """Begin a run on a corpus, with the options of the model, of its learning and of its start."""
-    from charlstm.presets import advice, default_settings
-    from charlstm.runs.catalogue import find_checkpoint, runs_folder
+def find_resumed(checkpoint: str | None, text: list[str], quiet: bool) -> "tuple[Path, Corpus]":
+    """The run of ``-c``, else that of ``text``, else the newest; and its text.
 
-    source = find_checkpoint(start["init_from"]) if "init_from" in start else None
-    teacher = find_checkpoint(start["teacher"]) if "teacher" in start else None
-    model_config, train_config = default_settings(
-        len(corpus),
-        len(corpus.vocab),
-        preset=start.get("preset"),
-        with_teacher=teacher is not None,
-        model=model,
-        train=learning,
-    )
-    if not quiet:
-        for sentence in advice(model_config, corpus.vocab, corpus.counts, train_config):
-            note(f"note: {sentence}")
-        note("starting …")
-    from charlstm.train.new_run import begin
-    from charlstm.train.validation import held_out_notes
-
-    if not quiet:
-        for sentence in held_out_notes(corpus, train_config.val_fraction):
-            note(f"note: {sentence}")
-
-    opened = begin(
-        corpus,
-        model_config,
-        train_config,
-        root=runs_folder(),
-        name=start.get("name"),
-        init_from=source,
-        teacher=teacher,
-    )
-    trainer = stack.enter_context(opened)
-    if teacher is not None and not quiet:
-        note(f"taught by {teacher}")
-    for sentence in _without_effect(learning, trainer):
-        note(f"note: {sentence}")
-    for notice in trainer.notices:
-        note(f"note: {notice}")
-    wanted = start.get("name")
-    if wanted is not None and trainer.path.name != wanted:
-        note(f"the run is called {trainer.path.name}")
-    return trainer
-
-
-def _without_effect(given: dict[str, Any], trainer: "Trainer") -> Iterator[str]:
-    """Which of the settings that were given the run does not use, or not as given, and why."""
-    used, total = trainer.run_file.train, trainer.run_file.budget.total_steps
-    for field in ("batch", "bptt"):
-        if given.get(field, 0) > (limit := getattr(used, field)):
-            yield f"the text is too short for `{field}` {given[field]}: it is {limit}"
-    if total is not None and (warmup := given.get("warmup_steps", 0)) > total // 10:
-        yield f"`warmup_steps` is {total // 10}, not {warmup}: a tenth of the steps at most"
-    if given.get("patience") and used.val_fraction == 0:
-        yield "`patience` has no effect: with `val_fraction` 0 there are no validations"
-    if given.get("dropout_masks", 1) > 1 and used.dropout == 0:
-        yield "`dropout_masks` has no effect: `dropout` is 0"
-    if "final_rate" in given and used.hold == 1:
-        yield "`final_rate` has no effect: with `hold` 1 the learning rate never falls"
-
-
-def resume_run(
-    stack: ExitStack,
-    checkpoint: str | None,
-    text: list[str],
-    changes: dict[str, Any],
-    quiet: bool,
-) -> "Trainer":
-    """Go on with a run; ``changes`` are the settings that ``open_run`` can change."""
+    Raises:
+        CharlstmError: there is none, or its text cannot be read.
+    """
     note_keyboard(text)
     for name in text:
         _check_text(name)
@@ -110,33 +35,23 @@ def resume_run(
     if text and corpus.digest != run.digest and (other := _other_run_of(corpus)):
         raise UsageError(
             f"{', '.join(text)} is not the text of the run {path.name} but of {other.name}",
-            command("train", *text, "--resume", "-c", other),
+            command("train", *operands(text), "--resume", "-c", other),
         )
-    from charlstm.train.resume import open_run
-
-    trainer = stack.enter_context(open_run(path, corpus, changes))
-    for notice in trainer.notices:
-        note(notice)
-    return trainer
+    return path, corpus
 
 
 def _named_run(checkpoint: str | None, text: list[str]) -> "tuple[Path, RunFile, Corpus]":
     """The run of ``-c``, else the newest, and its text: this one, else the one it has recorded."""
     from charlstm.runs.catalogue import find_run
     from charlstm.runs.run import read_run_file
-    from charlstm.text.corpus import TextGone, reopen_corpus
+    from charlstm.text.corpus import TextGone
 
     path = find_run(checkpoint, inside=True)
     run = read_run_file(path)
-    if text:
-        return path, run, _open_as(text, run.source)
     try:
-        corpus = reopen_corpus(run.source, run.digest)
+        return path, run, text_of_run(run, text, note)
     except TextGone as error:
         raise CharlstmError(error.message, name_again(run.source, path)) from None
-    if (lost := run.source.not_there()) and lost[1] == "nothing":
-        note(f"note: {lost[0]} is no longer there; its text is in the cache")
-    return path, run, corpus
 
 
 def _run_of(text: list[str]) -> "tuple[Path, RunFile, Corpus]":
@@ -165,7 +80,7 @@ def _run_of(text: list[str]) -> "tuple[Path, RunFile, Corpus]":
             if once and read:
                 continue
             try:
-                read[reading] = _open_as(text, run.source)
+                read[reading] = text_of_run(run, text, note)
             except CharlstmError as error:
                 read[reading] = error
         corpus = read[reading]
@@ -182,15 +97,8 @@ def _run_of(text: list[str]) -> "tuple[Path, RunFile, Corpus]":
         raise unread[0]
     raise UsageError(
         f"no run has learnt {', '.join(text)} as it is now",
-        f"name the run that goes on with -c, or make one: {command('train', *text)}",
+        f"name the run that goes on with -c, or make one: {command('train', *operands(text))}",
     )
-
-
-def _open_as(text: list[str], source: "TextSource") -> "Corpus":
-    """A text that is named, read as a run's."""
-    from charlstm.text.corpus import open_corpus
-
-    return open_corpus(text, encoding=source.encoding, as_bytes=source.as_bytes)
 
 
 def _other_run_of(corpus: "Corpus") -> Path | None:
@@ -207,14 +115,8 @@ def _other_run_of(corpus: "Corpus") -> Path | None:
 
 def _check_text(name: str) -> None:
     """Raise ``UsageError`` if a run, or nothing, stands where a resumed run's text would."""
-    from charlstm.runs.catalogue import is_part_of_run, is_run
     from charlstm.text.sources import STDIN
 
-    if name == STDIN or (os.path.exists(name) and not is_part_of_run(Path(name))):
-        return
-    if os.path.exists(name) or is_run(name):
-        raise UsageError(
-            f"{name} is a run and no text",
-            f"{command('train', '--resume', '-c', name)} goes on with it",
-        )
-    raise UsageError(f"there is no file {name}", "a run is named by -c; charlstm runs has all")
+    refuse_run(name)
+    if name != STDIN and not os.path.exists(name):
+        raise UsageError(f"there is no file {name}", "a run is named by -c; charlstm runs has all")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from charlstm.cli.commands import Commands
-from charlstm.cli.options import Json, example, note, run_names
+from charlstm.cli.options import Json, check_outputs, example, note, one_of, run_names
 from charlstm.errors import CharlstmError, ExitCode, UsageError, plural, reason_of
 
 group = Commands(
@@ -20,6 +21,7 @@ group = Commands(
 EXAMPLES = example(
     "charlstm runs",
     "charlstm runs show shakespeare",
+    "charlstm runs compare lstm gru      curves, results, settings that differ",
     "charlstm runs prune                 what no run needs any more",
     "charlstm runs prune NAME --whole    delete a run",
 )
@@ -107,6 +109,93 @@ def show(
 def _role(name: str, best: str | None, last: str | None) -> str:
     roles = [role for role, who in (("best", best), ("last", last)) if who == name]
     return f" ({', '.join(roles)})" if roles else ""
+
+
+@group.command(
+    epilog=example(
+        "charlstm runs compare lstm gru",
+        "charlstm runs compare lstm gru --by time --png curves.png",
+    )
+)
+def compare(
+    names: Annotated[list[str], typer.Argument(help="Two runs or more.", autocompletion=run_names)],
+    by: Annotated[
+        str,
+        typer.Option(
+            help="What the curves go along: steps, characters or time.",
+            autocompletion=one_of("steps", "characters", "time"),
+        ),
+    ] = "steps",
+    as_json: Json = False,
+    html: Annotated[str | None, typer.Option(help="Write the comparison as HTML.")] = None,
+    svg: Annotated[str | None, typer.Option(help="Write the picture as SVG.")] = None,
+    png: Annotated[str | None, typer.Option(help="Write the picture as PNG.")] = None,
+    csv: Annotated[str | None, typer.Option(help="Write the validations as CSV.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files.")] = False,
+) -> int:
+    """Compare runs: validation curves in one chart, results, settings that differ."""
+    from charlstm.analysis.compared_runs import compare_runs
+    from charlstm.cli.documents import write_document, write_file
+    from charlstm.runs.catalogue import find_run
+
+    outputs = {"html": html, "svg": svg, "png": png, "csv": csv}
+    check_outputs(**outputs)
+    for path in outputs.values():
+        if path is not None and os.path.exists(path) and not force:
+            raise UsageError(f"{path} is already there", "name another file, or add --force")
+    compared = compare_runs([find_run(name, inside=True) for name in names], by)
+    document = compared.document()
+    write_document(document, html=html, svg=svg, png=png)
+    if csv is not None:
+        write_file(csv, compared.to_csv().encode("utf-8"))
+    if as_json:
+        print(json.dumps(compared.to_dict(), allow_nan=False))
+    elif not any(outputs.values()):
+        from charlstm.show.console import stdout_console
+        from charlstm.show.terminal import print_document
+
+        print_document(stdout_console(), document)
+    return 0
+
+
+@group.command(epilog=example("charlstm runs tensorboard", "charlstm runs tensorboard a b --dir t"))
+def tensorboard(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="The runs; the newest if left out.", autocompletion=run_names),
+    ] = None,
+    folder: Annotated[
+        str, typer.Option("--dir", help="The folder that tensorboard --logdir reads.")
+    ] = "tensorboard",
+    force: Annotated[
+        bool, typer.Option("--force", help="Write runs again that the folder has.")
+    ] = False,
+) -> int:
+    """Write runs as TensorBoard's files: losses, gates, a sample of each checkpoint."""
+    from charlstm.export.tensorboard import EVENT_FILES, TensorBoardLog, write_run
+    from charlstm.runs.catalogue import find_run
+    from charlstm.runs.checkpoint import read_model
+    from charlstm.runs.run import read_pointers
+    from charlstm.training_run import sample_of
+
+    runs = [find_run(name, inside=True) for name in names] if names else [find_run(None)]
+    for run in runs:
+        below = Path(folder) / run.name
+        if list(below.glob(EVENT_FILES)) and not force:
+            raise UsageError(f"{below} is already there", "name another --dir, or add --force")
+    for run in runs:
+        below = Path(folder) / run.name
+        for written in below.glob(EVENT_FILES):
+            written.unlink()
+        log = TensorBoardLog(below)
+        write_run(run, log)
+        for name in sorted(read_pointers(run).kept):
+            file = read_model(run / name)
+            log.write_sample(file.training.get("step", 0), sample_of(file))
+        log.close()
+        note(f"wrote {below}")
+    note(f"look at it: tensorboard --logdir {shlex.quote(folder)}")
+    return 0
 
 
 @group.command(epilog=example("charlstm runs prune", "charlstm runs prune old-run --whole --yes"))

@@ -17,6 +17,7 @@ from charlstm.net.spec import CELLS
 MOST = 10**12
 """Characters, or steps, that a study may train on."""
 TASK_NAMES = ("reber", "continual-reber", "long-lag", "temporal-order", "anbn", "brackets")
+MOST_CHARACTERS = 10**12
 group = Commands(
     help="Experiments on what an LSTM is for: long time lags, gradients, the cells compared.",
     no_args_is_help=True,
@@ -90,7 +91,7 @@ def lag(
     for size in sizes:
         chosen.check_lag(size)
     check_integer("--trials", trials, 1, 10_000)
-    check_integer("--characters", characters, 1, MOST)
+    check_integer("--characters", characters, 1, MOST_CHARACTERS)
     check_integer("--hidden", hidden, 1, 4096)
     if forget_bias is not None:
         check_number("--forget-bias", forget_bias, -30, 30)
@@ -174,7 +175,7 @@ def cells(
 
     names = _cells(cells)
     check_integer("--parameters", parameters, 1_000, 1_000_000_000)
-    check_integer("--characters", characters, 1, MOST)
+    check_integer("--characters", characters, 1, MOST_CHARACTERS)
     check_integer("--seeds", seeds, 1, 10_000)
     stop = Stop(minutes)
     corpus = open_texts(text, quiet=True)

@@ -1,19 +1,21 @@
 """``charlstm train``."""
 
 import json
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlstm.cli.inputs import open_texts
+from charlstm.cli.inputs import note_keyboard, refuse_run
 from charlstm.cli.options import Json, OptionGroup, command, example, note, one_of, run_names
-from charlstm.cli.run_setup import begin_run, resume_run
+from charlstm.cli.run_setup import find_resumed
+from charlstm.cli.signals import interruptible
 from charlstm.cli.watch_run import watch
 from charlstm.errors import ExitCode, UsageError, plural
 from charlstm.net.spec import CELLS
 from charlstm.presets import PRESETS, default_settings
+from charlstm.training_run import begin_run, check_tensorboard, resume_run
 
 if TYPE_CHECKING:
     from charlstm.events import RunFinished
@@ -273,39 +275,47 @@ def train(
         bool, _option("--plain", help="Lines instead of the live panel.", panel=SHOW)
     ] = False,
     quiet: Annotated[bool, _option("--quiet", help="Only the result.", panel=SHOW)] = False,
+    tensorboard: Annotated[
+        str | None,
+        _option(metavar="DIR", help="Also write TensorBoard's files to DIR/RUN.", panel=SHOW),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Train a model on a text, and watch it learn."""
     import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
 
-    with ExitStack() as stack:
+    check_tensorboard(tensorboard)
+    with ExitStack() as stack, interruptible():  # until `watch` has handlers of its own
         if resume:
             _refuse(
                 {**start.given(), **shape.given(), **learning.given(), **reading.given()},
                 "a resumed run keeps its settings",
                 "leave them out, or start a new run",
             )
-            trainer = resume_run(stack, checkpoint, text or [], budget.given(), quiet)
+            with _noted_if_interrupted():
+                path, corpus = find_resumed(checkpoint, text or [], quiet)
+                trainer = resume_run(stack, path, corpus, budget.given(), note)
         else:
             _refuse(
                 {} if checkpoint is None else {"checkpoint": checkpoint},
                 "without --resume there is no run to go on with",
                 "add --resume, or use --init-from for a new run with its weights",
             )
-            _refuse(
-                {} if start.init_from is None else shape.given(),
-                "with --init-from the model has the shape of that run's",
-                "leave them out, or train without --init-from",
-            )
-            corpus = open_texts(text, quiet=quiet, **reading.given())
-            settings = {**budget.given(), **learning.given()}
-            try:
-                trainer = begin_run(stack, corpus, shape.given(), settings, start.given(), quiet)
-            except KeyboardInterrupt:
-                note("stopped before the run began")
-                raise
+            for name in text or ():
+                refuse_run(name)
+            note_keyboard(text)
+            with _noted_if_interrupted():
+                trainer = begin_run(
+                    stack,
+                    text,
+                    {**shape.given(), **budget.given(), **learning.given()},
+                    reading=reading.given(),
+                    **start.given(),
+                    note=note,
+                    advise=(lambda message: None) if quiet else note,
+                )
         begun_at = trainer.progress.step
-        finished = watch(trainer, plain=plain, quiet=quiet)
+        finished = watch(trainer, stack, plain=plain, quiet=quiet, tensorboard=tensorboard)
         larger = _larger_budget(trainer) if finished.step == begun_at > 0 else None
     return _conclude(finished, larger, as_json=as_json, quiet=quiet)
 
@@ -315,6 +325,15 @@ def _larger_budget(trainer: "Trainer") -> tuple[str, str]:
     used = trainer.run_file.train
     unit = "minutes" if used.minutes else "steps" if used.steps else "epochs"
     return f"--{unit}", f"{2 * getattr(used, unit):g}"
+
+
+@contextmanager
+def _noted_if_interrupted() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        note("stopped before the run began")
+        raise
 
 
 def _refuse(fields: Iterable[str], reason: str, remedy: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from charlstm.cli.options import note
+from charlstm.cli.options import note, operands
 from charlstm.cli.signals import stop_signals, suspension
 from charlstm.errors import ExitCode
 
@@ -99,7 +99,7 @@ def _go_on(context: typer.Context) -> str:
         if value in (None, False) or value == parameter.default:
             continue
         if parameter.param_type_name == "argument":
-            words += map(str, value)
+            words += operands(value)
         else:
             words.append(parameter.opts[0])
             words += [] if value is True else [str(value)]

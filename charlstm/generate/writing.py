@@ -3,6 +3,7 @@
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from io import StringIO
 from itertools import islice
 from typing import Any
 
@@ -150,7 +151,8 @@ class Text(Iterator[str]):
     """A text while it is written: an iterator of its pieces that knows where it stands.
 
     A piece is a character, or several where a stop string might have begun, or where bytes make
-    no character.
+    no character. Each piece is written when it is asked for, once. ``str`` writes what is left,
+    and gives the whole text, as often as it is asked for.
     """
 
     def __init__(
@@ -165,12 +167,24 @@ class Text(Iterator[str]):
         self._sampler, self._vocab = sampler, vocab
         self._bits: deque[float] | None = deque() if surprise else None
         self._pieces = as_text(self._drawn(length), vocab.decoder(), StopFilter(stops))
+        self._written = None if length is None else StringIO()  # endless, it would fill the memory
 
     def __next__(self) -> str:
-        return next(self._pieces)
+        piece = next(self._pieces)
+        if self._written is not None:
+            self._written.write(piece)
+        return piece
+
+    def __str__(self) -> str:
+        """The whole text; raises ``UsageError`` for one that was made without a ``length``."""
+        if self._written is None:
+            raise UsageError("a text without a `length` has no end", "give it one, or iterate")
+        for _ in self:
+            pass
+        return self._written.getvalue()
 
     def __repr__(self) -> str:
-        return '<Text, written as it is iterated over: "".join(text) is all of it>'
+        return "<Text, written as it is iterated over: str(text) is all of it>"
 
     @property
     def state(self) -> TextState:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from charlstm.errors import CharlstmError, shown
+from charlstm.errors import CharlstmError
 from charlstm.files import disk_bytes, is_count
 from charlstm.runs import checkpoint
 from charlstm.runs.checkpoint import read_training
@@ -90,7 +90,7 @@ def find_run(name: str | None, root: Path | None = None, *, inside: bool = False
         remedy = f"runs under {root}/: {', '.join(known[:5])}{more}"
     else:
         remedy = "see charlstm runs"
-    raise CharlstmError(f"there is no run {shown(name)}", remedy)
+    raise CharlstmError(f"there is no run {name!r}", remedy)
 
 
 def _here() -> str | None:
@@ -262,6 +262,6 @@ def summarise(run: Path) -> RunSummary:
         total_steps=content.budget.total_steps,
         best_loss=best_loss,
         best_step=best_step,
-        age_seconds=time.time() - last_written(run),
+        age_seconds=max(0.0, time.time() - last_written(run)),  # the clock may be set back
         disk_bytes=disk,
     )

@@ -27,6 +27,7 @@ from charlstm.files import (
     file_size,
     make_work_folder,
     memory_present,
+    open_to_append,
     parse_json,
     read_json,
     sync_folder,
@@ -41,6 +42,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 MODEL_JSON, MODEL_TENSORS = "model.json", "model.safetensors"
 TRAIN_JSON, TRAIN_TENSORS = "train.json", "train.safetensors"
+MAX_EXCERPT = 1 << 16
 UNRECORDED = ".charlstm-unrecorded"
 """Lies in a checkpoint that its run does not record: not yet, or no longer."""
 REMEDY = "use another checkpoint of the run, or train again"
@@ -119,9 +121,9 @@ def _model_files(model: ModelFile) -> dict[str, bytes]:
 
 
 def mark_unrecorded(path: Path) -> None:
-    """Mark a checkpoint as one that its run may delete; a link to a folder is left alone."""
+    """Mark a checkpoint as one that its run may delete; a link is left alone, and not followed."""
     if not path.is_symlink():
-        (path / UNRECORDED).open("wb").close()
+        open_to_append(path / UNRECORDED).close()
 
 
 def delete_checkpoint(path: Path) -> bool:
@@ -244,6 +246,8 @@ def read_model(path: Path) -> ModelFile:
     excerpt, training = content.get("excerpt"), content.get("training")
     if not isinstance(excerpt, str) or not isinstance(training, dict):
         raise CharlstmError(f"{source} is damaged: excerpt or training is missing", REMEDY)
+    if len(excerpt) > MAX_EXCERPT:  # it is read whenever nothing else is named
+        raise CharlstmError(f"{source} is damaged: an excerpt of {len(excerpt):,}", REMEDY)
     shapes = config.shapes()
     floats = config.parameters * 4
     stated = manifest.get(MODEL_TENSORS, {}).get("bytes", 0)

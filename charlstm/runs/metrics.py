@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from charlstm import files
+from charlstm.errors import CharlstmError, reason_of
 from charlstm.events import BudgetFixed, Evaluated, Event, GateSaturation, StepDone
 
 _E = TypeVar("_E")
+_ELSEWHERE = "move it out of the run's folder: the run goes on without it"
+LARGEST = 1e39
+"""A number above float32 was not measured by a run, and would overflow where it is drawn."""
 STEP_SECONDS = 0.5
 STEP_SHARE = 1 / 2000
 """Steps are logged at this share of the time so far: a long run's file stays small."""
@@ -60,7 +64,7 @@ def _made(kind: type[_E], values: dict[str, Any]) -> _E:
 
 
 def _checked(kind: Any, value: Any) -> Any:
-    if kind is float and type(value) in (int, float) and math.isfinite(value):
+    if kind is float and type(value) in (int, float) and abs(value) <= LARGEST:
         return float(value)
     if kind in (int, int | None) and files.is_count(value):
         return value
@@ -77,7 +81,17 @@ class MetricsLog:
     """Appends events to a run's file, thinning the steps out."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab", buffering=0)
+        """Open the file, or make it.
+
+        Raises:
+            CharlstmError: it cannot be written, or is a link, which may lead to any file.
+        """
+        try:
+            self._file = files.open_to_append(path)
+        except OSError as error:
+            raise CharlstmError(
+                f"{path} cannot be written: {reason_of(error)}", _ELSEWHERE
+            ) from None
         self._next_step_at = 0.0
 
     def write(self, event: Event) -> None:
@@ -99,12 +113,29 @@ class MetricsLog:
         self._file.close()
 
 
-def cut_metrics(path: Path, step: int) -> None:
+def cut_metrics(path: Path, step: int, rate_scale: float = 1.0) -> None:
     """Drop what was logged after ``step``, and a last line that a kill left unfinished.
 
-    A resumed run takes those steps again.
+    A resumed run takes those steps again. A run that was rolled back has taken some steps twice,
+    at the lower of two ``rate_scale`` later: what came before the last rollback to the one given
+    or a higher one is history, and what came after the next rollback is dropped.
+
+    Raises:
+        CharlstmError: the file is there and cannot be read; it stays as it is.
     """
-    kept = [line for line in read_lines(path) if _is_until(line.get("step", 0), step)]
+    try:
+        lines = _read(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if not path.is_symlink():
+            raise CharlstmError(f"{path} cannot be read: {reason_of(error)}", _ELSEWHERE) from None
+        lines = []  # the link is replaced, and what it leads to stays
+    rollbacks = [i for i, line in enumerate(lines) if line.get("event") == "rolled_back"]
+    end = next((i for i in rollbacks if _scale(lines[i]) < rate_scale), len(lines))
+    begin = max((i + 1 for i in rollbacks if i < end), default=0)
+    latest = (line for line in lines[begin:end] if _is_until(line.get("step", 0), step))
+    kept = [*lines[:begin], *latest]
     files.replace_file(path, "".join(map(_encoded, kept)).encode("ascii"))
 
 
@@ -115,19 +146,32 @@ def _encoded(line: dict[str, Any]) -> str:
         return ""
 
 
+def _scale(line: dict[str, Any]) -> float:
+    value = line.get("rate_scale")
+    return value if isinstance(value, float) else 0.0
+
+
 def _is_until(value: object, step: int) -> bool:
     return isinstance(value, int) and value <= step
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The events of a metrics file; lines that are no JSON object are passed over."""
+    """The events of a metrics file; none if it cannot be read.
+
+    Lines that are no JSON object are passed over.
+    """
     try:
-        files.file_size(path)  # refuses a pipe, which would be waited for
-        text = path.read_text(encoding="utf-8", errors="replace")
+        return _read(path)
     except OSError:
         return []
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    size = files.file_size(path)  # refuses a pipe, which would be waited for
+    if size > files.MAX_JSON_BYTES:
+        raise OSError(f"it has {size:,} bytes, {files.MAX_JSON_BYTES:,} at most")
     lines = []
-    for line in text.splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from charlstm.errors import CharlstmError
@@ -64,8 +64,8 @@ def delete_run(run: Path) -> int:
     with _locked(run):
         freed = sum(_delete(path) for path in written_by_charlstm(run))
     if not (run / RUN_FILE).exists():
-        (run / LOCK_FILE).unlink(missing_ok=True)
-        if not any(run.iterdir()):
+        with suppress(OSError):  # others' files are in it, or its name may not be removed
+            (run / LOCK_FILE).unlink(missing_ok=True)
             run.rmdir()
     return freed
 

@@ -33,6 +33,8 @@ ROOT = files.RUNS_FOLDER
 RUN_FILE, METRICS_FILE, POINTER_FILE = "run.json", "metrics.jsonl", "checkpoints.json"
 TEACHER, LOCK_FILE = "teacher", "lock"
 RUN_FORMAT = 1
+YEAR_10000 = 253402300800.0
+"""Seconds since the epoch; no run was saved later."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,12 @@ def _create_run(root: Path, name: str, run: RunFile, teacher: checkpoint.ModelFi
 
 
 def write_run_file(run: Path, content: RunFile) -> None:
-    """Put ``run.json`` in place in one step."""
+    """Put ``run.json`` in place in one step.
+
+    Raises:
+        CharlstmError: the run's lock was deleted, so another process may have taken the run.
+    """
+    _check_lock(run)
     value = {
         "format": RUN_FORMAT,
         "created": content.created,
@@ -163,8 +170,9 @@ def read_run_file(run: Path) -> RunFile:
     Raises:
         CharlstmError: it is missing, damaged, or from a later version.
     """
-    path = run / RUN_FILE
-    remedy = f"start a new run from its weights: `init_from` {shlex.quote(str(run))}"
+    path, remedy = run / RUN_FILE, "no checkpoint is in that folder: start a new run"
+    if any((saved / checkpoint.MANIFEST).is_file() for saved in named_as_checkpoints(run)):
+        remedy = f"start a new run from its weights: `init_from` {shlex.quote(str(run))}"
     value = files.read_json(path, remedy)
     files.check_format(value.get("format"), RUN_FORMAT, path, remedy)
     try:
@@ -241,8 +249,18 @@ def _recorded(run: Path) -> Pointers | None:
     return None
 
 
+def _later_than_all(run: Path) -> float:
+    """The time, or a moment after the last save of any run next to this one.
+
+    A clock that was set back would make a run older than those that were saved before it.
+    """
+    runs = (path.parent for path in run.parent.glob(f"*/{POINTER_FILE}"))
+    saved = (pointers.saved or 0.0 for other in runs if (pointers := _recorded(other)))
+    return max(time.time(), math.nextafter(max(saved, default=0.0), math.inf))
+
+
 def _time(value: object) -> float | None:
-    usable = type(value) in (int, float) and 0 <= value < 1 << 63  # type: ignore[operator]
+    usable = type(value) in (int, float) and 0 <= value < YEAR_10000  # type: ignore[operator]
     return float(value) if usable else None  # type: ignore[arg-type]
 
 
@@ -326,7 +344,7 @@ def add_checkpoint(
     pointers = replace(old, last=saved.name, best=saved.name if best else old.best)
     latest = [*old.kept, saved.name][-keep:]
     kept = [n for n in (*old.kept, saved.name) if n in latest or n in (pointers.best, rollback)]
-    pointers = replace(pointers, kept=tuple(kept), saved=time.time())
+    pointers = replace(pointers, kept=tuple(kept), saved=_later_than_all(run))
     dropped = [run / n for n in recorded.kept if n not in pointers.kept] if recorded else []
     for path in dropped:
         with suppress(OSError):  # marked first: a kill may come right after the pointers

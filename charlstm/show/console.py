@@ -62,6 +62,13 @@ def in_notebook() -> bool:
     return by_ipykernel or "JPY_PARENT_PID" in os.environ
 
 
+def in_kernel() -> bool:
+    """Whether this process is a notebook's kernel, whose outputs can be updated in place."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return getattr(shell, "kernel", None) is not None
+
+
 @contextmanager
 def progress_bar(
     console: Console,

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from charlstm.analysis.document import Plot, Series
 from charlstm.events import (
     BudgetFixed,
     Evaluated,
@@ -15,6 +16,7 @@ from charlstm.events import (
     StepDone,
 )
 from charlstm.runs.metrics import event_from_dict
+from charlstm.show.style import TRAIN, VAL
 
 MOST_POINTS = 400
 
@@ -110,6 +112,27 @@ class View:
         guess = max(0.0, self.budget.seconds - self.latest.seconds)
         measured = self.latest.seconds * (1 - done) / done
         return (1 - done) * guess + done * measured
+
+
+def loss_plot(view: View) -> Plot | None:
+    """Both losses over the steps; None before there is one."""
+    x, y, val_x, val_y = view.train.x, view.train.y, view.val.x, view.val.y
+    if not x and not val_x:
+        return None
+    # The first steps fall from ln V; cut them off once there is more to see.
+    falling = sorted([*y, *val_y], reverse=True)
+    high = falling[min(len(falling) - 1, len(falling) // 12)] if len(falling) > 12 else falling[0]
+    low = falling[-1]
+    margin = 0.05 * (high - low) or 0.1
+    first, last = min([*x, *val_x]), max([*x, *val_x, 1.0])
+    return Plot(
+        "loss",
+        (Series("training", x, y, TRAIN), Series("validation", val_x, val_y, VAL)),
+        x_limits=(first, max(last, first + 1)),
+        y_limits=(low - margin, high + margin),
+        x_label="steps",
+        y_label="nats",
+    )
 
 
 def replay(view: View, lines: Iterable[dict[str, Any]]) -> None:

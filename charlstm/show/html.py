@@ -25,9 +25,11 @@ from charlstm.show.terminal import broken
 
 LINE = 100
 """Characters of a text with strips under it, before it goes on below."""
-STYLE = """
+BODY = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #141414; background: #fff;
   max-width: 1100px; margin: 2em auto; padding: 0 1em; }
+"""
+STYLE = """
 h1 { font-size: 1.3em; } h2 { font-size: 1.05em; margin: 1.4em 0 .3em; }
 p { margin: .3em 0; } .quiet { color: #666; }
 .text, table { font: 13px/1.5 ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace; }
@@ -50,8 +52,18 @@ def to_html(document: Document) -> str:
     body = "\n".join(_block(block) for block in document.blocks)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{title}</title>\n<style>{BODY}{STYLE}</style>\n</head>\n<body>\n"
         f"<h1>{title}</h1>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def to_fragment(document: Document) -> str:
+    """The same as a part of a page, such as a notebook, whose other parts keep their style."""
+    body = "\n".join(_block(block) for block in document.blocks)
+    return (
+        f'<div class="charlstm">\n<style>.charlstm {{ color: #141414; background: #fff;\n'
+        f"padding: .5em; {STYLE}}}</style>\n"
+        f"<h1>{_safe(document.title)}</h1>\n{body}\n</div>\n"
     )
 
 

@@ -11,14 +11,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from charlstm.analysis.document import Series
 from charlstm.events import Event
 from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED
 from charlstm.scoring import perplexity
 from charlstm.show.background import BackgroundWriter
 from charlstm.show.charts import chart, round_ticks
 from charlstm.show.console import in_foreground
-from charlstm.show.curves import View
+from charlstm.show.curves import View, loss_plot
 from charlstm.show.printable import printable
 from charlstm.show.quantities import count, duration
 from charlstm.show.style import OPEN, OPEN_CELL, SHUT, SHUT_CELL, TRAIN, VAL, saturation_bar
@@ -230,21 +229,9 @@ class LivePanel:
         return self._chart[1]
 
     def _draw_chart(self, width: int, height: int) -> Text:
-        view = self.view
-        x, y = view.train.x, view.train.y
-        val_x, val_y = view.val.x, view.val.y
-        if not x and not val_x:
+        plot = loss_plot(self.view)
+        if plot is None:
             return Text("\n" * (height - 1))
-        # The first steps fall from ln V; cut them off once there is more to see.
-        falling = sorted([*y, *val_y], reverse=True)
-        high = (
-            falling[min(len(falling) - 1, len(falling) // 12)] if len(falling) > 12 else falling[0]
-        )
-        low = falling[-1]
-        margin = 0.05 * (high - low) or 0.1
-        y_limits = (low - margin, high + margin)
-        last = max([*x, *val_x, 1.0])
-        first = min([*x, *val_x])
         title = Text(no_wrap=True)
         if width >= 38:
             title.append("loss, nats   ", style="dim")
@@ -252,20 +239,17 @@ class LivePanel:
         title.append("● validation", style=VAL)
         title.truncate(width)
         drawn = chart(
-            [
-                Series("training", x, y, TRAIN),
-                Series("validation", val_x, val_y, VAL),
-            ],
+            plot.series,
             width,
             height - 1,
-            x_limits=(first, max(last, first + 1)),
-            y_limits=y_limits,
+            x_limits=plot.x_limits,
+            y_limits=plot.y_limits,
             x_ticks=[
                 tick
-                for tick in round_ticks(first, max(last, first + 1), max(2, width // 14))
+                for tick in round_ticks(*plot.x_limits, max(2, width // 14))
                 if tick == int(tick)
             ],
-            y_ticks=round_ticks(*y_limits, max(2, height // 3)),
+            y_ticks=round_ticks(*plot.y_limits, max(2, height // 3)),
             color=self.console.color_system is not None,
         )
         title.append("\n")

@@ -4,6 +4,7 @@ import unicodedata
 
 _CONTROL_PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
 _NAMED = {"\n": "↵", "\t": "⇥", " ": "␣", "\r": "␍"}
+LONGEST_LINE = 10_000
 _UNSAFE = {"Cc", "Cs", "Zl", "Zp"}
 _DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 """Bidirectional embeddings, overrides and isolates: they reorder what stands around a text."""
@@ -38,3 +39,12 @@ def symbol(character: str) -> str:
 def in_text(character: str) -> str:
     """One character of a text that is shown character by character: a space is a space."""
     return " " if character == " " else symbol(character)
+
+
+def one_line(text: str) -> str:
+    """A message on one line of a terminal, cut where it is too long to be read.
+
+    It may quote names and values from a file of somebody else's.
+    """
+    line = printable(text, keep="")
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…"

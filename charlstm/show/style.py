@@ -15,6 +15,9 @@ SERIES: dict[str, RGB] = {
     "dark_orange": (230, 97, 1),
     "green": (44, 140, 60),
     "magenta": (160, 50, 160),
+    "red": (200, 30, 45),
+    "cyan": (0, 140, 150),
+    "yellow": (150, 120, 0),
 }
 
 

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from charlstm.events import RunFinished
+from charlstm.errors import UsageError
+from charlstm.events import RunFinished, StepDone
 from charlstm.net.model_config import ModelConfig
 from charlstm.presets import default_settings
 from charlstm.runs import metrics
-from charlstm.runs.run import METRICS_FILE, RUN_FILE, safe_name
+from charlstm.runs.run import METRICS_FILE, RUN_FILE, read_run_file, safe_name
 from charlstm.study.results import CellRun
 from charlstm.text.corpus import Corpus
 from charlstm.train.new_run import begin
@@ -26,19 +27,30 @@ def open_cell_run(
     """The run of a cell and seed below ``folder``, held for training, from where it was left.
 
     All runs of a study differ in cell, width and seed alone; none stops early.
+
+    Raises:
+        UsageError: the folder has a run of that name with another text or other settings.
     """
     path = folder / safe_name(f"{model.cell}-{seed}")
+    changes = {
+        "epochs": characters / len(corpus.split(0.1)[0]),
+        "patience": 0,
+        "seed": seed,
+        "precision": "float32",
+    }
     if (path / RUN_FILE).is_file():
+        # The results file, which has the study's settings, comes with the first result only.
+        begun = read_run_file(path)
+        settings = {**begun.train.to_dict(), **changes}
+        if (begun.digest, begun.model, begun.train.to_dict()) != (corpus.digest, model, settings):
+            raise UsageError(
+                f"{path} was begun with another text or other settings",
+                "give this study another `name`",
+            )
         opened = open_run(path, corpus)
     else:
-        changes = {
-            "epochs": characters / len(corpus.split(0.1)[0]),
-            "patience": 0,
-            "seed": seed,
-            "precision": "float32",
-        }
-        _, settings = default_settings(len(corpus), len(corpus.vocab), preset=PRESET, train=changes)
-        opened = begin(corpus, model, settings, root=folder, name=path.name)
+        _, config = default_settings(len(corpus), len(corpus.vocab), preset=PRESET, train=changes)
+        opened = begin(corpus, model, config, root=folder, name=path.name)
     with opened as trainer:
         yield trainer
 
@@ -47,7 +59,8 @@ def result(trainer: Trainer, finished: RunFinished) -> CellRun:
     """The result of a run that reached its budget; the speed is the median over its reports."""
     run = trainer.run_file
     lines = metrics.read_lines(trainer.path / METRICS_FILE)
-    speeds = [line["chars_per_second"] for line in lines if line.get("event") == "step_done"]
+    events = map(metrics.event_from_dict, lines)
+    speeds = [event.chars_per_second for event in events if isinstance(event, StepDone)]
     read = finished.step * run.train.batch * run.train.bptt
     assert finished.val_loss is not None
     return CellRun(

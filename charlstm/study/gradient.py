@@ -25,6 +25,7 @@ from charlstm.train.validation import quick_stateful_loss
 
 WARMUP = 50
 """Characters that are read from zero state before the first state that is looked at."""
+LEAST_REACH = 2
 SEED, EMBEDDING, VAL_FRACTION = 1, 32, 0.1
 SCALES = {"rnn": (0.5, 2.0)}
 """What the hidden matrices of a cell are multiplied by as well: to vanish sooner, to explode."""
@@ -177,11 +178,13 @@ def study_model(file: ModelFile, reach: int) -> GradientReport:
     """
     held_out = file.vocab.encode(file.excerpt)
     longest = len(held_out) - WARMUP - 1
-    if longest < reach:
+    if reach > longest:
         raise CharlstmError(
             f"the run's excerpt has {plural(len(held_out), 'character')}, too few to look {reach} "
             "steps back",
-            f"set `reach` to {longest} at most" if longest >= 2 else "train on a longer text",
+            f"set `reach` to {longest} at most"
+            if longest >= LEAST_REACH
+            else "use a run of a longer text",
         )
     ids = windows(held_out.astype(np.uint32), reach)
     trained = profile(stored_model(file), ids, file.config.cell)

@@ -100,6 +100,8 @@ def run_trial(
         )
         wrong = np.flatnonzero(~longer.all(axis=0))  # (B,), text n - 1 being that of n
         reach = int(wrong[0]) if len(wrong) else longer.shape[1]
+    has_c = "c" in CELLS[cell].states
+    mean_cell = float(np.abs(state[:, 1]).mean()) if has_c else math.nan
     yield LagTrial(
         cell=cell,
         lag=lag,
@@ -108,7 +110,7 @@ def run_trial(
         characters=characters,
         right=fraction,
         reach=reach,
-        cell_state=float(np.abs(state[:, 1]).mean()) if "c" in CELLS[cell].states else None,
+        cell_state=mean_cell if math.isfinite(mean_cell) else None,
         seconds=clock() - begun,
     )
 

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm import files
+from charlstm.config import has_type
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.net.model_config import ModelConfig
+from charlstm.runs.metrics import LARGEST
 from charlstm.runs.run import lock, safe_name
 
 ROOT = files.STUDIES_FOLDER
@@ -125,12 +127,20 @@ def _read(path: Path, kind: type[R], settings: Mapping[str, Any]) -> list[R]:
     files.check_format(content.get("format"), FORMAT, path, remedy)
     theirs = content.get("settings")
     try:
-        assert isinstance(theirs, dict)
+        if not isinstance(theirs, dict):
+            raise TypeError
         found = [kind(**result) for result in content["results"]]
-        hash(tuple(result.key for result in found))  # whatever is looked up must be hashable
-    except (AssertionError, KeyError, TypeError):
+        types = get_type_hints(kind)
+        values = (item for result in found for item in vars(result).items())
+        if not all(_is_measured(value, types[name]) for name, value in values):
+            raise TypeError
+    except (KeyError, TypeError):
         raise CharlstmError(f"{path} is damaged", remedy) from None
     for name, ours in settings.items():
+        if name == "corpus" and theirs.get(name) != ours:
+            raise UsageError(
+                f"{path.parent} holds a study of another text", "give this one another `name`"
+            )
         if theirs.get(name) != ours:
             raise UsageError(
                 f"{path.parent} holds a study with {name.replace('_', ' ')} {theirs.get(name)}, "
@@ -138,6 +148,12 @@ def _read(path: Path, kind: type[R], settings: Mapping[str, Any]) -> list[R]:
                 "give this one another `name`",
             )
     return found
+
+
+def _is_measured(value: object, declared: Any) -> bool:
+    """Whether a value is of its field's type, and no larger than float32."""
+    large = isinstance(value, int | float) and abs(value) > LARGEST
+    return has_type(value, declared) and not large
 
 
 @dataclass(frozen=True)

@@ -275,7 +275,10 @@ def _id_type(size: int) -> np.dtype[np.unsignedinteger]:
 def _encode(found: FoundText, folder: Path | None, progress: Callable[[int], None]) -> Corpus:
     root = _corpora()
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # where that is no folder, the next line says so
+            # A text may be its reader's alone.
+            root.parent.mkdir(mode=0o700, parents=True)
+        root.mkdir(exist_ok=True)
         for left in files.abandoned(root):
             files.remove(left)
         with _work_folder(root) as work:

@@ -2,6 +2,7 @@
 
 import bz2
 import codecs
+import errno
 import gzip
 import hashlib
 import json
@@ -246,18 +247,32 @@ def _text_files(
     for path in sorted(folder.rglob("*")):
         if not skipped.isdisjoint(path.parents):
             continue
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        if reason := _hindrance(path):
+            skipped.add(path)
+            notices.append(f"skipped {path}: {reason}")
+            continue
         if path.is_dir() and (path.resolve() in real or _is_made_by_charlstm(path)):
             skipped.add(path)
             notices.append(f"ignored {path}: written by charlstm")
-            continue
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or not path.is_file():
+        if not path.is_file():
             continue
         if reason := _not_text(path, encoding, as_bytes):
             notices.append(f"skipped {path}: {reason}")
         else:
             kept.append(path)
     return kept
+
+
+def _hindrance(path: Path) -> str:
+    """Why a path inside a folder cannot be read, or the empty string."""
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:
+        return reason_of(error)
+    denied = is_folder and not os.access(path, os.R_OK | os.X_OK)
+    return reason_of(PermissionError(errno.EACCES, os.strerror(errno.EACCES))) if denied else ""
 
 
 def _is_made_by_charlstm(folder: Path) -> bool:

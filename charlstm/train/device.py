@@ -97,6 +97,16 @@ def _first_line(error: Exception) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
+@contextmanager
+def threads_restored() -> Iterator[None]:
+    """Give torch its threads back afterwards: the next run of this process begins as the first."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def available_cores() -> int:
     """Number of CPU cores available to this process."""
     with suppress(AttributeError, OSError):  # not on every system; a sandbox may forbid it

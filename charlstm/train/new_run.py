@@ -20,6 +20,7 @@ from charlstm.train.device import (
     choose_precision,
     choose_threads,
     reading_seconds,
+    threads_restored,
     torch_errors_explained,
 )
 from charlstm.train.initial import teacher_model
@@ -53,12 +54,13 @@ def begin(
         UsageError: ``threads`` exceeds the available cores, the device is not available, or the
             teacher's vocabulary differs from the text's.
     """
-    with torch_errors_explained():
-        new = resolve(corpus, model_config, train_config, init_from=init_from, teacher=teacher)
-    path = create_run(root, name or corpus.name, new.run, new.teacher)
-    opened = open_run(path, corpus, step_seconds=new.step_seconds, notices=new.notices)
-    with opened as trainer:
-        yield trainer
+    with threads_restored():
+        with torch_errors_explained():
+            new = resolve(corpus, model_config, train_config, init_from=init_from, teacher=teacher)
+        path = create_run(root, name or corpus.name, new.run, new.teacher)
+        opened = open_run(path, corpus, step_seconds=new.step_seconds, notices=new.notices)
+        with opened as trainer:
+            yield trainer
 
 
 @dataclass(frozen=True)

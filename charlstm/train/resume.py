@@ -29,6 +29,7 @@ from charlstm.train.device import (
     Trial,
     choose_device,
     choose_precision,
+    threads_restored,
     torch_errors_explained,
 )
 from charlstm.train.initial import initial_learner
@@ -63,7 +64,7 @@ def open_run(
         UsageError: another process is training the run, or the run has already passed the end of
             the new budget.
     """
-    with lock(path) as problem, torch_errors_explained():
+    with threads_restored(), lock(path) as problem, torch_errors_explained():
         notices += (problem,) if problem else ()
         recorded = read_run_file(path)
         _check_corpus(path, recorded, corpus)
@@ -79,8 +80,11 @@ def open_run(
             _check_extension(run, resumption.progress)
         if run != recorded:
             write_run_file(path, run)
-        if resumption is not None:
-            cut_metrics(path / METRICS_FILE, resumption.progress.step)
+        if resumption is None:
+            (path / METRICS_FILE).unlink(missing_ok=True)
+        else:
+            done = resumption.progress
+            cut_metrics(path / METRICS_FILE, done.step, done.rate_scale)
         held_out = HeldOut(train_ids, val_ids, corpus.vocab)
         yield Trainer(
             path, run, held_out, learner, resumption, notices=notices, step_seconds=step_seconds
@@ -187,9 +191,10 @@ def _environment_notices() -> tuple[str, ...]:
     processes = os.environ.get("WORLD_SIZE", "1")
     if not processes.isdecimal() or processes.lstrip("0") in ("", "1"):
         return ()
+    shown = processes if len(processes) < 10 else f"{processes[:9]}…"
     return (
-        f"WORLD_SIZE is {processes}, but charlstm does not train in parallel: each of the "
-        f"{processes} processes trains its own run",
+        f"WORLD_SIZE is {shown}, but charlstm does not train in parallel: each process trains its "
+        "own run",
     )
 
 

@@ -123,6 +123,8 @@ class Trainer:
         self._clock = clock
         self._stop = False
         self._nats = torch.zeros((), device=learner.precision.device)
+        self._worst_loss = self._worst_norm = torch.zeros_like(self._nats)
+        """Of the steps since ``_trouble`` was last asked for; not finite if one of them was not."""
         self._pending_steps = 0
         self._rate_multiplier = 0.0
         self._rollback = None if resumption is None else resumption.rollback
@@ -143,15 +145,18 @@ class Trainer:
         if self.guessed_step_seconds is not None and self._plan.budget.total_steps is not None:
             yield self._estimate(self.guessed_step_seconds)
         speed = self._plan.speed_trial(self._clock())
-        reason = "budget"
+        # A run that was killed after its last validation, or resumed after its end, is at its end.
+        reason = "patience" if self._out_of_patience() else "budget"
         last_report = self._clock()
-        gradient_norm: Tensor = torch.zeros(())
-        while self._plan.steps_left(self.progress.step):
+        while reason == "budget" and self._plan.steps_left(self.progress.step):
             if self._stop:
                 reason = "stopped"
-                last_numbers = self._nats.item() + gradient_norm.item()
-                if not (math.isfinite(last_numbers) and self.learner.is_finite()):
-                    self._roll_back("")
+                if trouble := self._trouble(thorough=True):
+                    rolled_back = self._roll_back(trouble)
+                    if rolled_back is None:
+                        reason = "diverged"
+                    else:
+                        yield rolled_back
                 break
             gradient_norm = self.take_step()
             now = self._clock()
@@ -164,7 +169,7 @@ class Trainer:
             report = self._report(gradient_norm, now - last_report)
             last_report = now
             due = evaluate or now - begun - self._saved_seconds >= SAVE_SECONDS
-            if trouble := self._trouble(report, thorough=due):
+            if trouble := self._trouble(thorough=due):
                 rolled_back = self._roll_back(trouble)
                 if rolled_back is None:
                     reason = "diverged"
@@ -183,17 +188,23 @@ class Trainer:
                 yield self._save(self._capture(), best=False)
         yield from self._finish(reason, begun)
 
-    def _trouble(self, report: StepDone, *, thorough: bool) -> str:
-        """Why training has diverged, or the empty string.
+    def _trouble(self, *, thorough: bool) -> str:
+        """Why training has diverged since the last check, or the empty string.
 
-        A non-finite gradient breaks the weights, and only the next loss shows it; so the weights
+        Every step is judged by itself, so the result does not depend on the times of the reports. A
+        non-finite gradient breaks the weights, and only the next loss shows it; so the weights
         themselves are checked before they are saved (``thorough``).
         """
-        if not math.isfinite(report.loss + report.gradient_norm):
+        loss, norm = self._worst_loss.item(), self._worst_norm.item()
+        self._forget_worst()
+        if not math.isfinite(loss + norm):
             return "the loss is not finite"
-        if report.loss > math.log(len(self._held_out.vocab)) + EXPLODED_NATS:
-            return f"the loss has exploded to {report.loss:.3g}"
+        if loss > math.log(len(self._held_out.vocab)) + EXPLODED_NATS:
+            return f"the loss has exploded to {loss:.3g}"
         return "the weights are not finite" if thorough and not self.learner.is_finite() else ""
+
+    def _forget_worst(self) -> None:
+        self._worst_loss = self._worst_norm = torch.zeros_like(self._nats)
 
     def request_stop(self) -> None:
         """Finish the current step, save and stop; safe to call from a signal handler."""
@@ -209,6 +220,8 @@ class Trainer:
         progress.step += 1
         progress.position += self._config.bptt
         self._nats += loss  # read only when it is reported: reading waits for a GPU
+        self._worst_loss = torch.maximum(self._worst_loss, loss)  # NaN, if one of them is
+        self._worst_norm = torch.maximum(self._worst_norm, norm)
         self._pending_steps += 1
         return norm
 
@@ -375,6 +388,7 @@ class Trainer:
         self.progress.seconds = failed.seconds
         self._nats.zero_()
         self._pending_steps = 0
+        self._forget_worst()
         if failed.rollbacks == MAX_ROLLBACKS:
             return None
         self.progress.rollbacks = failed.rollbacks + 1

@@ -89,6 +89,11 @@ def test_help_alone_is_about_charlstm_and_knows_no_other_words(
     assert all(name in shown for name in ROOT.commands)
     assert run(["help", "tran"]) == 2
     assert capsys.readouterr().err.endswith("; did you mean train?\n")
+    for words in (["train", "tran"], ["runs", "prune", "tran"], ["help", "tran"]):
+        assert run(["help", *words]) == 2
+        assert "unexpected argument tran;" in capsys.readouterr().err
+    assert run(["help", "runs", "tran"]) == 2
+    assert "there is no command tran" in capsys.readouterr().err
 
 
 def test_help_of_train_has_the_defaults() -> None:
@@ -141,7 +146,7 @@ def test_advice_for_too_little_memory_has_only_options_of_the_command(
         raise MemoryError
 
     for module in ("train", "sample", "score"):
-        name = "open_texts" if module == "train" else "open_model"
+        name = "begin_run" if module == "train" else "open_model"
         monkeypatch.setattr(sys.modules[f"charlstm.cli.{module}"], name, exhausted)
     assert run(command.split()) == 1
     assert capsys.readouterr().err == f"charlstm: there is not enough memory{advice}\n"

@@ -69,6 +69,24 @@ def add_superfluous(run_path: Path) -> str:
     return name
 
 
+@pytest.mark.parametrize("given", [["new"], ["runs", "new"]], ids=" ".join)
+def test_a_run_in_place_of_a_command_is_answered_by_a_command_that_works(
+    given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(given) == 2
+    advised = capsys.readouterr().err.partition("for the run of that name: charlstm ")[2].split()
+    assert "new" in advised
+    assert run([*advised, *(["--length", "3"] if "sample" in advised else [])]) == 0
+
+
+def test_the_remedy_for_a_damaged_run_is_a_command(
+    checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkpoints / "new" / "run.json").write_text("{")
+    assert run(["runs", "show", "new"]) == 1
+    assert "charlstm train --init-from checkpoints/new" in capsys.readouterr().err
+
+
 # -- the table ---------------------------------------------------------------------------------
 
 

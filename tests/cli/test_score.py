@@ -305,4 +305,25 @@ def test_a_text_without_end_is_refused(
         assert run(command) == 1
         shown = capsys.readouterr()
         assert shown.out == ""
-        assert shown.err.startswith("charlstm: /dev/zero cannot be read: more than 1 MiB came")
+        assert shown.err.startswith("charlstm: /dev/zero has more than 1 MiB")
+
+
+def test_a_text_that_memory_has_no_room_for_is_refused_before_it_is_read(
+    trained_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("charlstm.files.memory_present", lambda: 64 << 20)
+    huge = tmp_path / "huge.txt"
+    with huge.open("wb") as file:
+        file.truncate(20 << 30)  # sparse: it takes no room on the disk
+    for command in (
+        ["score", str(huge), "-c", str(trained_run)],
+        ["sample", "--prime-file", str(huge), "-c", str(trained_run)],
+        ["inspect", "--file", str(huge), "-c", str(trained_run)],
+    ):
+        assert run(command) == 1
+        shown = capsys.readouterr().err
+        assert shown.startswith(f"charlstm: {huge} has more than 2 MiB")
+        assert f"head -c {2 << 20} " in shown

@@ -37,8 +37,7 @@ LONGEST_WAIT = 60.0
 # speed is measured at once. Neither has an influence on the weights.
 SLOW = """
 import time
-import charlstm.train.schedule as schedule
-import charlstm.train.trainer as trainer
+from charlstm.train import schedule, trainer
 schedule.MEASURED_SECONDS = 0.0
 take_step = trainer.Trainer.take_step
 def take_step_slowly(self):
@@ -177,6 +176,39 @@ def test_stopped_run_saves_tells_how_to_go_on_and_ends_with_the_same_bits(
     assert 0 < finished["step"] < STEPS
     assert run(remedy.split()[1:]) == 0
     assert last_bits(path) == undisturbed
+
+
+STARTING = """
+import pathlib, time
+from charlstm.train import device
+def choose_for_ever(name):
+    pathlib.Path("choosing").touch()
+    time.sleep(60)
+device.choose_device = choose_for_ever
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("more", [[], ["--resume"]], ids=["new", "resumed"])
+def test_a_signal_before_the_first_step_is_noted(
+    number: signal.Signals, more: list[str], folder: Path, undisturbed: dict[str, bytes]
+) -> None:
+    began = folder / "choosing"
+    began.unlink(missing_ok=True)
+    arguments = more or ["tales.txt", *SETTINGS, "--name", "early"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", STARTING + MAIN, "train", *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(charlstm.__file__).parents[1])},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with child:
+        wait_for(child, began.exists)
+        child.send_signal(number)
+        _, err = child.communicate(timeout=LONGEST_WAIT)
+    assert child.returncode == 130
+    assert err.endswith("stopped before the run began\n")
+    assert not (folder / "checkpoints/early").exists()
 
 
 def test_killed_run_goes_on_from_its_last_checkpoint_to_the_same_bits(

@@ -149,6 +149,7 @@ def test_lag_stopped_with_ctrl_c_keeps_its_trials_and_names_the_command_that_goe
         (["--minutes", "0"], "--minutes is 0, but must be above 0"),
         (["--characters", "0"], "--characters is 0"),
         (["--characters", "9" * 400], "--characters is a number of more than 30 digits"),
+        (["--characters", str(10**20)], f"--characters is {10**20:,}"),
         (["--hidden", "0"], "--hidden is 0"),
         (["--forget-bias", "nan"], "--forget-bias is nan"),
     ],

@@ -3,8 +3,10 @@
 import gzip
 import io
 import json
+import os
 import random
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -463,6 +465,7 @@ def test_what_follows_the_finished_panel_fits_below_it(
     reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from charlstm.show.live import RESULT_LINES
+    from charlstm.train.trainer import Trainer
 
     assert train("tales.txt") == 0
     capsys.readouterr()
@@ -471,7 +474,8 @@ def test_what_follows_the_finished_panel_fits_below_it(
     monkeypatch.setattr("charlstm.show.console.stderr_console", lambda: console)
     monkeypatch.setattr("charlstm.show.console.can_animate", lambda _: True)
     further = ["--steps", "99", "--patience", "1"] if reason == "patience" else []
-    monkeypatch.setattr("charlstm.train.trainer.Trainer._out_of_patience", lambda _: True)
+    if reason == "patience":
+        monkeypatch.setattr(Trainer, "_out_of_patience", lambda _: True)
     assert run(["train", "--resume", "-c", "tales", *further]) == 0
     shown = capsys.readouterr()
     lines = [*shown.out.splitlines(), *shown.err.splitlines()]
@@ -652,7 +656,9 @@ def test_ctrl_c_before_the_run_began_is_told(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("charlstm.train.new_run.choose_device", interrupted)
+    from charlstm.train import new_run
+
+    monkeypatch.setattr(new_run, "choose_device", interrupted)
     assert train("tales.txt") == 130
     assert capsys.readouterr().err.endswith("stopped before the run began\n")
     assert not TALES.exists()
@@ -667,9 +673,39 @@ def test_a_run_in_the_place_of_a_text_is_told_how_to_resume(
     assert train("other.txt") == 0
     capsys.readouterr()
     for name in ("tales", "checkpoints/tales"):
-        assert run(["train", "--resume", name, "--steps", "9"]) == 2
+        for more in (["--resume"], []):
+            assert run(["train", *more, name, "--steps", "9"]) == 2
+            goes_on = f"charlstm train --resume -c {name} goes on with it"
+            assert capsys.readouterr().err == f"charlstm: {name} is a run and no text; {goes_on}\n"
+        assert run(["score", name]) == 2
+        assert f"{name} is a run and no text; give a text; the run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("run_of_it", [True, False])
+def test_advice_for_a_text_whose_name_looks_like_an_option_can_be_pasted(
+    folder: Path, run_of_it: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "-odd.txt").write_text(TEXT * 30, encoding="utf-8")
+    if run_of_it:
+        assert train("--", "-odd.txt") == 0
+    assert train("tales.txt") == 0
+    capsys.readouterr()
+    chosen = ["-c", "tales"] if run_of_it else []
+    assert run(["train", "--resume", *chosen, "--", "-odd.txt"]) == 2
+    advised = shlex.split(capsys.readouterr().err.strip().rpartition("charlstm ")[2])
+    options = ["--steps", "9"] if run_of_it else [*SMALL, "--steps", "6"]
+    assert run([*advised, *options]) == 0
+
+
+def test_a_run_is_not_trained_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("tales.txt") == 0
+    capsys.readouterr()
+    last = runs.read_pointers(TALES).last
+    for name in ("tales", "checkpoints/tales", f"checkpoints/tales/{last}"):
+        assert train("tales.txt", name) == 2
         goes_on = f"charlstm train --resume -c {name} goes on with it"
         assert capsys.readouterr().err == f"charlstm: {name} is a run and no text; {goes_on}\n"
+    assert os.listdir("checkpoints") == ["tales"]
 
 
 def test_text_from_stdin_is_found_in_the_cache_and_asked_for_when_it_is_gone(

@@ -445,6 +445,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, number: float) 
         {"model": None},
         {"model": {"cell": "lstm"}},
         {"excerpt": 3},
+        {"excerpt": "a" * 100_000},
         {"training": None},
     ],
 )
@@ -566,3 +567,14 @@ def test_a_checkpoint_has_its_name_only_when_every_file_is_synced(
     write_checkpoint(tmp_path, model_file(), STATE)
     assert set(done[:5]) == set(FILES)
     assert done[5:] == ["sync", "rename", "sync"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_a_mark_that_is_a_link_is_not_followed(saved: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (saved / checkpoint.UNRECORDED).unlink()
+    (saved / checkpoint.UNRECORDED).symlink_to(precious)
+    with pytest.raises(OSError, match="symbolic link"):
+        checkpoint.mark_unrecorded(saved)
+    assert precious.read_text() == "mine"

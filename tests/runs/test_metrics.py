@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from charlstm import files
+from charlstm.errors import CharlstmError
 from charlstm.events import (
     BudgetFixed,
     Evaluated,
@@ -22,7 +25,13 @@ from charlstm.events import (
     SaveFailed,
     StepDone,
 )
-from charlstm.runs.metrics import MetricsLog, cut_metrics, event_to_dict, read_lines
+from charlstm.runs.metrics import (
+    MetricsLog,
+    cut_metrics,
+    event_from_dict,
+    event_to_dict,
+    read_lines,
+)
 
 GATES = (GateSaturation(layer=0, gate="forget", left=0.1, right=0.6, mean=0.7),)
 
@@ -105,6 +114,13 @@ def test_a_number_that_is_not_finite_becomes_null(
     assert event_to_dict(evaluated(1, val_loss=number))["val_loss"] is None
 
 
+@pytest.mark.parametrize("number", [1e308, -1e40, 10**400, math.nan, math.inf])
+def test_an_event_with_a_number_that_was_never_measured_is_none(number: float) -> None:
+    line = event_to_dict(step_done(1, 1.0))
+    assert event_from_dict(line) == step_done(1, 1.0)
+    assert event_from_dict({**line, "loss": number}) is None
+
+
 def test_a_number_within_a_gate_that_is_not_finite_becomes_null(
     path: Path, log: MetricsLog
 ) -> None:
@@ -153,6 +169,31 @@ def test_a_resumed_run_drops_what_it_will_do_again(path: Path, log: MetricsLog) 
     ]
 
 
+@pytest.mark.parametrize(
+    ("step", "rate_scale", "kept"),
+    [
+        (40, 1.0, [10, 20, 30, 40]),  # saved before it diverged
+        (30, 1.0, [10, 20, 30]),
+        (40, 0.5, [10, 20, 30, 40, 45, 45, 40]),  # saved after it was rolled back to 30
+        (50, 0.5, [10, 20, 30, 40, 45, 45, 40, 50]),
+        (40, 0.25, [10, 20, 30, 40, 45, 45, 40, 50, 55, 40]),
+    ],
+)
+def test_a_resumed_run_keeps_what_came_before_its_rollback(
+    path: Path, log: MetricsLog, step: int, rate_scale: float, kept: list[int]
+) -> None:
+    for done in (10, 20, 30, 40, 45):
+        log.write(evaluated(done))
+    log.write(RolledBack(45, 30, 0.5, "the loss is not finite"))
+    for done in (40, 50):
+        log.write(evaluated(done))
+    log.write(RolledBack(55, 30, 0.25, "the loss is not finite"))
+    for done in (40, 50):
+        log.write(evaluated(done))
+    cut_metrics(path, step, rate_scale)
+    assert [line["step"] for line in read_lines(path)] == kept
+
+
 @pytest.mark.parametrize("rest", ['{"event": "step_d', "{", "null", "3", '"text"', "\udcff"])
 def test_a_line_that_a_kill_left_unfinished_is_dropped(path: Path, rest: str) -> None:
     whole = '{"event": "evaluated", "step": 10}\n'
@@ -183,7 +224,7 @@ def test_a_line_that_finds_no_room_leaves_nothing_of_itself(
         def write(self, data: Any) -> int:
             return super().write(data[:room])
 
-    monkeypatch.setattr(Path, "open", lambda path, mode, **_: OnSmallDisk(path, mode))
+    monkeypatch.setattr(files, "open_to_append", lambda path: OnSmallDisk(path, "ab"))
     log = MetricsLog(path)
     monkeypatch.undo()
     log.write(EVENTS[0])
@@ -201,3 +242,27 @@ def test_a_missing_file_has_no_lines(path: Path) -> None:
     assert read_lines(path) == []
     cut_metrics(path, 10)
     assert read_lines(path) == []
+
+
+def test_a_log_that_cannot_be_read_is_not_replaced(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(20 << 30)  # sparse
+    with pytest.raises(CharlstmError, match=r"21,474,836,480 bytes.*move it out") as refused:
+        cut_metrics(path, 10)
+    assert str(path) in str(refused.value)
+    assert path.stat().st_size == 20 << 30
+    assert read_lines(path) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and links")
+def test_a_log_leads_nowhere_else(path: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine\n")
+    path.symlink_to(precious)
+    with pytest.raises(CharlstmError, match=r"symbolic link.*move it out"):
+        MetricsLog(path)
+    assert precious.read_text() == "mine\n"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(CharlstmError, match="move it out"):
+        MetricsLog(path)

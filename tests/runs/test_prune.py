@@ -1,5 +1,6 @@
 """What is deleted of a run: what charlstm wrote there and does not need, and nothing else."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -30,6 +31,22 @@ def test_a_run_is_deleted_whole_if_all_of_it_is_charlstms(run: Path) -> None:
     size = disk_bytes(run)
     assert delete_run(run) == size
     assert not run.exists()
+
+
+def test_a_run_whose_name_may_not_be_removed_is_emptied_and_counted(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rmdir = Path.rmdir
+
+    def refuse(path: Path) -> None:
+        if path == run:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        rmdir(path)
+
+    size = disk_bytes(run)
+    monkeypatch.setattr(Path, "rmdir", refuse)
+    assert delete_run(run) == size
+    assert list(run.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -230,7 +231,7 @@ def test_run_json_comes_back_as_it_was(run: Path, content: RunFile) -> None:
 
 
 def test_run_json_is_replaced_in_one_step(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut_short(path: Path, data: bytes) -> None:
+    def cut_short(path: Path, data: bytes, mode: int) -> None:
         path.write_bytes(data[:10])
         raise OSError(28, "No space left on device")
 
@@ -246,6 +247,17 @@ def test_a_damaged_run_json_is_named(run: Path, content: bytes) -> None:
     (run / RUN_FILE).write_bytes(content)
     with pytest.raises(CharlstmError, match=r"run\.json is damaged"):
         read_run_file(run)
+
+
+def test_the_remedy_for_a_damaged_run_json_is_possible(tmp_path: Path) -> None:
+    run = create_run(tmp_path, "tales", RUN).rename(tmp_path / "my tales")
+    (run / RUN_FILE).write_text("{")
+    with pytest.raises(CharlstmError, match="no checkpoint is in that folder"):
+        read_run_file(run)
+    save(run, 10, best=True)
+    with pytest.raises(CharlstmError, match=r"weights: `init_from` '[^']*my tales'$"):
+        read_run_file(run)
+    assert find_checkpoint(str(run)) == run / "step-00000010"
 
 
 def change(run: Path, **values: Any) -> None:
@@ -549,6 +561,20 @@ def test_runs_are_listed_by_when_they_were_last_written(tmp_path: Path) -> None:
     assert list_runs(tmp_path / "none") == []
 
 
+@pytest.mark.parametrize("years", [1, 8000 - 30])
+def test_what_was_saved_last_is_the_newest_though_the_clock_was_set_back(
+    tmp_path: Path, years: int
+) -> None:
+    first, second = create_run(tmp_path, "first", RUN), create_run(tmp_path, "second", RUN)
+    for run in (first, second):
+        save(run, 10, best=True)
+    change_pointers(first, saved=time.time() + years * 365 * 86400)
+    for step, run in enumerate((second, first, second, second, first), 11):
+        save(run, step, best=True)
+        assert list_runs(tmp_path)[0] == run
+    assert summarise(first).age_seconds == 0
+
+
 def test_a_copy_keeps_the_order_of_the_runs(tmp_path: Path) -> None:
     for name, age in (("a", 20), ("b", 10), ("c", 30)):
         aged(create_run(tmp_path / "from", name, RUN), age)
@@ -566,7 +592,7 @@ def test_a_copy_keeps_the_order_of_the_runs(tmp_path: Path) -> None:
     assert [path.name for path in list_runs(tmp_path / "to")] == ["e", "b", "d", "a", "c"]
 
 
-@pytest.mark.parametrize("saved", [None, "x", -1, 10**400, [1], True])
+@pytest.mark.parametrize("saved", [None, "x", -1, 1e18, 10**400, [1], True])
 def test_without_a_recorded_time_that_of_the_file_counts(run: Path, saved: object) -> None:
     save(run, 10, best=True)
     change_pointers(run, saved=saved)
@@ -816,7 +842,10 @@ def test_a_lock_that_was_deleted_stops_the_run_at_its_next_save(run: Path, then:
             subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
         with pytest.raises(CharlstmError, match="lock was deleted or replaced: another process"):
             save(run, 20, best=True)
+        with pytest.raises(CharlstmError, match="lock was deleted or replaced: another process"):
+            write_run_file(run, replace(RUN, characters=1))
     assert read_pointers(run).last == "step-00000010"
+    assert read_run_file(run) == RUN
 
 
 def test_a_lock_is_let_go_after_an_error(run: Path) -> None:

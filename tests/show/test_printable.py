@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.show.printable import printable, symbol
+from charlstm.show.printable import LONGEST_LINE, one_line, printable, symbol
 from charlstm.show.quantities import count, duration, size
 
 DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -128,3 +128,9 @@ def test_sizes(bytes_: float, shown: str) -> None:
 )
 def test_counts(number: float, shown: str) -> None:
     assert count(number) == shown
+
+
+def test_a_message_is_one_line_of_bounded_length() -> None:
+    assert one_line("a\nb") == "a␊b"
+    assert one_line("a" * LONGEST_LINE) == "a" * LONGEST_LINE
+    assert one_line("\x1b" * 10**6) == "␛" * LONGEST_LINE + "…"

@@ -3,6 +3,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+import torch
 
 from charlstm.config import TrainConfig
 from charlstm.errors import UsageError
@@ -12,6 +13,7 @@ from charlstm.runs.metrics import MetricsLog, read_lines
 from charlstm.study.compare import EMBEDDING, open_cell_run, result
 from charlstm.study.results import CellRun, matched_model
 from charlstm.text.corpus import Corpus
+from charlstm.train import trainer as trainer_module
 from charlstm.train.trainer import Trainer
 
 CHARACTERS = 40_000
@@ -53,6 +55,47 @@ def test_a_stopped_run_is_gone_on_with_to_the_same_result(
     assert [path.name for path in (tmp_path / "cut").iterdir()] == ["lstm-1"]
 
 
+def test_the_threads_of_one_run_are_not_those_of_the_next(
+    make_corpus: Callable[..., Corpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charlstm.train.new_run.available_cores", lambda: 8)
+    monkeypatch.setattr("charlstm.train.initial.available_cores", lambda: 8)
+    monkeypatch.setattr("charlstm.train.new_run.choose_threads", half_of_the_threads)
+    before, corpus = torch.get_num_threads(), make_corpus()
+    torch.set_num_threads(8)
+    try:
+        for seed in (1, 1, 2):  # new, resumed, new
+            with open_in(tmp_path, corpus, seed=seed) as trainer:
+                assert (trainer.run_file.train.threads, torch.get_num_threads()) == (4, 4)
+            assert torch.get_num_threads() == 8
+    finally:
+        torch.set_num_threads(before)
+
+
+def half_of_the_threads(*_: object) -> tuple[int, float]:
+    torch.set_num_threads(torch.get_num_threads() // 2)
+    return torch.get_num_threads(), 1.0
+
+
+@pytest.mark.parametrize("change", ["parameters", "characters", "text"])
+def test_a_begun_run_of_other_settings_is_not_gone_on_with(
+    make_corpus: Callable[..., Corpus], tmp_path: Path, change: str
+) -> None:
+    corpus = make_corpus()
+    with open_in(tmp_path, corpus) as stopped:
+        assert finish(stopped, stop_at=3).reason == "stopped"
+    if change == "text":
+        corpus = make_corpus("Another text, of other characters; 0123456789.\n" * 60)
+    size = 6000 if change == "parameters" else 3000
+    model = matched_model("lstm", size, len(corpus.vocab), EMBEDDING)
+    characters = CHARACTERS * 2 if change == "characters" else CHARACTERS
+    with (
+        pytest.raises(UsageError, match="begun with another text or other settings"),
+        open_cell_run(tmp_path, corpus, model, 1, characters),
+    ):
+        pass
+
+
 def test_a_run_is_held_against_other_processes(
     make_corpus: Callable[..., Corpus], tmp_path: Path
 ) -> None:
@@ -91,12 +134,14 @@ def test_runs_differ_in_cell_width_and_seed_alone(
 def test_a_result_has_the_runs_loss_and_the_median_of_its_speeds(
     make_corpus: Callable[..., Corpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("charlstm.train.trainer.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(trainer_module, "REPORT_SECONDS", 0.0)
     monkeypatch.setattr("charlstm.runs.metrics.STEP_SECONDS", 0.0)
     with open_in(tmp_path, make_corpus()) as trainer:
         finished = finish(trainer)
+        with (trainer.path / "metrics.jsonl").open("a") as log:
+            log.write('{"event": "step_done", "chars_per_second": null}\n')  # no number was there
         found = result(trainer, finished)
-    lines = read_lines(trainer.path / "metrics.jsonl")
+    lines = read_lines(trainer.path / "metrics.jsonl")[:-1]
     speeds = sorted(line["chars_per_second"] for line in lines if line["event"] == "step_done")
     assert len(speeds) > 3
     assert speeds[0] < found.chars_per_second < speeds[-1]

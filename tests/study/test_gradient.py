@@ -213,6 +213,19 @@ def test_a_report_is_valid_json_where_gradients_overflow() -> None:
     assert again["clipping"][0]["clipped"] == 0.5
 
 
+@pytest.mark.parametrize(
+    ("length", "remedy"), [(90, "set `reach` to 39 at most"), (40, "use a run of a longer text")]
+)
+def test_the_remedy_for_a_short_excerpt_can_be_followed(length: int, remedy: str) -> None:
+    config, vocab = model_config(2), Vocabulary("ab")
+    file = ModelFile(config, vocab, random_weights(config), "ab" * (length // 2), {})
+    with pytest.raises(CharlstmError) as refused:
+        study_model(file, 100)
+    assert refused.value.hint == remedy
+    if length > WARMUP:
+        assert len(study_model(file, 39).trained[0].h) == 39
+
+
 def test_a_users_model_is_measured_on_its_excerpt() -> None:
     config = model_config(VOCAB_SIZE, cell="gru")
     vocab = Vocabulary("abcdefghi")

@@ -79,14 +79,55 @@ def test_a_damaged_file_is_an_error(content: str, tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("name", ["cell", "lag", "trial"])
-def test_a_result_whose_key_is_no_key_is_damage(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, [1]) for name in ("cell", "lag", "trial", "cell_state")),
+        ("lag", 10**400),
+        ("right", "x"),
+        ("right", 1e308),
+        ("reach", 1.5),
+        ("solved", 3),
+    ],
+)
+def test_a_result_that_was_never_measured_is_damage(
+    name: str, value: object, tmp_path: Path
+) -> None:
     with open_lag(tmp_path) as results:
         results.add(TRIAL)
         content = results.to_dict()
-    content["results"][0][name] = [1]
+    content["results"][0][name] = value
     results.path.write_text(json.dumps(content))
     with pytest.raises(CharlstmError, match=r"results\.json is damaged"), open_lag(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    "field",
+    ['"cell": 1', '"lag": "8"', '"solved": null', '"right": NaN', '"right": 1e999',
+     '"reach": 1e999', '"right": null', '"cell_state": "a"',
+     '"seconds": NaN', '"trial": 1.0', '"characters": true'],
+)  # fmt: skip
+def test_a_result_with_a_value_of_another_kind_is_damage(field: str, tmp_path: Path) -> None:
+    with open_lag(tmp_path) as results:
+        results.add(TRIAL)
+    name = field.partition(":")[0]
+    lines = results.path.read_text().splitlines()
+    changed = [f"{field}," if line.strip().startswith(name) else line for line in lines]
+    text = "\n".join(changed).replace(f"{field},\n  }}", f"{field}\n  }}")
+    json.loads(text)
+    results.path.write_text(text)
+    with pytest.raises(CharlstmError, match=r"results\.json is damaged"), open_lag(tmp_path):
+        pass
+
+
+def test_another_text_is_refused_in_words(tmp_path: Path) -> None:
+    with open_lag(tmp_path, corpus="ab" * 32) as results:
+        results.add(TRIAL)
+    with (
+        pytest.raises(UsageError, match="my-study holds a study of another text;"),
+        open_lag(tmp_path, corpus="cd" * 32),
+    ):
         pass
 
 

@@ -17,27 +17,37 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "files": GROUND,
     "events": set(),
+    "html_table": set(),
     "config": GROUND,
     "text": GROUND | {"files"},
     "net": GROUND | {"config"},
     "presets": GROUND | {"files", "config", "text", "net"},
     "runs": GROUND | {"files", "events", "config", "text", "net"},
     "generate": GROUND | {"files", "text", "net", "runs"},
-    "scoring": GROUND | {"text", "net", "generate"},
-    "analysis": GROUND | {"events", "text", "net", "runs", "generate"},
-    "export": GROUND | {"net", "runs", "scoring", "analysis"},
-    "model": GROUND | {"text", "net", "runs", "generate", "scoring", "analysis"},
+    "scoring": GROUND | {"text", "net", "generate", "html_table"},
+    "analysis": GROUND | {"events", "text", "net", "runs", "generate", "html_table"},
+    "export": GROUND | {"events", "net", "runs", "scoring", "analysis"},
+    "model": {
+        *("errors", "text", "net", "runs", "generate", "scoring", "analysis", "show"),
+        "html_table",
+    },
     "train": {
         *("errors", "events", "config", "presets", "text", "net", "runs", "scoring", "analysis"),
     },
     "study": {"errors", "files", "events", "config", "presets", "text", "net", "runs", "train"},
-    "show": {"errors", "events", "net", "runs", "scoring", "analysis", "study"},
+    "show": {"errors", "files", "events", "net", "runs", "scoring", "analysis", "study"},
+    "training_run": {
+        *("errors", "events", "config", "presets", "text", "net", "runs", "generate", "model"),
+        *("train", "export", "show", "html_table"),
+    },
     "cli": {
         *("errors", "files", "events", "presets", "text", "net", "runs", "generate", "scoring"),
-        *("analysis", "export", "model", "train", "study", "show", "__init__"),
+        *("analysis", "export", "model", "training_run", "train", "study", "show", "__init__"),
     },
     "__main__": {"cli"},
-    "__init__": {"errors", "model", "generate", "scoring", "analysis"},
+    "__init__": {
+        *("errors", "model", "generate", "scoring", "analysis", "runs", "show", "training_run"),
+    },
 }
 HOMES = {
     "torch": {"train", "study"},
@@ -46,6 +56,8 @@ HOMES = {
     "typer": {"cli"},
     "filelock": {"files"},
     "onnx": {"export"},
+    "IPython": {"show"},
+    "tensorboardX": {"export"},
 }
 
 

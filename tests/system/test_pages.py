@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,14 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
+@cache
 def prose(page: Path) -> str:
     """A page without what stands in code blocks and comments."""
     text = FENCED.sub("", page.read_text(encoding="utf-8"))
     return re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
 
 
+@cache
 def anchors(page: Path) -> list[str]:
     """The anchors of a page's headings, as code hosts make them."""
     headings = re.findall(r"^#+ +(.+?) *$", prose(page), re.MULTILINE)
@@ -47,6 +50,7 @@ def anchors(page: Path) -> list[str]:
     return [re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in shown]
 
 
+@cache
 def links(page: Path) -> list[tuple[Path, str]]:
     """File and anchor of each link that leads to the repository."""
     found = []

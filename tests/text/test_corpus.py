@@ -330,6 +330,17 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(
     assert list(cache.iterdir()) == []
 
 
+@pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+def test_a_new_cache_is_its_owners_alone_and_an_old_one_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "old").mkdir(mode=0o755)
+    for name, mode in (("new", 0o700), ("old", 0o755)):
+        monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / name))
+        open_corpus([write(tmp_path / "a.txt", PLAIN)])
+        assert (tmp_path / name).stat().st_mode & 0o777 == mode
+
+
 def test_the_cache_folder_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, "/chosen")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")

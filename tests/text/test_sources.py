@@ -162,6 +162,29 @@ def test_files_of_a_folder_that_are_no_text_are_skipped_and_named(tmp_path: Path
         assert reason in reported[str(folder / name)]
 
 
+def test_what_may_not_be_looked_at_is_skipped_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "books"
+    write(folder / "good.txt", PLAIN)
+    write(folder / "theirs/more.txt", PLAIN)
+    write(folder / "link.txt", PLAIN)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder / "theirs")
+    stat = Path.stat
+
+    def refuse(path: Path, **options: bool) -> os.stat_result:
+        if path == folder / "link.txt":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    notices: list[str] = []
+    texts._list_files([folder], "utf-8", False, notices, ())
+    assert sorted(notices) == [
+        f"skipped {folder / name}: permission denied" for name in ("link.txt", "theirs")
+    ]
+
+
 def test_skipped_files_are_named_again_when_the_cache_answers(tmp_path: Path) -> None:
     write(tmp_path / "in" / "good.txt", "\ufeff" + PLAIN)
     write(tmp_path / "in" / "photo.jpg", b"\0")

@@ -431,6 +431,9 @@ def test_processes_of_which_each_trains_a_run_of_its_own_are_noted(
     monkeypatch.setenv("WORLD_SIZE", "4")
     (note,) = begin(steps=2).notices
     assert "WORLD_SIZE is 4" in note
+    monkeypatch.setenv("WORLD_SIZE", "9" * 6000)
+    (note,) = begin(steps=2).notices
+    assert len(note) < 200
     for harmless in ("1", "0", "many", ""):
         monkeypatch.setenv("WORLD_SIZE", harmless)
         assert begin(steps=2).notices == ()
@@ -602,6 +605,20 @@ def test_patience_is_not_renewed_by_an_interruption(
     assert (finished.reason, finished.step) == ("patience", 18)
 
 
+def test_run_killed_after_its_last_validation_trains_no_further(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = chain([3.0, 2.0, 2.5, 2.1], repeat(2.3))
+    monkeypatch.setattr(validation, "quick_stateful_loss", lambda *_: next(losses))
+    trainer = begin(steps=30, patience=2)
+    for event in trainer.run():
+        if isinstance(event, Saved) and event.step == 18:
+            break
+    finished = finish(resume(trainer.path))
+    assert (finished.reason, finished.step) == ("patience", 18)
+    assert finish(resume(trainer.path, patience=3)).step == 24
+
+
 # -- trouble -----------------------------------------------------------------------------------
 
 
@@ -670,6 +687,52 @@ def test_resumed_run_that_diverges_later_ends_as_one_that_was_not_interrupted(
     events = list(resumed.run())
     assert [event.to_step for event in of_type(events, RolledBack)] == [12]
     assert everything(cut.path) == everything(whole.path)
+
+
+def test_a_loss_that_exploded_in_one_step_rolls_back_whenever_it_is_reported(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    step = learner.Learner.step
+    stops = iter([])
+
+    def explode(own: learner.Learner, number: int, multiplier: float) -> tuple[Tensor, Tensor]:
+        loss, norm = step(own, number, multiplier)
+        return (loss + 100 if number == 8 and multiplier > 0.3 else loss), norm
+
+    def stop(trainer: Trainer) -> None:
+        if trainer.progress.step == 9 and next(stops, None):
+            trainer.request_stop()
+
+    monkeypatch.setattr(learner.Learner, "step", explode)
+    before_steps(monkeypatch, stop)
+    ends = []
+    # Each step is reported; none before the next validation; none before a stop.
+    for clock.step_seconds, stopped in ((0.5, False), (0.01, False), (0.01, True)):
+        stops = iter([stopped])
+        trainer = begin(steps=30, final_rate=1.0)
+        events = list(trainer.run())
+        if stopped:
+            assert of_type(events, RunFinished)[0].reason == "stopped"
+            events += resume(trainer.path).run()
+        assert [event.to_step for event in of_type(events, RolledBack)] == [6, 6]
+        assert of_type(events, RunFinished)[-1].step == 30
+        ends.append(everything(trainer.path)[0])
+    assert ends[0] == ends[1] == ends[2]
+
+
+def test_a_run_whose_first_saves_failed_is_logged_from_its_beginning(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = begin(steps=12)
+    with monkeypatch.context() as full:
+        full.setattr(training, "write_checkpoint", disk_full)
+        log = metrics.MetricsLog(trainer.path / runs.METRICS_FILE)
+        for event in run_and_kill(trainer, 5):
+            log.write(event)
+        log.close()
+    assert metrics.read_lines(trainer.path / runs.METRICS_FILE)
+    assert resume(trainer.path).progress.step == 0
+    assert metrics.read_lines(trainer.path / runs.METRICS_FILE) == []
 
 
 def disk_full(*_: object, **__: object) -> Path:
