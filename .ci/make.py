@@ -5,7 +5,7 @@
     python3 .ci/make.py package    build wheel and sdist in dist, try the wheel by itself
     python3 .ci/make.py torture    break runs many times, as docs/project/reliability.md describes
     python3 .ci/make.py docs       write the generated pages of the docs: commands, defaults, API …
-    python3 .ci/make.py prose      check spelling and wording of the docs
+    python3 .ci/make.py prose      check spelling and wording of the docs and of the program's text
     python3 .ci/make.py pictures   train models and draw the pictures of the docs again
     python3 .ci/make.py outputs    train a model and refresh the outputs that the docs show
     python3 .ci/make.py site       build the documentation as a site, strictly
@@ -86,8 +86,8 @@ def check() -> None:
 
 
 def prose() -> None:
-    """Spelling and wording of the docs; ``--strings`` adds the program's own text."""
-    run("python", ".ci/prose.py")
+    """Check spelling and wording of the docs and of the program's own text."""
+    run("python", ".ci/prose.py", "--strings")
 
 
 def site() -> None:

@@ -2,10 +2,10 @@
 
     python benchmarks/experiment.py TEXT --seeds 1,2,3 minutes=1.2 hidden_size=512 dropout=0.2
 
-Settings are the fields of ``ModelConfig`` and ``TrainConfig``; what is left out has its default.
-The last tenth of TEXT is not read at all, so that choosing settings never sees what is reported:
-models are validated on the last tenth of the rest. ``--final`` trains on the first nine tenths
-and reports on the last one, for figures that are published and chosen before.
+Settings are fields of ``ModelConfig`` and ``TrainConfig``; all others have their defaults. The last
+tenth of TEXT is not read, so that settings are never chosen on the part that results are reported
+on: models are validated on the last tenth of the rest. ``--final`` trains on the first nine tenths
+and reports the loss on the last one, for published figures with settings chosen before.
 
 One JSON line per seed on stdout, and a summary on stderr.
 """
@@ -42,7 +42,7 @@ TRAIN_FIELDS = {field.name for field in fields(TrainConfig)}
 
 
 def parse_value(text: str) -> Any:
-    """A number where it is one, else the text."""
+    """The number that ``text`` stands for, or ``text`` itself."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -62,7 +62,7 @@ def tuning_text(path: Path, folder: Path) -> Path:
 def train(
     corpus: Corpus, given: dict[str, Any], seed: int, preset: str | None, teacher: Path | None
 ) -> dict[str, Any]:
-    """Train once; the losses of the best checkpoint by both protocols, in float32."""
+    """Train once; return the losses of the best checkpoint in both protocols, in float32."""
     model_config, train_config = default_settings(
         len(corpus),
         len(corpus.vocab),
@@ -110,14 +110,14 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", metavar="FIELD=VALUE")
     parser.add_argument("--seeds", default="1")
     parser.add_argument("--preset")
-    parser.add_argument("--teacher", metavar="RUN", help="a run to learn from, too")
+    parser.add_argument("--teacher", metavar="RUN", help="run to distil from")
     parser.add_argument("--final", action="store_true")
     arguments = parser.parse_intermixed_args()
     given = {}
     for setting in arguments.settings:
         name, _, value = setting.partition("=")
         if name not in MODEL_FIELDS | TRAIN_FIELDS or not value:
-            parser.error(f"{setting} is no setting; give FIELD=VALUE")
+            parser.error(f"unknown setting {setting}; use FIELD=VALUE")
         given[name] = parse_value(value)
     teacher = None if arguments.teacher is None else find_checkpoint(arguments.teacher)
     results = []

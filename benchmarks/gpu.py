@@ -1,18 +1,18 @@
-"""Everything there is to know about charlstm on a GPU, in one JSON and at most eight minutes.
+"""Measure charlstm on a GPU: correctness, speed and quality, in one JSON file and eight minutes.
 
     python benchmarks/gpu.py tinyshakespeare.txt --out gpu.json
     python benchmarks/gpu.py data/nettle-quay.txt --device cpu --tiny --out /tmp/gpu.json
 
-It needs torch, NumPy, typer, Rich and safetensors, and runs from a checkout that is not installed.
-Each part is written to the JSON as soon as it is done; one that fails leaves its error there, and
-the next one goes on. ``--tiny`` runs every line with sizes that a CPU manages in seconds.
+Needs torch, NumPy, typer, Rich and safetensors, and runs from a checkout without installation.
+Each part is written to the JSON file when it is done. If a part fails, its error is recorded and
+the next part runs. ``--tiny`` runs everything with sizes that take a CPU seconds.
 
 a) works: train, resume and sample in three precisions; six cells, whose loss on the GPU and on the
    CPU must agree to 1e-3.
 b) speed: characters per second of whole training steps next to the forward and backward pass of a
    bare ``nn.LSTM`` of the same shape; the fraction of the card's matrix-product rate; a profile.
 c) quality: the loss with windows of 256 after budgets in minutes.
-d) cpu: characters per second of several processes and threads on the processor beside the card.
+d) cpu: characters per second of several processes and threads on the CPU of the same machine.
 """
 
 import argparse
@@ -55,30 +55,30 @@ from charlstm.train.validation import windowed_loss  # noqa: E402
 
 EMBEDDING, BPTT = 64, 128
 AGREEMENT = 1e-3
-"""Nats: how far the losses of the same weights on two devices may be apart."""
+"""Maximum difference in nats between the losses of the same weights on two devices."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much each part does."""
+    """The sizes of each part."""
 
     steps: int
-    """Of the runs that only show that training works."""
+    """Steps of the runs that only check whether training works."""
     hidden: int
     held_out: int
-    """Characters of the held-out part on which devices are compared."""
+    """Held-out characters on which devices are compared."""
     shapes: tuple[tuple[int, int], ...]
     """Layers and units."""
     batches: tuple[int, ...]
     precisions: tuple[str, ...]
     seconds: float
-    """Of a measurement of speed."""
+    """Duration of a speed measurement."""
     product: int
-    """Rows of the square matrices whose product is the card's limit."""
+    """Rows of the square matrices whose product measures the card's limit."""
     minutes: tuple[float, ...]
     processes: tuple[tuple[int, int], ...]
-    """Processes, and threads of each."""
+    """Number of processes, and threads of each."""
     cpu_shape: tuple[int, int, int]
     """Layers, units, B."""
 
@@ -112,7 +112,7 @@ TINY = Sizes(
 
 
 def charlstm_command(folder: Path, *words: str) -> str:
-    """What the command prints; it runs in ``folder``."""
+    """Standard output of a charlstm command that runs in ``folder``."""
     process = subprocess.run(
         [sys.executable, "-m", "charlstm", *words],
         cwd=folder,
@@ -138,7 +138,7 @@ def trainer_of(
     cell: str = "lstm",
     **fields: Any,
 ) -> Iterator[Trainer]:
-    """A new run, in a folder that is gone afterwards."""
+    """A new run in a temporary folder."""
     model, train = default_settings(
         len(corpus),
         len(corpus.vocab),
@@ -158,16 +158,16 @@ def trainer_of(
 
 
 def synchronise(device: str) -> None:
-    """Wait until the card has done what it was given."""
+    """Wait until the card has finished its queue."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
-# -- a) it works ---------------------------------------------------------------------------------
+# -- a) works ------------------------------------------------------------------------------------
 
 
 def works(text: Path, device: str, sizes: Sizes) -> dict[str, Any]:
-    """Train, resume and sample; six cells on both devices."""
+    """Check training, resuming and sampling, and all cells on both devices."""
     corpus = open_corpus([text])
     results: dict[str, Any] = {
         precision: _resumed(corpus, device, precision, sizes)
@@ -178,7 +178,7 @@ def works(text: Path, device: str, sizes: Sizes) -> dict[str, Any]:
 
 
 def _resumed(corpus: Corpus, device: str, precision: str, sizes: Sizes) -> dict[str, Any]:
-    """Losses of a run in one go and of one that is stopped and resumed, and its text on the CPU."""
+    """Losses of an uninterrupted and of a resumed run, and a sample of it on the CPU."""
     options = {"layers": 2, "hidden": sizes.hidden, "batch": 32, "steps": sizes.steps}
     with trainer_of(corpus, device, precision, **options) as trainer:
         whole = _finish(trainer)
@@ -188,7 +188,7 @@ def _resumed(corpus: Corpus, device: str, precision: str, sizes: Sizes) -> dict[
             if isinstance(event, Evaluated) and event.step:
                 stopped_at = stopped_at or event.step
                 trainer.request_stop()
-        # The stopped run's lock is still held: the resumed one trains in a copy.
+        # The stopped run's lock is held, so the resumed one trains in a copy.
         copy = path.with_name("copy")
         shutil.copytree(path, copy)
         with open_run(copy, corpus) as resumed:
@@ -223,11 +223,11 @@ def _agreement(corpus: Corpus, cell: str, device: str, sizes: Sizes) -> dict[str
     return {device: here, "cpu": cpu, "agree": abs(here - cpu) < AGREEMENT}
 
 
-# -- b) how fast ---------------------------------------------------------------------------------
+# -- b) speed ------------------------------------------------------------------------------------
 
 
 def speed(text: Path, device: str, sizes: Sizes) -> dict[str, Any]:
-    """Whole steps, the bare layer, the product; and where the time goes."""
+    """Speed of whole steps, of the bare layer and of the matrix product, and a profile."""
     corpus = open_corpus([text])
     product = {p: _product_rate(device, p, sizes) for p in sizes.precisions}
     results: dict[str, Any] = {"product_tflops": {p: rate / 1e12 for p, rate in product.items()}}
@@ -272,7 +272,7 @@ def _compare(
             "bare": _bare_step(device, precision, layers, hidden, characters // BPTT),
         }
         seconds = {name: [] for name in steps}  # type: dict[str, list[float]]
-        for _ in range(3):  # in turn, so that a slow moment meets all of them
+        for _ in range(3):  # in turn, so a slow moment affects all of them
             for name, step in steps.items():
                 seconds[name].append(_seconds_of(step, device, sizes.seconds))
     rates = {name: characters / statistics.median(values) for name, values in seconds.items()}
@@ -287,7 +287,7 @@ def _compare(
 def _bare_step(
     device: str, precision: str, layers: int, hidden: int, batch: int
 ) -> Callable[[], Any]:
-    """Forward and backward of ``nn.LSTM`` alone: no output layer, no loss, no optimiser."""
+    """Forward and backward pass of ``nn.LSTM`` without output layer, loss and optimiser."""
     dtype = DTYPES[precision]
     lstm = nn.LSTM(EMBEDDING, hidden, layers).to(device, dtype)
     inputs = torch.randn(BPTT, batch, EMBEDDING, device=device, dtype=dtype, requires_grad=True)
@@ -309,7 +309,7 @@ def _product_rate(device: str, precision: str, sizes: Sizes) -> float:
 
 
 def _seconds_of(step: Callable[[], Any], device: str, seconds: float) -> float:
-    """Mean seconds of a step, over about ``seconds`` seconds, after three that do not count."""
+    """Mean seconds of a step over about ``seconds`` seconds, after three warm-up steps."""
     for _ in range(3):
         step()
     synchronise(device)
@@ -325,7 +325,7 @@ def _seconds_of(step: Callable[[], Any], device: str, seconds: float) -> float:
 def _profile(
     corpus: Corpus, device: str, precision: str, layers: int, hidden: int, batch: int
 ) -> dict[str, Any]:
-    """The five largest items of a step, and what the processor does meanwhile."""
+    """The five largest items of a step, and the CPU time to launch it."""
     on_card = device == "cuda"
     activities = [torch.profiler.ProfilerActivity.CPU]
     if on_card:
@@ -371,11 +371,11 @@ def _profile(
     }
 
 
-# -- c) how well ---------------------------------------------------------------------------------
+# -- c) quality ----------------------------------------------------------------------------------
 
 
 def quality(text: Path, device: str, sizes: Sizes) -> dict[str, Any]:
-    """``charlstm train --minutes``, and the loss of its best checkpoint."""
+    """Loss of the best checkpoint of ``charlstm train --minutes``."""
     results: dict[str, Any] = {}
     ids = open_corpus([text]).split(0.1)[1]
     for minutes in sizes.minutes:
@@ -403,11 +403,11 @@ def quality(text: Path, device: str, sizes: Sizes) -> dict[str, Any]:
     return results
 
 
-# -- d) the processor beside it ------------------------------------------------------------------
+# -- d) cpu --------------------------------------------------------------------------------------
 
 
 def cpu(text: Path, device: str, sizes: Sizes) -> dict[str, float]:
-    """Characters per second of all processes together; they train apart from each other."""
+    """Total characters per second of several independent training processes."""
     rates: dict[str, float] = {}
     for processes, threads in sizes.processes:
         if processes * threads > (os.cpu_count() or 1):
@@ -427,7 +427,7 @@ def cpu(text: Path, device: str, sizes: Sizes) -> dict[str, float]:
 
 
 def steps_on(text: Path, threads: int, sizes: Sizes) -> float:
-    """Characters per second of this process on the processor."""
+    """Characters per second of this process on the CPU."""
     corpus = open_corpus([text])
     layers, hidden, batch = sizes.cpu_shape
     options = {"layers": layers, "hidden": hidden, "batch": batch, "threads": threads}
@@ -467,7 +467,7 @@ def main() -> None:
         begun = time.perf_counter()
         try:
             result = PARTS[name](text, arguments.device, sizes)
-        except Exception:  # a fault of one part must not cost the others
+        except Exception:  # a failing part must not stop the others
             result = {"error": traceback.format_exc()}
         document["parts"][name] = {**result, "part_seconds": time.perf_counter() - begun}
         document["seconds"] = time.perf_counter() - start

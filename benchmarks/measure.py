@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved rounds, medians with their range, the machine, records."""
+"""Common code of the benchmarks: interleaved rounds, medians with ranges, machine, records."""
 
 import json
 import os
@@ -18,7 +18,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Spread:
-    """Several measurements of one thing."""
+    """Median and range of repeated measurements."""
 
     median: float
     low: float
@@ -34,7 +34,7 @@ def spread_of(values: list[float]) -> Spread:
 def interleave(
     candidates: Mapping[str, Callable[[], float]], rounds: int
 ) -> dict[str, list[float]]:
-    """Every candidate once per round, so that a slow minute of the machine meets all of them."""
+    """Run every candidate once per round, so a slow minute of the machine affects all of them."""
     values: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(rounds):
         for name, measure in candidates.items():
@@ -49,7 +49,7 @@ def ratio(values: list[float], base: list[float]) -> Spread:
 
 
 def machine() -> dict[str, Any]:
-    """Where and when this is measured, as a reader of the figures needs it."""
+    """The machine, software versions and date of a measurement."""
     import torch
 
     processor = platform.processor() or platform.machine()
@@ -74,13 +74,13 @@ def machine() -> dict[str, Any]:
 
 
 def peak_memory() -> int:
-    """The most bytes of memory that this process has held."""
+    """Peak memory of this process in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def revision(folder: Path) -> str:
-    """The commit that is checked out there; it ends in -dirty where files were changed since."""
+    """The commit that is checked out in ``folder``; ends in -dirty if files were changed."""
     command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout.strip()
 
@@ -88,7 +88,7 @@ def revision(folder: Path) -> str:
 def record(name: str, results: Any, peers: Mapping[str, Path] | None = None) -> None:
     """Write ``results/NAME.json``: the figures, the machine, the command, the commits.
 
-    ``peers`` are the clones of other projects that were measured, by their names.
+    ``peers`` holds the clones of the other projects that were measured, by name.
     """
     script = f"benchmarks/{Path(sys.argv[0]).name}"
     command = " ".join(["python", script, *(_shown(argument) for argument in sys.argv[1:])])
@@ -106,7 +106,7 @@ def record(name: str, results: Any, peers: Mapping[str, Path] | None = None) -> 
 
 
 def _shown(argument: str) -> str:
-    """An argument without the folders that only this machine has."""
+    """A command-line argument without the folders of this machine."""
     path = Path(argument)
     if path.is_absolute():
         return path.name

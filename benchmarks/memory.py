@@ -1,9 +1,9 @@
-"""Peak memory of ``charlstm train`` on a corpus of a gigabyte, the mapped file left out.
+"""Peak memory of ``charlstm train`` on a gigabyte of text, without the memory-mapped file.
 
     python benchmarks/memory.py
 
-The corpus is the bundled text again and again. Measured is the largest RssAnon of the process, by
-/proc (Linux), while it encodes the text, and while it trains and validates.
+The text is the bundled one, repeated. The measure is the largest RssAnon of the process in /proc
+(Linux), while it encodes the text, trains and validates.
 """
 
 import argparse
@@ -21,7 +21,7 @@ TEXT = ROOT / "data" / "nettle-quay.txt"
 
 
 def peak(command: list[str], folder: Path) -> dict[str, float]:
-    """Run a command; its largest anonymous memory in MB, and its seconds."""
+    """Run a command; return its peak anonymous memory in MB and its seconds."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -39,7 +39,7 @@ def peak(command: list[str], folder: Path) -> dict[str, float]:
         largest = max(largest, int(fields.get("RssAnon", "0 kB").split()[0]))
         time.sleep(0.01)
     if process.wait():
-        sys.exit(f"{command} ended with {process.returncode}")
+        sys.exit(f"{command} failed with exit code {process.returncode}")
     return {"peak_mb": round(largest / 1000, 1), "seconds": round(time.perf_counter() - start, 1)}
 
 

@@ -1,16 +1,16 @@
-"""charlstm and nanoGPT's CPU recipe on the same cores, in turn, scored with equal context.
+"""Compare charlstm with nanoGPT's CPU recipe on the same cores, with equal context.
 
     pip install requests
     python benchmarks/nanogpt.py tinyshakespeare.txt --nanogpt PATH --rounds 3
 
 PATH is a clone of nanoGPT, whose prepare.py imports requests. Its recipe (README, "I only have a
-macbook") runs unchanged in a copy of the clone. The recipe's model reads at most 64 characters, so
-both models are scored with windows of 64 over the same characters, the whole last tenth: no
-context before a window, every position counted. Measured are
+macbook") runs unchanged in a copy of the clone. The recipe's model has a context of 64 characters,
+so both models are scored on the whole last tenth in windows of 64: zero state at the start of each
+window, every position counted. The measures are
 
-a) the seconds until charlstm is below the loss that the recipe reaches: of training alone, and of
-   the whole process with its start-up and its own validations;
-b) charlstm's loss when it stops where the recipe's process has ended, with windows of 64 and 256.
+a) the seconds until charlstm's loss is below the recipe's final loss: of training alone, and of the
+   whole process including start-up and validations;
+b) charlstm's loss after as many seconds as the recipe's process took, in windows of 64 and 256.
 """
 
 import argparse
@@ -46,7 +46,7 @@ RECIPE = (
     "--max_iters=2000 --lr_decay_iters=2000 --dropout=0.0"
 )
 WINDOW = 64
-"""Characters: the recipe's block_size, so the context of both models."""
+"""Context of both models in characters: the recipe's block_size."""
 SPRINT = {
     "layers": 1,
     "hidden_size": 128,
@@ -57,13 +57,13 @@ SPRINT = {
     "learning_rate": 0.1,
     "adam_rate": 0.04,
 }
-"""A run so short wants high rates; chosen on the text without its last tenth."""
+"""Settings of a short run, with high learning rates; chosen without the last tenth of the text."""
 SPRINT_EVERY = 10
 
 
 def run_nanogpt(clone: Path, text: Path) -> dict[str, float]:
-    """Train by the recipe: seconds, the loss it prints, and the loss of its checkpoint."""
-    ours = ("GOMP_SPINCOUNT", "OPENBLAS_NUM_THREADS")  # set by charlstm: not for others
+    """Train with the recipe; return seconds, the printed loss and the loss of its checkpoint."""
+    ours = ("GOMP_SPINCOUNT", "OPENBLAS_NUM_THREADS")  # set by charlstm, not for other programs
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "nanoGPT"
@@ -85,7 +85,7 @@ def run_nanogpt(clone: Path, text: Path) -> dict[str, float]:
         loss = nanogpt_loss(copy)
     iterations = [float(ms) for ms in re.findall(r"time ([\d.]+)ms", process.stdout)]
     losses = [float(nats) for nats in re.findall(r"val loss ([\d.]+)", process.stdout)]
-    # An iteration's time includes the evaluation before it, so those are taken at the median.
+    # The time of some iterations includes an evaluation, so those count as the median iteration.
     ordinary = float(np.median(iterations))
     training = sum(min(ms, 3 * ordinary) for ms in iterations) / 1e3
     return {
@@ -98,7 +98,7 @@ def run_nanogpt(clone: Path, text: Path) -> dict[str, float]:
 
 @torch.inference_mode()
 def nanogpt_loss(copy: Path) -> float:
-    """The loss of the recipe's best checkpoint, as ``windowed_loss`` counts it."""
+    """Loss of the recipe's best checkpoint, computed as in ``windowed_loss``."""
     sys.path.insert(0, str(copy))
     module = importlib.import_module("model")
     sys.path.pop(0)
@@ -119,7 +119,7 @@ def nanogpt_loss(copy: Path) -> float:
 
 
 def sprint(text: Path, goal: float) -> dict[str, float]:
-    """Seconds until the loss over the whole last tenth is below ``goal``, in a new process."""
+    """Seconds of a new process until its loss on the last tenth is below ``goal``."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         process = subprocess.run(
@@ -135,7 +135,7 @@ def sprint(text: Path, goal: float) -> dict[str, float]:
 
 
 def train_to(text: Path, goal: float) -> float:
-    """Seconds of training until the loss is below ``goal``; validations are not counted."""
+    """Seconds of training until the loss is below ``goal``, without validations."""
     corpus = open_corpus([text])
     shape = {name: SPRINT[name] for name in ("layers", "hidden_size")}
     train = {name: value for name, value in SPRINT.items() if name not in shape}
@@ -164,11 +164,11 @@ def train_to(text: Path, goal: float) -> float:
 
 
 def race(text: Path, seconds: float, seed: int) -> dict[str, float]:
-    """``charlstm train`` for as long as nanoGPT's process took, and the losses afterwards."""
+    """Losses of ``charlstm train`` after as many seconds as nanoGPT's process took."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        # What comes before the minutes (imports, the trial of precisions), and how far the
-        # plan that is made after 8% of them may miss.
+        # Allows for what --minutes does not include (imports, the trial of precisions), and for
+        # the error of the plan that is made after 8% of the minutes.
         minutes = (0.97 * seconds - 3) / 60
         command = f"train {text.resolve()} --minutes {minutes} --seed {seed} --quiet --json"
         process = subprocess.run(
@@ -202,7 +202,7 @@ def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("text", type=Path)
-    parser.add_argument("--nanogpt", type=Path, help="a clone of nanoGPT")
+    parser.add_argument("--nanogpt", type=Path, help="path of a clone of nanoGPT")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sprint-to", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -210,7 +210,7 @@ def main() -> None:
         print(train_to(arguments.text, arguments.sprint_to))
         return
     if arguments.nanogpt is None:
-        parser.error("--nanogpt is needed: a clone of nanoGPT")
+        parser.error("--nanogpt is required: the path of a clone of nanoGPT")
     peers: list[dict[str, float]] = []
     sprints: list[dict[str, float]] = []
     races: list[dict[str, float]] = []

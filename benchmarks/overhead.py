@@ -1,13 +1,13 @@
-"""What the live panel and torch's spinning threads cost, as ratios of the training speed.
+"""Cost of the live panel and of spinning threads, relative to the training speed.
 
     python benchmarks/overhead.py panel --rounds 7
     python benchmarks/overhead.py spin --rounds 5
 
 ``panel`` trains with the live panel on a pseudo-terminal of 140 x 40 and with --quiet, in turn, and
-measures the share of a run's time that goes into drawing and into the live sample.
-``spin`` trains with different values of GOMP_SPINCOUNT (how long torch's OpenMP threads wait by
-spinning), alone and beside a process that keeps two threads busy. Speeds are those of
-``metrics.jsonl``: characters over the time between the first logged step and the last.
+measures the fraction of a run's time spent on drawing and on the live sample.
+``spin`` trains with different values of GOMP_SPINCOUNT (how long torch's OpenMP threads spin while
+they wait), alone and next to a process that keeps two threads busy. Speeds come from
+``metrics.jsonl``: characters over the time from the first logged step to the last.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def speed(options: str, characters: int, environment: dict[str, str], *, panel: 
             command.append("--quiet")
             code = subprocess.call(command, cwd=folder, env=changed, stdout=subprocess.DEVNULL)
         if code:
-            sys.exit(f"charlstm train ended with {code}")
+            sys.exit(f"charlstm train failed with exit code {code}")
         lines = next(Path(folder).glob("checkpoints/*/metrics.jsonl")).read_text().splitlines()
     steps = [event for event in map(json.loads, lines) if event["event"] == "step_done"]
     first, last = steps[len(steps) // 4], steps[-1]
@@ -69,7 +69,7 @@ def speed(options: str, characters: int, environment: dict[str, str], *, panel: 
 
 
 def share_of_panel(shape: str) -> float:
-    """The share of a run's time that the panel takes: both are timed in one process."""
+    """The fraction of a run's time that the panel takes, timed in one process."""
     options, steps, _ = SHAPES[shape]
     values = dict(zip(*[iter(options.split())] * 2, strict=True))
     reader, writer = pty.openpty()
@@ -111,7 +111,7 @@ def _swallow(descriptor: int) -> None:
 
 @contextmanager
 def neighbour() -> Iterator[None]:
-    """A process with two threads that compute all the time."""
+    """A process that keeps two threads busy."""
     code = "import torch\nx = torch.randn(1500, 1500)\nwhile True: x @ x"
     busy = subprocess.Popen([sys.executable, "-c", code])
     try:

@@ -1,9 +1,9 @@
-"""Where the time of a training step goes.
+"""Time of each part of a training step.
 
     python benchmarks/parts.py --rounds 5
 
-The step is that of ``charlstm train``; a clock is put around each function that it calls. Shapes
-are layers x hidden x B x T. The output layer is a part of the forward pass.
+Times the functions that a step of ``charlstm train`` calls. Shapes are layers x hidden x B x T. The
+output layer is part of the forward pass.
 """
 
 import argparse
@@ -23,7 +23,7 @@ SHAPES = ("3x384x32x64", "3x192x32x64", "1x512x64x64")
 
 
 def parts(shape: Shape) -> dict[str, float]:
-    """Milliseconds a step, of the whole and of each part."""
+    """Milliseconds per step, in total and of each part."""
     import torch
     from torch import nn
 
@@ -33,7 +33,7 @@ def parts(shape: Shape) -> dict[str, float]:
     from charlstm.train.new_run import begin
     from charlstm.train.optimiser import Optimiser
 
-    places: list[tuple[Any, str, str]] = [
+    parts: list[tuple[Any, str, str]] = [
         (Streams, "read", "batch"),
         (LanguageModel, "forward", "forward"),
         (nn.functional, "linear", "output layer"),
@@ -51,8 +51,8 @@ def parts(shape: Shape) -> dict[str, float]:
     ):
         for _ in range(5):
             trainer.take_step()
-        kept = [(owner, name, getattr(owner, name)) for owner, name, _ in places]
-        for owner, name, part in places:
+        kept = [(owner, name, getattr(owner, name)) for owner, name, _ in parts]
+        for owner, name, part in parts:
             setattr(owner, name, _timed(getattr(owner, name), part, spent))
         start = time.perf_counter()
         for _ in range(STEPS):
@@ -92,7 +92,9 @@ def main() -> None:
     record(
         "parts",
         {
-            f"{text}, ms a step": {part: spread_of([row[part] for row in rows]) for part in rows[0]}
+            f"{text}, ms per step": {
+                part: spread_of([row[part] for row in rows]) for part in rows[0]
+            }
             for text, rows in found.items()
         },
     )

@@ -1,12 +1,12 @@
-"""How long the views take to read a book, without torch.
+"""Time and memory of the views on a text as long as a book, without torch.
 
     python benchmarks/reading.py --rounds 3
     python benchmarks/reading.py --characters 2000 --hidden 64 --rounds 1 --views gates
 
-A model of random weights (1x512) reads 100,000 characters in a process of its own, as the command
-does: seconds from start to end, what importing Python and charlstm takes among them, and the most
-memory the process held. ``find`` is measured at 1x768 over 50,000 characters as well, without the
-reading: the statistics of all units and features alone.
+A model with random weights (1x512) reads 100,000 characters in its own process, like the command.
+The measures are the seconds of the whole process, imports included, and its peak memory. For
+``find``, the statistics of all units and features are also measured alone, at 1x768 over 50,000
+characters.
 """
 
 import argparse
@@ -42,7 +42,7 @@ print(json.dumps({"code": code, "memory": peak_memory(), "torch": "torch" in sys
 
 
 def one(view: str, checkpoint: Path, text: Path) -> tuple[float, float]:
-    """Seconds and megabytes of one command."""
+    """Seconds and peak megabytes of one command."""
     arguments = ["inspect", "-c", str(checkpoint), "--file", str(text), "--view", view]
     start = time.perf_counter()
     done = subprocess.run(
@@ -53,14 +53,14 @@ def one(view: str, checkpoint: Path, text: Path) -> tuple[float, float]:
         check=True,
     )
     seconds = time.perf_counter() - start
-    told = json.loads(done.stderr.splitlines()[-1])
-    if told["code"] or told["torch"]:
+    report = json.loads(done.stderr.splitlines()[-1])
+    if report["code"] or report["torch"]:
         sys.exit(f"{view}: {done.stderr}")
-    return seconds, told["memory"] / 1e6
+    return seconds, report["memory"] / 1e6
 
 
 def statistics_of_find(units: int, text: str) -> float:
-    """Seconds for the statistics of so many units, which are noise."""
+    """Seconds for the statistics of ``units`` random units."""
     values = np.random.default_rng(0).normal(size=(units, len(text))).astype(np.float32)
     features = features_of(text)
     start = time.perf_counter()

@@ -8,85 +8,132 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 HEAD = """# Benchmarks
 
-Speed and memory, generated from the records in `benchmarks/results`. The losses that models reach
-are in [results](results.md). Each section has the command that measured it. Figures have as many
-digits as their spread allows, and at most four.
+Speed and memory of charlstm, generated from the records in `benchmarks/results`. The losses of the
+models are in [results](results.md). Each section begins with the command that measured it. Figures
+have at most four digits, fewer if their spread is large.
 
-**How to read a table.** Candidates ran in turn, round by round. A figure is the median of the
-rounds, with the lowest and the highest next to it. A ratio is taken within a round, so that a slow
-minute of the machine affects both of its sides. Shapes are layers × units × B × T. *Plain* is the
-usual training loop with `nn.LSTM` in float32.
+**Reading the tables.** Candidates take turns, round by round. Each row has the median, the lowest
+and the highest value of the rounds. Ratios are computed within a round, so a slow minute of the
+machine affects both sides. Shapes are layers × units × B × T. The *plain loop* is the usual
+training loop with `nn.LSTM` in float32.
 
-**Machine.** Two cores of an AMD EPYC with AVX-512 and bfloat16. The records do not have the
-processor's full name, nor the peers' commits. A commit marked *dirty* had uncommitted changes.
+**Machine.** Two cores of an AMD EPYC with AVX-512 and bfloat16. The records lack the processor's
+full name and the commits of the other projects. A commit marked *dirty* had uncommitted changes.
 """
 TITLES = {
-    "nanogpt": "Next to nanoGPT's CPU recipe",
+    "nanogpt": "Comparison with nanoGPT's CPU recipe",
     "speed": "Training speed on two threads",
     "one-thread": "Training speed on one thread",
-    "char-rnn": "Next to the step-by-step loop of char-rnn.pytorch",
+    "char-rnn": "Comparison with the step-by-step loop of char-rnn.pytorch",
     "cells": "Training speed of every cell",
-    "parts": "Where the time of a training step goes",
+    "parts": "Time of each part of a training step",
     "panel": "Training speed with and without the live panel",
-    "spin": "How long torch's threads spin",
-    "memory": "Memory of training on a gigabyte",
+    "spin": "Training speed by spin time of torch's threads",
+    "memory": "Memory of training on a gigabyte of text",
     "sampling": "Sampling and scoring without torch",
     "inspect": "`charlstm inspect` on a text as long as a book",
 }
 
-WORDS = {"share_of_product": "fraction of the product's rate"}
-"""A record's names, where the page has other words."""
-NOTES = {
-    "nanogpt": "**Contexts differ.** The recipe's loss is over windows of 64 characters, "
-    "charlstm's over windows of 256.",
-    "speed": "The fraction of the product's rate compares the step's arithmetic with a bare matrix "
-    "product, measured in the same round. It exceeds 1 in one round (1.15): the product ran at 210 "
-    "GFLOP/s then, instead of about 400, so the machine was slow while the product was measured.",
-    "sampling": "One text of 1×512 is limited by memory: a character reads 4 MB of weights. 64 "
-    "texts share each reading.",
+WORDS = {
+    "ours": "charlstm",
+    "ours without dropout": "charlstm without dropout",
+    "plain": "plain loop",
+    "product": "matrix product",
+    "product_gflops": "matrix product, GFLOP/s",
+    "chars_per_second": "characters per second",
+    "chars per second": "characters per second",
+    "share_of_product": "fraction of the matrix product's rate",
+    "times": "speedup over",
+    "times_without_dropout": "speedup without dropout over",
+    "times_lstm": "speed relative to lstm",
+    "goal": "loss of the recipe, nats",
+    "times_faster_to_goal": "charlstm's speedup to that loss",
+    "times_faster": "charlstm's speedup to the recipe's loss",
+    "sprint": "charlstm to the recipe's loss",
+    "sprint_settings": "charlstm's settings",
+    "sprint_seconds": "charlstm's seconds to that loss",
+    "nanogpt": "nanoGPT",
+    "nanogpt_seconds": "nanoGPT, seconds of the process",
+    "nanogpt_training_seconds": "nanoGPT, seconds of training",
+    "nanogpt_val_loss": "nanoGPT, loss in windows of 64",
+    "race": "charlstm after nanoGPT's seconds",
+    "race_windowed": "charlstm after nanoGPT's seconds, loss in windows of 256",
+    "race_stateful": "charlstm after nanoGPT's seconds, stateful loss",
+    "race_seconds": "charlstm after nanoGPT's seconds, seconds",
+    "panel": "with panel",
+    "quiet": "without panel",
+    "panel_over_quiet": "speed with panel relative to without",
+    "share_of_panel": "fraction of time spent on the panel",
+    "whole": "total",
+    "average": "weight average",
+    "corpus_mb": "size of the text, MB",
+    "peak_mb": "peak memory, MB",
+    "a: over bare products, 1 thread": "time relative to bare matrix products, 1 thread",
+    "a: over bare products, all threads": "time relative to bare matrix products, all threads",
+    "b: times torch": "speedup over a loop in torch",
+    "c: batch of 64 over one stream": "64 parallel texts, speedup over one text",
+    "d: first character over import torch": "first character, time relative to import torch",
+    "e: score seconds": "scoring, seconds",
+    "f: memory MB": "peak memory, MB",
+    "g: novelty seconds": "novelty search, seconds",
+    "stream, 1 thread": "one text, 1 thread",
+    "stream, all threads": "one text, all threads",
+    "torch": "one text, loop in torch",
+    "batch, 1 thread": "64 texts, 1 thread",
+    "batch, all threads": "64 texts, all threads",
 }
-"""What a section's reader has to know."""
+"""Names in the records, and what the page calls them."""
+NOTES = {
+    "nanogpt": "**Contexts differ.** The recipe's loss is computed in windows of 64 characters, "
+    "charlstm's in windows of 256.",
+    "speed": "The fraction of the matrix product's rate compares the arithmetic of a step with a "
+    "bare matrix product, measured in the same round. It exceeds 1 in one round (1.15): there the "
+    "product ran at 210 GFLOP/s instead of about 400, because the machine was slow at that moment.",
+    "sampling": "Sampling one text at 1×512 is limited by memory bandwidth: each character reads "
+    "4 MB of weights. 64 parallel texts read them once per step.",
+}
+"""Notes that readers of a section need."""
 
 SHORT = (
-    ("nanoGPT's CPU recipe: seconds", "nanogpt", "nanogpt_seconds"),
-    ("… its final loss, nats", "nanogpt", "nanogpt_val_loss"),
+    ("nanoGPT's CPU recipe, seconds", "nanogpt", "nanogpt_seconds"),
+    ("… final loss, nats, windows of 64", "nanogpt", "nanogpt_val_loss"),
     (
-        "… how many times faster charlstm's training reaches that loss",
+        "… charlstm's speedup to that loss",
         "nanogpt",
         "times_faster_to_goal",
     ),
-    ("… charlstm's loss when the recipe ends", "nanogpt", "race_windowed"),
-    ("training speed relative to the plain loop, four shapes", "speed", "*", "times", "plain"),
+    ("… charlstm's loss after the same time, nats, windows of 256", "nanogpt", "race_windowed"),
+    ("training, speedup over the plain loop, four shapes", "speed", "*", "times", "plain"),
     ("… without dropout", "speed", "*", "times_without_dropout", "plain"),
-    ("fraction of the rate of a bare bfloat16 product", "speed", "*", "share_of_product"),
+    ("… fraction of the rate of a bare bfloat16 matrix product", "speed", "*", "share_of_product"),
     (
-        "writing one text: time relative to its bare products",
+        "sampling one text, time relative to bare matrix products",
         "sampling",
         "a: over bare products, 1 thread",
     ),
-    ("… speed relative to a loop in torch", "sampling", "b: times torch"),
-    ("64 texts at once: speed relative to one", "sampling", "c: batch of 64 over one stream"),
+    ("… speedup over a loop in torch", "sampling", "b: times torch"),
+    ("sampling 64 parallel texts, speedup over one", "sampling", "c: batch of 64 over one stream"),
     (
-        "a first character: fraction of the time of import torch",
+        "first character of a sample, time relative to import torch",
         "sampling",
         "d: first character over import torch",
     ),
     (
-        "peak memory for a gigabyte of text: encoding and one step, MB",
+        "peak memory for a gigabyte of text, encoding and one step, MB",
         "memory",
         "encoding and 1 step",
         "peak_mb",
     ),
     ("… a hundred steps, MB", "memory", "100 steps", "peak_mb"),
     (
-        "64 texts at once: characters per second",
+        "sampling 64 parallel texts, characters per second",
         "sampling",
         "chars per second",
         "batch, all threads",
     ),
-    ("a first character: seconds", "sampling", "seconds", "first character"),
+    ("first character of a sample, seconds", "sampling", "seconds", "first character"),
 )
-"""What it is, the record, and where the figure lies in it."""
+"""Label, record, and path of the figure in the record."""
 
 
 def page() -> str:
@@ -110,7 +157,7 @@ def page() -> str:
 
 
 def in_short(paths: dict[str, Path]) -> str:
-    """The figures that most readers look for, each from its record."""
+    """A table of the main figures."""
     rows = ["| | |", "|---|---|"]
     for text, name, *keys in SHORT:
         found: list[tuple[float, float]] = []
@@ -121,7 +168,7 @@ def in_short(paths: dict[str, Path]) -> str:
 
 
 def _collect(value: Any, keys: list[str], found: list[tuple[float, float]]) -> None:
-    """Add what lies at the path of ``keys``, where ``*`` stands for any: median and spread."""
+    """Append the medians and spreads at the path ``keys``, where ``*`` matches any key."""
     if keys:
         for key in value if keys[0] == "*" else keys[:1]:
             _collect(value[key], keys[1:], found)
@@ -130,7 +177,7 @@ def _collect(value: Any, keys: list[str], found: list[tuple[float, float]]) -> N
 
 
 def table(results: dict[str, Any]) -> list[str]:
-    """A row per figure; what is nested becomes part of the row's name."""
+    """One row per figure; keys of nested objects become part of the row's name."""
     rows = ["| | median | lowest | highest | rounds |", "|---|---|---|---|---|"]
     for name, value in _flat(results):
         if isinstance(value, dict):
@@ -147,7 +194,7 @@ def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for key, item in value.items():
         name = f"{prefix}{WORDS.get(key, key.replace('_', ' '))}"
         if isinstance(item, dict) and "median" not in item:
-            rows += _flat(item, f"{name}: ")
+            rows += _flat(item, f"{name} " if name.endswith(" over") else f"{name}: ")
         else:
             rows.append((name, item))
     return rows
@@ -158,7 +205,7 @@ def _spread(figure: dict[str, float]) -> float:
 
 
 def _number(value: object, spread: float = 0) -> str:
-    """Four digits, or fewer: none that is smaller than a tenth of the spread's first digit."""
+    """At most four digits, and none below a tenth of the spread's first digit."""
     if not isinstance(value, float):
         return f"{value:,}" if isinstance(value, int) else str(value)
     if not value:

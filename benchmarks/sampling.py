@@ -1,24 +1,24 @@
-"""How fast texts are written and scored, beside what the machine could do and what a user would do.
+"""Speed of sampling and scoring, relative to the machine's limit and to a loop in torch.
 
     python benchmarks/sampling.py --rounds 7
     python benchmarks/sampling.py --rounds 2 --shape 1x128 --score-characters 100000
 
-Weights are random, of an LSTM of layers x hidden with an embedding of 64 and 65 symbols; their size
-does not change the time. Measured are, in turn, round by round:
+The weights of the LSTM (layers x hidden, embedding 64, 65 symbols) are random; their values do not
+affect the time. Measured in turn, round by round:
 
-a   microseconds per character of one stream, with one thread and with all, over the bare products
-    of a step (np.dot of the same shapes, in the same process);
-b   characters per second of one stream over those of the loop that a user would write: nn.LSTM,
-    softmax, multinomial, in torch with all threads;
-c   characters per second of 64 texts side by side over one stream;
+a   time per character of one text, with one thread and with all, over the bare matrix products of a
+    step (np.dot of the same shapes, in the same process);
+b   characters per second of one text over those of the usual loop in torch with all threads:
+    nn.LSTM, softmax, multinomial;
+c   characters per second of 64 parallel texts over those of one text;
 d   seconds of ``charlstm sample --length 1``, a whole process, over ``python -c "import torch"``;
-e   seconds to score 1,000,000 characters, ``charlstm score``, a whole process;
-f   the most memory that ``charlstm sample`` holds, MB;
-g   seconds of ``--novelty``'s search in a megabyte of the bundled text, over and over, for a text
-    of 1,000 characters with a run of 100 from it.
+e   seconds of ``charlstm score`` on 1,000,000 characters, a whole process;
+f   peak memory of ``charlstm sample``, MB;
+g   seconds of the ``--novelty`` search in a megabyte (the bundled text, repeated), for a text of
+    1,000 characters that copies 100.
 
-Each part of a, b and c runs in a process of its own, because BLAS reads the number of its threads
-when it is loaded.
+Each part of a, b and c runs in its own process, because BLAS reads its number of threads when it is
+loaded.
 """
 
 import argparse
@@ -43,11 +43,11 @@ ROOT = Path(__file__).parent.parent
 SYMBOLS = "\n" + "".join(map(chr, range(32, 96)))
 BATCH = 64
 COUNTED = 2_000
-"""Characters of one stream that are timed at once."""
+"""Characters of one text per timing."""
 
 
 def make_checkpoint(shape: str, folder: Path) -> Path:
-    """A checkpoint of random weights, as large as those of a trained model."""
+    """A checkpoint of random weights on the scale of a trained model's."""
     layers, hidden = map(int, shape.split("x"))
     config = ModelConfig("lstm", len(SYMBOLS), 64, hidden, layers)
     generator = np.random.default_rng(1)
@@ -97,7 +97,7 @@ def bare_products(checkpoint: str) -> float:
 
 
 def batch(checkpoint: str) -> float:
-    """Seconds per character of 64 texts side by side, counted over all of them."""
+    """Seconds per character of 64 parallel texts, counted over all of them."""
     model = open_model(checkpoint)
     model.generate_batch(count=BATCH, length=20, seed=1)
     start = time.perf_counter()
@@ -106,7 +106,7 @@ def batch(checkpoint: str) -> float:
 
 
 def torch_loop(checkpoint: str) -> float:
-    """Seconds per character of the loop that a user would write."""
+    """Seconds per character of the usual loop in torch."""
     import torch
     from torch import nn
 
@@ -129,7 +129,7 @@ def torch_loop(checkpoint: str) -> float:
 
 
 def novelty_search(_: str) -> float:
-    """Seconds to look for a text in a megabyte of corpus."""
+    """Seconds to search a megabyte of corpus for copied passages."""
     from charlstm.generate.novelty import novelty
     from charlstm.text.corpus import open_corpus
 
@@ -158,13 +158,13 @@ def start(command: list[str], threads: int | None = None) -> str:
 
 
 def in_process(part: str, checkpoint: Path, threads: int | None) -> Callable[[], float]:
-    """Measures one of ``PARTS`` in a process of its own."""
+    """Measure one of ``PARTS`` in its own process."""
     command = [sys.executable, __file__, "--part", part, str(checkpoint)]
     return lambda: float(start(command, threads))
 
 
 def whole_process(*command: str, threads: int | None = None) -> Callable[[], float]:
-    """Measures the seconds of a whole process."""
+    """Measure the seconds of a whole process."""
 
     def measure() -> float:
         begun = time.perf_counter()
@@ -175,7 +175,7 @@ def whole_process(*command: str, threads: int | None = None) -> Callable[[], flo
 
 
 def peak_memory(checkpoint: Path) -> Callable[[], float]:
-    """Measures the most memory of a whole ``charlstm sample``, in MB."""
+    """Measure the peak memory of ``charlstm sample``, in MB."""
     code = (
         "import resource, sys\nfrom charlstm.cli import run\n"
         f"run(['sample', '-c', {str(checkpoint)!r}, '--seed', '1', '--length', '5000'])\n"

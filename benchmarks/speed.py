@@ -1,18 +1,18 @@
-"""Characters per second of whole training steps, beside the loop that a user would write.
+"""Characters per second of whole training steps, compared with the usual loop in torch.
 
     python benchmarks/speed.py --rounds 5
     python benchmarks/speed.py --threads 1 --shapes 1x512x64x64
     python benchmarks/speed.py --shapes 1x512x64x64 --cells peephole gru --record cells
 
-A whole step is everything: reading the batch, both passes, clipping, the optimiser, the average.
-Beside ours run the plain loop (nn.LSTM in float32, torch.optim.Adam, clipping), with ``--char-rnn``
-the step-by-step loop over the model of a clone of char-rnn.pytorch, and a square matrix product
-in bfloat16, which is what the processor can do at best; with ``--cells`` our other cells too. Ours
-has the default's dropout, four masks of it; once more it runs without, as the plain loop does.
-Shapes are layers x hidden x B x T.
+A whole step includes reading the batch, both passes, clipping, the optimiser and the average.
+charlstm is compared with the plain loop (nn.LSTM in float32, torch.optim.Adam, clipping), with
+``--char-rnn`` the step-by-step loop over the model of a clone of char-rnn.pytorch, with a square
+matrix product in bfloat16 (the processor's limit), and with ``--cells`` other cells of charlstm.
+charlstm trains with its default dropout, four masks, and once more without dropout, like the plain
+loop. Shapes are layers x hidden x B x T.
 
-Every measurement is a process of its own: charlstm sets how threads wait and where memory comes
-from, and the others shall run as their users run them.
+Every measurement runs in its own process: charlstm changes how threads wait and memory is
+allocated, and the others should run as their users run them.
 """
 
 import argparse
@@ -42,7 +42,7 @@ Step = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Shape:
-    """What is trained: layers, hidden size, B streams, T characters a step."""
+    """Shape of a run: layers, hidden size, B streams, T characters per step."""
 
     layers: int
     hidden: int
@@ -88,12 +88,12 @@ def read_ids() -> "tuple[torch.Tensor, int]":
     import torch
 
     text = CORPUS.read_text(encoding="utf-8")
-    places = {symbol: place for place, symbol in enumerate(sorted(set(text)))}
-    return torch.tensor([places[symbol] for symbol in text]), len(places)
+    ids = {symbol: index for index, symbol in enumerate(sorted(set(text)))}
+    return torch.tensor([ids[symbol] for symbol in text]), len(ids)
 
 
 def plain(shape: Shape) -> Step:
-    """The loop that most people write: nn.LSTM, Adam, float32."""
+    """The usual training loop: nn.LSTM, Adam, float32."""
     import torch
     from torch import nn
 
@@ -105,15 +105,15 @@ def plain(shape: Shape) -> Step:
     parameters = [*embedding.parameters(), *lstm.parameters(), *output.parameters()]
     adam = torch.optim.Adam(parameters, lr=2e-3)
     state: Any = None
-    place = 0
+    position = 0
 
     def step() -> None:
-        nonlocal state, place
-        end = place + shape.bptt
+        nonlocal state, position
+        end = position + shape.bptt
         if end + 1 > len(streams):
-            place, end = 0, shape.bptt
-        inputs, targets = streams[place:end], streams[place + 1 : end + 1]
-        place = end
+            position, end = 0, shape.bptt
+        inputs, targets = streams[position:end], streams[position + 1 : end + 1]
+        position = end
         outputs, state = lstm(embedding(inputs), state)
         state = tuple(tensor.detach() for tensor in state)
         loss = nn.functional.cross_entropy(output(outputs).flatten(0, 1), targets.flatten())
@@ -126,7 +126,7 @@ def plain(shape: Shape) -> Step:
 
 
 def char_rnn(shape: Shape, clone: Path) -> Step:
-    """char-rnn.pytorch's model, stepped a character at a time as its train.py does.
+    """char-rnn.pytorch's model, one character at a time, as in its train.py.
 
     Its own train() reads ``loss.data[0]``, which today's torch refuses; the loop is the same.
     """
@@ -171,7 +171,7 @@ def product_rate(size: int = 2048) -> float:
 
 
 def rate(name: str, shape: Shape, threads: int | None, clone: Path | None) -> float:
-    """Characters per second of a candidate, after a few steps that are not counted."""
+    """Characters per second of a candidate, after a few warm-up steps."""
     with tempfile.TemporaryDirectory() as root:
         if name == "plain":
             step = plain(shape)
@@ -202,8 +202,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--shapes", nargs="*")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--char-rnn", type=Path, help="a clone of char-rnn.pytorch")
-    parser.add_argument("--cells", nargs="*", default=[], help="cells to set beside lstm")
+    parser.add_argument("--char-rnn", type=Path, help="path of a clone of char-rnn.pytorch")
+    parser.add_argument("--cells", nargs="*", default=[], help="cells to compare with lstm")
     parser.add_argument("--record", default="speed", help="name of the record")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -237,7 +237,7 @@ def main() -> None:
 
 
 def in_process(name: str, shape: str, arguments: argparse.Namespace) -> Callable[[], float]:
-    """Measures a candidate in a process of its own."""
+    """Measure a candidate in its own process."""
     command = [sys.executable, __file__, "--only", name, "--shapes", shape]
     if arguments.threads:
         command += ["--threads", str(arguments.threads)]

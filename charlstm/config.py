@@ -1,4 +1,4 @@
-"""The settings of a training run, and what all settings share: frozen, checked when made."""
+"""The settings of a training run, and the base class of all settings."""
 
 import dataclasses
 import math
@@ -14,6 +14,7 @@ from charlstm.errors import (
     check_choice,
     check_integer,
     check_number,
+    plural,
     require,
     shown,
 )
@@ -24,31 +25,31 @@ MAX_BUDGET = 10**12
 
 @dataclass(frozen=True)
 class Settings:
-    """Conversion to and from the plain dictionaries that JSON holds."""
+    """Frozen settings that convert to and from JSON dictionaries."""
 
     OLD_VALUES: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """Values of the fields that files of earlier versions do not have."""
+    """Values of fields that are missing in files of earlier versions."""
 
     def __post_init__(self) -> None:
-        """Make numbers of other types Python's own, which JSON can hold; they have been checked."""
+        """Convert numbers such as NumPy's to Python's, for JSON; subclasses have checked them."""
         for name, value in list(vars(self).items()):
             if isinstance(value, Real) and not isinstance(value, int | float):
                 plain = int(value) if isinstance(value, Integral) else float(value)
                 object.__setattr__(self, name, plain)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name."""
+        """The fields by name, as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: object, source: str) -> Self:
-        """Read back what ``to_dict`` gave; ``source`` names the file in errors.
+        """Build settings from the result of ``to_dict``; ``source`` names the file in errors.
 
         Raises:
-            CharlstmError: a field is missing, unknown, or of another type.
+            CharlstmError: a field is missing, unknown, of the wrong type or out of range.
         """
-        damaged = f"{source} does not hold valid {cls.__name__} settings"
-        hint = "the file is damaged or from another version; use another checkpoint"
+        damaged = f"{source} has invalid {cls.__name__} settings"
+        hint = "the file is damaged or from another version of charlstm; use another checkpoint"
         if not isinstance(values, dict):
             raise CharlstmError(damaged, hint)
         values = {**cls.OLD_VALUES, **values}
@@ -66,10 +67,9 @@ class Settings:
 
 
 def has_type(value: object, declared: Any) -> bool:
-    """Whether a value from JSON is of a declared type, such as ``float | None``.
+    """Whether a JSON value has a declared type, such as ``float | None``.
 
-    JSON writes some floats as whole numbers; its ``true`` is no number. NaN and infinity, which
-    Python reads from JSON as well, are none either.
+    JSON may write a float as an integer. ``true``, NaN and infinity do not count as numbers.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return False
@@ -79,9 +79,12 @@ def has_type(value: object, declared: Any) -> bool:
 
 @dataclass(frozen=True)
 class TrainConfig(Settings):
-    """How a run trains. Exactly one of ``epochs``, ``steps`` and ``minutes`` is the budget.
+    """Training settings. Exactly one of ``epochs``, ``steps`` and ``minutes`` is the budget.
 
-    The defaults are today's recipe; ``presets`` adds what depends on the text.
+    The defaults are the current recipe; ``charlstm.presets`` adds those that depend on the text.
+
+    Raises:
+        UsageError: a value is out of range or has the wrong type, or not exactly one budget is set.
     """
 
     OLD_VALUES: ClassVar[Mapping[str, Any]] = MappingProxyType(
@@ -96,58 +99,58 @@ class TrainConfig(Settings):
     )
 
     batch: int
-    """B, parallel streams."""
+    """Batch size B: number of parallel streams."""
     bptt: int
-    """T, characters per stream and step through which the gradient flows."""
+    """Sequence length T: characters per stream and step; the gradient flows back through these."""
     epochs: float | None = None
-    """Passes over the training text."""
+    """Budget in passes over the training part."""
     steps: int | None = None
-    """Training steps, of B x T characters each."""
+    """Budget in steps of B x T characters each."""
     minutes: float | None = None
-    """Minutes of training, turned into a number of steps once the speed is known."""
+    """Budget in minutes, converted to steps once the speed is known."""
     learning_rate: float = 0.04
-    """Peak rate of Muon, for the recurrent layers' matrices."""
+    """Peak learning rate of Muon, for the matrices of the recurrent layers."""
     adam_rate: float = 0.01
-    """Peak rate of Adam, for embedding, biases and output layer."""
+    """Peak learning rate of Adam, for all other parameters: embedding, biases, output layer."""
     warmup_steps: int = 20
-    """Steps over which the rate rises to its peak; at most a tenth of the budget."""
+    """Steps of linear warmup; at most a tenth of the budget."""
     final_rate: float = 0.01
-    """The rate at the end of the budget, as a fraction of the peak."""
+    """Learning rate at the end of the budget, as a fraction of the peak."""
     weight_decay: float = 0.1
-    """Fraction of the rate by which the recurrent layers' matrices shrink towards 0."""
+    """Weight decay of the recurrent layers' matrices: a step shrinks them by rate x decay."""
     dropout: float = 0.0
-    """Probability that an input of the output layer is dropped, the same at all T steps (locked,
-    Gal 2016)."""
+    """Dropout probability of the output layer's inputs, with one mask for all T steps (locked
+    dropout, Gal & Ghahramani 2016)."""
     clip: float = 1.0
-    """Greatest norm of the gradient."""
+    """Maximum gradient norm; larger gradients are scaled down to it."""
     averaging: float = 0.99
-    """Decay of the moving average of the weights, per step."""
+    """Decay per step of the moving average of the weights."""
     val_fraction: float = 0.1
-    """Fraction of the text, at its end, that is held out for validation."""
+    """Fraction at the end of the text that is held out for validation."""
     patience: int = 8
-    """Evaluations without a better validation after which the run stops; 0 never stops."""
+    """Validations without improvement before an early stop; 0 for no early stop."""
     keep: int = 2
-    """How many of the latest checkpoints stay, besides the best."""
+    """Number of recent checkpoints to keep, besides the best one."""
     seed: int = 1
-    """Of the initial weights and of dropout."""
+    """Seed for initialization and dropout."""
     device: str = "auto"
-    """A torch device; auto takes the first GPU, or else the CPU."""
+    """Device: auto (the first GPU that works, or the CPU), cpu, cuda or mps."""
     precision: str = "auto"
-    """Of the matrix products; auto takes a short trial's fastest."""
+    """Format of matrix products: float32, bfloat16, float16, or auto (the fastest in a trial)."""
     threads: int = 0
-    """Of the CPU; 0 for as many as a trial finds useful."""
+    """CPU threads; 0 lets a short trial choose."""
     dropout_masks: int = 1
-    """Dropout masks of a stream, over which the loss is the mean."""
+    """Dropout masks per stream and step; the loss is the mean over them (Inoue 2019)."""
     hold: float = 0.0
-    """Fraction of the budget, after the warm-up, in which the rate stays at its peak."""
+    """Fraction of the budget after warmup in which the learning rate stays at its peak."""
     row_averaging: float = 0.95
-    """Decay, per step, of the mean square by which Muon evens the rows of a matrix's step; 0 leaves
-    them as they are."""
+    """Decay per step of the mean squared row norms that Muon uses to even out the rows of an update
+    (NorMuon, Li et al. 2025); 0 turns this off."""
     reset_every: int = 100
-    """Steps after which the state of a stream is zero again, one stream after the other, so that a
-    model knows the zero state with which all reading and writing begins; 0 for never."""
+    """Steps between resets of a stream's state to zero; the streams take turns. The model learns to
+    start from the zero state with which sampling and scoring begin. 0 for no resets."""
     distillation: float = 0.0
-    """Weight of the teacher's predictions in what is minimised; 0 for a run without a teacher."""
+    """Weight of the teacher's predictions in the training objective; 0 without a teacher."""
 
     def __post_init__(self) -> None:
         check_integer("`batch`", self.batch, 1, 65536)
@@ -158,8 +161,8 @@ class TrainConfig(Settings):
         given = {name: value for name, value in budgets.items() if value is not None}
         require(
             len(given) == 1,
-            f"{len(given)} budgets are given",
-            "give one of `epochs`, `steps` and `minutes`",
+            f"{plural(len(given), 'budget')} given, but exactly one is needed",
+            "set one of `epochs`, `steps` and `minutes`",
         )
         for name, value in given.items():
             check_number(f"`{name}`", value, 0, MAX_BUDGET, low_allowed=False)
@@ -181,6 +184,8 @@ class TrainConfig(Settings):
         check_number("`row_averaging`", self.row_averaging, 0, 0.99999)
         check_integer("`reset_every`", self.reset_every, 0, MAX_BUDGET)
         check_number("`distillation`", self.distillation, 0, 1)
-        require(isinstance(self.device, str), f"`device` is {shown(self.device)}", "give its name")
+        require(
+            isinstance(self.device, str), f"`device` is {shown(self.device)}, but must be a string"
+        )
         check_choice("`precision`", self.precision, PRECISIONS)
         super().__post_init__()

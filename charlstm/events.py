@@ -1,7 +1,7 @@
-"""What a training run tells those who watch it: frozen events with Python values.
+"""The events of a training run: frozen dataclasses of plain Python values.
 
-``Trainer.run`` yields them in order; the live panel, the plain log and ``metrics.jsonl`` are
-three readers of the same stream. Losses are nats per character.
+``Trainer.run`` yields them in order. The live panel, the plain log and ``metrics.jsonl`` all
+consume the same stream. Losses are in nats per character, times in seconds.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunStarted:
-    """First event. ``step`` is 0, or where a resumed run goes on."""
+    """First event. ``step`` is 0, or the step at which a run resumes."""
 
     name: str
     model: str
@@ -29,7 +29,7 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class BudgetFixed:
-    """The number of steps is known: at the start, or once a budget in minutes was measured."""
+    """The number of steps is known: at the start, or once the speed is measured for minutes."""
 
     total_steps: int
     epochs: float
@@ -39,7 +39,7 @@ class BudgetFixed:
 
 @dataclass(frozen=True)
 class StepDone:
-    """Some steps were taken. ``loss`` is the mean over the steps since the last such event."""
+    """Progress report. ``loss`` is the mean training loss since the last report."""
 
     step: int
     total_steps: int | None
@@ -49,12 +49,12 @@ class StepDone:
     gradient_norm: float
     chars_per_second: float
     seconds: float
-    """Training time so far, evaluations and saving included, earlier sessions too."""
+    """Training time so far, including validations, saving and earlier sessions."""
 
 
 @dataclass(frozen=True)
 class GateSaturation:
-    """Share of (unit, step) pairs of one gate below 0.1 and above 0.9, and the mean."""
+    """Fractions of (unit, step) pairs of one gate below 0.1 and above 0.9, and the mean value."""
 
     layer: int
     gate: str
@@ -65,7 +65,7 @@ class GateSaturation:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The averaged weights were validated."""
+    """Validation of the averaged weights."""
 
     step: int
     epoch: float
@@ -89,7 +89,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class SaveFailed:
-    """A checkpoint could not be written; training goes on and will try again."""
+    """A checkpoint could not be written; training continues and tries again later."""
 
     step: int
     reason: str
@@ -97,7 +97,7 @@ class SaveFailed:
 
 @dataclass(frozen=True)
 class RolledBack:
-    """The loss was not finite; the run went back and goes on with a lower rate."""
+    """Training diverged; the run went back to its last validation with a lower learning rate."""
 
     step: int
     to_step: int
@@ -107,14 +107,15 @@ class RolledBack:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """Last event. ``reason`` is one of budget, patience, stopped, diverged."""
+    """Last event. ``reason`` is budget, patience (early stop), stopped or diverged."""
 
     reason: str
     step: int
     epoch: float
     seconds: float
     val_loss: float | None
-    """Of the best checkpoint, in float32; None if the run was stopped or nothing is held out."""
+    """Validation loss of the best checkpoint, in float32; None if the run was stopped or nothing is
+    held out."""
     best_step: int
     path: Path
     unsaved: str | None = None

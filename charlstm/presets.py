@@ -1,4 +1,4 @@
-"""The settings a run gets when the user leaves them open, by size of the text, and advice."""
+"""Default settings by size of the text and budget, and advice for the user."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # numpy must not come before charlstm.train, which sets its t
 
 @dataclass(frozen=True)
 class Preset:
-    """A model's size and its training budget; docs/reference/defaults.md lists them all."""
+    """A model size and its training budget; docs/reference/defaults.md lists all presets."""
 
     hidden_size: int
     layers: int
@@ -22,11 +22,11 @@ class Preset:
     batch: int
     bptt: int
     dropout: float
-    """At most; of few epochs there is less."""
+    """Maximum dropout probability; few epochs use less."""
     characters: int
-    """Characters read in all: the default budget is this many, over the corpus's size."""
+    """Default budget: characters read in total, over all epochs."""
     minutes: float
-    """What reading them takes on two cores, about."""
+    """Approximate minutes for that budget on two cores."""
 
 
 PRESETS = {
@@ -38,26 +38,26 @@ PRESETS = {
     "huge": Preset(512, 3, 64, 32, 64, 0.3, 12_000_000, 30),
 }
 DROPOUT_MASKS = 4
-"""Of a stream and step, where the output layer, run once for each, is at most a sixth of the
-model."""
+"""Default number of dropout masks, if evaluating the output layer once per mask costs at most a
+sixth of the model."""
 DISTILLATION = 0.7
-"""The weight of a teacher's predictions beside the text's own characters."""
+"""Default weight of the teacher's predictions in the training objective."""
 LEAST_DROPOUT = 0.1
-"""For a text that is hardly read twice and therefore not memorised; and with a teacher, whose
-predictions prevent that better (docs/research/experiments/teachers.md)."""
+"""Dropout probability for at most two epochs, which hardly memorise a text, and with a teacher,
+whose predictions prevent memorising better (docs/research/experiments/teachers.md)."""
 FEW_EPOCHS, FALL = 5.0, 3.0
-"""In more epochs than these few the rate falls in the last three only: at a low rate a model
+"""Above this many epochs the learning rate decays in the last three only: at a low rate a model
 memorises its text (docs/research/experiments/schedule-and-dropout.md)."""
 MAX_EPOCHS = 30.0
 MOST_CHARACTERS = 20_000_000
-"""A longer text is not read to its end by default: that would take hours."""
+"""Maximum default budget in characters: more would take hours."""
 
 
 def default_preset(characters: int, minutes: float | None = None) -> str:
-    """The preset for a text of this size and, where it is given, a time.
+    """The preset for a text of ``characters`` and an optional budget in minutes.
 
-    A large model would only memorise a small text; in a short time a small model gets
-    further, because it takes more steps.
+    A large model would only memorise a small text. With little time, a small model reaches a lower
+    loss, because it takes more steps.
     """
     if characters < 20_000:
         return "tiny"
@@ -79,12 +79,12 @@ def default_settings(
 ) -> tuple[ModelConfig, TrainConfig]:
     """The settings of a new run on a text of ``characters`` characters.
 
-    ``preset`` is a name in ``PRESETS``, or None for the one that suits the text and the time.
-    ``model`` and ``train`` hold the fields of the two configurations that the user chose; all
-    others have their defaults.
+    ``preset`` is a name in ``PRESETS``, or None to choose by text size and time. ``model`` and
+    ``train`` hold the fields of ``ModelConfig`` and ``TrainConfig`` that the user set; all others
+    get their defaults.
 
     Raises:
-        UsageError: there is no such preset, or a value is out of its range.
+        UsageError: the preset is unknown, or a value is out of range.
     """
     if preset is not None:
         check_choice("`preset`", preset, PRESETS)
@@ -116,26 +116,26 @@ def default_settings(
 
 
 def default_epochs(preset: Preset, characters: int) -> float:
-    """Enough to read the preset's number of characters, or the whole text where it is longer.
+    """Epochs to read the preset's number of characters, or the whole text if it is longer.
 
-    A small text is read at most 30 times, of a very long one 20 million characters.
+    At most 30 epochs, and at most 20 million characters of a long text.
     """
     wanted = max(preset.characters, min(characters, MOST_CHARACTERS)) / max(1, characters)
     return min(MAX_EPOCHS, float(f"{wanted:.2g}"))
 
 
 def default_dropout(preset: Preset, epochs: float) -> float:
-    """0.1 for two epochs, and a tenth more for each further one, up to the preset's."""
+    """Dropout probability: 0.1 up to two epochs, plus 0.1 per further epoch, up to the preset's."""
     return min(preset.dropout, max(LEAST_DROPOUT, round((epochs - 1) / 10, 2)))
 
 
 def default_hold(epochs: float) -> float:
-    """None of few epochs, else so much of them that the rate falls in the last three."""
+    """Fraction of the budget at the peak rate, so that decay covers the last three epochs."""
     return min(0.99, round(1 - FALL / epochs, 2)) if epochs > FEW_EPOCHS else 0.0
 
 
 def _epochs(preset: Preset, characters: int, train: TrainConfig) -> float:
-    """How often a budget reads the text; one in minutes at about the speed of two cores."""
+    """Epochs in a budget; minutes are converted at the approximate speed of two cores."""
     if train.epochs is not None:
         return train.epochs
     if train.steps is not None:
@@ -145,44 +145,44 @@ def _epochs(preset: Preset, characters: int, train: TrainConfig) -> float:
 
 
 LITTLE = 10_000
-"""Characters below which a text is too short to learn its style."""
+"""A text with fewer characters is too short to learn its style."""
 GIB = 2**30
 MUCH, FAR_TOO_MUCH = 0.8, 2.0
-"""Times the memory that is there: what deserves a note, and what is refused. The need is estimated
-roughly, and a system can move some of it to disk."""
+"""Multiples of the available memory: above the first there is a note, above the second an error.
+The estimate is rough, and a system can swap."""
 
 RARE_FRACTION = 0.01
-"""Fraction of a text that characters make up which occur hardly ever, above which there is a note:
-any text has some of them."""
+"""A note appears if rare characters exceed this fraction of a text: any text has a few."""
 MANY_SYMBOLS, FEW_BYTES = 0.25, 1.1
-"""Symbols that take this fraction of the parameters, for a text of fewer bytes per character."""
+"""Bytes are suggested if symbols take this fraction of the parameters and the text has fewer bytes
+per character than this."""
 
 
 def advice(
     model: ModelConfig, vocab: "Vocabulary", counts: Sequence[int], train: TrainConfig
 ) -> list[str]:
-    """What a user might want to know before the run starts, a sentence each.
+    """Notes for the user before a run starts, one sentence each.
 
-    ``counts`` says how often the text has each symbol of the vocabulary.
+    ``counts`` holds the occurrences of each symbol of the vocabulary in the text; (V,).
     """
     notes: list[str] = []
     characters = sum(counts)
     if model.parameters > 30 * characters and characters < LITTLE:
         notes.append(
-            f"{characters:,} characters are little to learn from: what it writes may be "
-            "gibberish; give more text, or let it memorise this one: `val_fraction` 0, `steps` 500"
+            f"{plural(characters, 'character')} may be too few to learn from, and samples may be "
+            "gibberish; use more text, or let the model memorise it: `val_fraction` 0, `steps` 500"
         )
     elif model.parameters > 30 * characters:
         notes.append(
-            f"{model.parameters:,} parameters for {characters:,} characters: the model will "
-            "memorise the text; more text or a smaller `hidden_size` would help"
+            f"{model.parameters:,} parameters for {plural(characters, 'character')}: the model "
+            "will memorise the text; use more text or a smaller `hidden_size`"
         )
     few = [count for count in counts if 0 < count < 5]
     rare = len(few)
     if sum(few) > RARE_FRACTION * characters:
         notes.append(
             f"{rare:,} of {plural(len(counts), 'character')} {'occurs' if rare == 1 else 'occur'} "
-            f"fewer than 5 times: the model will hardly learn {'it' if rare == 1 else 'them'}"
+            f"fewer than 5 times, too rarely to learn {'it' if rare == 1 else 'them'} well"
         )
     fraction = len(vocab) * (model.embedding_size + model.hidden_size + 1) / model.parameters
     if len(vocab) >= 2 * 256 and fraction > MANY_SYMBOLS:  # fewer would save little
@@ -192,38 +192,40 @@ def advice(
             < FEW_BYTES * characters
         ):
             notes.append(
-                f"{len(vocab):,} characters take {fraction:.0%} of the parameters, most of them "
-                "for hardly any text: with `as_bytes`, which has 256 symbols, it learns faster"
+                f"the vocabulary of {len(vocab):,} characters takes {fraction:.0%} of the "
+                "parameters, most of them rarely used; `as_bytes` (256 symbols) learns faster"
             )
     needed, present = _memory(model, train)
     if present is not None and needed > MUCH * present:
         notes.append(
-            f"training wants about {needed / GIB:.1f} GiB of memory, and there are "
-            f"{present / GIB:.1f}: use a smaller `hidden_size`, `batch` or `bptt`"
+            f"training needs about {needed / GIB:.1f} GiB of memory, {present / GIB:.1f} GiB "
+            "available; use a smaller `hidden_size`, `batch` or `bptt`"
         )
     return notes
 
 
 def require_memory(model: ModelConfig, train: TrainConfig) -> None:
-    """Raise ``UsageError`` if training needs far more memory than this process may have."""
+    """Raise ``UsageError`` if training needs more than twice the available memory."""
     needed, present = _memory(model, train)
     require(
         present is None or needed <= FAR_TOO_MUCH * present,
-        f"training wants about {needed / GIB:,.0f} GiB of memory, and there are "
-        f"{(present or 0) / GIB:.1f}",
+        f"training needs about {needed / GIB:,.0f} GiB of memory, but only "
+        f"{(present or 0) / GIB:.1f} GiB are available",
         "use a smaller `hidden_size`, `batch` or `bptt`",
     )
 
 
 def _memory(model: ModelConfig, train: TrainConfig) -> tuple[int, int | None]:
-    """Bytes that training needs, and those that this process may have, where that is known."""
-    from charlstm.files import memory_present  # here: help texts need presets, and no files
+    """Bytes that training needs, and bytes available to this process, if known."""
+    from charlstm.files import (
+        memory_present,
+    )  # imported here: help texts need presets, but no files
 
     return memory_needed(model, train), memory_present()
 
 
 def memory_needed(model: ModelConfig, train: TrainConfig) -> int:
-    """Bytes, roughly: weights, gradients, average, two moments, a rollback copy, activations."""
+    """Rough bytes of weights, gradients, average, two moments, a rollback copy and activations."""
     copies = 10
     per_mask = model.hidden_size + 3 * model.vocab_size
     per_character = 16 * model.hidden_size * model.layers + train.dropout_masks * per_mask

@@ -219,7 +219,7 @@ class TrainingRun(Iterator["Event"]):
 
     @property
     def model(self) -> "Model":
-        """The best checkpoint so far, or the last one if nothing is held out; loaded anew.
+        """The best checkpoint so far, or the last one if nothing is held out; loaded again.
 
         Raises:
             CharlstmError: there is none yet.

@@ -1,4 +1,4 @@
-"""Fixtures that tests of several modules share: a private cache, corpora, a small trained run."""
+"""Shared fixtures: a private cache, corpora, a small trained run."""
 
 import os
 import signal

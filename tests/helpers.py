@@ -1,4 +1,4 @@
-"""What tests of several modules share: small texts, small settings, random weights."""
+"""Helpers for several test modules: small texts, small settings, random weights."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Models whose weights are set by hand, so that it is known what their units do."""
+"""Models with hand-set weights, whose units have known functions."""
 
 from pathlib import Path
 from string import ascii_letters
@@ -15,7 +15,7 @@ from charlstm.text.vocabulary import Vocabulary
 ALPHABET = "".join(sorted("\n \"'()[].,:;!?0123" + ascii_letters))
 SHUT, OPEN = -30.0, 30.0
 QUOTES, BRACKETS, LINE = 3, 7, 11
-"""Units of ``tracker`` that track something; all others are random."""
+"""Units of ``tracker`` that track a feature; all others are random."""
 
 
 def model(

@@ -1,4 +1,4 @@
-"""Every cell once more, in Python floats and loops over units: an oracle that nobody optimised.
+"""Reference implementations of all cells, in Python floats and loops over units, unoptimised.
 
 It shares no code with ``charlstm.net.engine``. Each cell is written out by itself from its paper,
 with the numbers of its rows in the packed weights.

@@ -106,7 +106,7 @@ def test_a_budget_may_be_any_positive_number(budget: str) -> None:
     ],
 )
 def test_exactly_one_budget_is_given(budgets: dict[str, float | None]) -> None:
-    with pytest.raises(UsageError, match="give one of `epochs`, `steps` and `minutes`"):
+    with pytest.raises(UsageError, match="set one of `epochs`, `steps` and `minutes`"):
         train_config(**budgets)
 
 
@@ -151,7 +151,7 @@ def test_every_missing_field_is_noticed_and_named(settings: ModelConfig | TrainC
             continue
         values = settings.to_dict()
         del values[field.name]
-        with pytest.raises(CharlstmError, match=rf"run\.json does not .*{field.name}"):
+        with pytest.raises(CharlstmError, match=rf"run\.json has invalid .*{field.name}"):
             type(settings).from_dict(values, "run.json")
 
 

@@ -1,4 +1,4 @@
-"""What a run gets when nothing is said, and what the user is told before it starts."""
+"""Default settings of a run, and the notes before it starts."""
 
 from dataclasses import replace
 
@@ -69,7 +69,7 @@ def test_a_preset_that_is_not_there_is_named_beside_those_that_are() -> None:
 def test_a_choice_out_of_its_range_is_refused() -> None:
     with pytest.raises(UsageError, match="`hidden_size` is 0"):
         default_settings(1_000, 100, model={"hidden_size": 0})
-    with pytest.raises(UsageError, match="2 budgets are given"):
+    with pytest.raises(UsageError, match="2 budgets given"):
         default_settings(1_000, 100, train={"steps": 1, "minutes": 1.0})
 
 
@@ -232,7 +232,7 @@ def test_a_model_much_larger_than_its_text_is_noted(monkeypatch: pytest.MonkeyPa
 
 def test_a_text_too_small_to_learn_from_is_noted_with_a_way_out() -> None:
     (note,) = advice(replace(MODEL, hidden_size=256), VOCAB, [3000], TRAIN)
-    assert note.startswith("3,000 characters are little to learn from")
+    assert note.startswith("3,000 characters may be too few")
     assert note.endswith("`val_fraction` 0, `steps` 500")
 
 
@@ -259,7 +259,7 @@ def advises_bytes(symbols: str, counts: list[int], hidden_size: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("symbols", "each_of_95", "each_other", "hidden_size", "told"),
+    ("symbols", "each_of_95", "each_other", "hidden_size", "advised"),
     [
         (MANY, 10_000, 100, 32, True),  # 1.05 bytes a character
         (MANY, 10_000, 300, 32, False),  # 1.14
@@ -268,10 +268,10 @@ def advises_bytes(symbols: str, counts: list[int], hidden_size: int) -> bool:
     ],
 )
 def test_bytes_are_advised_where_many_characters_cost_much_and_are_rare(
-    symbols: str, each_of_95: int, each_other: int, hidden_size: int, told: bool
+    symbols: str, each_of_95: int, each_other: int, hidden_size: int, advised: bool
 ) -> None:
     counts = [each_of_95] * 95 + [each_other] * (len(symbols) - 95)
-    assert advises_bytes(symbols, counts, hidden_size) is told
+    assert advises_bytes(symbols, counts, hidden_size) is advised
 
 
 def test_half_a_surrogate_pair_among_many_characters_is_no_trouble() -> None:

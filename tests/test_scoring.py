@@ -178,7 +178,7 @@ def test_segments_shorter_than_their_warm_up_are_refused(engine: Engine) -> None
         score(engine, ids, segments=7)
 
 
-# -- what is said of it ------------------------------------------------------------------------
+# -- summaries ---------------------------------------------------------------------------------
 
 
 def test_labels_name_the_protocol(engine: Engine) -> None:

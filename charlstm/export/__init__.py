@@ -1,1 +1,1 @@
-"""Trained models outside charlstm: in any ONNX runtime, and in a browser."""
+"""Export trained models to ONNX and to a web page."""

@@ -1,10 +1,10 @@
-"""A model as an ONNX graph: one node per recurrent layer, built from the NumPy weights.
+"""Export to ONNX: one node per recurrent layer, built from the NumPy weights.
 
 Inputs are ``ids`` (T, B) int64 and ``state`` (L, S, B, H) float32; outputs are ``logits``
 (T, B, V) and ``new_state`` (L, S, B, H). T and B are symbolic. ``state`` and ``new_state`` are
-laid out as in ``net.engine``, so zeros begin a text and an output goes on in the next call.
+laid out as in ``net.engine``: start a text with zeros, and pass ``new_state`` to the next call.
 
-ONNX knows three recurrent operators. Each cell becomes one of them:
+ONNX has three recurrent operators. Each cell is mapped to one of them:
 
 - ``lstm`` and ``peephole`` are LSTM. ONNX's gate order is input, output, forget, candidate.
 - ``coupled`` is LSTM with the forget rows negated as its input rows, since i = 1 - sigma(z) =
@@ -33,40 +33,40 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 
 OPSET, IR_VERSION = 17, 8
-"""The oldest pair that all current runtimes read."""
+"""The oldest pair that current runtimes support."""
 OPEN_FORGET_GATE = 30.0
-"""sigma of it is 1 in float32."""
+"""As a bias: sigma(30) is 1 in float32."""
 LIMIT = 1 << 31
-"""Bytes: the largest file that protocol buffers hold."""
+"""Maximum size in bytes of a Protocol Buffers file."""
 ORDER = {
     "LSTM": ("input", "output", "forget", "candidate"),
     "GRU": ("update", "reset", "candidate"),
     "RNN": ("candidate",),
 }
-"""ONNX's order of the row blocks."""
+"""Order of the row blocks in each ONNX operator."""
 OPERATORS = {"gru": "GRU", "rnn": "RNN"}
-"""The operator of a cell; LSTM for all others."""
+"""Operators of the cells that are not LSTMs."""
 
 
 def to_onnx(file: ModelFile, version: str) -> bytes:
-    """The model as the content of a ``.onnx`` file.
+    """The content of a ``.onnx`` file.
 
-    The metadata has ``symbols`` (a JSON list; a symbol's index is its id), ``kind`` (characters or
-    bytes), ``cell``, ``run`` and ``version``, which is that of charlstm.
+    The metadata holds ``symbols`` (a JSON list, indexed by id), ``kind`` (characters or bytes),
+    ``cell``, ``run`` and charlstm's ``version``.
 
     Raises:
-        CharlstmError: the package onnx is missing, or the model is larger than the format allows.
+        CharlstmError: the package onnx is not installed, or the model exceeds the format's 2 GiB.
     """
     try:
         from onnx import TensorProto, checker, helper, numpy_helper
     except ImportError:
         raise CharlstmError(
-            "the package onnx is not installed", "install it: pip install 'charlstm[onnx]'"
+            "the package onnx is not installed", "run: pip install 'charlstm[onnx]'"
         ) from None
     config, weights = file.config, file.weights
     if sum(array.nbytes for array in weights.values()) >= LIMIT:
         raise CharlstmError(
-            f"the model has {config.parameters:,} parameters; an ONNX file holds at most 2 GiB",
+            f"the model has {config.parameters:,} parameters; an ONNX file is limited to 2 GiB",
             "export a smaller model",
         )
     spec, layers, size = CELLS[config.cell], config.layers, config.hidden_size

@@ -1,17 +1,17 @@
-// The living page: a model that reads and writes in front of its reader.
+// The script of the exported page: a model that reads and writes in the browser.
 //
-// One idea carries it. A text is a list of frames, one per symbol, and a frame holds everything that
-// is known after that symbol was read: the hidden state, the gates, the logits of the next symbol.
-// Writing appends frames, Backspace removes one, and every picture is drawn from a frame.
+// A text is a list of frames, one per symbol. A frame holds everything known after reading that
+// symbol: the states, the gates, and the logits of the next symbol. Writing appends frames, Backspace
+// removes one, and every picture is drawn from a frame.
 "use strict";
 
 (() => {
   const meta = JSON.parse(document.getElementById("meta").textContent);
   const symbols = meta.symbols;
   const V = symbols.length, L = meta.layers, H = meta.hidden;
-  const parts = [...meta.states, ...meta.gates]; // what a frame keeps of each unit, in this order
+  const parts = [...meta.states, ...meta.gates]; // the values that a frame stores per unit, in this order
   const P = parts.length;
-  const KEPT = 4000; // frames whose values are kept; older ones keep their symbol alone
+  const KEPT = 4000; // frames that keep their values; older ones keep only their symbol
 
   // -- the network ----------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@
 
   function idsOf(text) {
     const unknown = toSymbols(text).find((s) => !indexOf.has(s));
-    if (unknown !== undefined) throw new Error(`the model does not know ${JSON.stringify(unknown)}`);
+    if (unknown !== undefined) throw new Error(`the model never saw ${JSON.stringify(unknown)}`);
     return knownIds(text);
   }
 
@@ -169,7 +169,7 @@
 
   const surpriseOf = (frame, before) => before ? -Math.log2(probabilities(before.logits)[frame.id]) : null;
 
-  // The weights that a symbol is drawn by: temperature, top-k, top-p, min-p, in this order.
+  // Sampling weights after temperature, top-k, top-p and min-p, in this order.
   function filtered(logits, { temperature = 1, topK = 0, topP = 1, minP = 0 }) {
     const highest = Math.max(...logits);
     if (temperature === 0) {
@@ -201,7 +201,7 @@
     return kept.findLastIndex((w) => w > 0);
   }
 
-  // Random numbers in [0, 1) from a seed: xorshift32 (Marsaglia 2003), begun away from zero.
+  // Random numbers in [0, 1) from a seed: xorshift32 (Marsaglia 2003), with a nonzero start.
   function randomFrom(seed) {
     let x = Math.imul(seed + 1, 0x9e3779b1) || 1;
     const next = () => {
@@ -223,11 +223,11 @@
 
   window.charlstm = {
     symbols,
-    /** Logits (V) of what comes after a text, read from zero state. */
+    /** Logits (V) of the next symbol after a text, read from zero state. */
     logits: (text) => framesOf(text ? idsOf(text) : [opening]).at(-1).logits,
     /** Bits of each symbol of a text read from zero state; null for the first. */
     surprise: (text) => framesOf(idsOf(text)).map((frame, t, all) => surpriseOf(frame, all[t - 1])),
-    /** A text that follows the prime. */
+    /** Generate a text that continues the prime. */
     write({ prime = "", length = 200, seed = 1, stop = "", ...settings } = {}) {
       const random = randomFrom(seed), decode = decoder();
       let frame = framesOf(prime ? idsOf(prime) : [opening]).at(-1), text = "";
@@ -249,10 +249,10 @@
     return made;
   };
   const page = {
-    frames: [read(opening, null)], // the first is the line end that a text begins after
+    frames: [read(opening, null)], // the first is the newline before the text
     random: randomFrom(1),
     playing: false,
-    selected: null, // the frame that is looked at; null for the last
+    selected: null, // the frame being shown; null for the last
     unit: { layer: 0, unit: 0 },
   };
   const last = () => page.frames.at(-1);
@@ -264,7 +264,7 @@
     minP: +$("min-p").value,
   });
 
-  // What stands for a symbol where it is shown alone; nothing of it can act on the page around it.
+  // A symbol as it is shown alone; control and format characters are replaced.
   const SIGNS = { "\n": "↵", "\t": "⇥", " ": "␣", "\r": "␍" };
   function sign(symbol) {
     if (SIGNS[symbol]) return SIGNS[symbol];
@@ -326,7 +326,7 @@
   function type(text) {
     const unknown = new Set(toSymbols(text).filter((s) => !indexOf.has(s)));
     knownIds(text).forEach(append);
-    say(unknown.size ? `The model never saw ${Array.from(unknown, sign).join(" ")}: left out.` : "");
+    say(unknown.size ? `Skipped characters that the model never saw: ${Array.from(unknown, sign).join(" ")}` : "");
   }
 
   function restart() {
@@ -386,9 +386,9 @@
     $("play").textContent = "Play";
   }
 
-  // -- what is seen ---------------------------------------------------------------------------
+  // -- display ------------------------------------------------------------------------------
 
-  // Colours on either side of zero, each with an alpha: they work on a dark page and a light one.
+  // Two colours for negative and positive values, with alpha, for dark and light pages.
   const color = (value) =>
     `rgba(${value < 0 ? "24, 119, 200" : "230, 97, 1"}, ${Math.min(1, Math.abs(value)).toFixed(2)})`;
   const isGate = (part) => meta.gates.includes(part);
@@ -396,7 +396,7 @@
   const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
   const unitValue = (frame) => valuesOf(frame, page.unit.layer, $("part").value)[page.unit.unit];
 
-  // A text is tinted by surprise or by a unit. Underlines say the same without a colour.
+  // Colour the text by surprise or by a unit. Underlines show the same without colour.
   function tint(frame) {
     if (!frame.span) return;
     const by = $("tint").value;
@@ -409,7 +409,7 @@
 
   const tintAll = () => page.frames.forEach(tint);
 
-  // The symbols that a model expects after a frame.
+  // The most likely symbols after a frame.
   function mostLikely(frame, count) {
     const found = probabilities(frame.logits);
     const best = Array.from(found.keys()).sort((a, b) => found[b] - found[a]).slice(0, count);
@@ -417,7 +417,7 @@
       id,
       p: found[id],
       name: sign(symbols[id]),
-      percent: `${(100 * found[id]).toFixed(found[id] < 0.1 ? 1 : 0)} %`,
+      percent: `${(100 * found[id]).toFixed(found[id] < 0.1 ? 1 : 0)}%`,
     }));
   }
 
@@ -427,7 +427,7 @@
       const button = element("button", { type: "button", onclick: take },
         element("b", { textContent: name }), element("span", { textContent: percent }));
       button.style.setProperty("--p", p);
-      button.setAttribute("aria-label", `take ${name}, ${percent}`);
+      button.setAttribute("aria-label", `Append ${name}, probability ${percent}`);
       return button;
     }));
   }
@@ -465,12 +465,12 @@
       const left = fraction((v) => v < meta.left), right = fraction((v) => v > meta.right);
       row.style.setProperty("--left", left);
       row.style.setProperty("--right", right);
-      row.cells[2].textContent = `${Math.round(100 * left)} %`;
-      row.cells[4].textContent = `${Math.round(100 * right)} %`;
+      row.cells[2].textContent = `${Math.round(100 * left)}%`;
+      row.cells[4].textContent = `${Math.round(100 * right)}%`;
     }
   }
 
-  // The unit's value along the end of the text.
+  // The unit's value over the end of the text.
   function showCurve() {
     const canvas = $("curve"), context = canvas.getContext("2d"), ratio = window.devicePixelRatio || 1;
     const width = canvas.width = canvas.clientWidth * ratio, height = canvas.height = 80 * ratio;
@@ -493,14 +493,14 @@
     }
   }
 
-  // One step, explained: what came, what was expected, and what the chosen unit did.
+  // One step, explained: what was read, what was expected, and what the selected unit did.
   function showStep() {
     const frame = looked(), at = page.frames.indexOf(frame), before = page.frames[at - 1];
     const { layer, unit } = page.unit, lines = [];
-    if (!before) lines.push("The text begins after a line end.");
+    if (!before) lines.push("The text starts after a newline.");
     else {
       const guesses = before.logits ? ` Expected: ${mostLikely(before, 3).map(({ name, percent }) => `${name} ${percent}`).join(", ")}.` : "";
-      lines.push(`Read ${sign(symbols[frame.id])}: ${frame.bits.toFixed(2)} bits of surprise.${guesses}`);
+      lines.push(`Read ${sign(symbols[frame.id])}: surprise ${frame.bits.toFixed(2)} bits.${guesses}`);
     }
     const value = (part, of = frame) => valuesOf(of, layer, part)[unit];
     const gates = meta.gates.map((gate) => `${gate} ${value(gate).toFixed(2)}`).join(", ");
@@ -544,7 +544,7 @@
 
   function select(at) {
     const frame = page.frames[Math.min(Math.max(at, 1), page.frames.length - 1)];
-    if (!frame.values) say(`Only the last ${KEPT.toLocaleString("en")} characters can be looked at.`);
+    if (!frame.values) say(`Only the last ${KEPT.toLocaleString("en")} characters can be inspected.`);
     else page.selected = frame === page.frames[0] ? null : frame;
     refresh();
   }
@@ -557,7 +557,7 @@
     for (let layer = 0; layer < L; layer++) {
       const canvas = element("canvas", { id: `strip-${layer}`, className: "strip" });
       canvas.setAttribute("role", "img");
-      canvas.setAttribute("aria-label", `all units of layer ${layer + 1}; a number field below chooses one`);
+      canvas.setAttribute("aria-label", `All units of layer ${layer + 1}. Select one with the fields Layer and Unit.`);
       canvas.addEventListener("click", (event) => {
         const unit = canvas.unitAt(event.offsetX, event.offsetY);
         if (unit < H) { $("tint").value = "unit"; chooseUnit(layer, unit); }

@@ -1,10 +1,10 @@
-"""The living page: one HTML file in which a model reads, writes and shows its units.
+"""Export to a web page: one HTML file in which a model reads, writes and shows its units.
 
-``page.html`` is the template and ``page.js`` the script; both go into the file, with the weights in
-base64. Nothing is loaded from anywhere, and the page's own policy forbids it.
+``page.html`` is the template and ``page.js`` the script. The file contains both, with the weights
+in base64. The page loads nothing, and its content security policy forbids it.
 
-Nothing that comes from a model or a text can become markup: the title and the like are escaped,
-and the metadata is JSON in ASCII without ``<``, which the script only ever shows as text.
+No data of a model or a text can become markup: titles are escaped, and the metadata is ASCII JSON
+without ``<``, which the script only shows as text.
 """
 
 import base64
@@ -30,24 +30,24 @@ from charlstm.scoring import score
 PageFormat = Literal["float16", "float32"]
 PRECISIONS: dict[str, Any] = {"float16": np.float16, "float32": np.float32}
 LIMIT = 256_000_000
-"""Bytes: browsers refuse strings of more than about half a gigabyte, and phones much less."""
+"""Maximum size in bytes: browsers reject strings above about half a gigabyte, phones far less."""
 WATCHED = 10_000
-"""Held-out characters over which named units are looked for."""
+"""Held-out characters that are searched for named units."""
 PRODUCTS_PER_SECOND = 0.8e9
-"""Multiplications that one core does in a browser; measured in docs/benchmarks."""
+"""Approximate multiplications per second of one core in a browser."""
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Page:
-    """The file, and what the user should know about it."""
+    """The HTML file, and its cost and speed."""
 
     html: bytes
     cost_bits: float | None
-    """Bits per character that the precision costs on the checkpoint's excerpt; None for float32,
-    or where the excerpt is too short."""
+    """Bits per character lost by rounding, on the checkpoint's excerpt; None for float32, or if the
+    excerpt is too short."""
     characters_per_second: float
-    """What to expect of one core."""
+    """Estimated speed on one core."""
 
 
 def to_page(
@@ -57,21 +57,23 @@ def to_page(
     title: str | None = None,
     precision: str = "float16",
 ) -> Page:
-    """Make the page of a model.
+    """The page of a model.
+
+    ``title`` is the run's name by default; ``precision`` is float16 or float32.
 
     Raises:
-        UsageError: there is no such precision.
-        CharlstmError: the page would be too large.
+        UsageError: the precision is unknown.
+        CharlstmError: the page would be too large for browsers.
     """
     require(precision in PRECISIONS, f"`precision` is {precision!r}", "choose float16 or float32")
     file, config = model.file, model.file.config
     arrays = _arrays(file, PRECISIONS[precision])
     size = sum(4 * -(-array.nbytes // 3) for array in arrays.values())
     if size > LIMIT:
-        smaller = " or use `precision` float16" if precision == "float32" else ""
+        smaller = ", or set `precision` to float16" if precision == "float32" else ""
         raise CharlstmError(
-            f"the page would have {size / 1e6:,.0f} MB, more than a browser opens reliably "
-            f"({LIMIT / 1e6:,.0f} MB)",
+            f"the page would be {size / 1e6:,.0f} MB, but browsers open at most "
+            f"{LIMIT / 1e6:,.0f} MB reliably",
             f"export a smaller model{smaller}",
         )
     training = file.training
@@ -106,9 +108,9 @@ def to_page(
 
 
 def _arrays(file: ModelFile, dtype: Any) -> dict[str, Array]:
-    """The weights as the script reads them, little-endian: the first layer's input is a table.
+    """The weights as the script reads them, little-endian.
 
-    ``table`` (V, R) has what the first layer makes of each symbol: W_input embedding + bias.
+    ``table`` (V, R) replaces the first layer's input product: W_input embedding + bias.
     """
     weights, first = file.weights, layer_prefix(0)
     table = weights["embedding"] @ weights[f"{first}weight_input"].T + weights[f"{first}bias"]
@@ -119,7 +121,7 @@ def _arrays(file: ModelFile, dtype: Any) -> dict[str, Array]:
 
 
 def _named_units(model: LoadedModel) -> list[dict[str, Any]]:
-    """The units that ``inspect --view find`` calls strong, each with what it tracks."""
+    """The units that ``inspect --view find`` calls strong, each with the feature it tracks."""
     ids = held_out(model, WATCHED)
     if ids is None:
         ids = model.file.vocab.encode(model.file.excerpt, "skip")
@@ -138,7 +140,7 @@ def _named_units(model: LoadedModel) -> list[dict[str, Any]]:
 
 
 def _cost(model: LoadedModel, precision: str) -> float | None:
-    """How many bits per character rounding the weights costs on the excerpt."""
+    """Bits per character lost on the excerpt by rounding the weights."""
     file = model.file
     ids = file.vocab.encode(file.excerpt, "skip")
     if precision == "float32" or len(ids) < 2:
@@ -151,7 +153,7 @@ def _cost(model: LoadedModel, precision: str) -> float | None:
 
 
 def _prime(file: ModelFile) -> str:
-    """The first words of a line of the held-out text, to begin with."""
+    """A default prime: the first words of a line of the held-out text."""
     lines = [line for line in file.excerpt.split("\n")[1:] if line.strip()]
     return " ".join((lines or [file.excerpt])[0].split()[:3])[:40]
 

@@ -1,1 +1,1 @@
-"""What a recurrent cell is, and how a model of them runs in NumPy."""
+"""The recurrent cells: their specification, and the NumPy engine that runs models."""

@@ -1,7 +1,7 @@
-"""Every cell, one step at a time, in NumPy: the definition of each cell, and fast at batch 1.
+"""All cells in NumPy, one step at a time: the reference definition, and fast at batch size 1.
 
-The sampler, the inspector and the tests' oracle call it. Shape letters: B texts side by side,
-T steps, V vocabulary, E embedding, H hidden, L layers, S states of a cell, G gates of a cell.
+The sampler, the inspector and the tests use it. Shape letters: B parallel texts, T steps,
+V vocabulary, E embedding, H hidden, L layers, S states of a cell, G gates of a cell.
 All arrays are float32 unless the engine is made with another dtype.
 """
 
@@ -19,12 +19,14 @@ Array = NDArray[Any]
 Weights = Mapping[str, Array]
 Gates = tuple[Array, ...]
 CellStep = Callable[[CellSpec, Array, Array, Weights], tuple[Array, Gates]]
-"""The cell's spec, z (B, R), the state before (S, B, H) and the layer's arrays by their names in
-the spec, to the new state (S, B, H) and the gates, (B, H) each, in the order of ``spec.gates``.
-A step may overwrite its z.
+"""One step of a layer.
+
+Takes the cell's spec, the pre-activations z (B, R), the previous state (S, B, H) and the layer's
+arrays by name. Returns the new state (S, B, H) and the gates, (B, H) each, in the order of
+``spec.gates``. It may overwrite z.
 """
 Hold = Callable[[int, Array], None]
-"""Takes each layer's number and new state (S, B, H), and may change the state in place."""
+"""Called with each layer's index (from 0) and new state (S, B, H), which it may modify."""
 
 
 def gate(z: Array) -> Array:
@@ -42,8 +44,8 @@ def lstm_step(spec: CellSpec, z: Array, state: Array, _: Weights) -> tuple[Array
         i, f, o = sigma(z_input), sigma(z_forget), sigma(z_output);  g = tanh(z_candidate)
         c = f * c_prev + i * g;  h = o * tanh(c)
 
-    Shapes as in ``CellStep``. Written for speed: nearly every line works in arrays that are there
-    already, and one tanh serves all four blocks, for sigma(z) is (1 + tanh(z/2)) / 2.
+    Shapes as in ``CellStep``. Optimised for speed: nearly every line reuses existing arrays, and
+    one tanh covers all four blocks, because sigma(z) = (1 + tanh(z/2)) / 2.
     """
     blocks = z.reshape(len(z), 4, -1)
     blocks *= _LSTM_SLOPE
@@ -54,7 +56,9 @@ def lstm_step(spec: CellSpec, z: Array, state: Array, _: Weights) -> tuple[Array
     new = np.empty_like(state)
     h, c = new
     np.multiply(parts["forget"], state[1], out=c)
-    np.multiply(parts["input"], parts["candidate"], out=h)  # h serves as scratch until its own line
+    np.multiply(
+        parts["input"], parts["candidate"], out=h
+    )  # h is scratch space until it is computed
     c += h
     np.tanh(c, out=h)
     h *= parts["output"]
@@ -74,7 +78,7 @@ def lstm_1997_step(spec: CellSpec, z: Array, state: Array, _: Weights) -> tuple[
         i, o = sigma(z_input), sigma(z_output);  g = tanh(z_candidate)
         c = c_prev + i * g;  h = o * tanh(c)
 
-    Shapes as in ``CellStep``. The paper squashes g to [-2, 2]; tanh stands in for it here.
+    Shapes as in ``CellStep``. The paper scales g to [-2, 2]; here it is tanh.
     """
     parts = spec.split(z, axis=1)
     i, o = gate(parts["input"]), gate(parts["output"])
@@ -83,7 +87,7 @@ def lstm_1997_step(spec: CellSpec, z: Array, state: Array, _: Weights) -> tuple[
 
 
 def coupled_step(spec: CellSpec, z: Array, state: Array, _: Weights) -> tuple[Array, Gates]:
-    """One step of the LSTM whose input gate is what the forget gate leaves (Greff et al. 2017).
+    """One step of the LSTM with coupled input and forget gates (Greff et al. 2017).
 
         f, o = sigma(z_forget), sigma(z_output);  i = 1 - f;  g = tanh(z_candidate)
         c = f * c_prev + i * g;  h = o * tanh(c)
@@ -99,13 +103,13 @@ def coupled_step(spec: CellSpec, z: Array, state: Array, _: Weights) -> tuple[Ar
 
 
 def peephole_step(spec: CellSpec, z: Array, state: Array, weights: Weights) -> tuple[Array, Gates]:
-    """One step of the LSTM whose gates see the cell (Gers & Schmidhuber 2000).
+    """One step of the LSTM with peephole connections (Gers & Schmidhuber 2000).
 
         i, f = sigma(z_input + p_input * c_prev), sigma(z_forget + p_forget * c_prev)
         c = f * c_prev + i * tanh(z_candidate)
         o = sigma(z_output + p_output * c);  h = o * tanh(c)
 
-    Shapes as in ``CellStep``; p are the blocks of ``weight_peephole`` (3H,).
+    Shapes as in ``CellStep``; the p_… are the blocks of ``weight_peephole`` (3H,).
     """
     parts, c_prev = spec.split(z, axis=1), state[1]
     peepholes = spec.split(weights["weight_peephole"], "weight_peephole")
@@ -124,8 +128,8 @@ def gru_step(spec: CellSpec, z: Array, state: Array, weights: Weights) -> tuple[
         n = tanh(weight_input_n x + bias_n + r * (weight_hidden_n h_prev + bias_hidden))
         h = u * h_prev + (1 - u) * n
 
-    Shapes as in ``CellStep``. z has the whole hidden part in its candidate; 1 - r times it is
-    taken away again, at the price of one more product.
+    Shapes as in ``CellStep``. The candidate block of z includes the full hidden part, so the step
+    subtracts 1 - r times that part, which costs one more matrix product.
     """
     parts, h_prev = spec.split(z, axis=1), state[0]
     r, u = gate(parts["reset"]), gate(parts["update"])
@@ -161,7 +165,7 @@ STEPS: dict[str, CellStep] = {
 
 @dataclass(frozen=True)
 class Trace:
-    """What happened inside at T steps of one text."""
+    """Gates and states of T steps of one text."""
 
     gates: Array
     """(T, L, G, H), in the order of ``spec.gates``."""
@@ -170,10 +174,10 @@ class Trace:
 
 
 class Engine:
-    """Runs a model's weights. State goes in and comes out; the engine keeps none.
+    """Runs a model in NumPy. State is passed in and returned; the engine stores none.
 
-    A layer reads h of the layer below it, the first one the embedding, and the output layer reads
-    the sum of all layers' h: logits = output_weight (h_1 + ... + h_L) + output_bias.
+    The first layer reads the embedding, every other layer the h of the layer below, and the output
+    layer the sum of all layers' h: logits = output_weight (h_1 + ... + h_L) + output_bias.
     """
 
     def __init__(
@@ -184,7 +188,7 @@ class Engine:
         self._cell_step = STEPS[config.cell]
         self.dtype = np.dtype(dtype)
         arrays = {name: np.asarray(array, dtype=dtype) for name, array in weights.items()}
-        # The first layer's input product takes V values only: a table of V rows replaces it.
+        # The first layer's input product has only V possible values: a table of V rows replaces it.
         first = layer_prefix(0)
         self._table = (
             arrays["embedding"] @ arrays[first + "weight_input"].T + arrays[first + "bias"]
@@ -199,7 +203,7 @@ class Engine:
             for prefix in names
         ]
         self._hidden = [np.ascontiguousarray(arrays[n + "weight_hidden"]) for n in names]
-        # Above the first layer one product serves input and hidden state: [W_input, W_hidden].
+        # Above the first layer one product covers input and hidden state: [W_input, W_hidden].
         self._joined = [
             np.hstack([arrays[n + "weight_input"], arrays[n + "weight_hidden"]]) for n in names[1:]
         ]
@@ -218,7 +222,7 @@ class Engine:
         Args:
             ids: (B,) integers.
             state: (L, S, B, H).
-            hold: changes what each layer has just computed, before anything reads it.
+            hold: may modify each layer's new state before anything reads it.
 
         Returns:
             Logits of the next character (B, V), and the new state (L, S, B, H).
@@ -227,7 +231,7 @@ class Engine:
         return self.logits(new), new
 
     def logits(self, state: Array) -> Array:
-        """Logits (B, V) of the characters that come after ``state`` (L, S, B, H)."""
+        """Logits (B, V) of the next characters after ``state`` (L, S, B, H)."""
         logits = _rows_times(state[:, 0].sum(axis=0), self._output_weight)
         logits += self._output_bias
         return logits
@@ -254,21 +258,21 @@ class Engine:
         return new, gates
 
     def advance(self, ids: Array, state: Array) -> Array:
-        """The state after T characters, as ``forward`` gives it, without computing their logits."""
+        """The state (L, S, B, H) after ``ids`` (T,) or (T, B); like ``forward``, without logits."""
         for step_ids in ids.reshape(len(ids), -1):
             state, _ = self._step(step_ids, state)
         return state
 
     def forward(self, ids: Array, state: Array) -> tuple[Array, Array]:
-        """Read T characters of one text, or of B texts side by side.
+        """Read T characters of one text, or of B texts in parallel.
 
         Args:
             ids: (T,) or (T, B) integers.
             state: (L, S, B, H), with B = 1 for one text.
 
         Returns:
-            Logits (T, V) or (T, B, V), row t being those of the character after ``ids[t]``, and
-            the state.
+            Logits (T, V) or (T, B, V), where row t predicts the character after ``ids[t]``, and the
+            new state (L, S, B, H).
         """
         columns = ids.reshape(len(ids), -1)
         outputs = np.empty((*columns.shape, self.config.hidden_size), dtype=self.dtype)
@@ -280,7 +284,7 @@ class Engine:
         return logits, state
 
     def trace(self, ids: Array, state: Array) -> tuple[Trace, Array, Array]:
-        """As ``forward``, and keep every gate and state: (trace, logits (T, V), state)."""
+        """``forward`` for one text that records gates and states: (trace, logits (T, V), state)."""
         layers, gate_count = self.config.layers, len(self.spec.gates)
         size, steps = self.config.hidden_size, len(ids)
         gates = np.empty((steps, layers, gate_count, size), dtype=self.dtype)
@@ -297,9 +301,9 @@ class Engine:
 
 
 def _rows_times(rows: Array, matrix: Array) -> Array:
-    """rows (B, I) times matrix (O, I) transposed: (B, O).
+    """The product of rows (B, I) and the transposed matrix (O, I): (B, O).
 
-    One row takes the faster gemv; for several the large matrix comes first, a quarter faster.
+    One row uses gemv, which is faster. For several, the large matrix comes first: a quarter faster.
     """
     if len(rows) == 1:
         product: Array = np.dot(matrix, rows[0])[None]
@@ -308,13 +312,13 @@ def _rows_times(rows: Array, matrix: Array) -> Array:
 
 
 def chunks(ids: Array, size: int) -> Iterator[Array]:
-    """``ids`` in pieces of at most ``size``, so that a book needs no more memory than a page."""
+    """Split ``ids`` into pieces of at most ``size``, so that memory does not grow with the text."""
     for start in range(0, len(ids), size):
         yield ids[start : start + size]
 
 
 def log_softmax(logits: Array) -> Array:
-    """Natural log of the softmax over the last axis, in float64."""
+    """Natural log of the softmax over the last axis, in float64, of the shape of ``logits``."""
     wide = logits.astype(np.float64)
     wide -= wide.max(axis=-1, keepdims=True)
     wide -= np.log(np.exp(wide).sum(axis=-1, keepdims=True))

@@ -1,4 +1,4 @@
-"""The shape of a model: its cell, its sizes, the arrays that follow from them."""
+"""The shape of a model: its cell, sizes and arrays."""
 
 import sys
 from dataclasses import dataclass
@@ -12,9 +12,12 @@ from charlstm.net.spec import CELLS, parameter_shapes
 
 @dataclass(frozen=True)
 class ModelConfig(Settings):
-    """The shape of a model: an embedding (V, E), L layers of H cells, an output layer (V, H).
+    """The shape of a model: an embedding (V, E), L layers of H units, an output layer (V, H).
 
-    What each reads is said in ``engine.Engine``.
+    ``charlstm.net.engine.Engine`` has the equations.
+
+    Raises:
+        UsageError: a field is out of range, or the cell is unknown.
     """
 
     cell: str
@@ -27,7 +30,7 @@ class ModelConfig(Settings):
 
     def __post_init__(self) -> None:
         check_choice("`cell`", self.cell, CELLS)
-        check_integer("the vocabulary's size", self.vocab_size, 1, sys.maxunicode + 1)
+        check_integer("the vocabulary size", self.vocab_size, 1, sys.maxunicode + 1)
         check_integer("`embedding_size`", self.embedding_size, 1, self.MAX_SIZE)
         check_integer("`hidden_size`", self.hidden_size, 1, self.MAX_SIZE)
         check_integer("`layers`", self.layers, 1, 64)
@@ -41,9 +44,9 @@ class ModelConfig(Settings):
 
     @property
     def parameters(self) -> int:
-        """How many numbers the model learns."""
+        """Number of trainable parameters."""
         return sum(prod(shape) for shape in self.shapes().values())
 
     def describe(self) -> str:
-        """Cell, layers and width, as in ``lstm 1x512``."""
+        """Cell, layers and hidden size, as in ``lstm 1×512``."""
         return f"{self.cell} {self.layers}×{self.hidden_size}"

@@ -1,14 +1,14 @@
-"""Per cell: gate order, states, parameter names and shapes.
+"""Specification of each cell: gate order, states, parameter names and shapes.
 
-This module alone knows how a cell's weights are packed. The NumPy engine, the torch cells, the
-checkpoint and the inspector all read it here. The equations stand beside the steps in
-``engine``, the papers in docs/explanation/cells.md.
+Only this module knows how a cell's weights are packed. The NumPy engine, the torch cells, the
+checkpoint and the inspector all use it. The equations are next to the steps in ``engine``, the
+papers in docs/explanation/cells.md.
 
 Notation: x_t the input (E or H numbers), h_{t-1} and c_{t-1} the state, sigma the logistic
 sigmoid, * elementwise. Every gate g has a block of H rows in three packed arrays,
 ``weight_input`` (G*H, I), ``weight_hidden`` (G*H, H) and ``bias`` (G*H), and its
-pre-activation is z_g = weight_input_g x_t + weight_hidden_g h_{t-1} + bias_g. What a cell has
-beside these three is in ``CellSpec.extras``.
+pre-activation is z_g = weight_input_g x_t + weight_hidden_g h_{t-1} + bias_g. Additional arrays of
+a cell are in ``CellSpec.extras``.
 """
 
 from collections.abc import Mapping
@@ -16,41 +16,41 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LEFT_SATURATED = 0.1
-"""A gate unit below this is left-saturated, shut (Karpathy, Johnson & Fei-Fei 2015)."""
+"""A gate below this is left-saturated, or closed (Karpathy, Johnson & Fei-Fei 2015)."""
 RIGHT_SATURATED = 0.9
-"""A gate unit above this is right-saturated, open (Karpathy, Johnson & Fei-Fei 2015)."""
+"""A gate above this is right-saturated, or open (Karpathy, Johnson & Fei-Fei 2015)."""
 HIDDEN = "hidden"
-"""In reports, the name of h where a cell has no gates."""
+"""The name of h in saturation reports of cells without gates."""
 
 
 @dataclass(frozen=True)
 class CellSpec:
-    """A cell's blocks, gates, states and arrays: all but its equations."""
+    """A cell's blocks, gates, states and arrays: everything except its equations."""
 
     name: str
     blocks: tuple[str, ...]
-    """The row blocks of the packed weights, in order; gates and candidates alike."""
+    """The row blocks of the packed weights, in order, including the candidate."""
     gates: tuple[str, ...]
-    """What is sigmoid-activated, in the order it is shown; not each needs rows of its own."""
+    """The sigmoid gates, in display order; a gate may have no rows of its own."""
     states: tuple[str, ...]
-    """The arrays of H numbers carried from one step to the next; ``h`` is the output."""
+    """Names of the states (H,) carried from step to step; ``h`` is the output."""
     extras: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Arrays beside the three packed ones: the blocks of H numbers in each, by its name."""
+    """Blocks of H numbers of each array besides the three packed ones, by the array's name."""
     memory: str | None = None
-    """The gate that says how much of the last state is kept from one step to the next."""
+    """The gate that controls how much of the previous state is kept; None if there is none."""
 
     @property
     def reported(self) -> tuple[str, ...]:
-        """What a report on saturation has: the gates, or h where there are none."""
+        """What a saturation report covers: the gates, or h if there are none."""
         return self.gates or (HIDDEN,)
 
     def block(self, name: str, hidden_size: int, array: str = "bias") -> slice:
-        """The rows of block ``name`` in ``array``: a packed one, which are alike, or an extra."""
+        """The rows of block ``name`` in ``array``: a packed array or an extra."""
         start = self.extras.get(array, self.blocks).index(name) * hidden_size
         return slice(start, start + hidden_size)
 
     def split(self, values: Any, array: str = "bias", axis: int = 0) -> dict[str, Any]:
-        """Views of ``values`` by block; its ``axis`` is as long as ``array`` has rows.
+        """Views of ``values`` by block name; ``axis`` has one entry per row of ``array``.
 
         ``values`` is a NumPy array or a torch tensor. The rows of weights are axis 0; those of
         pre-activations z (B, R) are axis 1.
@@ -124,14 +124,14 @@ CELLS = {
 
 
 def layer_prefix(layer: int) -> str:
-    """The start of the names of layer ``layer``'s arrays."""
+    """The name prefix of the arrays of layer ``layer``, counted from 0."""
     return f"layers.{layer}."
 
 
 def parameter_shapes(
     cell: str, vocab_size: int, embedding_size: int, hidden_size: int, layers: int
 ) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of every array of a model, in the order they are stored.
+    """Names and shapes of all arrays of a model, in stored order.
 
     ``embedding`` (V, E); per layer ``layers.N.weight_input``, ``.weight_hidden``, ``.bias`` and
     the cell's extras; ``output_weight`` (V, H) and ``output_bias`` (V). All are float32.

@@ -1,1 +1,1 @@
-"""From files to characters, ids and streams of them."""
+"""From files to characters, ids and parallel streams."""

@@ -1,8 +1,8 @@
 """Encode a text once into memory-mapped ids, and split them.
 
-The text comes chunk by chunk and is written as ids, so its size is bounded by the disk, not by
-memory. The cache is keyed by the sources' paths and contents, and by how they were read; of a file
-above ``HASHED_BYTES`` size and time stand for the content.
+The text is read in chunks and written as ids, so its size is limited by the disk, not by memory.
+The cache key covers the sources' paths, contents and encoding; for a file larger than
+``HASHED_BYTES``, size and modification time stand for the content.
 """
 
 import errno
@@ -36,12 +36,12 @@ _NOT_MAPPABLE = {errno.ENODEV, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL}
 
 
 def cache_folder() -> Path:
-    """Where encoded corpora are kept: $CHARLSTM_CACHE, or charlstm in the user's cache.
+    """The folder of encoded texts: $CHARLSTM_CACHE, or charlstm in the user's cache.
 
-    A user without a home directory has a folder below that of temporary files.
+    Without a home directory it is a private folder for temporary files.
 
     Raises:
-        CharlstmError: that folder is somebody else's.
+        CharlstmError: that folder cannot be made or belongs to another user.
     """
     if chosen := os.environ.get(CACHE_VARIABLE):
         return Path(chosen)
@@ -59,20 +59,20 @@ def cache_folder() -> Path:
 
 
 def _homeless_folder() -> Path:
-    """A folder for this user alone where everybody may make one."""
+    """A private folder in the shared folder for temporary files."""
     user = os.getuid() if hasattr(os, "getuid") else None
     folder = Path(tempfile.gettempdir()) / ("charlstm" if user is None else f"charlstm-{user}")
-    remedy = f"set {CACHE_VARIABLE} to a folder of yours"
+    remedy = f"set {CACHE_VARIABLE} to a folder that you own"
     try:
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
         status = folder.lstat()
     except OSError as error:
         raise CharlstmError(
-            f"there is no home directory, and {folder} cannot be made: {reason_of(error)}", remedy
+            f"no home directory, and {folder} cannot be created: {reason_of(error)}", remedy
         ) from None
     if folder.is_symlink() or not folder.is_dir() or user not in (None, status.st_uid):
-        raise CharlstmError(f"there is no home directory, and {folder} is somebody else's", remedy)
+        raise CharlstmError(f"no home directory, and {folder} belongs to another user", remedy)
     return folder
 
 
@@ -82,7 +82,7 @@ def _corpora() -> Path:
 
 @dataclass(frozen=True)
 class Corpus:
-    """An encoded text: ids mapped from disk, the vocabulary, and how often each symbol occurs."""
+    """An encoded text: memory-mapped ids, the vocabulary, and symbol counts."""
 
     source: TextSource
     vocab: Vocabulary
@@ -91,9 +91,9 @@ class Corpus:
     counts: tuple[int, ...]
     """Occurrences of each symbol, by id."""
     digest: str
-    """SHA-256 over vocabulary and ids: two corpora with one digest are the same text."""
+    """SHA-256 of vocabulary and ids: corpora with equal digests have the same text."""
     notices: tuple[str, ...] = field(default=(), compare=False)
-    """What a user should know: skipped files, a byte-order mark dropped."""
+    """Notes for the user: skipped files, a dropped byte-order mark."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -106,7 +106,7 @@ class Corpus:
     def split(
         self, val_fraction: float
     ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]:
-        """The first part, to train on, and the last ``val_fraction`` of it, to validate on."""
+        """The training part and the held-out part, the last ``val_fraction`` of the ids."""
         cut = int(len(self.ids) * (1 - val_fraction))
         return self.ids[:cut], self.ids[cut:]
 
@@ -119,16 +119,16 @@ def open_corpus(
     stdin: BinaryIO | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Corpus:
-    """Read ``sources`` as one text; encoded on the first call, mapped from the cache later.
+    """Read ``sources`` as one text: encode it on the first call, later map it from the cache.
 
-    Files are joined in the order given, a folder's files in the order of their paths, with
-    nothing between them. ``.gz``, ``.bz2`` and ``.xz`` are decompressed. Text is decoded
-    strictly, without newline translation; a byte-order mark at a file's start is dropped.
-    ``progress`` is called with the number of characters read so far.
+    Files are concatenated in the given order, a folder's files in the order of their paths, with
+    nothing in between. ``.gz``, ``.bz2`` and ``.xz`` are decompressed. Text is decoded strictly,
+    without newline translation; a byte-order mark at the start of a file is dropped. ``progress``
+    receives the number of characters read so far.
 
     Raises:
         CharlstmError: a source is missing, unreadable, empty or not valid in ``encoding``.
-        UsageError: the encoding is not known, or stdin is named beside other sources.
+        UsageError: the encoding is unknown, or stdin is combined with other sources.
     """
     root = _corpora()
     found = find_text(
@@ -148,32 +148,32 @@ def open_corpus(
 
 
 class TextGone(CharlstmError):
-    """A text that was read once and cannot be read again."""
+    """The text can no longer be read, and is not in the cache."""
 
 
 def reopen_corpus(source: TextSource, digest: str) -> Corpus:
-    """The corpus that was read from ``source``; it has another digest if its files have changed.
+    """Open the corpus of ``source`` again; its digest differs if the files have changed.
 
-    What cannot be read a second time (stdin, a pipe, a device, a file that is gone) is the text
-    with this digest in the cache.
+    If the source cannot be read again (stdin, a pipe, a device, a missing file), the text with this
+    digest is taken from the cache.
 
     Raises:
         TextGone: it is not in the cache.
-        CharlstmError: as ``open_corpus``.
+        CharlstmError: as in ``open_corpus``.
     """
     if lost := source.not_there():
         path, kind = lost
         if corpus := find_encoded(digest, source):
             return corpus
         if kind == "nothing":
-            raise TextGone(f"the text {path} is no longer there, and not in the cache")
-        origin = "stdin" if path == STDIN else f"{path}, a {kind}"
-        raise TextGone(f"the text came from {origin}, and is not in the cache")
+            raise TextGone(f"the text {path} no longer exists and is not in the cache")
+        origin = "stdin" if path == STDIN else f"{path} (a {kind})"
+        raise TextGone(f"the text came from {origin} and is not in the cache")
     return open_corpus(source.paths, encoding=source.encoding, as_bytes=source.as_bytes)
 
 
 def find_encoded(digest: str, source: TextSource) -> Corpus | None:
-    """The cached corpus with this digest, if there is one; how a text from stdin is found."""
+    """The cached corpus with this digest, or None."""
     for folder in cached_corpora():
         try:
             if files.read_json(folder / META, "").get("digest") == digest:
@@ -184,13 +184,13 @@ def find_encoded(digest: str, source: TextSource) -> Corpus | None:
 
 
 def cached_corpora() -> list[Path]:
-    """The folders of all encoded texts."""
+    """The folders of all encoded texts in the cache."""
     found = (path.parent for path in _corpora().glob(f"*/{META}"))
     return sorted(folder for folder in found if _ENTRY.fullmatch(folder.name))
 
 
 def unfinished_corpora() -> list[Path]:
-    """What processes that were killed while they encoded a text have left."""
+    """Leftovers of processes that were killed while encoding a text."""
     return files.abandoned(_corpora())
 
 
@@ -208,7 +208,7 @@ def delete_cached(folder: Path) -> int:
 
 
 class _Writer:
-    """Ids on disk in order of first appearance, widened when the vocabulary outgrows its type."""
+    """Writes ids to disk in order of first appearance, and widens the dtype when V outgrows it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -249,7 +249,7 @@ class _Writer:
         self.dtype = needed
 
     def finish(self, vocab_order: NDArray[np.int64]) -> str:
-        """Renumber the ids so that ``vocab_order[new] == old``; return the digest of them."""
+        """Renumber the ids so that ``vocab_order[new] == old``; return their SHA-256."""
         self._file.close()
         rank = np.empty(len(vocab_order), dtype=self.dtype)
         rank[vocab_order] = np.arange(len(vocab_order))
@@ -289,22 +289,22 @@ def _encode(found: FoundText, folder: Path | None, progress: Callable[[int], Non
             return _load(target, found.source, found.notices)
     except OSError as error:
         is_full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
-        remedy = f"set {CACHE_VARIABLE} to a folder that can be written"
+        remedy = f"set {CACHE_VARIABLE} to a writable folder"
         raise CharlstmError(
-            f"the text cannot be encoded into the cache {root}: {reason_of(error)}",
+            f"cannot write the encoded text to the cache {root}: {reason_of(error)}",
             f"free some space there, or {remedy}" if is_full else remedy,
         ) from None
 
 
 @contextmanager
 def _work_folder(root: Path) -> Iterator[Path]:
-    """A folder to encode into; others see by the lock beside it that somebody works in it."""
+    """A folder to encode into; the lock next to it shows other processes that it is in use."""
     while True:
         work = root / files.work_name()
         try:
             lock = files.Lock(work.with_name(f"{work.name}.lock"))
             break
-        except files.Locked:  # by somebody who looks whether it is abandoned
+        except files.Locked:  # by a process that checks whether it is abandoned
             continue
     try:
         work.mkdir()
@@ -316,14 +316,14 @@ def _work_folder(root: Path) -> Iterator[Path]:
 
 
 def _move_into_place(work: Path, target: Path) -> None:
-    """Rename the finished folder; where another process was faster, its result serves as well."""
+    """Rename the finished folder; if another process was faster, keep its result."""
     try:
         work.rename(target)
     except OSError:
         if not (target / META).exists():
             delete_cached(target)
-            target.mkdir(exist_ok=True)  # somebody's note may be in it
-            for name in (IDS, META):  # without the second it is none
+            target.mkdir(exist_ok=True)  # it may hold a user's file
+            for name in (IDS, META):  # META last: without it, the folder is no entry
                 os.replace(work / name, target / name)
 
 
@@ -334,11 +334,11 @@ def _write_ids(found: FoundText, path: Path, progress: Callable[[int], None]) ->
             writer.add(points)
             progress(writer.length)
         if writer.length < MIN_CHARACTERS:
-            what = found.files[0][0] if len(found.files) == 1 else "the corpus"
+            what = found.files[0][0] if len(found.files) == 1 else "the text"
             length = plural(writer.length, "character") if writer.length else "no characters"
             raise CharlstmError(
-                f"{what} has {length} and must have at least {MIN_CHARACTERS}",
-                "give a longer text; a few thousand characters make a start",
+                f"{what} has {length}, but must have at least {MIN_CHARACTERS}",
+                "use a longer text: at least a few thousand characters",
             )
         seen = np.array(writer.seen, dtype=np.int64)
         if found.source.as_bytes:
@@ -368,30 +368,30 @@ def _digest(symbols: str, ids_digest: str) -> str:
 
 
 class _Damaged(CharlstmError):
-    """An encoded text that is not what was written, and has to be made again."""
+    """An encoded text that is damaged and has to be rebuilt."""
 
 
 def _load(folder: Path, source: TextSource, notices: tuple[str, ...] = ()) -> Corpus:
-    """Map an encoded text, once its checksum is seen to match.
+    """Map an encoded text after verifying its checksum.
 
     Raises:
-        _Damaged: it does not match, or something is missing.
-        CharlstmError: it is there, and cannot be read.
+        _Damaged: the checksum does not match, or a file is missing.
+        CharlstmError: it exists, but cannot be read.
     """
     try:
         meta = files.read_json(folder / META, "")
-        size = files.file_size(folder / IDS)  # refuses a pipe, which would be waited for
+        size = files.file_size(folder / IDS)  # refuses a pipe, which would block
         symbols = "".join(map(chr, meta["vocabulary"]))
         kind = "bytes" if source.as_bytes else "characters"
         vocab = Vocabulary(symbols, kind)  # type: ignore[arg-type]
         dtype = _id_type(len(vocab))
         if size != meta["length"] * dtype.itemsize:
-            raise ValueError("it has another length")
-        # A second a gigabyte, for never learning from a text that a failing disk has changed.
+            raise ValueError("wrong length")
+        # Costs a second per gigabyte, and catches a text that a failing disk has changed.
         with (folder / IDS).open("rb") as file:
             ids_digest = hashlib.file_digest(file, "sha256").hexdigest()
         if _digest(symbols, ids_digest) != meta["digest"]:
-            raise ValueError("its checksum does not match")
+            raise ValueError("checksum mismatch")
         return Corpus(
             source=source,
             vocab=vocab,
@@ -404,20 +404,20 @@ def _load(folder: Path, source: TextSource, notices: tuple[str, ...] = ()) -> Co
         if error.errno not in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
             raise CharlstmError(
                 f"the cached text {folder} cannot be read: {reason_of(error)}",
-                f"set {CACHE_VARIABLE} to another folder, or delete that one; "
-                "it is made again from the text",
+                f"set {CACHE_VARIABLE} to another folder, or delete this one; "
+                "it is rebuilt from the text",
             ) from None
         damage: Exception = error
     except (ValueError, KeyError, TypeError, OverflowError, CharlstmError) as error:
         damage = error
     raise _Damaged(
         f"the cached text {folder} is damaged: {reason_of(damage)}",
-        "delete that folder; it is made again from the text",
+        "delete that folder; it is rebuilt from the text",
     )
 
 
 def _map_ids(path: Path, dtype: np.dtype[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
-    """The ids, mapped; on a file system that maps nothing, read into memory."""
+    """The ids (N,), memory-mapped, or read into memory where the file system cannot map."""
     try:
         return np.memmap(path, dtype=dtype, mode="r")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The texts that a corpus is made of: found, opened, decompressed, decoded chunk by chunk."""
+"""The source files of a corpus: find, open, decompress and decode them in chunks."""
 
 import bz2
 import codecs
@@ -29,7 +29,7 @@ STDIN, STDIN_NAME = "-", "standard input"
 BUNDLED = "nettle-quay.txt"
 CHUNK_BYTES = 1 << 22
 HASHED_BYTES = 1 << 26
-"""A larger source counts as unchanged if size and time of its last change are the same."""
+"""A larger source counts as unchanged if its size and modification time are the same."""
 
 _OPENERS: dict[str, Callable[[Path], Any]] = {
     ".gz": gzip.open,
@@ -46,7 +46,7 @@ _BOMS = {
 
 @dataclass(frozen=True)
 class TextSource:
-    """How a corpus is read: enough to read it again."""
+    """Paths and encoding of a text: all that is needed to read it again."""
 
     paths: tuple[str, ...]
     """Absolute paths as given, or ``-``."""
@@ -55,7 +55,7 @@ class TextSource:
 
     @property
     def name(self) -> str:
-        """What a run on this text is called: the first path's file name, without its endings."""
+        """Default name of a run on this text: the first path's file name without its suffixes."""
         if self.paths[0] == STDIN:
             return "stdin"
         path = Path(self.paths[0])
@@ -64,27 +64,27 @@ class TextSource:
         return path.stem or "corpus"
 
     def not_there(self) -> tuple[str, str] | None:
-        """The first path whose text cannot be read again, and its ``kind_of``; else None."""
+        """The first path that cannot be read again, with its ``kind_of``; None if all can."""
         kinds = ((path, "pipe" if path == STDIN else kind_of(Path(path))) for path in self.paths)
         return next((found for found in kinds if found[1] not in ("file", "folder")), None)
 
 
 @dataclass(frozen=True)
 class FoundText:
-    """The files of a text, found and not yet read."""
+    """The files of a text, found but not yet read."""
 
     source: TextSource
     files: tuple[tuple[str, Callable[[], BinaryIO]], ...]
-    """Of each its name, and what opens it for its bytes, decompressed."""
+    """Name of each file, and a function that opens it for its decompressed bytes."""
     key: str | None
-    """A digest over paths, contents and encoding; None for what can be read only once."""
+    """A digest of paths, contents and encoding; None if the text can be read only once."""
     notices: tuple[str, ...]
-    """What was left out, and why."""
+    """Notes about skipped files."""
 
     def code_points(self, notices: list[str]) -> Iterator[NDArray[np.uint32]]:
-        """The text, chunk by chunk, or its bytes; ``notices`` gets what a user should know.
+        """The code points (or bytes) of the text in chunks (N,) of uint32.
 
-        Raises as ``decoded``.
+        Notes for the user are appended to ``notices``. Raises the errors of ``decoded``.
         """
         for name, open_source in self.files:
             try:
@@ -103,21 +103,20 @@ def find_text(
     left_out: Sequence[Path] = (),
     stdin: BinaryIO | None = None,
 ) -> FoundText:
-    """The files that ``paths`` name, a folder's in the order of their paths; ``-`` is stdin.
+    """Find the files of ``paths``, a folder's files in the order of their paths; ``-`` is stdin.
 
-    Runs and studies of charlstm's below a folder are no texts, and neither is what is below
-    ``left_out``.
+    Inside a folder, runs and studies of charlstm and everything below ``left_out`` are skipped.
 
     Raises:
-        CharlstmError: a path is missing, a device, or a folder without a text.
-        UsageError: the encoding is not known, or stdin is named with other paths.
+        CharlstmError: a path is missing, a device, or a folder without text files.
+        UsageError: the encoding is unknown, or stdin is combined with other paths.
     """
     _check_encoding(encoding)
     named = tuple(STDIN if str(path) == STDIN else str(Path(path).absolute()) for path in paths)
     source = TextSource(named, encoding, as_bytes)
     if STDIN in named:
         if len(named) > 1:
-            raise UsageError("stdin (-) is named with other paths", "give stdin alone")
+            raise UsageError("stdin (-) cannot be combined with other paths", "use - alone")
         raw = stdin if stdin is not None else sys.stdin.buffer
         return FoundText(source, ((STDIN_NAME, lambda: raw),), None, ())
     notices: list[str] = []
@@ -125,59 +124,59 @@ def find_text(
     opened = tuple((str(path), opener(path)) for path in files)
     if not any(kind_of(path) == "pipe" for path in files):
         return FoundText(source, opened, _key(files, source), tuple(notices))
-    if len(named) == 1:  # what comes out of it the next time is another text
+    if len(named) == 1:  # the next read would give another text
         source = replace(source, paths=(STDIN,))
     return FoundText(source, opened, None, tuple(notices))
 
 
 def bundled_corpus() -> Path:
-    """The corpus that comes with charlstm, installed or in a checkout."""
+    """The path of the text bundled with charlstm, installed or in a checkout."""
     installed = Path(str(resources.files("charlstm"))) / "data" / BUNDLED
     checkout = Path(__file__).resolve().parents[2] / "data" / BUNDLED
     for path in (installed, checkout):
         if path.is_file():
             return path
-    raise CharlstmError("the bundled corpus is missing from this installation", "name a text file")
+    raise CharlstmError(
+        "the bundled text is missing from this installation", "give the path of a text file"
+    )
 
 
 def _check_encoding(encoding: str) -> None:
     """Raise ``UsageError`` unless Python has a text encoding of this name."""
     try:
         codecs.getincrementaldecoder(encoding)
-        bytes("a", encoding)  # refuses the codecs that are no text encodings
+        bytes("a", encoding)  # rejects codecs that are not text encodings
     except (LookupError, ValueError):
-        raise UsageError(
-            f"the encoding {encoding!r} is not known", "try utf-8, latin-1 or utf-16"
-        ) from None
+        raise UsageError(f"unknown encoding {encoding!r}", "try utf-8, latin-1 or utf-16") from None
 
 
 def opener(path: Path) -> Callable[[], BinaryIO]:
-    """What opens a file for its bytes, decompressed if its name says so."""
+    """A function that opens ``path`` for its bytes, decompressed according to its suffix."""
     decompress = _OPENERS.get(path.suffix.lower())
     return lambda: path.open("rb") if decompress is None else decompress(path)
 
 
 _FORMATS = {
     b"%PDF-": "a PDF file",
-    b"PK\x03\x04": "a ZIP archive, as .docx, .odt and .epub files are",
-    b"\x1f\x8b": "compressed by gzip",
+    b"PK\x03\x04": "a ZIP archive (.docx, .odt and .epub files are, too)",
+    b"\x1f\x8b": "a gzip file",
     b"{\\rtf": "an RTF file",
     b"\xd0\xcf\x11\xe0": "an Office document",
 }
-"""What files that are no plain text begin with."""
+"""First bytes of files that are not plain text."""
 
 _READ_ERRORS = (OSError, EOFError, lzma.LZMAError, zlib.error)
-"""What reading a source may raise, damaged compressed ones included."""
+"""Errors of reading a source, including damaged compressed files."""
 
 _MADE_BY_CHARLSTM = {
     "run.json": {"format", "model", "train", "corpus"},
     "results.json": {"format", "settings", "results"},
 }
-"""Files that a run and a study have in their folders, and what is in them."""
+"""Marker files of a run's and a study's folder, and their fields."""
 
 
 def kind_of(path: Path) -> str:
-    """What a source is: ``file``, ``folder``, ``pipe`` (read once), ``device``, or ``nothing``."""
+    """The kind of a path: ``file``, ``folder``, ``pipe``, ``device``, or ``nothing``."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
@@ -198,23 +197,23 @@ def _list_files(
     notices: list[str],
     left_out: Sequence[Path],
 ) -> list[Path]:
-    """The files of ``sources`` in order; ``notices`` gets what is left out."""
+    """The files of ``sources`` in order; skipped files are reported in ``notices``."""
     files: list[Path] = []
     for source in sources:
         if not os.path.exists(source):
             raise CharlstmError(
-                f"there is no file {source}", "check the path, or leave it out for the bundled text"
+                f"no such file: {source}", "check the path, or leave it out to use the bundled text"
             )
         if kind_of(source) == "device":
             raise CharlstmError(
-                f"{source} is a device, which may never end", "name a file, or - for stdin"
+                f"{source} is a device and may never end", "use a file, or - for stdin"
             )
         if source.is_dir():
             found = _text_files(source, encoding, as_bytes, notices, left_out)
             if not found:
                 raise CharlstmError(
-                    f"the folder {source} has no text file in it",
-                    "name a folder with text files, or read files of any kind with `as_bytes`",
+                    f"no text files in folder {source}",
+                    "use a folder with text files, or read files of any kind with `as_bytes`",
                 )
             files += found
         else:
@@ -223,7 +222,7 @@ def _list_files(
 
 
 def _key(paths: list[Path], source: TextSource) -> str:
-    """What tells a text from others: a digest over paths, contents and encoding."""
+    """A digest of paths, contents and encoding that identifies a text."""
     facts: list[Any] = [3, source.encoding, source.as_bytes]
     for path in paths:
         try:
@@ -241,7 +240,7 @@ def _key(paths: list[Path], source: TextSource) -> str:
 def _text_files(
     folder: Path, encoding: str, as_bytes: bool, notices: list[str], left_out: Sequence[Path]
 ) -> list[Path]:
-    """Readable files below ``folder`` in the order of their paths; the skipped ones are noted."""
+    """Readable files below ``folder`` in the order of their paths; skipped ones are reported."""
     kept: list[Path] = []
     skipped: set[Path] = set()
     real = {path.resolve() for path in left_out}
@@ -256,7 +255,7 @@ def _text_files(
             continue
         if path.is_dir() and (path.resolve() in real or _is_made_by_charlstm(path)):
             skipped.add(path)
-            notices.append(f"left out {path}: it holds what charlstm has written")
+            notices.append(f"ignored {path}: written by charlstm")
         if not path.is_file():
             continue
         if reason := _not_text(path, encoding, as_bytes):
@@ -267,7 +266,7 @@ def _text_files(
 
 
 def _hindrance(path: Path) -> str:
-    """Why what a folder has cannot be looked at, or the empty string."""
+    """Why a path inside a folder cannot be read, or the empty string."""
     try:
         is_folder = path.is_dir()
     except OSError as error:
@@ -277,7 +276,7 @@ def _hindrance(path: Path) -> str:
 
 
 def _is_made_by_charlstm(folder: Path) -> bool:
-    """Whether a folder is that of a run or a study."""
+    """Whether a folder belongs to a run or a study."""
     for name, fields in _MADE_BY_CHARLSTM.items():
         try:
             if (folder / name).is_file() and fields <= read_json(folder / name, "").keys():
@@ -288,7 +287,7 @@ def _is_made_by_charlstm(folder: Path) -> bool:
 
 
 def _not_text(path: Path, encoding: str, as_bytes: bool) -> str:
-    """Why a folder's file is left out, or the empty string; reads it to the end."""
+    """Why a file is skipped, or the empty string; reads the file to the end."""
     decoder = codecs.getincrementaldecoder(encoding)("strict")
     empty = True
     try:
@@ -298,24 +297,24 @@ def _not_text(path: Path, encoding: str, as_bytes: bool) -> str:
                 if as_bytes:
                     break
                 if "\0" in decoder.decode(chunk):
-                    return "binary"
+                    return "a binary file"
             if not as_bytes:
                 decoder.decode(b"", final=True)
     except UnicodeError:
         return f"not valid {encoding}"
     except _READ_ERRORS as error:
         return reason_of(error)
-    return "empty" if empty else ""
+    return "empty file" if empty else ""
 
 
 def decoded(
     name: str, stream: BinaryIO, source: TextSource, notices: list[str]
 ) -> Iterator[NDArray[np.uint32]]:
-    """The code points (or bytes) of one source, chunk by chunk.
+    """The code points (or bytes) of one source in chunks (N,) of uint32.
 
     Raises:
-        CharlstmError: the source cannot be read, or has bytes that are not valid in the encoding,
-            with their offset and remedies.
+        CharlstmError: the source cannot be read, or is not valid in the encoding; the message has
+            the byte's offset, the hint a remedy.
     """
     if source.as_bytes:
         while chunk := _read(name, stream):
@@ -348,7 +347,7 @@ def decoded(
                 reason = f"byte 0x{bad} at offset {at:,}"
             raise CharlstmError(
                 f"{name} is not valid {source.encoding}: {reason}",
-                f"name its encoding (`encoding` {likely}, …) or model its bytes (`as_bytes`)",
+                f"set its encoding (`encoding` {likely}, …) or model its bytes (`as_bytes`)",
             ) from None
         offset += len(chunk)
         if first and text:
@@ -357,7 +356,7 @@ def decoded(
                 points = points[1:]
                 notices.append(f"dropped the byte-order mark at the start of {name}")
             if binary:
-                notices.append(f"note: {name} is {binary}, not plain text: convert it first")
+                notices.append(f"note: {name} is {binary}, not plain text; convert it first")
         if len(points):
             yield points
         if not chunk:
@@ -372,15 +371,15 @@ def _read(name: str, stream: BinaryIO) -> bytes:
 
 
 def format_of(start: bytes) -> str:
-    """What a file is that begins like this, if it is no plain text; else ""."""
+    """The file format that begins with these bytes, or "" for plain text."""
     return next((name for magic, name in _FORMATS.items() if start.startswith(magic)), "")
 
 
 def wide_encoding(start: bytes) -> str:
-    """The encoding of a text in UTF-16 or UTF-32, which its first bytes show, or "".
+    """The encoding of a UTF-16 or UTF-32 text, detected from its first bytes, or "".
 
-    It has a byte-order mark, or a NUL in every second byte, as UTF-16 has it in most languages
-    of Europe; as UTF-8 such bytes would be a text full of NULs.
+    Detects a byte-order mark, or NULs in every second byte, as in UTF-16 texts of most European
+    languages; read as UTF-8, such bytes would be a text full of NULs.
     """
     for mark, encoding in _BOMS.items():
         if start.startswith(mark):
@@ -396,4 +395,4 @@ def wide_encoding(start: bytes) -> str:
 def _refuse_other_encoding(name: str, start: bytes, encoding: str) -> None:
     """Refuse UTF-16 and UTF-32 where the text should be UTF-8."""
     if codecs.lookup(encoding).name == "utf-8" and (actual := wide_encoding(start)):
-        raise CharlstmError(f"{name} is not utf-8 but {actual}", f"use `encoding` {actual}")
+        raise CharlstmError(f"{name} is {actual}, not utf-8", f"use `encoding` {actual}")

@@ -1,11 +1,10 @@
-"""Contiguous parallel streams over a text, with a cursor that is one number.
+"""Contiguous parallel streams over a text, with a single number as cursor.
 
-The text is a ring: after its last character comes its first. Stream b starts at character
-floor(b * N / B) and reads on from there; at the end of its own part it goes on into the part of
-the next stream, so the state it carries is always that of the text before. Only where the ring
-closes does the text jump, once in N characters per stream. An epoch is N characters read by all
-streams together. Everything a run needs to go on is ``position``, the characters each stream
-has read.
+The text is a ring: its last character is followed by its first. Stream b of B starts at character
+floor(b * N / B) and continues into the part of the next stream, so its carried state always belongs
+to the preceding text. Only where the ring closes does the text jump, once in N characters per
+stream. An epoch is N characters, counted over all streams. To resume, a run needs only
+``position``, the number of characters that each stream has read.
 """
 
 from dataclasses import dataclass
@@ -16,24 +15,24 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Batch:
-    """T characters of each of B streams, and the T characters one place on; int64 (T, B)."""
+    """T characters of B streams, and the T characters one position later; both int64 (T, B)."""
 
     inputs: NDArray[np.int64]
     targets: NDArray[np.int64]
 
 
 def fit_streams(length: int, batch: int, bptt: int) -> tuple[int, int]:
-    """B and T for a text of ``length`` characters: the ones wanted, or fewer where it is small.
+    """The batch size B and sequence length T for a text of ``length`` characters.
 
-    A stream should be at least two batches long, or the streams read nearly the same text; B
-    shrinks first, then T.
+    They are ``batch`` and ``bptt``, reduced for short texts: a stream should be at least 2T
+    characters long, or streams read nearly the same text. B is reduced first, then T.
     """
     fitted = min(batch, max(1, length // (2 * bptt)))
     return fitted, min(bptt, max(1, length - 1))
 
 
 class Streams:
-    """B parallel readers of a text; shape letters as everywhere: B streams, T steps."""
+    """B parallel readers of a text ``ids`` (N,), in batches of T = ``bptt`` characters."""
 
     def __init__(self, ids: NDArray[np.unsignedinteger], batch: int, bptt: int) -> None:
         self._ids = np.asarray(ids)  # a plain view: fancy indexing of a memmap is slower
@@ -43,10 +42,10 @@ class Streams:
 
     def batch_at(self, position: int) -> Batch:
         """The next T characters of every stream that has read ``position`` characters."""
-        places = position + np.arange(self._bptt + 1, dtype=np.int64)
-        window = self._ids[(places[:, None] + self._starts) % len(self._ids)].astype(np.int64)
+        positions = position + np.arange(self._bptt + 1, dtype=np.int64)
+        window = self._ids[(positions[:, None] + self._starts) % len(self._ids)].astype(np.int64)
         return Batch(window[:-1], window[1:])
 
     def epoch(self, position: int) -> float:
-        """How often the text was read when each stream has read ``position`` characters."""
+        """Passes over the text after each stream has read ``position`` characters."""
         return position * self.batch / len(self._ids)

@@ -1,4 +1,4 @@
-"""Characters to ids and back, with a stated policy for characters a model never saw."""
+"""Map characters to ids and back, with a policy for unknown characters."""
 
 import codecs
 import sys
@@ -16,22 +16,22 @@ UnknownPolicy = Literal["error", "skip", "replace"]
 UNKNOWN_POLICIES: tuple[UnknownPolicy, ...] = ("error", "skip", "replace")
 CODE_POINTS = "utf-32-le"
 MAX_VOCABULARY = sys.maxunicode + 1
-"""As many as there are code points."""
+"""The number of Unicode code points."""
 Ids = NDArray[np.int64]
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
-    """The code point of each character; shape (len(text),).
+    """The code point of each character; uint32 (len(text),).
 
     Raises:
-        UnicodeEncodeError: half a surrogate pair is no character.
+        UnicodeEncodeError: ``text`` has a lone surrogate.
     """
     return np.frombuffer(text.encode(CODE_POINTS), dtype="<u4")
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The symbols of a model; the id of a symbol is its place in ``symbols``.
+    """The symbols of a model; the id of a symbol is its index in ``symbols``.
 
     ``kind`` is ``characters`` (symbols are Unicode characters, in code-point order) or ``bytes``
     (256 symbols, symbol b standing for byte b).
@@ -43,9 +43,9 @@ class Vocabulary:
     def __post_init__(self) -> None:
         unique = len(set(self.symbols)) == len(self.symbols)
         if not self.symbols or not unique or len(self.symbols) > MAX_VOCABULARY:
-            raise CharlstmError("the vocabulary is empty or names a symbol twice")
+            raise CharlstmError("the vocabulary is empty or has a duplicate symbol")
         if self.kind == "bytes" and self.symbols != BYTE_SYMBOLS:
-            raise CharlstmError("a byte vocabulary must hold the 256 bytes in order")
+            raise CharlstmError("a byte vocabulary must have all 256 bytes in order")
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -55,19 +55,19 @@ class Vocabulary:
         return {symbol: i for i, symbol in enumerate(self.symbols)}
 
     def _as_symbols(self, text: str) -> str:
-        """``text`` in the alphabet of ``symbols``: itself, or its UTF-8 bytes one by one."""
+        """``text`` as symbols: unchanged, or its UTF-8 bytes one by one."""
         if self.kind == "characters":
             return text
         try:
             return text.encode("utf-8", "surrogateescape").decode("latin-1")
         except UnicodeEncodeError as error:
             raise CharlstmError(
-                f"U+{ord(text[error.start]):04X} is half a character and stands for no byte",
-                "leave it out",
+                f"U+{ord(text[error.start]):04X} is a lone surrogate and has no bytes",
+                "remove it from the text",
             ) from None
 
     def symbols_in(self, character: str) -> int:
-        """How many symbols a character is made of: 1, or the number of its bytes."""
+        """Number of symbols in a character: 1, or the number of its UTF-8 bytes."""
         return len(self._as_symbols(character))
 
     def unknown(self, text: str) -> list[str]:
@@ -75,15 +75,15 @@ class Vocabulary:
         return [s for s in dict.fromkeys(self._as_symbols(text)) if s not in self._index]
 
     def known_form(self, text: str) -> str:
-        """``text``, or the equivalent of it in Unicode that has fewer unknown characters.
+        """``text``, or its canonical Unicode equivalent with fewer unknown characters.
 
-        An accent may be part of a character, as in \u00e9, or a character of its own, as in e and
-        U+0301. They look alike, and a model may know only one of the two. Characters are composed
-        (NFC), or decomposed (NFD) where the model knows only that.
+        An accented letter can be one character (\u00e9) or two (e and U+0301). They look alike, and
+        a model may know only one form. Unknown characters are composed (NFC), or decomposed (NFD)
+        if the model knows only that form.
         """
         if not isinstance(text, str) or not (unknown := self.unknown(text)):
             return text
-        import unicodedata  # for most texts never needed
+        import unicodedata  # rarely needed
 
         composed = unicodedata.normalize("NFC", text)
         forms = {}
@@ -98,13 +98,12 @@ class Vocabulary:
     def encode(self, text: str, unknown: UnknownPolicy = "error") -> Ids:
         """Ids of the characters of ``text``; int64 (N,), or fewer where some are skipped.
 
-        ``unknown`` says what happens to a character without an id: ``error`` raises, ``skip``
-        leaves it out, ``replace`` puts a space in its place (or, in a vocabulary without a
-        space, the first symbol).
+        ``unknown`` is the policy for characters without an id: ``error`` raises, ``skip`` drops
+        them, ``replace`` substitutes a space (or the first symbol if the vocabulary has no space).
 
         Raises:
             CharlstmError: a character has no id and the policy is ``error``.
-            UsageError: there is no such policy, or ``text`` is no string.
+            UsageError: the policy is unknown, or ``text`` is not a string.
         """
         require(isinstance(text, str), f"the text is {shown(text)}, but must be a string")
         check_choice("`unknown`", unknown, UNKNOWN_POLICIES)
@@ -114,7 +113,7 @@ class Vocabulary:
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             raise CharlstmError(
                 f"the model never saw {named}{more}",
-                "leave such characters out, or use `unknown` skip or `unknown` replace",
+                "remove these characters, or use `unknown` skip or `unknown` replace",
             )
         symbols: Iterable[str] = self._as_symbols(text)
         if missing:
@@ -129,18 +128,18 @@ class Vocabulary:
         return np.fromiter((index[s] for s in symbols), dtype=np.int64)
 
     def opening(self) -> Ids:
-        """The id that a text without a prime begins after: of a newline, or else 0; int64 (1,)."""
+        """The id that stands for an empty prime: that of a newline, or 0; int64 (1,)."""
         return np.array([self._index.get("\n", 0)])
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ``ids``; bytes that are not UTF-8 come as surrogate escapes."""
+        """The text of ``ids``; bytes that are not valid UTF-8 become surrogate escapes."""
         text = "".join(self.symbols[i] for i in ids)
         if self.kind == "bytes":
             return text.encode("latin-1").decode("utf-8", "surrogateescape")
         return text
 
     def by_character(self, ids: Iterable[int], values: Iterable[float]) -> list[tuple[str, float]]:
-        """Each character of ``ids`` with the sum of its symbols' values."""
+        """Each character of ``ids``, paired with the sum of the values of its symbols."""
         decoder, pending = self.decoder(), 0.0
         result: list[tuple[str, float]] = []
         for symbol_id, value in zip(ids, values, strict=True):
@@ -157,7 +156,7 @@ class Vocabulary:
 
 
 class StreamDecoder:
-    """Turns ids into text as they come; a character of several bytes comes when complete."""
+    """Decodes ids one at a time; a multi-byte character is returned once it is complete."""
 
     def __init__(self, vocab: Vocabulary) -> None:
         self._symbols = vocab.symbols
@@ -166,12 +165,12 @@ class StreamDecoder:
             self._bytes = codecs.getincrementaldecoder("utf-8")("surrogateescape")
 
     def feed(self, symbol_id: int) -> str:
-        """The text that ``symbol_id`` completes; empty within a character of several bytes."""
+        """The text that ``symbol_id`` completes; empty inside a multi-byte character."""
         symbol = self._symbols[symbol_id]
         return symbol if self._bytes is None else self._bytes.decode(symbol.encode("latin-1"))
 
     def finish(self) -> str:
-        """What is left: the bytes of a character that was never completed."""
+        """The remaining bytes of an incomplete character, as surrogate escapes."""
         return "" if self._bytes is None else self._bytes.decode(b"", final=True)
 
 

@@ -1,4 +1,4 @@
-"""Dynamic evaluation: scoring a text while the weights learn from what was read of it."""
+"""Dynamic evaluation: score a text while the weights adapt to what has been read so far."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ from charlstm.text.vocabulary import Ids
 from charlstm.train.network import LanguageModel, stored_model
 
 FLOOR = 0.1
-"""epsilon as a fraction of the mean RMS: weights that hardly ever had a gradient make no jumps."""
+"""epsilon as a fraction of the mean RMS: keeps weights with tiny gradients from jumping."""
 TINY = 1e-30
 STREAMS = 16
 MAX_PIECE = 100_000
 COLLECTED = 200
-"""Pieces of the training text, of ``STREAMS`` streams each, that the mean squares come from."""
+"""Pieces of the training text, of ``STREAMS`` streams each, used to estimate the mean squares."""
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How far the weights follow the text; docs/explanation/scores.md has the equation."""
+    """Settings of dynamic evaluation; docs/explanation/scores.md has the equation."""
 
     piece: int = 20
-    """Characters that are scored, then learnt from; the gradient goes back through these."""
+    """Characters scored before each update; the gradient flows back through these alone."""
     rate: float = 0.05
-    """eta times the root of the number of parameters: how far a step goes in all, where gradients
-    are as large as usual."""
+    """eta times the square root of the number of parameters: the norm of a step when gradients have
+    their usual size."""
     decay: float = 0.01
-    """lambda: the fraction of the way back to the trained weights, per step and on average."""
+    """lambda: mean fraction of the distance to the trained weights that each step moves back."""
 
     def __post_init__(self) -> None:
         check_integer("`piece`", self.piece, 1, MAX_PIECE)
@@ -43,7 +43,7 @@ class Adaptation:
 
 @dataclass
 class _Weight:
-    """A parameter, where it was, and how far its gradients usually go."""
+    """A parameter, its trained value, and its step and decay scales."""
 
     value: Tensor
     trained: Tensor
@@ -60,15 +60,15 @@ def score_adaptive(
     adaptation: Adaptation = Adaptation(),
     progress: Callable[[int], None] = lambda _: None,
 ) -> Score:
-    """Score ``ids`` (N,) in one contiguous pass, with a step of learning after each piece.
+    """Score ``ids`` (N,) in one contiguous pass, with a gradient step after each piece.
 
         theta += pull * (theta_0 - theta) - eta * g / (RMS + epsilon)
         pull = min(1, lambda * RMS / mean(RMS)),  epsilon = 0.1 mean(RMS)
 
     (Krause, Kahembwe, Murray & Renals 2018, Dynamic Evaluation of Neural Sequence Models.) g is
-    the gradient of a piece's mean -ln p, RMS the root of the mean square of each weight's gradients
-    on ``training``. A character is always predicted before it is learnt from. The model
-    itself is not changed.
+    the gradient of a piece's mean -ln p in nats; RMS is the root mean square of each weight's
+    gradients on ``training`` (M,). Every character is predicted before the weights adapt to it.
+    ``model`` is not changed. ``progress`` receives the number of characters scored so far.
 
     Raises:
         CharlstmError: the text has no character to predict.
@@ -107,7 +107,7 @@ def score_adaptive(
 
 
 def _learn(network: LanguageModel, ids: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """-ln p of ids[1:] (T, B), and the state, detached; leaves the gradient of their mean."""
+    """-ln p of ids[1:], flattened, and the detached state; sets the gradients of the mean."""
     network.zero_grad()
     logits, state = network(ids[:-1], state)
     nats = nn.functional.cross_entropy(logits.flatten(0, 1), ids[1:].flatten(), reduction="none")
@@ -118,7 +118,7 @@ def _learn(network: LanguageModel, ids: Tensor, state: Tensor) -> tuple[Tensor, 
 def _mean_squares(
     network: LanguageModel, training: NDArray[np.unsignedinteger], piece: int
 ) -> list[Tensor]:
-    """Mean squared gradients of the pieces of some streams that are spread over the text."""
+    """Mean squared gradients over pieces of streams spread evenly over the text."""
     pieces = max(1, min(COLLECTED, (len(training) // STREAMS - 1) // piece))
     starts = np.arange(STREAMS) * (len(training) // STREAMS)
     squares = [torch.zeros_like(value) for value in network.parameters()]

@@ -1,4 +1,4 @@
-"""The recurrent layers in torch, on its fused kernels; proven equal to ``charlstm.net.engine``."""
+"""The recurrent layers in torch, on its fused kernels; tested equal to ``charlstm.net.engine``."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -14,10 +14,12 @@ FORGET_NOTHING = 30.0
 
 
 class CellLayer(nn.Module, ABC):
-    """One layer of a cell; a subclass gives the cell's name and ``forward``.
+    """One recurrent layer; a subclass defines the cell's name and ``forward``.
 
-    The parameters have the names, shapes and block order of the spec; the equations are there and
-    in ``charlstm.net.engine``. Shapes: T steps, B streams, I inputs, H hidden, S states.
+    Names, shapes and block order of the parameters are those of ``charlstm.net.spec``; the
+    equations are in ``charlstm.net.engine``.
+
+    Shapes: T steps, B streams, I inputs, H hidden, S states.
     """
 
     cell: ClassVar[str]
@@ -33,9 +35,11 @@ class CellLayer(nn.Module, ABC):
             self.register_parameter(name, nn.Parameter(torch.empty(shape)))
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Orthogonal hidden blocks, uniform inputs, forget bias 1 (Jozefowicz et al. 2015).
+        """Initialize the weights in place.
 
-        All else is zero: peepholes too, so that ``peephole`` starts as ``lstm`` does.
+        Hidden blocks are orthogonal, input weights uniform in ±1/sqrt(I), and forget biases 1
+        (Jozefowicz et al. 2015). Everything else is zero, peepholes included, so ``peephole``
+        starts as ``lstm`` does.
         """
         bound = self.weight_input.shape[1] ** -0.5
         nn.init.uniform_(self.weight_input, -bound, bound, generator=generator)
@@ -50,10 +54,10 @@ class CellLayer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """T steps at once.
+        """Run T steps.
 
         Args:
-            inputs: (T, B, I).
+            inputs: (T, B, I), floating point.
             state: (S, B, H), before the first step, in the order of ``spec.states``.
 
         Returns:
@@ -87,9 +91,9 @@ def _in_kernel_order(blocks: dict[str, Tensor]) -> Tensor:
 
 
 class LSTM1997Layer(LSTMLayer):
-    """c = c_prev + i * g (Hochreiter & Schmidhuber 1997), with the whole gradient.
+    """c = c_prev + i * g (Hochreiter & Schmidhuber 1997), with the full gradient.
 
-    It runs on the LSTM's kernel: a forget gate without weights and with a large bias is always 1.
+    Runs on the LSTM kernel: a forget gate with zero weights and a large bias is always 1.
     """
 
     cell = "lstm-1997"
@@ -110,8 +114,8 @@ class LSTM1997Layer(LSTMLayer):
 class CoupledLayer(LSTMLayer):
     """c = f * c_prev + (1 - f) * g (Greff et al. 2017).
 
-    It runs on the LSTM's kernel: 1 - sigma(z) is sigma(-z), so the input gate's rows are the
-    negated ones of the forget gate.
+    Runs on the LSTM kernel: 1 - sigma(z) = sigma(-z), so the input gate's rows are the negated
+    rows of the forget gate.
     """
 
     cell = "coupled"
@@ -130,7 +134,7 @@ class CoupledLayer(LSTMLayer):
 
 
 class PeepholeLayer(CellLayer):
-    """The gates see c as well (Gers & Schmidhuber 2000); torch has no kernel for it."""
+    """LSTM with peephole connections (Gers & Schmidhuber 2000); torch has no kernel for it."""
 
     cell = "peephole"
     weight_peephole: Tensor

@@ -1,4 +1,4 @@
-"""Where, in which number format, and with how many threads a model trains."""
+"""Choose the device, the precision and the number of CPU threads for training."""
 
 import os
 import time
@@ -16,10 +16,10 @@ from charlstm.train.network import LanguageModel
 TRIALS = 3
 WORTHWHILE = 1.1
 REDUCED = {"cpu": ("bfloat16",), "cuda": ("bfloat16", "float16"), "mps": ("bfloat16", "float16")}
-"""The formats that ``auto`` tries on a device, besides float32."""
+"""The formats that ``auto`` tries on each device, besides float32."""
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MEMORY_WORDS = ("out of memory", "not enough memory", "allocate memory", "alloc_failed")
-"""What the errors of torch and its libraries say where memory ends."""
+"""Fragments of the out-of-memory errors of torch and its libraries."""
 GPU_WORDS = (
     "CUDA error",
     "CUDA driver",
@@ -28,7 +28,7 @@ GPU_WORDS = (
     "MPS backend",
     "HIP error",
 )
-"""What the errors of torch and its libraries have in them where a GPU fails."""
+"""Fragments of the GPU errors of torch and its libraries."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Precision:
     name: str
 
     def autocast(self) -> AbstractContextManager[None]:
-        """The context that forward passes run in."""
+        """The autocast context for forward passes; does nothing in float32."""
         if self.name == "float32":
             return nullcontext()
         context: AbstractContextManager[None] = torch.autocast(
@@ -49,10 +49,12 @@ class Precision:
 
 
 def choose_device(name: str) -> tuple[torch.device, tuple[str, ...]]:
-    """A device by name, and notes about it; ``auto`` is the first GPU that works, or the CPU.
+    """The device of this name, and notes for the user.
+
+    ``auto`` picks the first GPU that works, or the CPU.
 
     Raises:
-        UsageError: there is no such device here, or it does not work.
+        UsageError: the device is not available or does not work.
     """
     notes = []
     if name == "auto":
@@ -63,18 +65,18 @@ def choose_device(name: str) -> tuple[torch.device, tuple[str, ...]]:
         for kind in (kind for kind, is_available in present.items() if _reports(is_available)):
             if not (trouble := _trouble_with(kind)):
                 return torch.device(kind), ()
-            notes.append(f"{kind} is there, but does not work ({trouble}): training on the CPU")
+            notes.append(f"{kind} was found but does not work ({trouble}); training on the CPU")
         return torch.device("cpu"), tuple(notes)
     check_choice("`device`", name, DEVICES)
     if trouble := _trouble_with(name):
         raise UsageError(
-            f"the device {name!r} is not available here ({trouble})", "set `device` to cpu or auto"
+            f"device {name!r} is not available ({trouble})", "set `device` to cpu or auto"
         )
     return torch.device(name), ()
 
 
 def _reports(is_available: Callable[[], bool]) -> bool:
-    """Whether torch reports a GPU; a driver that fails already then is there, too."""
+    """Whether torch reports a GPU; a driver that raises counts as present."""
     try:
         return is_available()
     except Exception:  # a driver may raise anything
@@ -82,7 +84,7 @@ def _reports(is_available: Callable[[], bool]) -> bool:
 
 
 def _trouble_with(device: str) -> str:
-    """Why nothing can be computed on a device, in a line, or the empty string."""
+    """Why a device cannot compute, in one line; empty if it can."""
     try:
         (torch.ones(2, device=device) @ torch.ones(2, device=device)).item()
     except Exception as error:  # a driver may raise anything
@@ -106,7 +108,7 @@ def threads_restored() -> Iterator[None]:
 
 
 def available_cores() -> int:
-    """The CPU cores that this process may use."""
+    """Number of CPU cores available to this process."""
     with suppress(AttributeError, OSError):  # not on every system; a sandbox may forbid it
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -114,24 +116,24 @@ def available_cores() -> int:
 
 @contextmanager
 def torch_errors_explained() -> Iterator[None]:
-    """Turn what is raised where memory ends or a GPU fails into a ``CharlstmError``."""
+    """Turn out-of-memory and GPU errors into a ``CharlstmError``."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if _is_gpu_error(error):
             raise CharlstmError(
-                f"the GPU fails ({_first_line(error)})", "go on with `device` cpu"
+                f"the GPU failed ({_first_line(error)})", "continue with `device` cpu"
             ) from None
         if not _is_memory_error(error):
             raise
         raise CharlstmError(
-            "there is not enough memory for this training",
+            "not enough memory for training",
             "use a smaller `hidden_size`, `batch` or `bptt`",
         ) from None
 
 
 def _is_gpu_error(error: Exception) -> bool:
-    """Whether a GPU has failed, other than by running out of memory."""
+    """Whether a GPU failed for a reason other than running out of memory."""
     if _is_memory_error(error):
         return False
     newer = getattr(torch, "AcceleratorError", ())
@@ -139,7 +141,7 @@ def _is_gpu_error(error: Exception) -> bool:
 
 
 def _is_memory_error(error: Exception) -> bool:
-    """Whether memory has run out; torch says so by its own error on a GPU, in words on a CPU."""
+    """Whether memory ran out; torch has an error class for GPUs, and only messages for CPUs."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     message = str(error).lower()
@@ -150,7 +152,7 @@ def _is_memory_error(error: Exception) -> bool:
 
 
 class Trial:
-    """An untrained model on a device, to time forward and backward passes of a run's shape."""
+    """An untrained model on a device, used to time forward and backward passes."""
 
     def __init__(self, config: ModelConfig, device: torch.device, batch: int, bptt: int) -> None:
         self.device = device
@@ -159,10 +161,10 @@ class Trial:
         self._ids = torch.zeros(bptt, batch, dtype=torch.int64, device=device)
 
     def seconds(self, precision: Precision) -> float:
-        """The time of one pass over T characters of B streams.
+        """Seconds for one forward and backward pass over T characters of B streams.
 
         Raises:
-            RuntimeError: the device does not have the precision, or too little memory.
+            RuntimeError: the device does not support the precision, or memory runs out.
         """
         start = time.perf_counter()
         with precision.autocast():
@@ -174,16 +176,21 @@ class Trial:
 
 
 def choose_precision(name: str, trial: Trial) -> tuple[Precision, float]:
-    """The precision to train in, and the seconds that a forward and backward pass took in it.
+    """The precision to train in, and the seconds of a forward and backward pass in it.
 
-    ``auto`` is the first of ``REDUCED`` in which a trial of some passes is a tenth faster than in
-    those before it, or float32.
+    ``auto`` starts with float32 and switches to a format of ``REDUCED`` if short trials show it to
+    be at least 10% faster.
+
+    Raises:
+        UsageError: the device does not support the precision.
     """
     device = trial.device
     names = ("float32", *REDUCED.get(device.type, ())) if name == "auto" else (name,)
     seconds = _best_seconds(trial, [Precision(device, name) for name in names])
     if not seconds:
-        raise UsageError(f"{device.type} cannot train in {name} here", "set `precision` to float32")
+        raise UsageError(
+            f"{device.type} does not support training in {name}", "set `precision` to float32"
+        )
     best = next(iter(seconds))
     for precision, taken in seconds.items():
         if taken * WORTHWHILE < seconds[best]:
@@ -192,11 +199,12 @@ def choose_precision(name: str, trial: Trial) -> tuple[Precision, float]:
 
 
 def choose_threads(precision: Precision, trial: Trial, seconds: float) -> tuple[int, float]:
-    """How many of torch's threads to train with, and the seconds of a pass then.
+    """The number of CPU threads to train with, and the seconds per pass with that number.
 
-    All of them, which take ``seconds``, or half, a quarter ... for as long as that makes a pass
-    a tenth faster: in small products many threads wait for each other more than they compute.
-    Never fewer than two, so that a core that is busy just now does not decide for hours.
+    Starts with all threads, which take ``seconds`` per pass, and halves the number as long as each
+    halving makes a pass at least 10% faster: for small products, threads spend more time waiting
+    for each other than computing. Never fewer than two, so that a core that is briefly busy does
+    not slow down the whole run.
     """
     chosen = torch.get_num_threads()
     while precision.device.type == "cpu" and chosen >= 4:
@@ -210,9 +218,9 @@ def choose_threads(precision: Precision, trial: Trial, seconds: float) -> tuple[
 
 
 def _best_seconds(trial: Trial, precisions: list[Precision]) -> dict[Precision, float]:
-    """Best time of a pass in each precision that the device has, after one that is not counted.
+    """Best seconds per pass in each precision that the device supports, after one warm-up pass.
 
-    They are tried in turn: a moment in which the machine is busy then meets all of them.
+    The precisions take turns, so a busy moment affects all of them alike.
     """
     best = dict.fromkeys(precisions, float("inf"))
     for attempt in range(TRIALS + 1):
@@ -222,7 +230,7 @@ def _best_seconds(trial: Trial, precisions: list[Precision]) -> dict[Precision, 
             except RuntimeError as error:
                 if precision.name == "float32" or _is_memory_error(error):
                     raise
-                del best[precision]  # the device does not have it
+                del best[precision]  # not supported by the device
                 continue
             if attempt:
                 best[precision] = min(best[precision], taken)
@@ -231,10 +239,10 @@ def _best_seconds(trial: Trial, precisions: list[Precision]) -> dict[Precision, 
 
 @torch.no_grad()
 def reading_seconds(model: LanguageModel, precision: Precision, batch: int, bptt: int) -> float:
-    """Best time in which a model reads T characters of B streams, after one that is not counted.
+    """Best seconds for a forward pass over T characters of B streams, after one warm-up pass.
 
     Raises:
-        UsageError: the device does not have the precision for this model's cell.
+        UsageError: the device does not support the precision for this model's cell.
     """
     ids = torch.zeros(bptt, batch, dtype=torch.int64, device=precision.device)
     taken = []
@@ -247,7 +255,7 @@ def reading_seconds(model: LanguageModel, precision: Precision, batch: int, bptt
             if _is_memory_error(error):
                 raise
             raise UsageError(
-                f"{precision.device.type} cannot read the teacher in {precision.name} here",
+                f"{precision.device.type} does not support running the teacher in {precision.name}",
                 "set `precision` to float32",
             ) from None
         logits.sum().item()  # waits for a GPU

@@ -1,4 +1,4 @@
-"""What a run learns with before its first step: its model, with whose weights, and its teacher."""
+"""Set up a run before its first step: the model, its initial weights, and its teacher."""
 
 import shlex
 from pathlib import Path
@@ -25,13 +25,13 @@ from charlstm.train.network import (
 def initial_learner(
     path: Path, run: RunFile, train_ids: NDArray[np.unsignedinteger], vocab: Vocabulary
 ) -> tuple[Learner, tuple[str, ...]]:
-    """The learner of the run at ``path``, and notes about it if the run takes its first step.
+    """The learner of the run at ``path``, and notes for the user if the run is new.
 
     Raises:
         CharlstmError: the weights of ``init_from`` or the run's teacher cannot be read.
-        UsageError: they have other characters than the text.
+        UsageError: their vocabulary does not fit the text's.
     """
-    if run.train.threads:  # rounding depends on it; a smaller machine takes what it has
+    if run.train.threads:  # rounding depends on it; a smaller machine uses all its cores
         torch.set_num_threads(min(run.train.threads, available_cores()))
     device, _ = choose_device(run.train.device)
     model, notices = untrained_model(run.model, run.train.seed), tuple[str, ...]()
@@ -56,39 +56,39 @@ def initial_learner(
 
 
 def teacher_model(file: ModelFile, vocab: Vocabulary) -> LanguageModel:
-    """The teacher's model, frozen; raises ``UsageError`` if its characters are not the text's."""
+    """The teacher's model, frozen; raises ``UsageError`` if its vocabulary is not the text's."""
     unlike = sorted(set(file.vocab.symbols) ^ set(vocab.symbols))
     shown = ", ".join(map(repr, unlike[:5])) + (" …" if len(unlike) > 5 else "")
     require(
         file.vocab == vocab,
-        f"the teacher has other characters than the text ({shown or 'one of them has bytes'})",
+        f"the teacher's vocabulary differs from the text's ({shown or 'one of them uses bytes'})",
         "train a teacher on the same text first",
     )
     return stored_model(file).eval().requires_grad_(False)
 
 
 def _what_is_new(theirs: Vocabulary, vocab: Vocabulary) -> tuple[str, ...]:
-    """Characters of the text that the weights of ``init_from`` do not know."""
+    """A note about characters of the text that the source of ``init_from`` never saw."""
     new = len(set(vocab.symbols) - set(theirs.symbols))
     if not new or vocab.kind != theirs.kind:
         return ()
     are = "is" if new == 1 else "are"
     count = plural(len(vocab), "character")
-    return (f"{new} of the text's {count} {are} new to what it begins with",)
+    return (f"{new} of the text's {count} {are} new to the model it starts from",)
 
 
 def _what_a_teacher_may_know(teacher: Path, run: RunFile) -> tuple[str, ...]:
-    """What its own run reveals: it may have read what this one is validated on."""
+    """Notes from the teacher's own run: it may have read this run's held-out part."""
     try:
         own = read_run_file(teacher.parent)
     except CharlstmError:
         return ()
     if own.digest != run.digest:
-        return ("the teacher has learnt another text: its predictions may be of little use",)
+        return ("the teacher was trained on another text; its predictions may not help",)
     if own.train.val_fraction < run.train.val_fraction:
         return (
-            "the teacher has read a part of what this run is validated on: the validation may "
-            "look better than it is",
+            "the teacher was trained on part of this run's held-out text; the validation loss may "
+            "be too optimistic",
         )
     return ()
 
@@ -96,10 +96,13 @@ def _what_a_teacher_may_know(teacher: Path, run: RunFile) -> tuple[str, ...]:
 def transplant(
     source: ModelFile, vocab: Vocabulary, fresh: dict[str, NDArray[np.float32]]
 ) -> dict[str, NDArray[np.float32]]:
-    """A source's weights for another vocabulary, mapped character by character.
+    """Map the weights of ``source`` to another vocabulary, character by character.
 
-    Recurrent layers are taken as they are. The rows of the embedding and of the output layer
-    follow their characters; a character that the source did not have keeps its fresh row.
+    Recurrent layers are copied. The rows of the embedding (V, E) and of the output layer (V, H)
+    follow their characters; a character that the source does not know keeps its row of ``fresh``.
+
+    Raises:
+        UsageError: the two vocabularies have no character in common.
     """
     weights = {name: array.copy() for name, array in source.weights.items()}
     theirs = {symbol: i for i, symbol in enumerate(source.vocab.symbols)}

@@ -1,4 +1,4 @@
-"""One step of truncated BPTT, and everything that steps change."""
+"""One step of truncated BPTT, and all state that a step changes."""
 
 import copy
 
@@ -16,15 +16,15 @@ from charlstm.train.optimiser import Optimiser, update_average
 
 
 class Learner:
-    """The model, its average, its optimiser, its dropout, and the hidden state of the streams.
+    """The model, its weight average, the optimiser, dropout, and the hidden state of the streams.
 
-    The caller numbers the steps and sets their rates. With a ``teacher`` of probabilities q, what
-    is minimised is, with the weight w of ``TrainConfig.distillation``,
+    The caller numbers the steps and sets the learning rates. With a ``teacher`` that predicts
+    probabilities q, and the weight w of ``TrainConfig.distillation``, the training objective is
 
         (1 - w) * -ln p(next character)  -  w * sum over all characters of q ln p
 
     (Hinton, Vinyals and Dean 2015, at temperature 1). The teacher reads the same streams, without
-    dropout, and carries a state of its own.
+    dropout, and carries its own state.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Learner:
     ) -> None:
         self.model = model
         self.average = copy.deepcopy(model).requires_grad_(False)
-        """The moving average of the weights: what is validated, saved and sampled."""
+        """Moving average of the weights: the model that is validated, saved and sampled."""
         self.precision = precision
         self.streams = Streams(train_ids, config.batch, config.bptt)
         self.state = model.initial_state(config.batch)
@@ -50,10 +50,11 @@ class Learner:
         self._dropout = torch.Generator().manual_seed(config.seed)
 
     def step(self, step: int, multiplier: float) -> tuple[Tensor, Tensor]:
-        """Take step number ``step``, from 0, at ``multiplier`` times the peak learning rates.
+        """Take step ``step`` (counted from 0) at ``multiplier`` times the peak learning rates.
 
         Returns:
-            The loss -ln p, and the norm of the gradient before clipping; still on the device.
+            The mean loss -ln p in nats and the gradient norm before clipping, both scalars on the
+            device.
         """
         config, device = self.config, self.precision.device
         batch = self.streams.batch_at(step * config.bptt)
@@ -80,14 +81,14 @@ class Learner:
             minimised.backward()  # type: ignore[no-untyped-call]
         else:
             self._loss_scale.backward(minimised, self.model.parameters())
-        self.state = state.detach().float()  # h and c go on into the next batch
+        self.state = state.detach().float()  # h and c carry over to the next batch
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self._optimiser.step(multiplier)
         update_average(self.average, self.model, config.averaging, step)
         return loss.detach(), norm
 
     def _teacher_probabilities(self, teacher: LanguageModel, inputs: Tensor) -> Tensor:
-        """The teacher's probabilities (T, B, V); its state goes on."""
+        """The teacher's probabilities (T, B, V); advances its state."""
         with torch.no_grad(), self.precision.autocast():
             logits, state = teacher(inputs, self._teacher_state)
         self._teacher_state = state.float()
@@ -95,17 +96,17 @@ class Learner:
         return probabilities
 
     def reset_state(self) -> None:
-        """Let the next step begin from zero state."""
+        """Start the next step from zero state."""
         self.state = torch.zeros_like(self.state)
         self._teacher_state = torch.zeros_like(self._teacher_state)
 
     def is_finite(self) -> bool:
-        """Whether every number is one."""
+        """Whether all weights, optimiser state and averages are finite."""
         tensors = [*self.tensors().values(), *self.average.parameters()]
         return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that steps change except the average, by its name in a checkpoint."""
+        """All tensors that a step changes, except the average, by name in a checkpoint."""
         tensors: dict[str, Tensor] = {f"weights/{n}": p for n, p in self.model.named_parameters()}
         tensors |= {f"optimiser/{n}": t for n, t in self._optimiser.state().items()}
         if self._loss_scale is not None:
@@ -117,26 +118,25 @@ class Learner:
     def load(
         self, tensors: dict[str, Tensor], average: dict[str, NDArray[np.float32]], steps: int
     ) -> None:
-        """Continue from what ``tensors`` gave after ``steps`` steps, and from an average.
+        """Restore the tensors as they were after ``steps`` steps, and the weight average.
 
-        A loss scale is there if the run was in float16; one that began on another device may not
-        have been, or may no longer be.
+        Only float16 runs have a loss scale. A run that moves to another device may gain or lose it.
 
         Raises:
-            KeyError, RuntimeError, ValueError: the tensors are not those of this model.
+            KeyError, RuntimeError, ValueError: the tensors do not fit this model.
         """
         own = self.tensors()
-        # Runs of earlier versions have no roots; zeros stand for one that is yet to be computed.
+        # Runs of earlier versions have no roots; zeros mark a root that has to be computed.
         tensors = {n: torch.zeros_like(t) for n, t in own.items() if n.endswith("/root")} | tensors
         if ("loss_scale" in own) != ("loss_scale" in tensors):
             tensors.pop("loss_scale", None)
             tensors |= {n: t.clone() for n, t in own.items() if n == "loss_scale"}
         if _kinds(tensors) != _kinds(own):
-            raise ValueError("other arrays")
+            raise ValueError("its arrays differ")
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-            raise ValueError("numbers that are not finite")
+            raise ValueError("it has non-finite values")
         if steps != int(tensors["optimiser/steps"]):
-            raise ValueError("another number of steps")
+            raise ValueError("its number of steps differs")
         load_arrays(self.average, average)
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():

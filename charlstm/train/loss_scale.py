@@ -1,4 +1,4 @@
-"""The factor that keeps gradients within what float16 can hold."""
+"""Loss scaling: keep gradients within the range of float16."""
 
 from collections.abc import Iterable
 
@@ -10,23 +10,23 @@ GROWTH_STEPS = 1000
 
 
 class LossScale:
-    """Dynamic loss scaling (Micikevicius et al. 2018), for float16 alone.
+    """Dynamic loss scaling (Micikevicius et al. 2018), for float16 only.
 
-    float16 has no number between 0 and 6e-8, where most gradients are. The loss is multiplied by s
-    before the backward pass, and the gradients are divided by it. Where one of them overflows, all
-    of them become 0, so that the step only follows the momenta, and s is halved; after 1000 steps
-    without that it is doubled.
+    float16 has no number between 0 and 6e-8, where most gradients lie. The loss is multiplied by a
+    scale s before the backward pass, and the gradients are divided by s. If any gradient overflows,
+    all of them are set to 0, so the step only follows the momenta, and s is halved. After 1000
+    steps without overflow, s is doubled.
 
-    Nothing here waits for a GPU. ``torch.amp.GradScaler`` does: its ``step`` reads with ``.item()``
-    whether a gradient overflowed, and its ``state_dict`` reads the scale.
+    Nothing here waits for a GPU. ``torch.amp.GradScaler`` does: its ``step`` calls ``.item()`` to
+    see whether a gradient overflowed, and its ``state_dict`` reads the scale.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.state = torch.tensor([FIRST_SCALE, 0.0], device=device)
-        """(2,) float32: s, and the steps since it has changed or a gradient overflowed."""
+        """(2,) float32: s, and the steps since s last changed or a gradient overflowed."""
 
     def backward(self, loss: Tensor, parameters: Iterable[nn.Parameter]) -> None:
-        """Give the parameters their gradients, or 0 where one overflows; then adapt s."""
+        """Set the gradients of ``parameters``, all 0 if any overflows; then adapt s."""
         scale, steps = self.state.unbind()
         (loss * scale).backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for p in parameters if p.grad is not None]

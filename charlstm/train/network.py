@@ -12,7 +12,7 @@ from charlstm.train.cells import CELL_LAYERS, CellLayer
 
 
 class LanguageModel(nn.Module):
-    """p(next character | all before it).
+    """A character-level language model: p(next character | all characters before it).
 
     Shapes: T steps, B streams, V vocabulary, E embedding, H hidden, L layers, S states.
     Parameters are named as in ``spec.parameter_shapes``, so ``state_dict`` is what a checkpoint
@@ -30,7 +30,7 @@ class LanguageModel(nn.Module):
         self.output_bias = nn.Parameter(torch.empty(config.vocab_size))
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw the weights of an untrained model."""
+        """Initialize all weights at random."""
         nn.init.normal_(self.embedding, generator=generator)
         for layer in self.layers:
             assert isinstance(layer, CellLayer)
@@ -53,12 +53,12 @@ class LanguageModel(nn.Module):
         Args:
             ids: (T, B) int64.
             state: (L, S, B, H).
-            masks: (M, B, H), what the output layer's input is multiplied by, the same at every
-                step (locked dropout, Gal & Ghahramani 2016); None for no dropout.
+            masks: (M, B, H), dropout masks for the output layer's input, the same at every step
+                (locked dropout, Gal & Ghahramani 2016); None for no dropout.
 
         Returns:
-            Logits of the next characters, (T, B, V) or with each of the masks (T, M, B, V), and the
-            state (L, S, B, H).
+            Logits of the next characters, (T, B, V) or, with masks, (T, M, B, V); and the new state
+            (L, S, B, H).
         """
         x = nn.functional.embedding(ids, self.embedding)  # (T, B, E)
         outputs, states = [], []
@@ -66,7 +66,9 @@ class LanguageModel(nn.Module):
             x, layer_state = layer(x, state[index])  # (T, B, H)
             outputs.append(x)
             states.append(layer_state)
-        total = sum(outputs[1:], outputs[0])  # a short way from every layer to the loss
+        total = sum(
+            outputs[1:], outputs[0]
+        )  # skip connections: a short path from every layer to the loss
         if masks is not None:
             total = total.unsqueeze(1) * masks.to(total.dtype)
         logits = nn.functional.linear(total, self.output_weight, self.output_bias)
@@ -75,7 +77,7 @@ class LanguageModel(nn.Module):
     def dropout_masks(
         self, count: int, batch: int, probability: float, generator: torch.Generator
     ) -> Tensor | None:
-        """``count`` masks for ``forward``: 0 with ``probability`` p, else 1 / (1 - p)."""
+        """M = ``count`` masks (M, B, H): 0 with ``probability`` p, else 1 / (1 - p)."""
         if probability == 0:
             return None
         kept = torch.empty(count, batch, self.config.hidden_size)
@@ -84,7 +86,7 @@ class LanguageModel(nn.Module):
 
 
 def untrained_model(config: ModelConfig, seed: int) -> LanguageModel:
-    """A model with new weights, on the CPU; the same ones for the same seed."""
+    """A model with random weights on the CPU; a seed always gives the same weights."""
     model = LanguageModel(config)
     model.initialise(torch.Generator().manual_seed(seed))
     return model
@@ -98,7 +100,7 @@ def stored_model(file: ModelFile) -> LanguageModel:
 
 
 def to_arrays(model: LanguageModel) -> dict[str, NDArray[np.float32]]:
-    """The weights as NumPy arrays, copied."""
+    """Copies of the weights as float32 NumPy arrays, by name."""
     return {
         name: tensor.detach().to("cpu", torch.float32).numpy().copy()
         for name, tensor in model.named_parameters()

@@ -1,4 +1,4 @@
-"""Make a new run: decide what its settings leave open, and give it a folder."""
+"""Create a new run: resolve its open settings and make its folder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from charlstm.config import TrainConfig
-from charlstm.errors import require
+from charlstm.errors import plural, require
 from charlstm.net.model_config import ModelConfig
 from charlstm.presets import require_memory
 from charlstm.runs.checkpoint import ModelFile, read_model
@@ -29,7 +29,7 @@ from charlstm.train.schedule import budget_of
 from charlstm.train.trainer import Trainer
 
 STEP_OVER_PASS = 1.25
-"""The time of a training step, in forward and backward passes."""
+"""Time of a training step, relative to a forward and backward pass."""
 
 
 @contextmanager
@@ -43,16 +43,16 @@ def begin(
     init_from: Path | None = None,
     teacher: Path | None = None,
 ) -> Iterator[Trainer]:
-    """Make a new run below ``root`` and open it.
+    """Create a new run below ``root`` and open it for training.
 
-    With ``init_from`` the model has the shape and the weights of that checkpoint. ``teacher`` is a
-    checkpoint to learn from, see ``Learner``.
+    With ``init_from``, the model takes the shape and the weights of that checkpoint. ``teacher`` is
+    a checkpoint to distil from, see ``Learner``.
 
     Raises:
-        CharlstmError: the text is too short, ``init_from`` or ``teacher`` cannot be read, or memory
-            does not suffice.
-        UsageError: there are not so many cores, there is no such device, or the teacher has other
-            characters than the text.
+        CharlstmError: the text is too short, ``init_from`` or ``teacher`` cannot be read, or there
+            is not enough memory.
+        UsageError: ``threads`` exceeds the available cores, the device is not available, or the
+            teacher's vocabulary differs from the text's.
     """
     with threads_restored():
         with torch_errors_explained():
@@ -65,12 +65,12 @@ def begin(
 
 @dataclass(frozen=True)
 class NewRun:
-    """A run before it has a folder: nothing in its settings is open any more."""
+    """A new run with all settings resolved, before it has a folder."""
 
     run: RunFile
     teacher: ModelFile | None
     step_seconds: float
-    """What a training step takes, by a trial."""
+    """Seconds per training step, estimated by a trial."""
     notices: tuple[str, ...]
 
 
@@ -82,9 +82,9 @@ def resolve(
     init_from: Path | None = None,
     teacher: Path | None = None,
 ) -> NewRun:
-    """Decide what the settings leave open: B and T that fit the text, device, precision, threads.
+    """Resolve open settings: B and T that fit the text, device, precision and threads.
 
-    Raises as ``begin``.
+    Raises the errors of ``begin``.
     """
     train_ids, _ = corpus.split(config.val_fraction)
     batch, bptt = fit_streams(len(train_ids), config.batch, config.bptt)
@@ -94,15 +94,17 @@ def resolve(
     teacher_file = None if teacher is None else read_model(teacher)
     require(
         (teacher is None) == (config.distillation == 0),
-        f"`distillation` is {config.distillation:g}",
-        "more than 0 goes with a `teacher`, 0 without one",
+        f"`distillation` is {config.distillation:g} "
+        + ("without a `teacher`" if teacher is None else "with a `teacher`"),
+        "give a `teacher` or set it to 0" if teacher is None else "set it above 0",
     )
     reader = None if teacher_file is None else teacher_model(teacher_file, corpus.vocab)
     threads, cores = config.threads, available_cores()
     require(
         threads <= cores,
-        f"`threads` is {threads}; this process may use {cores}",
-        "leave it out for as many as a trial finds useful",
+        f"`threads` is {threads}, but only {plural(cores, 'CPU core')} "
+        f"{'is' if cores == 1 else 'are'} available",
+        "leave it out to let a short trial choose",
     )
     device, notices = choose_device(config.device)
     if device.type == "cpu":

@@ -1,4 +1,4 @@
-"""What turns gradients into weights: Muon and Adam, the schedule, the moving average."""
+"""The optimisers Muon and Adam, and the moving average of the weights."""
 
 import torch
 from torch import Tensor
@@ -12,36 +12,36 @@ POLAR_EXPRESS = (
     (8.093368512548254, -23.620430328824266, 17.446151749836243),
     (3.636585554259041, -2.7219267466089088, 0.5365462883273615),
 )
-"""a, b and c of two steps: of all a s + b s^3 + c s^5 the one that is nowhere far from 1, for s in
-[0.01, 1] first, then for s in what the first step makes of that (Amsel et al. 2025)."""
+"""Coefficients a, b, c of two steps: the polynomial a s + b s^3 + c s^5 that is closest to 1, first
+for s in [0.01, 1], then for s in the range of the first step (Polar Express, Amsel et al. 2025)."""
 ROOT_EVERY = 4
-"""Steps for which Muon uses an inverse root; even 10 are no worse than 1
+"""Steps for which Muon reuses an inverse root; even 10 are no worse than 1
 (docs/research/experiments/optimiser.md)."""
 SAFETY = 1.02
-"""Beyond 1 the first step's polynomial rises steeply: rounding must not lead there."""
+"""Above 1 the first step's polynomial rises steeply; this margin keeps rounding below it."""
 
 
 def inverse_root(x: Tensor) -> Tensor:
-    """(X^T X)^(-1/2), roughly, for X = ``x`` (R, C) of Frobenius norm 1: (C, C), in its dtype.
+    """Approximate (X^T X)^(-1/2), (C, C), for X = ``x`` (R, C) of Frobenius norm 1, in its dtype.
 
-    With it X = U S V^T becomes U V^T, every singular value brought near 1. It is what two
-    Newton-Schulz steps with the polynomials of Polar Express,
+    Multiplying X = U S V^T by it gives about U V^T: every singular value comes close to 1. It is
+    the matrix by which two Newton-Schulz steps with the polynomials of Polar Express,
 
         X <- X P,  P = a I + b G + c G G,  G = X^T X
 
-    multiply X by. Only the first G is made from X; the second is P G P, a product of small
-    matrices. More steps of this kind would not be stable in bfloat16: rounding gives G small
-    negative eigenvalues, and each step makes them larger.
+    multiply X. Only the first G is computed from X; the second is P G P, a product of small
+    matrices. Further steps would not be stable in bfloat16: rounding gives G small negative
+    eigenvalues, and each step amplifies them.
 
-    The steps begin at X / (1.02 m), where m = (sum of s^8)^(1/8) = ||G G||^(1/4) is hardly more
-    than the largest singular value s and costs nothing, G G being needed anyway; from Frobenius'
-    norm, as usual, a third step would be needed for the same training loss
-    (docs/research/experiments/optimiser.md).
-    Of the singular values, those above m / 100 end between 0.29 and 1.71.
+    The iteration starts at X / (1.02 m), where m = (sum of s^8)^(1/8) = ||G G||^(1/4) is slightly
+    larger than the largest singular value s. It costs nothing, because G G is needed anyway. With
+    the usual Frobenius norm, a third step would be needed for the same training loss
+    (docs/research/experiments/optimiser.md). Singular values above m / 100 end between 0.29 and
+    1.71.
     """
     gram = x.T @ x
     square = gram @ gram
-    # The bound is what C equal singular values have; below it is only a matrix of zeros.
+    # The bound is the value for C equal singular values; only a zero matrix is below it.
     m = square.norm(dtype=torch.float32).clamp_min(x.shape[1] ** -1.5) ** 0.25
     size = SAFETY * m
     first: Tensor = _polynomial(gram / size**2, square / size**4, POLAR_EXPRESS[0]) / size
@@ -57,31 +57,31 @@ def _polynomial(gram: Tensor, square: Tensor, coefficients: tuple[float, float, 
 
 
 def row_factors(direction: Tensor, squares: Tensor, averaging: float) -> Tensor:
-    """What the rows of ``direction`` (R, C) are multiplied by, (R, 1), to become alike in norm.
+    """Factors (R, 1) that even out the row norms of ``direction`` (R, C).
 
-    That is the inverse root of ``squares`` (R, 1), the running mean of their norms' squares, which
-    is updated here with the decay ``averaging``; times what keeps the norm of the whole.
+    A factor is the inverse root of ``squares`` (R, 1), the running mean of squared row norms, which
+    is updated in place with the decay ``averaging``. All factors are then scaled to keep the
+    Frobenius norm of ``direction`` (NorMuon, Li et al. 2025).
     """
     norms = direction.norm(dim=1, keepdim=True)
     squares.lerp_(norms.square(), 1 - averaging)
-    # A bias correction would multiply all rows alike, and then be divided out.
+    # A bias correction would scale all rows alike, so the normalisation below would cancel it.
     factors = squares.add(ADAM_EPSILON**2).rsqrt_()
     factors *= norms.norm() / ((norms * factors).norm() + 1e-30)
     return factors
 
 
 class Optimiser:
-    """Muon on the recurrent layers' matrices, Adam on everything else.
+    """Muon for the matrices of the recurrent layers, Adam for all other parameters.
 
     Muon (Jordan et al. 2024) steps along the orthogonalised momentum, with Nesterov's look-ahead
-    and a rate that grows with the square root of rows over columns; the matrices decay towards 0
-    (Loshchilov & Hutter 2019). The momentum changes little from one step to the next, and so does
-    its inverse root: each matrix gets a new one in every fourth step, another one's turn in each.
-    The rows of what that gives, one for each gate of each unit, differ in norm; they are divided
-    by the root of a running mean of its square, and all of them multiplied by what keeps the norm
-    of the whole (NorMuon, Li et al. 2025).
-    Adam is that of Kingma & Ba 2015, algorithm 1. Both follow one schedule, each from its own peak
-    rate. docs/explanation/training.md has what Muon gains.
+    and a rate proportional to sqrt(max(1, R / C)) for a matrix (R, C). The matrices decay towards
+    0 (decoupled weight decay, Loshchilov & Hutter 2019). The inverse root changes little from step
+    to step, so each matrix computes a new one every fourth step only; the matrices take turns.
+    Rows, one for each gate of each unit, differ in norm; ``row_factors`` evens them out.
+
+    Adam follows Kingma & Ba 2015, algorithm 1. Both share one schedule, each with its own peak
+    rate. docs/explanation/training.md has the gain of Muon.
     """
 
     def __init__(self, model: LanguageModel, config: TrainConfig) -> None:
@@ -106,7 +106,7 @@ class Optimiser:
 
     @torch.no_grad()
     def step(self, multiplier: float) -> None:
-        """Apply the gradients at ``multiplier`` times the peak rates, and clear them."""
+        """Apply the gradients at ``multiplier`` times the peak learning rates, then clear them."""
         self._steps += 1
         steps = int(self._steps)
         self._step_muon(self._config.learning_rate * multiplier, steps)
@@ -129,7 +129,7 @@ class Optimiser:
             matrix.grad = None
 
     def _orthogonalise(self, matrix: Tensor, name: str, due: bool) -> Tensor:
-        """U V^T, roughly, of ``matrix`` (R, C) = U S V^T; by a new inverse root if one is due."""
+        """About U V^T of ``matrix`` (R, C) = U S V^T; computes a new inverse root if ``due``."""
         if matrix.shape[0] < matrix.shape[1]:
             return self._orthogonalise(matrix.T, name, due).T
         x = (matrix / (matrix.norm() + 1e-30)).to(self._dtype)
@@ -153,7 +153,7 @@ class Optimiser:
             parameter.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        """``PARAMETER/momentum``, Adam's ``/square``, Muon's ``/root`` and ``/rows``; ``steps``."""
+        """``NAME/momentum``, Adam's ``/square``, Muon's ``/root`` and ``/rows``; and ``steps``."""
         return {
             **{f"{name}/momentum": momentum for name, momentum in self._momenta.items()},
             **{f"{name}/square": square for name, square in self._squares.items()},
@@ -163,7 +163,7 @@ class Optimiser:
         }
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Set what ``state`` gave.
+        """Restore the tensors that ``state`` returned.
 
         Raises:
             KeyError: a tensor is missing.
@@ -177,7 +177,7 @@ class Optimiser:
 def update_average(average: LanguageModel, model: LanguageModel, decay: float, step: int) -> None:
     """average += (1 - d) * (weights - average), with d = min(decay, (1 + step) / (10 + step)).
 
-    The smaller d of the first steps lets the average forget the untrained weights.
+    The smaller d of the first steps lets the average forget the initial weights.
     """
     d = min(decay, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - d)

@@ -1,4 +1,4 @@
-"""The peephole LSTM's recurrence with a backward pass of its own: torch has no kernel for it."""
+"""The peephole LSTM's recurrence with a hand-written backward pass, since torch has no kernel."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ SPEC = CELLS["peephole"]
 def peephole_recurrence(
     projected: Tensor, weight_hidden: Tensor, weight_peephole: Tensor, h: Tensor, c: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """T steps of the cell ``peephole`` on inputs that are already projected.
+    """T steps of the cell ``peephole`` (Gers & Schmidhuber 2000) on projected inputs.
 
-    Matrix products are in the type of ``projected``, c and the sums are at least float32.
+    Matrix products use the dtype of ``projected``; c and the sums are at least float32.
 
     Args:
         projected: (T, B, 4H), weight_input x + bias of every step.
@@ -26,7 +26,7 @@ def peephole_recurrence(
         c: (B, H), before the first step.
 
     Returns:
-        h of every step (T, B, H), of the type of ``projected``; c after the last (B, H).
+        h of every step (T, B, H), in the dtype of ``projected``; c after the last step (B, H).
     """
     dtype = projected.dtype
     wide = torch.promote_types(dtype, torch.float32)
@@ -42,9 +42,9 @@ class PeepholeRecurrence(torch.autograd.Function):
         i, f = sigma(z_i + p_i * c_prev), sigma(z_f + p_f * c_prev);  g = tanh(z_g)
         c = f * c_prev + i * g;  o = sigma(z_o + p_o * c);  h = o * tanh(c)
 
-    with z = projected[t] + weight_hidden h_prev. The forward pass keeps i, f, g, o and tanh(c),
-    and both write every step into memory that is allocated once: through autograd the same loop
-    would make some twenty arrays per step.
+    with z = projected[t] + weight_hidden h_prev. The forward pass keeps i, f, g, o and tanh(c).
+    Both passes write into memory that is allocated once; with autograd the same loop would allocate
+    about twenty arrays per step.
     """
 
     @staticmethod
@@ -87,7 +87,7 @@ class PeepholeRecurrence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_outputs: Tensor, d_last_c: Tensor) -> tuple[Tensor, ...]:
-        """Gradients of what ``forward`` was given, in its order and types."""
+        """Gradients of the arguments of ``forward``, in the same order and dtypes."""
         kept, squashed, cells, hiddens, weight_hidden, peephole = ctx.saved_tensors
         steps, batch, size = squashed.shape
         d_projected = torch.empty_like(kept)

@@ -1,4 +1,4 @@
-"""The numbers that change as a run goes on, besides the tensors."""
+"""The counters of a run: everything that changes during training, besides the tensors."""
 
 import math
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from charlstm.errors import CharlstmError
 
 @dataclass
 class Progress:
-    """The scalars that change as a run goes on; all of them are in ``train.json``."""
+    """The scalars that change during training; ``train.json`` stores all of them."""
 
     step: int = 0
     position: int = 0
-    """Characters that each stream has read; see ``streams``."""
+    """Characters read by each stream; see ``charlstm.text.streams``."""
     best_loss: float | None = None
     best_step: int = 0
     evaluations_since_best: int = 0
@@ -29,10 +29,10 @@ class Progress:
                 raise ValueError(f"{name} is {value!r:.40}")
 
     def judge(self, val_loss: float, *, untrained_counts: bool) -> bool:
-        """Whether the loss of a validation at this step is the best so far; it is remembered.
+        """Record a validation loss in nats; return whether it is the best so far.
 
-        The first one of a trained model is, whatever the untrained model of step 0 had, unless
-        ``untrained_counts``: a run may begin with trained weights.
+        The first loss after step 0 always counts as the best, because step 0 is an untrained model.
+        With ``untrained_counts`` it must beat step 0: a run may start from trained weights.
 
         Raises:
             CharlstmError: the loss is not finite.
@@ -40,7 +40,7 @@ class Progress:
         if not math.isfinite(val_loss):
             raise CharlstmError(
                 f"the validation loss at step {self.step:,} is not finite",
-                "begin from other weights, or with a lower `learning_rate`",
+                "start from other weights, or use a lower `learning_rate`",
             )
         best = self.best_loss if self.best_step or untrained_counts else None
         improved = best is None or val_loss < best

@@ -1,4 +1,4 @@
-"""Open a run to train it, new or stopped: its lock, what it verifies, what it goes on from."""
+"""Open a new or stopped run for training: lock it, verify it, restore its state."""
 
 import os
 import shlex
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.errors import CharlstmError, UsageError, plural
 from charlstm.runs.checkpoint import read_model, read_resume_state
 from charlstm.runs.metrics import cut_metrics
 from charlstm.runs.run import (
@@ -51,25 +51,25 @@ def open_run(
     step_seconds: float | None = None,
     notices: tuple[str, ...] = (),
 ) -> Iterator[Trainer]:
-    """Hold the run at ``path`` for training, from its last complete checkpoint.
+    """Lock the run at ``path`` and open it for training, from its last complete checkpoint.
 
-    ``changes`` are fields of ``TrainConfig`` to change: another budget, to extend it, ``patience``,
-    ``keep`` or ``device``. A damaged checkpoint is passed over for the one before it;
-    ``Trainer.notices`` says so. A run without a checkpoint begins from its settings. What was
-    logged after the checkpoint is dropped.
+    ``changes`` holds fields of ``TrainConfig`` to change: a larger budget, ``patience``, ``keep``
+    or ``device``. If a checkpoint is damaged, the one before it is used, and ``Trainer.notices``
+    reports it. A run without a checkpoint starts at step 0. Metrics logged after the checkpoint are
+    dropped.
 
     Raises:
-        CharlstmError: the corpus is not the run's, no checkpoint can be read, or memory does not
-            suffice; also later, while the run is open.
-        UsageError: another process trains into the run, or the new budget ends before the step the
-            run has reached.
+        CharlstmError: the corpus is not the run's, no checkpoint can be read, or memory runs out
+            (also later, while the run is open).
+        UsageError: another process is training the run, or the run has already passed the end of
+            the new budget.
     """
     with threads_restored(), lock(path) as problem, torch_errors_explained():
         notices += (problem,) if problem else ()
         recorded = read_run_file(path)
         _check_corpus(path, recorded, corpus)
         train_ids, val_ids = corpus.split(recorded.train.val_fraction)
-        run, found = _with_changes(_at_new_place(recorded, corpus), changes, len(train_ids))
+        run, found = _with_changes(_at_new_path(recorded, corpus), changes, len(train_ids))
         notices += found
         sweep(path)
         learner, found = initial_learner(path, run, train_ids, corpus.vocab)
@@ -94,35 +94,32 @@ def open_run(
 def _check_corpus(path: Path, run: RunFile, corpus: Corpus) -> None:
     if corpus.digest == run.digest:
         return
-    change = f"{run.characters:,} characters then, {len(corpus):,} now"
-    remedy = f"start a new run with `init_from` {shlex.quote(str(path))}"
-    remedy = f"bring the old text back, or {remedy}"
+    change = f"from {run.characters:,} to {len(corpus):,} characters"
+    remedy = f"restore the old text, or start a new run with `init_from` {shlex.quote(str(path))}"
     if len(corpus) == run.characters:
         before = find_encoded(run.digest, run.source)
         if before is None:
-            change = f"{run.characters:,} characters then and now, others or in another order"
+            change = f"{run.characters:,} characters as before, but not the same ones"
         elif (before.vocab, before.counts) == (corpus.vocab, corpus.counts):
-            change = f"the same {run.characters:,} characters, in another order"
+            change = f"the same {run.characters:,} characters in another order"
             remedy = (
                 "a folder's files are read in the order of their names: restore the names, or "
-                "name the files in the old order"
+                "list the files in the old order"
             )
         else:
-            change = f"{run.characters:,} characters then and now, but others"
-    raise CharlstmError(
-        f"the corpus has changed since the run {path.name} began ({change})", remedy
-    )
+            change = f"{run.characters:,} characters as before, but different ones"
+    raise CharlstmError(f"the text has changed since run {path.name} started ({change})", remedy)
 
 
-def _at_new_place(run: RunFile, corpus: Corpus) -> RunFile:
-    """The run, with the paths of its text as they are now; what came from a pipe has none."""
+def _at_new_path(run: RunFile, corpus: Corpus) -> RunFile:
+    """The run with the current paths of its text; a pipe has none."""
     return run if corpus.source.not_there() else replace(run, source=corpus.source)
 
 
 def _with_changes(
     run: RunFile, changes: Mapping[str, Any], train_characters: int
 ) -> tuple[RunFile, tuple[str, ...]]:
-    """The run with other settings, and notes about what they mean."""
+    """The run with changed settings, and notes about their effects."""
     changes, notices = dict(changes), tuple[str, ...]()
     extended = bool(changes.keys() & BUDGETS)
     if extended:
@@ -137,7 +134,7 @@ def _with_changes(
 
 
 def _precision_on(name: str, run: RunFile) -> tuple[Precision, tuple[str, ...]]:
-    """The device of that name, with the run's precision if it has that, else in float32."""
+    """The device of that name, with the run's precision if supported, otherwise float32."""
     device, notices = choose_device(name)
     old, new = run.train, Precision(device, run.train.precision)
     if device.type == old.device:
@@ -147,17 +144,17 @@ def _precision_on(name: str, run: RunFile) -> tuple[Precision, tuple[str, ...]]:
     except UsageError:
         new = Precision(device, "float32")
     note = (
-        f"began on {old.device} in {old.precision}, goes on on {device.type} in {new.name}: "
-        "rounding may differ from that of an undisturbed run"
+        f"started on {old.device} in {old.precision}, continuing on {device.type} in {new.name}; "
+        "rounding may differ from an uninterrupted run"
     )
     return new, (*notices, note)
 
 
 def _restore(path: Path, learner: Learner) -> tuple[Resumption | None, tuple[str, ...]]:
-    """Set a learner to the run's last checkpoint that can be read, and say where it goes on.
+    """Restore a learner from the run's last readable checkpoint, with notes for the user.
 
-    After the last validation a run is saved by the clock as well. If it diverges, it goes back to
-    the validation all the same, so that one that was interrupted ends as one that was not.
+    A run is also saved by the clock, between validations. A rollback always goes to the last
+    validation, so that an interrupted run ends like an uninterrupted one.
     """
     failures: list[str] = []
     restored: tuple[Progress, Snapshot, str] | None = None
@@ -173,43 +170,46 @@ def _restore(path: Path, learner: Learner) -> tuple[Resumption | None, tuple[str
         if snapshot.evaluated:
             restored = restored[0], snapshot, candidate.name
             break
-    notices = tuple(f"passed over a checkpoint: {failure}" for failure in failures)
+    notices = tuple(f"skipped a checkpoint: {failure}" for failure in failures)
     if restored is None:
         if failures:
             raise CharlstmError(
-                f"no checkpoint of {path} can be read ({failures[0]})", "start a new run"
+                f"no readable checkpoint in {path} ({failures[0]})", "start a new run"
             )
         return None, ()
     was, threads = restored[1].state.values.get("threads"), torch.get_num_threads()
     if threads != was:
         notices += (
-            f"trained with {was} threads so far, now with {threads}: rounding may differ from that "
-            "of an undisturbed run",
+            f"trained with {was} CPU threads so far, now with {threads}; rounding may differ from "
+            "an uninterrupted run",
         )
     return Resumption(*restored), notices
 
 
 def _environment_notices() -> tuple[str, ...]:
-    """What in the environment promises something that charlstm does not do."""
+    """Notes about environment variables that ask for something charlstm does not do."""
     processes = os.environ.get("WORLD_SIZE", "1")
     if not processes.isdecimal() or processes.lstrip("0") in ("", "1"):
         return ()
     shown = processes if len(processes) < 10 else f"{processes[:9]}…"
     return (
-        f"WORLD_SIZE is {shown}, but a run trains in one process: each process trains a run of its "
-        "own",
+        f"WORLD_SIZE is {shown}, but charlstm does not train in parallel: each process trains its "
+        "own run",
     )
 
 
 def _check_extension(run: RunFile, progress: Progress) -> None:
-    remedy = "give a budget for the whole run, larger than what is done"
+    remedy = "give a larger budget; it counts from the start of the run"
     total = run.budget.total_steps
     if total is not None and total <= progress.step:
         raise UsageError(
-            f"the new budget is {total:,} steps, and the run has done {progress.step:,}", remedy
+            f"the new budget is {plural(total, 'step')}, but the run has already done "
+            f"{progress.step:,}",
+            remedy,
         )
     minutes, spent = run.train.minutes, progress.seconds / 60
     if minutes is not None and minutes <= spent:
         raise UsageError(
-            f"the new budget is {minutes:g} minutes, and the run has taken {spent:.1f}", remedy
+            f"the new budget is {minutes:g} min, but the run has already taken {spent:.1f} min",
+            remedy,
         )

@@ -1,4 +1,4 @@
-"""The schedule of a run: its steps, its learning rate, its validations."""
+"""The schedule of a run: steps, learning rate and validations."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,22 +7,21 @@ from charlstm.config import TrainConfig
 from charlstm.runs.run import Budget
 
 EVALUATIONS = 30
-"""How often a run is validated at most, spread evenly over its budget."""
+"""Maximum number of validations, spread evenly over the budget."""
 EVALUATION_FRACTION, FEWEST_EVALUATIONS = 0.05, 3
-"""Validations take about this fraction of the training time at most, unless there would be fewer
-than ``FEWEST_EVALUATIONS``."""
+"""Approximate limit of the validations' fraction of training time, but never fewer validations than
+``FEWEST_EVALUATIONS``."""
 FORWARD_FRACTION = 1 / 3
-"""Validating a character takes about this fraction of training on it: it has no backward pass."""
+"""Cost of validating on a character, relative to training on it: there is no backward pass."""
 MEASURED_STEPS, MEASURED_SECONDS, MEASURED_FRACTION = 5, 3.0, 0.08
-"""After this many steps and seconds, and this fraction of a budget in minutes, the speed is known.
-The first half is not counted: a machine that has just begun, or that reads the text for the first
-time, is slow."""
+"""The speed is known after this many steps and seconds, and this fraction of a budget in minutes.
+The first half is not counted: a cold machine, or a first read of the text, is slow."""
 GUESSED_FLOPS = 1e11
-"""Floating-point operations per second, for a time that was never measured."""
+"""Assumed floating-point operations per second, for estimates without a measurement."""
 
 
 def budget_of(config: TrainConfig, train_characters: int) -> Budget:
-    """The number of steps; unknown for a budget in minutes, until the speed is measured."""
+    """The budget in steps; a budget in minutes is unknown until the speed is measured."""
     if config.steps is not None:
         return Budget(total_steps=config.steps)
     if config.epochs is not None:
@@ -33,39 +32,39 @@ def budget_of(config: TrainConfig, train_characters: int) -> Budget:
 
 @dataclass(frozen=True)
 class Plan:
-    """The budget of a run as its settings have it, and what follows from it."""
+    """The budget of a run and its validation schedule."""
 
     config: TrainConfig
     budget: Budget
     parameters: int
     val_characters: int
-    """What a validation reads."""
+    """Characters read by a validation during training."""
     final_characters: int
-    """What the last one reads, for the figure at the end."""
+    """Characters read by the final validation."""
 
     def total_steps(self, step: int) -> int | None:
-        """The budget as step ``step`` knows it.
+        """The number of steps of the run, or None if it is unknown at ``step``.
 
-        One in steps or epochs is known from the start; one in minutes from the step at which it
-        was measured, also when the run is repeated from its beginning.
+        A budget in steps or epochs is known from the start. A budget in minutes is known from the
+        step at which the speed was measured, also when a resumed run repeats earlier steps.
         """
         if self.config.minutes is not None and step < self.budget.known_at:
             return None
         return self.budget.total_steps
 
     def steps_left(self, step: int) -> bool:
-        """Whether the run goes on after ``step`` steps."""
+        """Whether the budget allows more than ``step`` steps."""
         return self.budget.total_steps is None or step < self.budget.total_steps
 
     def measured(self, step: int, seconds: float, step_seconds: float) -> "Plan":
-        """With minutes turned into steps, now that ``step`` steps took ``seconds`` seconds."""
+        """The plan with minutes converted to steps, after ``step`` steps took ``seconds``."""
         assert self.config.minutes is not None
         left = self.config.minutes * 60 - seconds - self._final_seconds()
         total = step + max(1, int(left / (step_seconds * (1 + EVALUATION_FRACTION))))
         return replace(self, budget=Budget(total, step))
 
     def seconds(self, step: int, seconds: float, step_seconds: float) -> float:
-        """The time that the whole run takes, as far as can be said at ``step``."""
+        """Estimated seconds of the whole run, as of ``step``."""
         total = self.budget.total_steps
         assert total is not None
         remaining = total - step
@@ -73,40 +72,40 @@ class Plan:
         return seconds + (remaining + evaluation_steps) * step_seconds + self._final_seconds()
 
     def evaluation_due(self, step: int) -> bool:
-        """Whether the run is validated after ``step`` steps."""
+        """Whether a validation is due after ``step`` steps."""
         total = self.total_steps(step)
         if total is None:
             return False
         return step == total or step % self._evaluate_every(total) == 0
 
     def speed_trial(self, start: float) -> "SpeedTrial":
-        """A trial long enough for this budget, from ``start`` on."""
+        """A speed measurement that starts at time ``start`` and is long enough for this budget."""
         seconds = MEASURED_FRACTION * 60 * (self.config.minutes or 0.0)
         return SpeedTrial(start, max(MEASURED_SECONDS, seconds))
 
     def _evaluate_every(self, total: int) -> int:
-        """Steps between validations. Nothing measured goes in: a resumed run does the same."""
+        """Steps between validations; not measured, so a resumed run has the same schedule."""
         affordable = math.ceil(self._steps_per_evaluation() / EVALUATION_FRACTION)
         return max(1, round(total / EVALUATIONS), min(affordable, total // FEWEST_EVALUATIONS))
 
     def _steps_per_evaluation(self) -> float:
-        """The time that a validation takes, in training steps."""
+        """Time of a validation, in training steps."""
         return FORWARD_FRACTION * self.val_characters / (self.config.batch * self.config.bptt)
 
     def _final_seconds(self) -> float:
-        """A guess of the time that the last validation takes."""
+        """Estimated seconds of the final validation."""
         return 2 * self.parameters * self.final_characters / GUESSED_FLOPS
 
 
 class SpeedTrial:
-    """Finds out how long a step takes, once, from the marks of the first steps."""
+    """Measures the seconds per step once, from the first steps of a session."""
 
     def __init__(self, start: float, seconds: float) -> None:
         self._marks = [start]
         self._seconds = seconds
 
     def step_done(self, now: float) -> float | None:
-        """The seconds of a step when enough is known, at this call alone; else None."""
+        """The seconds per step, returned once, as soon as enough steps are measured; else None."""
         self._marks.append(now)
         steps = len(self._marks) - 1
         if steps < MEASURED_STEPS or now - self._marks[0] < self._seconds:
@@ -117,11 +116,11 @@ class SpeedTrial:
 
 
 def rate_multiplier(step: int, total_steps: int | None, config: TrainConfig) -> float:
-    """The learning rate of step ``step`` as a fraction of its peak.
+    """The learning rate at ``step``, as a fraction of its peak.
 
-    Linear warm-up over ``warmup_steps`` (at most a tenth of the budget), the peak for ``hold`` of
-    the rest, then half a cosine from 1 to ``final_rate`` at the end of the budget. While the
-    budget is not yet known, the peak is held, too.
+    Linear warmup over ``warmup_steps`` (at most a tenth of the budget), then the peak for the
+    fraction ``hold`` of the remaining steps, then cosine decay from 1 to ``final_rate`` at the end
+    of the budget. The rate stays at its peak while the budget is unknown.
     """
     warmup = config.warmup_steps
     if total_steps is not None:

@@ -34,28 +34,28 @@ from charlstm.train.validation import HeldOut
 REPORT_SECONDS = 0.2
 SAVE_SECONDS = 60.0
 EXPLODED_NATS = 10.0
-"""So much more than blind guessing costs, and the loss has exploded."""
+"""A loss this far above that of uniform guessing counts as exploded."""
 MAX_ROLLBACKS = 3
 ROLLBACK_RATE = 0.5
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that a run is at one step: what a checkpoint holds and a rollback needs."""
+    """The full state of a run at one step, as stored in a checkpoint and used by a rollback."""
 
     model: ModelFile
     state: ResumeState
 
     @property
     def evaluated(self) -> bool:
-        """Whether it was taken after a validation that the plan has; a rollback goes to these.
+        """Whether it was taken after a scheduled validation; a rollback goes to these only.
 
-        Checkpoints of earlier versions do not say so, and pass for evaluated.
+        Checkpoints of earlier versions do not record this, and count as evaluated.
         """
         return self.state.values.get("evaluated") is not False
 
     def restore(self, learner: Learner) -> Progress:
-        """Set a learner to this step.
+        """Restore a learner to this step and return the counters.
 
         Raises:
             CharlstmError: the arrays are not those of the learner's run.
@@ -64,19 +64,19 @@ class Snapshot:
             tensors = {n: torch.from_numpy(a.copy()) for n, a in self.state.tensors.items()}
             progress = Progress(**self.state.values["progress"])
             if progress.position != progress.step * learner.config.bptt:
-                raise ValueError("another number of steps")
+                raise ValueError("its number of steps differs")
             learner.load(tensors, dict(self.model.weights), progress.step)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CharlstmError(
                 f"the checkpoint's training state does not fit the run: {error}",
-                "resume from another checkpoint, or begin a new run with `init_from`",
+                "resume from another checkpoint, or start a new run with `init_from`",
             ) from None
         return progress
 
 
 @dataclass(frozen=True)
 class Resumption:
-    """Where a run goes on: its counters, and the last validation's snapshot, for a rollback."""
+    """Where a run resumes: its counters, and the last validation's snapshot for a rollback."""
 
     progress: Progress
     rollback: Snapshot
@@ -85,10 +85,10 @@ class Resumption:
 
 
 class Trainer:
-    """One run, from the step it has reached to the end of its budget.
+    """One run, from its current step to the end of its budget.
 
-    ``run`` yields events and never prints. At a yield nothing is under way, so whoever reads the
-    events may look at the model without a lock.
+    ``run`` yields events and never prints. At a yield no computation is in progress, so the
+    consumer of the events may read the model without a lock.
     """
 
     def __init__(
@@ -108,9 +108,9 @@ class Trainer:
         self.learner = learner
         self.progress = Progress() if resumption is None else resumption.progress
         self.notices = notices
-        """What the user should know before the run goes on."""
+        """Notes for the user before training starts."""
         self.guessed_step_seconds = step_seconds
-        """For a first estimate of the time, before any step is measured."""
+        """Seconds per step for a first time estimate, before any step is measured."""
         self._config = run.train
         self._held_out = held_out
         self._plan = Plan(
@@ -137,7 +137,7 @@ class Trainer:
     # -- the loop --------------------------------------------------------------------------
 
     def run(self) -> Iterator[Event]:
-        """Train to the end of the budget, or until ``request_stop``."""
+        """Train to the end of the budget, an early stop, divergence, or ``request_stop``."""
         begun = self._clock() - self.progress.seconds
         yield self._started()
         if self.progress.step == 0:
@@ -189,11 +189,11 @@ class Trainer:
         yield from self._finish(reason, begun)
 
     def _trouble(self, *, thorough: bool) -> str:
-        """What is wrong with the numbers since this was last asked, or the empty string.
+        """Why training has diverged since the last check, or the empty string.
 
-        Each step counts by itself, so what a run does never depends on when its steps were
-        reported, which is a matter of time. A gradient that is not finite spoils the weights, and
-        only the next loss shows it; the weights themselves are looked at before they are saved.
+        Every step is judged by itself, so the result does not depend on the times of the reports. A
+        non-finite gradient breaks the weights, and only the next loss shows it; so the weights
+        themselves are checked before they are saved (``thorough``).
         """
         loss, norm = self._worst_loss.item(), self._worst_norm.item()
         self._forget_worst()
@@ -207,11 +207,11 @@ class Trainer:
         self._worst_loss = self._worst_norm = torch.zeros_like(self._nats)
 
     def request_stop(self) -> None:
-        """Finish the step, save, and end; safe to call from a signal handler."""
+        """Finish the current step, save and stop; safe to call from a signal handler."""
         self._stop = True
 
     def take_step(self) -> Tensor:
-        """One step of truncated BPTT; returns the norm of the gradient before clipping."""
+        """One step of truncated BPTT; returns the gradient norm before clipping, on the device."""
         progress = self.progress
         total_steps = self._plan.total_steps(progress.step)
         multiplier = rate_multiplier(progress.step, total_steps, self._config)
@@ -228,7 +228,7 @@ class Trainer:
     # -- budget ----------------------------------------------------------------------------
 
     def _fix_budget(self, step_seconds: float) -> BudgetFixed:
-        """Turn minutes into steps, once; estimate how long the whole run takes."""
+        """Convert minutes to steps, once; estimate the duration of the whole run."""
         if self._plan.budget.total_steps is None:
             self._plan = self._plan.measured(
                 self.progress.step, self.progress.seconds, step_seconds
@@ -239,7 +239,7 @@ class Trainer:
         return self._estimate(step_seconds)
 
     def _write_budget(self) -> None:
-        """Keep the budget for a resumed run; on a full disk, try again with the next save."""
+        """Store the budget for a resumed run; on a full disk, the next save tries again."""
         try:
             write_run_file(self.path, self.run_file)
             self._budget_written = True
@@ -284,7 +284,7 @@ class Trainer:
 
     @property
     def _begun_trained(self) -> bool:
-        """Whether the weights of step 0 were trained already, by another run."""
+        """Whether step 0 starts from the trained weights of another run."""
         return self.run_file.init_from is not None
 
     def _out_of_patience(self) -> bool:
@@ -353,7 +353,7 @@ class Trainer:
     # -- state -----------------------------------------------------------------------------
 
     def model_file(self) -> ModelFile:
-        """The averaged model as it stands now, as a checkpoint stores it."""
+        """The averaged model at the current step, as a checkpoint stores it."""
         progress = self.progress
         return ModelFile(
             config=self.run_file.model,
@@ -371,7 +371,7 @@ class Trainer:
         )
 
     def _capture(self, *, evaluated: bool = False) -> Snapshot:
-        """Everything the run is, copied."""
+        """A copy of the run's full state."""
         arrays = {n: t.detach().cpu().numpy().copy() for n, t in self.learner.tensors().items()}
         values: dict[str, Any] = {
             "progress": dict(vars(self.progress)),
@@ -381,7 +381,7 @@ class Trainer:
         return Snapshot(self.model_file(), ResumeState(arrays, values))
 
     def _roll_back(self, reason: str) -> RolledBack | None:
-        """Go back to the last validation with a lower rate; None if that was tried enough."""
+        """Go back to the last validation with a lower rate; None if done too often."""
         failed = self.progress
         assert self._rollback is not None
         self.progress = self._rollback.restore(self.learner)
@@ -401,14 +401,14 @@ class Trainer:
         )
 
     def _mark(self) -> tuple[int, float]:
-        """What tells whether the last checkpoint is of where the run is now."""
+        """Step and rate scale: equal to those of the last checkpoint if nothing changed since."""
         return self.progress.step, self.progress.rate_scale
 
     def _save(self, snapshot: Snapshot, *, best: bool) -> Saved | SaveFailed:
-        """Write a checkpoint and point to it; a full disk is reported, not raised.
+        """Write a checkpoint and record it; a full disk is reported as an event, not raised.
 
-        Until a trained model is validated, the newest checkpoint is the best: any is better than
-        the untrained one, which is all that the validations have seen.
+        Until the first validation after step 0, the newest checkpoint counts as the best: any is
+        better than the untrained model.
         """
         progress = self.progress
         best = best or (progress.best_step == 0 and not self._begun_trained)
@@ -425,10 +425,10 @@ class Trainer:
                 rollback=None if snapshot.evaluated else self._rollback_name,
             )
         except OSError as error:
-            with suppress(OSError):  # what fails may be the folder itself
+            with suppress(OSError):  # the folder itself may be the problem
                 sweep(self.path)  # a checkpoint that could not be recorded would only fill the disk
             name = Path(error.filename2 or error.filename or "").name
-            named = name and not name.startswith(".")  # nobody knows the others
+            named = name and not name.startswith(".")  # users do not know our temporary names
             reason = f"{name}: {reason_of(error)}" if named else reason_of(error)
             return SaveFailed(progress.step, reason)
         self._saved = self._mark()

@@ -1,4 +1,4 @@
-"""What a run is validated on: the held-out text, its loss in torch, and the gates there."""
+"""Validation on the held-out text: its loss in torch, and the saturation of the gates."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from charlstm.analysis.saturation import RECORDED, measure_gates
+from charlstm.errors import plural
 from charlstm.events import GateSaturation
 from charlstm.net.engine import Engine
 from charlstm.runs.checkpoint import read_model
@@ -17,35 +18,36 @@ from charlstm.train.device import Precision
 from charlstm.train.network import LanguageModel, stored_model, to_arrays
 
 SEGMENTS = 32
-"""Parts of the held-out text that are read side by side."""
+"""Segments of the held-out text that are read in parallel."""
 WARMUP = 256
-"""Characters read before a part, so that its state is nearly that of a contiguous pass."""
+"""Characters read before a segment, to bring its state close to that of a contiguous pass."""
 CHUNK = 256
-"""Characters of each part that are read at a time, to limit memory."""
+"""Characters of each segment that are read at a time, to limit memory."""
 VAL_CHARACTERS, QUICK_CHARACTERS = 200_000, 50_000
-"""Characters that are read at most, from the held-out part's start, for the figure at the end of a
-run and in a validation on the way: many short ones show its course better than few long ones."""
+"""Maximum characters, from the start of the held-out part, for the final loss and for a validation
+during training: many short validations show the trend better than a few long ones."""
 EXCERPT_CHARACTERS = 1_500
 FEW_CHARACTERS = 200
-"""Held-out characters below which their mean loss is uncertain by about a tenth of a nat."""
+"""Below this many held-out characters, their mean loss is uncertain by about 0.1 nats."""
 MUCH_UNSEEN, UNSEEN_FACTOR = 0.01, 3
-"""Fraction of the held-out characters that never occur in training, above which there is a note,
-and how many times what a mixed text has. There it is the fraction of the characters of the training
-part whose symbols occur once (Good, 1953): a text of many symbols always has new ones."""
+"""A note appears if the fraction of held-out characters that never occur in training exceeds both
+``MUCH_UNSEEN`` and ``UNSEEN_FACTOR`` times the fraction expected for a mixed text. That is the
+fraction of training characters whose symbols occur once (Good 1953): a text of many symbols always
+has new ones."""
 FAR_NATS = 0.1
-"""Relative entropy of the frequencies of characters, held-out from training: parts of one text have
-mostly up to a few hundredths, English and German letters 0.1 and 0.14."""
+"""Relative entropy in nats, D(held-out || training), of the character frequencies. Parts of one
+text mostly have up to a few hundredths; English and German letters have 0.1 and 0.14."""
 PASSAGE, PASSAGES = 100, 9
-"""Characters of the passages of the held-out part that are looked for in the rest, and how many."""
+"""Length and number of held-out passages that are searched for in the training part."""
 SEARCHED, BLOCK = 10_000_000, 1 << 22
-"""Characters before the held-out part in which they are looked for; counted at a time."""
+"""Characters before the held-out part that are searched, and characters counted at a time."""
 
 
 @torch.inference_mode()
 def stateful_loss(
     model: LanguageModel, ids: NDArray[np.unsignedinteger], precision: Precision
 ) -> float:
-    """One contiguous pass over ``ids`` (N,), state carried from the first to the last."""
+    """Mean nats per character in one contiguous pass over ``ids`` (N,), from zero state."""
     total, _ = _sum_nats(model, _column(ids), model.initial_state(1), precision)
     return total / (len(ids) - 1)
 
@@ -54,10 +56,10 @@ def stateful_loss(
 def quick_stateful_loss(
     model: LanguageModel, ids: NDArray[np.unsignedinteger], precision: Precision
 ) -> float:
-    """As ``stateful_loss``, with the text cut into segments that are read side by side.
+    """``stateful_loss`` approximated by 32 segments that are read in parallel.
 
-    Each segment but the first is warmed up over the 256 characters before it, so its state is
-    nearly that of the contiguous pass; every character but the first is counted once.
+    Each segment but the first is warmed up on the 256 characters before it, so its state is close
+    to that of the contiguous pass. Every character but the first is counted once.
     docs/explanation/training.md gives the measured difference.
     """
     predicted = len(ids) - 1
@@ -84,7 +86,7 @@ def windowed_loss(
     precision: Precision,
     window: int = 256,
 ) -> float:
-    """Windows of ``window`` characters, zero state at each start, every position counted."""
+    """Mean nats per character in windows, each from zero state, with all positions counted."""
     predicted = len(ids) - 1
     whole = predicted // window
     total = 0.0
@@ -106,7 +108,7 @@ def _column(ids: NDArray[np.unsignedinteger]) -> Tensor:
 def _sum_nats(
     model: LanguageModel, ids: Tensor, state: Tensor, precision: Precision
 ) -> tuple[float, Tensor]:
-    """Sum of -ln p over ids[1:] (T, B), and the state after ids[:-1]."""
+    """Sum of -ln p in nats over ids[1:] of ``ids`` (T, B), and the state after ids[:-1]."""
     was_training = model.training
     model.eval()
     total = 0.0
@@ -123,9 +125,9 @@ def _sum_nats(
 
 
 class HeldOut:
-    """What a run is validated on; false where the text leaves nothing for it.
+    """The held-out text of a run; false if nothing is held out.
 
-    The excerpt is then from the beginning of what is trained on.
+    The excerpt then comes from the beginning of the training part.
     """
 
     def __init__(
@@ -135,12 +137,12 @@ class HeldOut:
         vocab: Vocabulary,
     ) -> None:
         self.ids = val_ids[:VAL_CHARACTERS]
-        """What the loss at the end is of."""
+        """Ids that the final loss is computed on; (N,)."""
         self.quick_ids = val_ids[:QUICK_CHARACTERS]
-        """What a validation on the way reads."""
+        """Ids that a validation during training reads; (N,)."""
         self.vocab = vocab
         self.characters = len(val_ids)
-        """All that is held out; of a long text a part of it is read."""
+        """Number of held-out characters; of a long text only a part is read."""
         source = val_ids if self else train_ids
         self._excerpt = np.asarray(source[:EXCERPT_CHARACTERS]).astype(np.int64)
 
@@ -149,11 +151,11 @@ class HeldOut:
 
     @property
     def excerpt(self) -> str:
-        """The text that a checkpoint keeps, for `charlstm inspect`."""
+        """The excerpt that a checkpoint stores for `charlstm inspect`."""
         return self.vocab.decode(self._excerpt.tolist())
 
     def loss(self, model: LanguageModel, precision: Precision) -> float:
-        """Nats per character, in a validation on the way."""
+        """Nats per character of a validation during training."""
         return quick_stateful_loss(model, self.quick_ids, precision)
 
     def final_loss(self, checkpoint: Path, device: torch.device) -> float:
@@ -162,7 +164,7 @@ class HeldOut:
         return quick_stateful_loss(model, self.ids, Precision(device, "float32"))
 
     def gates(self, model: LanguageModel) -> tuple[GateSaturation, ...]:
-        """How often each layer's gates, if any, are saturated over the excerpt's beginning."""
+        """Saturation of each layer's gates at the start of the excerpt; empty without gates."""
         engine = Engine(model.config, dict(to_arrays(model)))
         if not engine.spec.gates:
             return ()
@@ -173,14 +175,14 @@ class HeldOut:
 
 
 def held_out_notes(corpus: Corpus, val_fraction: float) -> list[str]:
-    """What makes the held-out part a poor judge of what is learnt from the rest, if anything."""
+    """Notes about a held-out part that cannot judge what the model learns from the rest."""
     train_ids, val_ids = corpus.split(val_fraction)
     if val_fraction == 0:
         return []
     if len(val_ids) < FEW_CHARACTERS:
         return [
-            f"{len(val_ids):,} held-out characters are too few to judge by: chance decides which "
-            "checkpoint is the best; give more text or a larger `val_fraction`"
+            f"the held-out part has only {plural(len(val_ids), 'character')}, too few for a "
+            "reliable validation loss; use more text or a larger `val_fraction`"
         ]
     notes, size = [], len(corpus.vocab)
     held_out = np.bincount(val_ids[:VAL_CHARACTERS], minlength=size)
@@ -193,9 +195,9 @@ def held_out_notes(corpus: Corpus, val_fraction: float) -> list[str]:
     if unseen > max(MUCH_UNSEEN, UNSEEN_FACTOR * expected):
         symbols = [corpus.vocab.symbols[i] for i in np.argsort(-p) if p[i] and not trained[i]]
         notes.append(
-            f"{unseen:.0%} of the held-out characters never occur in the part that is trained on "
-            f"({', '.join(map(repr, symbols[:5]))}{' …' if len(symbols) > 5 else ''}): its end is "
-            "not like the rest; mix the texts, or change `val_fraction`"
+            f"{unseen:.0%} of the held-out characters never occur in the training part "
+            f"({', '.join(map(repr, symbols[:5]))}{' …' if len(symbols) > 5 else ''}): the end of "
+            "the text differs from the rest; mix the texts, or change `val_fraction`"
         )
     else:
         q = (trained + 0.5) / (trained.sum() + 0.5 * size)
@@ -203,19 +205,19 @@ def held_out_notes(corpus: Corpus, val_fraction: float) -> list[str]:
         divergence = float((p[seen] * np.log(p[seen] / q[seen])).sum())
         if divergence > FAR_NATS + size / len(val_ids):
             notes.append(
-                "the end of the text, which is held out, uses its characters unlike the rest, as a "
-                "text of another language or kind would: mix the texts, or change `val_fraction`"
+                "the held-out end of the text has other character frequencies than the rest, like "
+                "a text of another language or kind; mix the texts, or change `val_fraction`"
             )
     if _copied(train_ids[-SEARCHED:], val_ids[:VAL_CHARACTERS]):
         notes.append(
-            "passages of the held-out part are in the part that is trained on, too, word for word: "
-            "the validation says how well they are memorised"
+            "passages of the held-out part also occur word for word in the training part; the "
+            "validation loss partly measures how well they are memorised"
         )
     return notes
 
 
 def _copied(train_ids: NDArray[np.unsignedinteger], val_ids: NDArray[np.unsignedinteger]) -> bool:
-    """Whether most of some passages of the held-out part are in the training part as well."""
+    """Whether most of the sampled held-out passages also occur in the training part."""
     text, width = train_ids.tobytes(), train_ids.itemsize
     starts = np.linspace(0, len(val_ids) - PASSAGE, PASSAGES).astype(np.int64)
     found = 0

@@ -456,5 +456,5 @@ def test_a_run_whose_text_has_no_end_is_refused(
         ["score", "-c", "old", path, "--adapt"],
     ):
         assert run(command) == 1
-        assert f"the text came from {path}, a " in capsys.readouterr().err
+        assert f"the text came from {path} (a " in capsys.readouterr().err
     assert not cache.exists() or list(cache.iterdir()) == []

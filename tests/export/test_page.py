@@ -1,4 +1,4 @@
-"""The living page in a real browser, against the NumPy engine."""
+"""The exported page in a real browser, compared with the NumPy engine."""
 
 import importlib.util
 import json
@@ -268,7 +268,7 @@ def test_a_unit_colours_the_text_and_a_step_is_explained(
     wait_for_drawing(browser)
     explained = browser.find_element("id", "step").text
     bits = surprise_bits(logits[1:2], ids[2:3])[0]
-    assert f"Read b: {bits:.2f} bits" in explained
+    assert f"Read b: surprise {bits:.2f} bits" in explained
     for gate, value in zip(of.engine.spec.gates, trace.gates[2, 1, :, 3], strict=True):
         assert f"{gate} {value:.2f}" in explained
 
@@ -336,7 +336,7 @@ def test_a_page_that_is_too_large_says_how_large_it_would_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(page_module, "LIMIT", 1_000)
-    with pytest.raises(CharlstmError, match=r"would have \d+ MB.*float16"):
+    with pytest.raises(CharlstmError, match=r"would be \d+ MB.*float16"):
         to_page(model(), "1", precision="float32")
 
 

@@ -56,7 +56,7 @@ def test_too_few_characters(
 ) -> None:
     (folder / "tales.txt").write_text("a" * characters)
     told = refused(capsys, "tales.txt")
-    assert f"tales.txt has {characters} characters and must have at least 20" in told
+    assert f"tales.txt has {characters} characters, but must have at least 20" in told
 
 
 def test_binary_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""One definition of words and of marks in pairs, for all that looks at texts."""
+"""The definitions of words and paired marks that all analyses use."""
 
 import pytest
 

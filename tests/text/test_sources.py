@@ -98,7 +98,7 @@ def test_an_offset_counts_within_its_own_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-9", "", "utf-8\0", "é"])
 def test_an_unknown_encoding_is_a_usage_error(make_corpus: MakeCorpus, encoding: str) -> None:
-    with pytest.raises(UsageError, match="is not known; try utf-8"):
+    with pytest.raises(UsageError, match=r"unknown encoding .*; try utf-8"):
         make_corpus(PLAIN, encoding=encoding)
 
 
@@ -106,7 +106,7 @@ def test_an_unknown_encoding_is_a_usage_error(make_corpus: MakeCorpus, encoding:
 def test_a_codec_that_is_no_text_encoding_is_a_usage_error(
     make_corpus: MakeCorpus, encoding: str
 ) -> None:
-    with pytest.raises(UsageError, match="is not known; try utf-8"):
+    with pytest.raises(UsageError, match=r"unknown encoding .*; try utf-8"):
         make_corpus(PLAIN, encoding=encoding)
 
 
@@ -156,10 +156,10 @@ def test_files_of_a_folder_that_are_no_text_are_skipped_and_named(tmp_path: Path
         write(folder / name, content)
     found = open_corpus([folder])
     assert text_of(found) == PLAIN
-    said = dict(notice.removeprefix("skipped ").split(": ", 1) for notice in found.notices)
-    assert said.keys() == {str(folder / name) for name in reasons}
+    reported = dict(notice.removeprefix("skipped ").split(": ", 1) for notice in found.notices)
+    assert reported.keys() == {str(folder / name) for name in reasons}
     for name, (_, reason) in reasons.items():
-        assert reason in said[str(folder / name)]
+        assert reason in reported[str(folder / name)]
 
 
 def test_what_may_not_be_looked_at_is_skipped_and_named(
@@ -223,7 +223,7 @@ def test_a_folder_of_any_files_can_be_read_as_bytes(tmp_path: Path) -> None:
 
 def test_a_folder_without_text_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "in" / "photo.jpg", b"\0")
-    with pytest.raises(CharlstmError, match="has no text file in it"):
+    with pytest.raises(CharlstmError, match="no text files in folder"):
         open_corpus([tmp_path / "in"])
 
 
@@ -272,7 +272,7 @@ def test_a_damaged_compressed_file_is_an_error_that_names_it(
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     for name in ("none.txt", "none.gz", "a\0b"):
-        with pytest.raises(CharlstmError, match=r"there is no file .*; check the path"):
+        with pytest.raises(CharlstmError, match=r"no such file: .*; check the path"):
             open_corpus([tmp_path / name])
 
 

@@ -197,7 +197,7 @@ def damage(victim: Victim, trials: int, seed: int) -> Figures:
             intact = [name for name in victim.names if name not in spoilt]
             with resume.open_run(path, victim.corpus) as trainer:
                 notices = " ".join(trainer.notices)
-                assert notices.count("passed over a checkpoint") == len(spoilt), notices
+                assert notices.count("skipped a checkpoint") == len(spoilt), notices
                 found = trainer._capture()
                 assert _bits(found.model, found.state) == victim.bits[intact[-1]]
             figures["checkpoints passed over"] += len(spoilt)

@@ -52,7 +52,7 @@ def test_steps_keep_to_their_device_and_never_wait_for_it(
 
 
 class FakeTrial(Trial):
-    """Passes take so long in each precision; the device, which need not exist, has no other."""
+    """A trial with given seconds per precision; other precisions are not supported."""
 
     def __init__(self, device: str, seconds: dict[str, float]) -> None:
         self.device = torch.device(device)
@@ -105,7 +105,7 @@ def test_a_busy_moment_does_not_decide() -> None:
 def test_wanted_precision_is_taken_or_refused() -> None:
     trial = FakeTrial("cpu", {"float32": 1.0})
     assert choose_precision("float32", trial)[0].name == "float32"
-    with pytest.raises(UsageError, match="cpu cannot train in bfloat16"):
+    with pytest.raises(UsageError, match="cpu does not support training in bfloat16"):
         choose_precision("bfloat16", trial)
 
 
@@ -162,7 +162,7 @@ def test_a_gpu_that_is_reported_and_does_not_work_is_not_chosen(
     monkeypatch.setattr(device_module, "_trouble_with", lambda _: "no kernel image")
     device, notes = choose_device("auto")
     assert device == CPU
-    assert notes == ("cuda is there, but does not work (no kernel image): training on the CPU",)
+    assert notes == ("cuda was found but does not work (no kernel image); training on the CPU",)
     monkeypatch.setattr(device_module, "_trouble_with", lambda _: "")
     assert choose_device("auto") == (torch.device("cuda"), ())
 
@@ -206,7 +206,7 @@ def test_the_end_of_memory_in_a_trial_is_not_a_missing_precision() -> None:
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_module, "_trouble_with", lambda _: "no driver")
-    with pytest.raises(UsageError, match=r"'cuda' is not available here \(no driver\)"):
+    with pytest.raises(UsageError, match=r"'cuda' is not available \(no driver\)"):
         choose_device("cuda")
 
 
@@ -229,7 +229,7 @@ def test_a_driver_that_fails_when_asked_costs_the_gpu_and_not_the_training(
     monkeypatch.setattr(torch, "ones", failing)
     device, notes = choose_device("auto")
     assert device == CPU
-    assert notes == (f"cuda is there, but does not work ({error}): training on the CPU",)
+    assert notes == (f"cuda was found but does not work ({error}); training on the CPU",)
 
 
 @pytest.mark.parametrize(
@@ -242,5 +242,5 @@ def test_a_driver_that_fails_when_asked_costs_the_gpu_and_not_the_training(
 def test_a_gpu_that_fails_during_training_is_one_line_with_advice(message: str) -> None:
     with pytest.raises(CharlstmError) as failed, torch_errors_explained():
         raise RuntimeError(message)
-    assert failed.value.message == f"the GPU fails ({message.splitlines()[0]})"
+    assert failed.value.message == f"the GPU failed ({message.splitlines()[0]})"
     assert "`device` cpu" in failed.value.hint

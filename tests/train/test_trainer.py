@@ -53,7 +53,7 @@ E = TypeVar("E")
 
 
 class Clock:
-    """Time in which nothing takes long but a training step."""
+    """A clock that only training steps advance."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -90,7 +90,7 @@ _OPEN: dict[Path, ExitStack] = {}
 
 @pytest.fixture(autouse=True)
 def _closed() -> Iterator[None]:
-    """Let go of all runs that a test has opened."""
+    """Close all runs that a test has opened."""
     yield
     while _OPEN:
         _OPEN.popitem()[1].close()
@@ -152,14 +152,14 @@ def finish(trainer: Trainer) -> RunFinished:
 
 
 def run_and_stop(trainer: Trainer, step: int) -> None:
-    """As with Ctrl-C after ``step``."""
+    """Stop the run after ``step``, as by Ctrl-C."""
     for event in trainer.run():
         if isinstance(event, StepDone) and event.step == step:
             trainer.request_stop()
 
 
 def run_and_kill(trainer: Trainer, step: int) -> list[Event]:
-    """As with SIGKILL after ``step``: what was not saved is lost."""
+    """Kill the run after ``step``, as by SIGKILL: unsaved progress is lost."""
     events = []
     for event in trainer.run():
         events.append(event)
@@ -406,12 +406,12 @@ def test_run_goes_on_on_another_device_and_says_so(
     runs.write_run_file(trainer.path, replace(content, train=elsewhere))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     if not torch.cuda.device_count():
-        with pytest.raises(UsageError, match="not available here") as refused:
+        with pytest.raises(UsageError, match="not available") as refused:
             resume(trainer.path)
         assert "`device`" in refused.value.hint
     resumed = resume(trainer.path, device="cpu")
     (note,) = resumed.notices
-    assert note.startswith("began on cuda in float16, goes on on cpu in ")
+    assert note.startswith("started on cuda in float16, continuing on cpu in ")
     assert runs.read_run_file(trainer.path).train.device == "cpu"
     assert finish(resumed).step == 12
 
@@ -496,7 +496,9 @@ def test_run_goes_on_with_the_threads_it_began_with(
         with monkeypatch.context() as elsewhere:
             elsewhere.setattr(initial, "available_cores", lambda: 2)
             begin(threads=2)
-            with pytest.raises(UsageError, match="`threads` is 3; this process may use 2"):
+            with pytest.raises(
+                UsageError, match="`threads` is 3, but only 2 CPU cores are available"
+            ):
                 begin(threads=3)
     finally:
         torch.set_num_threads(before)
@@ -950,7 +952,7 @@ def test_taught_run_is_resumed_bit_for_bit_when_its_teacher_is_gone(
 def test_teacher_with_other_characters_is_refused_and_nothing_is_made(
     begin: Begin, trained_run: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match=r"other characters than the text \('é'\)"):
+    with pytest.raises(UsageError, match=r"vocabulary differs from the text's \('é'\)"):
         begin(TEXT * 20 + "é", teacher=load(trained_run).path, distillation=0.5)
     assert not (tmp_path / "checkpoints").exists()
 
@@ -961,9 +963,9 @@ def test_damaged_teacher_is_noticed_and_the_way_out_told(begin: Begin) -> None:
     run_and_stop(trainer, 7)
     weights = trainer.path / runs.TEACHER / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(CharlstmError, match="checksum") as told:
+    with pytest.raises(CharlstmError, match="checksum") as refused:
         resume(trainer.path)
-    assert told.value.hint.endswith(f"`init_from` {trainer.path}")
+    assert refused.value.hint.endswith(f"`init_from` {trainer.path}")
 
 
 def test_teacher_that_knows_what_is_validated_on_is_noted(begin: Begin) -> None:
@@ -974,7 +976,7 @@ def test_teacher_that_knows_what_is_validated_on_is_noted(begin: Begin) -> None:
     assert notes(val_fraction=0.1) == notes(val_fraction=0.2) == ()
     for fraction in (0.0, 0.05):
         (note,) = notes(val_fraction=fraction)
-        assert "a part of what this run is validated on" in note
+        assert "this run's held-out text" in note
 
 
 def test_teacher_of_another_text_is_noted(begin: Begin) -> None:
@@ -1013,7 +1015,7 @@ def test_a_teacher_that_cannot_be_read_in_the_precision_is_refused_before_there_
         raise RuntimeError("not implemented for 'Half'")
 
     monkeypatch.setattr(LSTMLayer, "forward", missing_kernel)
-    with pytest.raises(UsageError, match="cannot read the teacher"):
+    with pytest.raises(UsageError, match="does not support running the teacher"):
         begin(steps=5, cell="rnn", teacher=teacher, distillation=0.5)
     assert sorted(teacher.parents[1].iterdir()) == trained
 
@@ -1039,7 +1041,7 @@ def test_model_begun_from_another_corpus_agrees_on_the_characters_both_have(
     assert model.weights["embedding"][model.vocab.encode("!0")].any(axis=-1).all()
     assert trainer.notices == (
         f"{len(model.vocab) - len(shared)} of the text's {len(model.vocab)} characters are new to "
-        "what it begins with",
+        "the model it starts from",
     )
     assert begin(TEXT, init_from=source.path).notices == ()
 

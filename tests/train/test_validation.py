@@ -1,4 +1,4 @@
-"""Validation in torch agrees with the score of the NumPy engine, whichever way it is made."""
+"""Validation in torch agrees with the scores of the NumPy engine, in every protocol."""
 
 from collections.abc import Callable
 from pathlib import Path
