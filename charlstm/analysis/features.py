@@ -1,7 +1,7 @@
 """Features of a text that a unit may track, with a value for each character.
 
-Each value is known once the character is read: an opening quotation mark is inside the quotation, the
-closing one outside. Only ``newline soon`` looks ahead.
+Each value is known once the character is read: an opening quotation mark is inside the quotation,
+the closing one outside. Only ``newline soon`` looks ahead.
 """
 
 import re

@@ -1,8 +1,8 @@
 """Character n-gram models from exact counts, interpolated as in Witten & Bell (1991).
 
-p(x) = (c + t p'(x)) / (n + t), where n counts a context, c counts the context followed by x, t is the
-number of distinct characters that follow it, and p' is the same for the context without its first
-character; below the empty context p' is 1 / V.
+p(x) = (c + t p'(x)) / (n + t), where n counts a context, c counts the context followed by x, t is
+the number of distinct characters that follow it, and p' is the same for the context without its
+first character; below the empty context p' is 1 / V.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _MIX = np.uint64(0xBF58476D1CE4E5B9)
 def keys(ids: Ids, length: int) -> NDArray[np.uint64]:
     """(T - length + 1,) a hash of each sequence of ``length`` characters.
 
-    It has 64 bits: among a million distinct sequences, the chance of a collision is 1 in 40 million.
+    64 bits: among a million distinct sequences, the chance of a collision is 1 in 40 million.
     """
     result = np.zeros(len(ids) - length + 1, np.uint64)
     for n in range(length):
@@ -40,7 +40,7 @@ def counts(known: NDArray[np.uint64], asked: NDArray[np.uint64]) -> NDArray[np.i
 def probabilities(
     train: Ids, ids: Ids, vocab_size: int, most: int
 ) -> Iterator[NDArray[np.float64]]:
-    """Yield (T,) the probability of each of ``ids`` under n-gram models of ``train``, n = 1 … ``most``.
+    """Yield (T,) the probability of each of ``ids`` under n-gram models of ``train``, for each n.
 
     Characters at the start that have less context keep the probability of a shorter model.
     """

@@ -262,8 +262,8 @@ def findings(
             tau = np.sort(report.time_constant[layer])
             median, longest = _characters(float(np.median(tau))), _characters(float(tau[-1]))
             sentences.append(
-                f"Layer {layer + 1}, memory of {spec.states[-1]}: median {median} characters, longest "
-                f"{longest}."
+                f"Layer {layer + 1}, memory of {spec.states[-1]}: median {median} characters, "
+                f"longest {longest}."
             )
     return sentences
 

@@ -13,8 +13,8 @@ LONGEST = 100_000
 FAR = 8.0
 """Beyond it, tanh(c) is 1 or -1 to six digits."""
 SATURATED, MANY = 0.9, 0.1
-"""A unit is saturated if |c| exceeds ``FAR`` at more than the first fraction of the characters. Views
-warn if more than the second fraction of the units is saturated."""
+"""A unit is saturated if |c| exceeds ``FAR`` at more than the first fraction of the characters.
+Views warn if more than the second fraction of the units is saturated."""
 
 
 def read_units(
@@ -34,7 +34,7 @@ def read_units(
 
 
 def saturated(values: NDArray[np.floating]) -> int:
-    """How many of the units (N, T), given by c, have a tanh of 1 or -1 almost everywhere; 0 for h."""
+    """How many units (N, T) have a tanh(c) of 1 or -1 almost everywhere; 0 if given h."""
     return sum(float((np.abs(row) > FAR).mean()) > SATURATED for row in values)
 
 
@@ -44,5 +44,6 @@ def saturation_lines(count: int, units: int) -> tuple[str, ...]:
         return ()
     return (
         f"{count:,} of {units:,} units are saturated: tanh(c) is 1 or {MINUS}1 at more than "
-        f"{SATURATED:.0%} of the characters, so c says little. Set `state` to h to see their output.",
+        f"{SATURATED:.0%} of the characters, so c says little. Set `state` to h to see their "
+        "output.",
     )

@@ -10,8 +10,8 @@ from charlstm.net.spec import CELLS, layer_prefix
 def untrained_engine(config: ModelConfig, seed: int = 0) -> Engine:
     """An engine with initial weights, as at the start of training (docs/explanation/training.md).
 
-    Embeddings are normal, hidden blocks orthogonal, input weights uniform within 1/sqrt(I); the bias
-    of a forget gate is 1; everything else is zero.
+    Embeddings are normal, hidden blocks orthogonal, input weights uniform within 1/sqrt(I); the
+    bias of a forget gate is 1; everything else is zero.
     """
     random = np.random.default_rng(seed)
     spec, size = CELLS[config.cell], config.hidden_size

@@ -8,9 +8,9 @@ from typing import IO, Any
 class BackgroundWriter:
     """A file whose flushed text is written to ``file`` by a separate thread.
 
-    A suspended terminal (lost connection, Ctrl-S) blocks its writer, which here is the thread. While
-    it is not ``idle``, callers can skip a frame. All flushed text is written, in order: drawing in
-    place relies on what was drawn before.
+    A suspended terminal (lost connection, Ctrl-S) blocks its writer, which here is the thread.
+    While it is not ``idle``, callers can skip a frame. All flushed text is written, in order:
+    drawing in place relies on what was drawn before.
     """
 
     def __init__(self, file: IO[str]) -> None:

@@ -33,7 +33,7 @@ CLOSE_SECONDS = 1.0
 HIDE_CURSOR = "\x1b[?25l"
 BITS_PER_NAT = 1.4426950408889634
 EMOJI_STYLE, JOINER = chr(0xFE0F), chr(0x200D)
-"""A variation selector, which makes the character before it an emoji and a cell wider, and the joiner."""
+"""The selector that makes the character before it an emoji, a cell wider, and the joiner."""
 
 
 class LivePanel:

@@ -53,8 +53,8 @@ class PlainLog:
                 )
             case BudgetFixed():
                 return (
-                    f"budget: {plural(event.total_steps, 'step')}, {event.epochs:.2f} epochs, about "
-                    f"{duration(event.seconds)} in total"
+                    f"budget: {plural(event.total_steps, 'step')}, {event.epochs:.2f} epochs, "
+                    f"about {duration(event.seconds)} in total"
                 )
             case StepDone():
                 if self._clock() < self._next_line_at:

@@ -16,8 +16,8 @@ TINTS = (
     (8.0, Style(color="grey0", bgcolor="color(208)")),
     (math.inf, Style(color="bright_white", bgcolor="color(160)")),
 )
-"""(upper limit in bits, style): p down to 1/4, 1/16, 1/64, 1/256, and below. Styles set the background,
-to show on spaces, and the foreground, to be legible on any terminal."""
+"""(upper limit in bits, style): p down to 1/4, 1/16, 1/64, 1/256, and below. Styles set the
+background, to show on spaces, and the foreground, to be legible on any terminal."""
 
 
 class Tint:
@@ -28,7 +28,7 @@ class Tint:
         self.has_color = self._system is not None and not console.no_color
 
     def __call__(self, character: str, bits: float) -> str:
-        """``character`` with its tint's escape codes; newlines and tabs get a visible sign first."""
+        """``character`` with its tint's escape codes; a newline or tab gets a visible sign."""
         style = _style(bits) if self.has_color else None
         if style is None:
             return printable(character)

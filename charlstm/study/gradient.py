@@ -143,7 +143,7 @@ def study_gradients(
     steps: int,
     report: Callable[[str], None] = lambda _: None,
 ) -> GradientReport:
-    """Profiles of untrained and of briefly trained models of ``cells``, and the effect of clipping."""
+    """Profiles of untrained and briefly trained models of ``cells``, and effects of clipping."""
     ids = windows(corpus.split(VAL_FRACTION)[1], reach)
     configs = [ModelConfig(cell, len(corpus.vocab), EMBEDDING, hidden_size, 1) for cell in cells]
     report("untrained models …")
@@ -182,8 +182,8 @@ def study_model(file: ModelFile, reach: int) -> GradientReport:
     longest = len(held_out) - WARMUP - 1
     if longest < reach:
         raise CharlstmError(
-            f"the checkpoint's excerpt has {plural(len(held_out), 'character')}, too few for a reach "
-            f"of {reach}",
+            f"the checkpoint's excerpt has {plural(len(held_out), 'character')}, too few for a "
+            f"reach of {reach}",
             f"set `reach` to at most {longest}" if longest >= 2 else "train on a longer text",
         )
     ids = windows(held_out.astype(np.uint32), reach)

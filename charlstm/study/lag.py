@@ -35,8 +35,8 @@ ROWS, STREAMS, STREAM_CHARACTERS = 256, 10, 2_000
 CHECK_EVERY = 800
 """Rows, or pieces of streams, between two tests."""
 RATE, STREAM_RATE = 0.0025, 0.02
-"""Peak learning rates: of Adam, before scaling by the square root of the batch size, and of Muon with
-rows; of Muon with streams."""
+"""Peak learning rates: of Adam, before scaling by the square root of the batch size, and of Muon
+with rows; of Muon with streams."""
 REACH = 20
 """Multiple of the lag up to which numbered strings are tested at the end."""
 
@@ -142,11 +142,11 @@ def make_learner(settings: LagSettings, cell: str, lag: int, trial: int) -> Lear
 def memory_bias(task: Task, lag: int) -> float:
     """The initial bias of the memory gate.
 
-    ln(lag) for streams: the gate starts at lag / (lag + 1), so the state decays with a time constant
-    of the lag. 2 ln(lag) if the state is reset anyway: only 1/lag of it decays over a lag, but on
-    a stream such a gate does not learn to forget. The usual bias of 1 gives 0.73, of which 50 steps
-    leave 0.0000002. docs/research/studies.md has the measurements. Tallec & Ollivier 2018 sample
-    ln(1 … lag) for each unit.
+    ln(lag) for streams: the gate starts at lag / (lag + 1), so the state decays with a time
+    constant of the lag. 2 ln(lag) if the state is reset anyway: only 1/lag of it decays over a lag,
+    but on a stream such a gate does not learn to forget. The usual bias of 1 gives 0.73, of which
+    50 steps leave 0.0000002. docs/research/studies.md has the measurements. Tallec & Ollivier 2018
+    sample ln(1 … lag) for each unit.
     """
     return (1 if task.width is None else 2) * math.log(lag)
 

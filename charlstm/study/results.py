@@ -22,7 +22,7 @@ RESULTS_FILE, FORMAT = "results.json", 1
 
 @dataclass(frozen=True)
 class LagTrial:
-    """One trial of `charlstm study lag`: a network trained until it meets the criterion or the budget."""
+    """One trial of `charlstm study lag`: training up to the criterion or the budget."""
 
     cell: str
     lag: int
@@ -106,10 +106,10 @@ class Results(Generic[R]):
 def open_results(
     root: Path, name: str, kind: type[R], settings: Mapping[str, Any]
 ) -> Iterator[Results[R]]:
-    """What a study has found so far, held against other processes.
+    """The results of a study so far, locked against other processes.
 
     Raises:
-        UsageError: the folder holds a study with other settings, or another process writes there.
+        UsageError: the folder holds a study with other settings, or another process has locked it.
         CharlstmError: its file is damaged.
     """
     folder = root / safe_name(name)
@@ -120,14 +120,14 @@ def open_results(
 
 
 def _read(path: Path, kind: type[R], settings: Mapping[str, Any]) -> list[R]:
-    remedy = "delete it, and the study begins again"
+    remedy = "delete it to start the study again"
     content = files.read_json(path, remedy)
     files.check_format(content.get("format"), FORMAT, path, remedy)
     theirs = content.get("settings")
     try:
         assert isinstance(theirs, dict)
         found = [kind(**result) for result in content["results"]]
-        hash(tuple(result.key for result in found))  # whatever is looked up must be hashable
+        hash(tuple(result.key for result in found))  # keys must be hashable
     except (AssertionError, KeyError, TypeError):
         raise CharlstmError(f"{path} is damaged", remedy) from None
     for name, ours in settings.items():
@@ -135,7 +135,7 @@ def _read(path: Path, kind: type[R], settings: Mapping[str, Any]) -> list[R]:
             raise UsageError(
                 f"{path.parent} holds a study with {name.replace('_', ' ')} {theirs.get(name)}, "
                 f"not {ours}",
-                "give this one another `name`",
+                "choose another `name`",
             )
     return found
 

@@ -59,8 +59,8 @@ class Task:
     than every other symbol."""
     criterion: str = "after every character, the legal symbols are the most probable"
     numbered: Callable[[int], String] | None = None
-    """The string of each n from 1 on, for tasks with numbered strings: a model is tested on those up
-    to twice the lag instead of on random strings."""
+    """The string of each n from 1 on, for tasks with numbered strings: a model is tested on those
+    up to twice the lag instead of on random strings."""
 
     def vocabulary(self, lag: int) -> Vocabulary:
         """The vocabulary of the texts for a lag."""

@@ -1,8 +1,8 @@
 """The views of ``charlstm inspect``: each a function from a model and a text to what it found.
 
 A view is a module here whose function ``view`` takes a ``Subject`` and ``Options``, computes, and
-returns a frozen dataclass of numbers: a ``View``, which converts to a ``Document`` for people and to
-a dict for programs. ``charlstm.show`` renders documents on a terminal and as HTML, SVG and PNG.
+returns a frozen dataclass of numbers: a ``View``, which converts to a ``Document`` for people and
+to a dict for programs. ``charlstm.show`` renders documents on a terminal and as HTML, SVG and PNG.
 """
 
 from typing import NamedTuple

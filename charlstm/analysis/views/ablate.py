@@ -35,8 +35,8 @@ WARMUP = 200
 UNITS = 12
 """Units ablated by default."""
 AT_ONCE = 64
-"""Variants of the model in one batch. Every batch is padded to this size, so that the matrix products
-of all variants round alike."""
+"""Variants of the model in one batch. Every batch is padded to this size, so that the matrix
+products of all variants round alike."""
 RARE = 20
 """Fewest characters at which a feature must hold."""
 ERRORS = 2
@@ -208,13 +208,13 @@ class AblateView:
         """A row for each unit, the greatest change first, and the feature that suffers most."""
         order = np.argsort(-self.result.mean, kind="stable")
         notes = (
-            f"Each row ablates one unit. The numbers are changes of the loss from {self.result.loss:.4f} "
-            "nats per character; positive is worse.",
+            f"Each row ablates one unit. The numbers are changes of the loss from "
+            f"{self.result.loss:.4f} nats per character; positive is worse.",
             "mean, zero: h of the unit is held at its mean over this text, or at 0.",
             f"error: standard error of ‘mean’, from blocks of {BLOCK} characters. ‘mean’ is "
             f"highlighted where it exceeds {ERRORS} standard errors.",
-            "worst at, there: the feature whose characters suffer most from holding the unit at its "
-            "mean, and the change at those characters.",
+            "worst at, there: the feature whose characters suffer most from holding the unit at "
+            "its mean, and the change at those characters.",
         )
         title = "Loss with h of one unit held constant"
         return Document(
@@ -276,12 +276,12 @@ class AblateView:
         name = f"layer {layer + 1} unit {unit}"
         if not self._is_clear(first):
             return (
-                f"No unit tried has a clear effect: the greatest change, {number(change)} for {name}, "
-                f"is within {ERRORS} standard errors."
+                f"No unit tried has a clear effect: the greatest change, {number(change)} for "
+                f"{name}, is within {ERRORS} standard errors."
             )
         return (
-            f"Of the units tried, {name} matters most: without it the loss rises from {loss:.4f} to "
-            f"{loss + change:.4f} nats."
+            f"Of the units tried, {name} matters most: without it the loss rises from {loss:.4f} "
+            f"to {loss + change:.4f} nats."
         )
 
 

@@ -101,7 +101,7 @@ def state_name(state: str) -> str:
 
 
 def default_unit(subject: Subject, layers: list[int], state: str) -> tuple[int, int, str]:
-    """The (layer, unit) among ``layers`` that tracks a feature best, and a sentence with the reason.
+    """The (layer, unit) in ``layers`` that tracks a feature best, and a sentence saying why.
 
     A score is 2 AUC - 1, or rho for a count, in size. The unit selected exceeds the best unit of an
     untrained net by the widest margin. In a text too short for any feature, it is the unit that

@@ -1,10 +1,10 @@
 """``context``: how far back the model uses the text, with its state h and c built from less of it.
 
 The loss at many positions when the model has read only the last n characters before each, either
-from zero state (cut) or after characters of the text in random order (shuffled); after Khandelwal et
-al. (2018), Sharp Nearby, Fuzzy Far Away. Each loss is measured as a difference from the loss with the
-whole history at the same positions, which varies far less than the loss itself. The view also gives
-the probability of closing marks where they occur, by the distance to their opening mark.
+from zero state (cut) or after characters of the text in random order (shuffled); after Khandelwal
+et al. (2018), Sharp Nearby, Fuzzy Far Away. Each loss is measured as a difference from the loss
+with the whole history at the same positions, which varies far less than the loss itself. The view
+also gives the probability of closing marks where they occur, by the distance to their opening mark.
 """
 
 import math
@@ -47,8 +47,8 @@ LONGEST = 256
 SHUFFLED = 128
 """Characters in random order before the last n."""
 NEAR = 0.01
-"""A history suffices if its loss, two standard errors included, is within this many nats of the whole
-history's."""
+"""A history suffices if its loss, two standard errors included, is within this many nats of the
+whole history's."""
 BINS = (1, 4, 16, 64, 256)
 """Smallest distance of each bin."""
 
@@ -91,7 +91,7 @@ class Context:
 def losses_after(
     engine: Engine, ids: Ids, positions: Array, length: int, state: Array
 ) -> NDArray[np.float64]:
-    """(N,) nats of the characters at ``positions``, read after the ``length`` before, from ``state``."""
+    """(N,) nats of the characters at ``positions``, after ``length`` others, from ``state``."""
     logits = np.empty(0)
     for back in range(length, 0, -1):
         logits, state = engine.step(ids[positions - back], state)
@@ -121,7 +121,7 @@ def closings(text: str, bits: NDArray[np.float64]) -> tuple[tuple[str, int, int,
 
 
 def measure(subject: Subject, seed: int = 0) -> Context:
-    """Measure at up to ``POSITIONS`` positions spread evenly over the text, and at ``FEW`` of them."""
+    """Measure at up to ``POSITIONS`` evenly spread positions, and at ``FEW`` of them."""
     engine, ids = subject.engine, subject.ids
     longest = min(LONGEST, 1 << max(0, (len(ids) // 4)).bit_length() - 1) if len(ids) >= 8 else 0
     others = min(SHUFFLED, longest)
@@ -209,8 +209,8 @@ class ContextView:
             f"{where}.",
             f"cut: the model reads only the last n characters; {states} {are} zero before them. "
             f"error: standard error of cut {MINUS} whole.",
-            f"shuffled: before the last n characters the model reads {context.before} of the text's "
-            "characters in random order.",
+            f"shuffled: before the last n characters the model reads {context.before} of the "
+            "text's characters in random order.",
         )
         within = f"within {NEAR:g} nats of the whole history, two standard errors included."
         used = (

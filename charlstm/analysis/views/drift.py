@@ -107,8 +107,8 @@ class DriftView:
         config = self.subject.model.file.config
         what = "Gates and loss" if self.gates else "Loss"
         measured = (
-            f"Gates are measured on {plural(self.measured, 'character')} of the checkpoint's excerpt, "
-            f"after {self.warmup} of warm-up."
+            f"Gates are measured on {plural(self.measured, 'character')} of the checkpoint's "
+            f"excerpt, after {self.warmup} of warm-up."
             if self.gates
             else f"The cell {config.cell} has no gates to show."
         )

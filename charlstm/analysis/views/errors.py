@@ -1,4 +1,4 @@
-"""``errors``: the kinds of characters that the model, reading with all its h and c, does not expect.
+"""``errors``: the kinds of characters that the model, with all its h and c, does not expect.
 
 After Karpathy, Johnson & Fei-Fei (2015), section 4.4: an error is a character with a probability
 below one half. Oracles remove errors one after the other; each error counts for the first oracle
@@ -193,8 +193,8 @@ class ErrorsView:
         summary = (
             f"{plural(errors.total, 'error')}, {errors.total / errors.characters:.1%} of the "
             "characters. An error is a character that the model gave a probability below one half.",
-            f"Loss: {errors.nats:.4f} nats per character; a {ORDER}-gram model of the training text "
-            f"scores {errors.ngram_nats:.4f}.",
+            f"Loss: {errors.nats:.4f} nats per character; a {ORDER}-gram model of the training "
+            f"text scores {errors.ngram_nats:.4f}.",
         )
         meanings = tuple(f"{name}: {meaning}" for name, meaning in CATEGORIES)
         return Document(

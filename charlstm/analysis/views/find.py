@@ -2,8 +2,8 @@
 
 The statistic of a unit and a feature is their rank correlation (Spearman's rho); for a feature of
 zeros and ones the area under the ROC curve (AUC) is shown, which orders units alike. c is used
-rather than tanh(c): their ranks are the same, and tanh of a large c rounds to 1. Characters of a text
-are not independent: neighbours in either series are alike. So the null distribution comes from
+rather than tanh(c): their ranks are the same, and tanh of a large c rounds to 1. Characters of a
+text are not independent: neighbours in either series are alike. So the null distribution comes from
 shifting the feature circularly against the unit, by every amount except the smallest, which
 preserves each series and breaks only the link between them. The p-values of all units and features
 together go through the procedure of Benjamini & Hochberg (1995).
@@ -92,7 +92,7 @@ class Found:
 
     @property
     def strong(self) -> tuple[Association, ...]:
-        """Those of the best that are strong on the second half, and stronger than any untrained unit."""
+        """Those of the best that are strong on the second half, and clearly beat the untrained."""
         limit = STRONG_RHO if self.is_count else STRONG_AUC
         if self.untrained is not None:
             limit = max(limit, untrained_limit(self.untrained, self.is_count))
@@ -131,7 +131,7 @@ def find(
         progress: called with the number of units done.
 
     Returns:
-        One ``Found`` for each feature: selected on the first half of the text, scored on the second.
+        One ``Found`` for each feature: selected on the first half, scored on the second.
     """
     halves, testable = _testable(values.shape[1], features)
     tested: dict[str, tuple[Association, ...]] = {}
@@ -277,10 +277,10 @@ class FindView:
         return (
             "units: how many track the feature, in this net / in an untrained one, at a false "
             f"discovery rate of {RATE:.0%}. Below are the {BEST} strongest.",
-            "AUC, for yes/no features: 1 if the unit is always higher where the feature holds, 0 if "
-            "always lower, 0.5 for chance. rho, for counts: rank correlation.",
-            "selected: score on the first half of the text, which selects the units. held out: score "
-            "on the second half, highlighted if strong. untrained: best held-out score of an "
+            "AUC, for yes/no features: 1 if the unit is always higher where the feature holds, 0 "
+            "if always lower, 0.5 for chance. rho, for counts: rank correlation.",
+            "selected: score on the first half of the text, which selects the units. held out: "
+            "score on the second half, highlighted if strong. untrained: best held-out score of an "
             "untrained net.",
         )
 

@@ -121,15 +121,16 @@ class MemoryView:
         """A table of units, retention curves, a sentence for each layer, and notes."""
         memory, tau = self.memory, self.memory.time_constant
         notes = (
-            f"tau = {MINUS}1 / mean(ln f), where f is the {memory.gate} gate: after tau characters, "
-            f"1/e of {memory.state} is left. Half-life = tau ln 2.",
-            "left after N: product of f over N characters, averaged over all such stretches of this "
-            "text. A unit that holds its state for long and then drops it at once keeps more than tau "
-            "suggests.",
+            f"tau = {MINUS}1 / mean(ln f), where f is the {memory.gate} gate: after tau "
+            f"characters, 1/e of {memory.state} is left. Half-life = tau ln 2.",
+            "left after N: product of f over N characters, averaged over all such stretches of "
+            "this text. A unit that holds its state for long and then drops it at once keeps "
+            "more than tau suggests.",
         )
         sentences = tuple(
             f"Layer {layer + 1}: the median tau is {lasting(float(np.median(tau[layer])))} "
-            f"characters; a tenth of the units exceed {lasting(float(np.quantile(tau[layer], 0.9)))}; "
+            "characters; a tenth of the units exceed "
+            f"{lasting(float(np.quantile(tau[layer], 0.9)))}; "
             f"the longest is {lasting(float(tau[layer].max()))}."
             for layer in self.layers
         )

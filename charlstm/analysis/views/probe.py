@@ -210,11 +210,11 @@ class ProbeView:
         notes = (
             "A probe is a ridge regression on all units, fitted on the first half of the text and "
             "scored on the second.",
-            "accuracy, for yes/no features: mean of the accuracies where the feature holds and where "
-            "it does not; 0.5 is chance. correlation, for counts: between prediction and truth; 0 is "
-            "chance.",
-            f"control: score for random labels, one per sequence of {TYPE} characters (Hewitt & Liang "
-            "2019). A score above it is not just memorised.",
+            "accuracy, for yes/no features: mean of the accuracies where the feature holds and "
+            "where it does not; 0.5 is chance. correlation, for counts: between prediction and "
+            "truth; 0 is chance.",
+            f"control: score for random labels, one per sequence of {TYPE} characters (Hewitt & "
+            "Liang 2019). A score above it is not just memorised.",
             "untrained: score for an untrained net of the same shape. gain: score minus untrained.",
         )
         where = "all layers" if self.layer is None else f"layer {self.layer + 1}"
