@@ -256,7 +256,7 @@ def findings(
             left, right = report.unit_left[layer, g], report.unit_right[layer, g]
             always_open, always_shut = int((right > 0.9).sum()), int((left > 0.9).sum())
             balance = f"{_percent(left.mean())} {low}, {_percent(right.mean())} {high}"
-            extremes = f"{_units(always_shut)} always {low}, {_units(always_open)} always {high}"
+            extremes = f"{plural(always_shut, 'unit')} always {low}, {always_open} always {high}"
             sentences.append(f"Layer {layer + 1}, {label(gate)}: {balance}; {extremes}.")
         if report.time_constant is not None and spec.memory in shown:
             tau = np.sort(report.time_constant[layer])
@@ -281,10 +281,6 @@ def longest_memory(report: GateReport, layers: range, count: int) -> list[tuple[
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.0f}%"
-
-
-def _units(count: int) -> str:
-    return plural(count, "unit")
 
 
 def _characters(tau: float) -> str:

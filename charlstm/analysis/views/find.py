@@ -255,7 +255,7 @@ class FindView:
             Column("layer", right=True),
             Column("unit", right=True),
             Column("measure"),
-            Column("selected", right=True),
+            Column("chosen", right=True),
             Column("held out", right=True),
             Column("untrained", right=True),
             Column(""),
@@ -276,10 +276,10 @@ class FindView:
     def _notes(self) -> tuple[str, ...]:
         return (
             "units: how many track the feature, in this net / in an untrained one, at a false "
-            f"discovery rate of {RATE:.0%}. Below are the {BEST} strongest.",
+            f"discovery rate of {RATE:.0%}. The {BEST} strongest are listed.",
             "AUC, for yes/no features: 1 if the unit is always higher where the feature holds, 0 "
             "if always lower, 0.5 for chance. rho, for counts: rank correlation.",
-            "selected: score on the first half of the text, which selects the units. held out: "
+            "chosen: score on the first half of the text, where the units were chosen. held out: "
             "score on the second half, highlighted if strong. untrained: best held-out score of an "
             "untrained net.",
         )
