@@ -5,6 +5,7 @@ from string import ascii_letters
 
 import numpy as np
 
+from charlstm.analysis.document import FINDINGS, NOTES, Document, Heading, Lines
 from charlstm.analysis.subject import Subject
 from charlstm.model import Model
 from charlstm.net.model_config import ModelConfig
@@ -32,6 +33,22 @@ def subject(model: Model, text: str, warmup: str = "") -> Subject:
     """The model, about to read the text."""
     vocab = model.file.vocab
     return Subject(model, vocab.encode(text), vocab.encode(warmup))
+
+
+def findings(document: Document) -> tuple[str, ...]:
+    """The sentences under the heading of the findings."""
+    return _below(document, FINDINGS)
+
+
+def notes(document: Document) -> tuple[str, ...]:
+    """The sentences that explain a view."""
+    return _below(document, NOTES)
+
+
+def _below(document: Document, heading: str) -> tuple[str, ...]:
+    lines = document.blocks[document.blocks.index(Heading(heading)) + 1]
+    assert isinstance(lines, Lines)
+    return lines.lines
 
 
 def blank(

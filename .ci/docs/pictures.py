@@ -3,15 +3,15 @@
     python .ci/docs/pictures.py          the live panel, then train the worked case, then its views
     python .ci/docs/pictures.py RUN      only the views of ``charlstm inspect``, of that run
 
-Views with coloured text or tables are kept
-as a terminal shows them, the others as ``--svg`` writes them. The SVGs name no font to download,
-so they look the same without a network.
+The panel is shown as a terminal draws it, the views as ``--svg`` writes them. The SVGs name no font
+to download, so they look the same without a network.
 """
 
 import re
 import sys
 import tempfile
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from html import escape, unescape
 from io import StringIO
 from pathlib import Path
@@ -34,7 +34,6 @@ from charlstm.runs.run import METRICS_FILE
 from charlstm.show.live import LivePanel
 from charlstm.show.picture import document_picture
 from charlstm.show.svg import to_svg
-from charlstm.show.terminal import print_document
 from charlstm.text.corpus import open_corpus
 from charlstm.text.sources import bundled_corpus
 from charlstm.train.new_run import begin
@@ -44,7 +43,6 @@ PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 TEXT = 'ODILE: "Is it the bell?" (She listens.)'
 CASE = {"steps": 4000, "hold": 0.0, "row_averaging": 0.0, "reset_every": 0}
 NEAR_END = 0.95
-TERMINAL = 80
 SPANS = re.compile(
     r'<text class="([^"]+)" x="([^"]+)" y="([^"]+)" textLength="([^"]+)"([^>]*)>(.*?)</text>',
     re.DOTALL,
@@ -161,34 +159,26 @@ def views(run: Path) -> None:
     if longer is not None:
         subject = Subject(model, longer[len(subject.warmup) :], subject.warmup)
     found = find_view("find")(subject, Options()).to_dict()["features"]
-    first = {one["feature"]: one["best"][0]["unit"] for one in found if one["best"]}
-    line, quotes = Options(units=(first["position in line"],)), first["inside quotes"]
+    best = {one["feature"]: one["best"][0] for one in found if one["best"]}
+    line, quoted = (
+        Options(layer=best[name]["layer"], units=(best[name]["unit"],))
+        for name in ("position in line", "inside quotes")
+    )
     passage = model.file.excerpt[300:700]
     shown = {
-        "gates": (see("gates", TEXT), f"charlstm inspect '{TEXT}'"),
-        "walk": (see("walk", TEXT, Options(at=7, units=(quotes,))), "--view walk --at 7"),
-        "cell": (see("cell", passage, line), f"--view cell --unit {line.units[0]}"),
-        "guesses": (
-            see("cell", TEXT, Options(units=(quotes,), guesses=5)),
-            f"--view cell --unit {quotes} --guesses",
-        ),
-        "find": (see("find"), "--view find"),
-        "ablate": (see("ablate"), "--view ablate"),
-        "probe": (see("probe"), "--view probe"),
-        "match": (
-            see("match", None, Options(units=line.units, threshold=0.5, rows=10)),
-            f"--view match --unit {line.units[0]} --rows 10",
-        ),
-        "errors": (see("errors"), "--view errors"),
+        "inspect": see("gates", TEXT),
+        "inspect-walk": see("walk", TEXT, replace(quoted, at=7)),
+        "inspect-cell": see("cell", passage, line),
+        "inspect-guesses": see("cell", TEXT, replace(quoted, guesses=5)),
+        "inspect-match": see("match", None, replace(line, rows=10)),
+        **{
+            f"inspect-{name}": see(name)
+            for name in ("find", "ablate", "probe", "errors", "memory", "context", "drift")
+        },
     }
-    for name, (document, command) in shown.items():
-        recorded = console(TERMINAL, 60)
-        print_document(recorded, document)
-        title = command if name == "gates" else f"charlstm inspect {command}"
-        save(recorded, "inspect.svg" if name == "gates" else f"inspect-{name}.svg", title)
-    for name in ("memory", "context", "drift"):
-        path = PICTURES / f"inspect-{name}.svg"
-        path.write_text(to_svg(document_picture(see(name))), encoding="utf-8")
+    for name, document in shown.items():
+        path = PICTURES / f"{name}.svg"
+        path.write_text(to_svg(document_picture(document)), encoding="utf-8")
         print(path)
 
 

@@ -1,4 +1,4 @@
-"""What a view shows, whatever the medium: sentences, tables, tinted text, plots."""
+"""What a view shows, independent of the medium: sentences, tables, tinted text, plots."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from charlstm.errors import plural
 
 MINUS, ELLIPSIS, INFINITY, LINE_END = "−", "…", "∞", "↵"
-"""The signs outside ASCII that views write for a minus, for what is left out, and so on."""
+"""Signs outside ASCII: a minus, an omission, infinity, a newline."""
+FINDINGS, NOTES = "Findings", "How to read this"
+"""Headings that views have in common: data first, then findings, then explanations."""
 SERIES_COLORS = ("blue", "dark_orange", "green", "magenta", "red", "cyan", "yellow")
-"""Of layers, lines and runs, in order; each medium has its own shade of them."""
+"""Colours of layers, lines and runs, in order; each medium has its own shades."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Lines:
-    """Sentences, each on lines of its own; ``quiet`` ones explain the blocks around them."""
+    """Sentences, each starting a line; ``quiet`` ones explain the other blocks."""
 
     lines: tuple[str, ...]
     quiet: bool = False
@@ -29,7 +31,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class FractionBar:
-    """A table's cell: a bar filled from both ends, to these fractions, and both numbers."""
+    """A table cell: a bar filled from both ends to these fractions, and both numbers."""
 
     left: float
     right: float
@@ -37,38 +39,49 @@ class FractionBar:
 
 @dataclass(frozen=True)
 class Bar:
-    """A table's cell: a bar from the middle, to the left for less than 0; -1 to 1 fill it."""
+    """A table cell: a bar for a value from -1 to 1 that starts in the middle.
+
+    With ``from_left`` it starts at the left, for values from 0 to 1.
+    """
 
     value: float
+    from_left: bool = False
 
 
 @dataclass(frozen=True)
 class Strong:
-    """A table's cell: words that stand out."""
+    """A table cell: bold text."""
 
     text: str
 
 
-Cell = str | Strong | FractionBar | Bar
+@dataclass(frozen=True)
+class Flagged:
+    """A table cell: red text, for a value that meets the view's criterion."""
+
+    text: str
+
+
+Cell = str | Strong | Flagged | FractionBar | Bar
 
 
 @dataclass(frozen=True)
 class Column:
-    """A table's column; those of bars divide the room that the others leave."""
+    """A table column; columns of bars divide the width that the others leave."""
 
     title: str
     right: bool = False
-    """Whether it is aligned to the right."""
+    """Whether it is right-aligned."""
     ends: tuple[str, str] = ("", "")
-    """What left and right of a ``FractionBar`` mean."""
+    """Meanings of ``left`` and ``right`` of a ``FractionBar``."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """What the parts of a ``FractionBar`` in the tables below mean, for whatever a medium draws."""
+    """A legend for the parts of each ``FractionBar`` in the tables below."""
 
     fraction: str
-    """Of what the bar shows fractions, in words."""
+    """What the bar shows a fraction of."""
     left: str
     right: str
 
@@ -80,12 +93,12 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     more: str = ""
-    """A line below that says what was left out."""
+    """A line below that says what was omitted."""
 
 
 @dataclass(frozen=True)
 class Strip:
-    """A line of one symbol for each character of a text, each with a value from -1 to 1."""
+    """One symbol for each character of a text, each with a value from -1 to 1."""
 
     symbols: tuple[str, ...]
     values: tuple[float, ...]
@@ -93,17 +106,17 @@ class Strip:
 
 @dataclass(frozen=True)
 class Tinted:
-    """A text coloured by values from -1 to 1, with further strips under each line of it."""
+    """A text coloured by values from -1 to 1, with more strips under each of its lines."""
 
     text: Strip
     under: tuple[Strip, ...] = ()
     ends: tuple[str, str] = (f"{MINUS}1", "1")
-    """What the values -1 and 1 mean."""
+    """Meanings of the values -1 and 1."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """Points that belong together; ``line`` joins them."""
+    """Points of one plot series; ``line`` joins them."""
 
     label: str
     x: Sequence[float]
@@ -111,7 +124,7 @@ class Series:
     color: str = SERIES_COLORS[0]
     line: bool = True
     marker: str = "braille"
-    """What a terminal draws it with."""
+    """Marker on a terminal."""
 
 
 Ticks = tuple[tuple[float, str], ...]
@@ -119,7 +132,7 @@ Ticks = tuple[tuple[float, str], ...]
 
 @dataclass(frozen=True)
 class Plot:
-    """Axes with points or lines; without ticks a medium chooses round numbers."""
+    """Axes with points or lines; without ticks, a medium chooses round numbers."""
 
     title: str
     series: tuple[Series, ...]
@@ -133,7 +146,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Plots:
-    """Plots side by side, as far as there is room."""
+    """Plots side by side, as far as the width allows."""
 
     plots: tuple[Plot, ...]
 
@@ -143,16 +156,16 @@ Block = Heading | Lines | Key | Table | Tinted | Plots
 
 @dataclass(frozen=True)
 class Document:
-    """All that a view shows."""
+    """Everything a view shows."""
 
     title: str
     blocks: tuple[Block, ...]
 
 
 def reworded(document: Document, change: Callable[[str], str]) -> Document:
-    """The document with its sentences changed; the title, the text and other cells are kept.
+    """The document with ``change`` applied to its sentences; the title and cells are kept.
 
-    Sentences name settings by their fields, in backticks; the command line writes its options.
+    Sentences name settings by their backticked fields; the command line replaces these by options.
     """
 
     def changed(block: Block) -> Block:
@@ -164,9 +177,9 @@ def reworded(document: Document, change: Callable[[str], str]) -> Document:
 
 
 def more_rows(count: int, what: str) -> str:
-    """The line that says how many rows are not shown; ``what`` is one of them."""
+    """The line that says how many rows are omitted; ``what`` is the singular noun."""
     more = plural(count, f"more {what}")
-    return f"{ELLIPSIS} {more}; `rows` 0 lists them all" if count else ""
+    return f"{ELLIPSIS} {more}; set `rows` to 0 for all" if count else ""
 
 
 def colored(index: int) -> str:
@@ -175,30 +188,30 @@ def colored(index: int) -> str:
 
 
 def span(values: Sequence[float], floor: float | None = None) -> tuple[float, float]:
-    """Limits for an axis that hold all values with a little air, from ``floor`` if given."""
+    """Axis limits that contain all values with a margin; from ``floor`` if given."""
     low, high = (min(values), max(values)) if len(values) else (0.0, 1.0)
     if floor is not None:
         low = min(low, floor)
-    air = 0.04 * (high - low) or 0.5 * abs(high) or 0.5
-    return (low if floor is not None and low == floor else low - air), high + air
+    margin = 0.04 * (high - low) or 0.5 * abs(high) or 0.5
+    return (low if floor is not None and low == floor else low - margin), high + margin
 
 
 def log_ticks(values: Sequence[float]) -> Ticks:
-    """Ticks of an axis that shows log2 of a number: each with the number itself."""
+    """Ticks of a log2 axis, labelled with the numbers themselves."""
     return tuple((math.log2(v), f"{v:g}") for v in values)
 
 
 def named(character: str) -> str:
-    """A character in a sentence: blanks by their names, the others in quotation marks."""
+    """A character in a sentence: whitespace by name, others in quotation marks."""
     names = {" ": "a space", "\n": "a newline", "\t": "a tab", "\r": "a carriage return"}
     return names.get(character, f"‘{character}’")
 
 
 def number(value: float, form: str = "+.4f") -> str:
-    """A number, with a minus of the width of a plus, and none before a zero."""
+    """A number with a true minus sign, and no sign before a negative zero."""
     return format(value, form.replace(".", "z.")).replace("-", MINUS)
 
 
 def lasting(characters: float) -> str:
-    """How many characters something lasts, which may be for ever."""
+    """A duration in characters, possibly infinite."""
     return INFINITY if math.isinf(characters) else f"{characters:,.1f}"

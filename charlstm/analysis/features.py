@@ -1,7 +1,7 @@
-"""What a unit may track: features of a text, a value for each of its characters.
+"""Features of a text that a unit may track, with a value for each character.
 
-Every value is what is known once the character is read: an opening quotation mark is inside the
-quotation, the closing one outside. Only ``newline soon`` looks ahead.
+Each value is known once the character is read: an opening quotation mark is inside the quotation,
+the closing one outside. Only ``newline soon`` looks ahead.
 """
 
 import re
@@ -25,7 +25,7 @@ SOON = 5
 """Characters ahead that count as soon."""
 
 LONGEST_SEARCH = 20
-"""Seconds of computing for a user's expression; matching a long text takes well under one."""
+"""CPU seconds allowed for a user's expression; matching a long text takes well under one."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class Feature:
 
     name: str
     values: Values
-    """(T,) 0 and 1, or counts."""
+    """(T,) 0 or 1, or counts."""
     is_count: bool = False
 
 
 def features_of(text: str, own: Iterable[str] = ()) -> tuple[Feature, ...]:
-    """The features that are looked for, and the user's ``own``, NAME=REGEX.
+    """The built-in features, and the user's ``own``, given as NAME=REGEX.
 
     Raises:
-        UsageError: an own feature is no NAME=REGEX, or its expression takes too long.
+        UsageError: one of ``own`` is not NAME=REGEX, or its expression takes too long.
     """
     lines = text.split("\n")
     characters = np.array(list(text)) if text else np.array([], dtype="<U1")
@@ -78,7 +78,7 @@ def _inside_quotes(text: str) -> Values:
 
 
 def _depth(text: str) -> Values:
-    """How many brackets are open; a closing one too many is passed over, an empty line closes."""
+    """Number of open brackets; an unmatched closing one is ignored, an empty line closes all."""
     values = np.zeros(len(text))
     depth = 0
     for t, character in enumerate(text):
@@ -93,14 +93,14 @@ def _depth(text: str) -> Values:
 
 
 def _since(starts: NDArray[np.bool_]) -> Values:
-    """Characters since the last start, which itself has 0; a text begins as if after one."""
+    """Characters since the last start, which itself is 0; the text begins as if after one."""
     positions = np.arange(len(starts))
     last = np.maximum.accumulate(np.where(starts, positions, -1)) if len(starts) else positions
     return (positions - last).astype(float)
 
 
 def _indentation(lines: list[str]) -> Values:
-    """Blanks at the start of the line so far; a newline, which ends a line, has that line's."""
+    """Blanks at the start of the line so far; a newline has the value of the line it ends."""
     values: list[float] = []
     for line in lines:
         width = len(line) - len(line.lstrip(" \t"))
@@ -109,7 +109,7 @@ def _indentation(lines: list[str]) -> Values:
 
 
 def _soon(holds: NDArray[np.bool_]) -> Values:
-    """1 where it holds for one of the next ``SOON`` characters, the one just read left out."""
+    """1 where ``holds`` is true of one of the next ``SOON`` characters."""
     values = np.zeros(len(holds))
     for ahead in range(1, SOON + 1):
         values[:-ahead] = np.maximum(values[:-ahead], holds[ahead:])
@@ -117,7 +117,7 @@ def _soon(holds: NDArray[np.bool_]) -> Values:
 
 
 def _after_punctuation(text: str) -> Values:
-    """1 where the last character that is no blank ends a phrase or a sentence."""
+    """1 where the last nonblank character ends a phrase or a sentence."""
     values = np.zeros(len(text))
     marked = False
     for t, character in enumerate(text):
@@ -129,17 +129,19 @@ def _after_punctuation(text: str) -> Values:
 
 def _own(text: str, definition: str) -> Feature:
     name, equals, expression = definition.partition("=")
-    hint = "give NAME=REGEX, for example 'vowel=[aeiou]'"
+    hint = "use NAME=REGEX, for example 'vowel=[aeiou]'"
     if not (name and equals and expression):
-        raise UsageError(f"`features` has {shown(definition)}", hint)
+        raise UsageError(f"`features` has {shown(definition)}, which is not NAME=REGEX", hint)
     values = np.zeros(len(text))
     try:
         with _time_limit(name), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about what Python may read differently some day
+            warnings.simplefilter(
+                "ignore"
+            )  # about syntax that Python may interpret differently in future
             for match in re.finditer(expression, text, re.MULTILINE):
                 values[match.start() : match.end()] = 1
     except (re.error, OverflowError, RecursionError) as error:
-        message = f"`features` has {name}, which is no regular expression: {error}"
+        message = f"`features` has {name}, which is not a valid regular expression: {error}"
         raise UsageError(message, hint) from None
     return Feature(name, values)
 
@@ -149,7 +151,7 @@ def _time_limit(name: str) -> Iterator[None]:
     """Raise ``UsageError`` if an expression needs more than ``LONGEST_SEARCH``.
 
     Some expressions, such as (a+)+$, try exponentially many ways to match. The limit needs the main
-    thread and a system with timers, which Windows is not.
+    thread and interval timers, which Windows lacks.
     """
     if not hasattr(signal, "setitimer") or threading.current_thread() != threading.main_thread():
         yield
@@ -157,8 +159,8 @@ def _time_limit(name: str) -> Iterator[None]:
 
     def give_up(number: int, frame: FrameType | None) -> NoReturn:
         raise UsageError(
-            f"`features` has {name}, whose expression took more than {LONGEST_SEARCH} s",
-            "avoid repetitions of what is itself repeated, as in (a+)+",
+            f"`features` has {name}, whose expression ran for more than {LONGEST_SEARCH} s",
+            "avoid nested repetition such as (a+)+",
         )
 
     before = signal.signal(signal.SIGVTALRM, give_up)

@@ -1,8 +1,8 @@
-"""n-gram models of characters, from exact counts, interpolated as by Witten & Bell (1991).
+"""Character n-gram models from exact counts, interpolated as in Witten & Bell (1991).
 
-With c the count of a context followed by x, n that of the context, and t the number of different
-characters that ever follow it, p(x) = (c + t p'(x)) / (n + t), where p' is the same with a context
-shorter by one character; before the first of them p' is 1 / V.
+p(x) = (c + t p'(x)) / (n + t), where n counts a context, c counts the context followed by x, t is
+the number of distinct characters that follow it, and p' is the same for the context without its
+first character; below the empty context p' is 1 / V.
 """
 
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ _MIX = np.uint64(0xBF58476D1CE4E5B9)
 
 
 def keys(ids: Ids, length: int) -> NDArray[np.uint64]:
-    """(T - length + 1,) a number for each ``length`` characters in a row; the same for the same.
+    """(T - length + 1,) a hash of each sequence of ``length`` characters.
 
-    64 bits of a hash: among a million different ones two are alike once in forty million texts.
+    64 bits: among a million distinct sequences, the chance of a collision is 1 in 40 million.
     """
     result = np.zeros(len(ids) - length + 1, np.uint64)
     for n in range(length):
@@ -29,7 +29,7 @@ def keys(ids: Ids, length: int) -> NDArray[np.uint64]:
 
 
 def counts(known: NDArray[np.uint64], asked: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """How often each of ``asked`` is among ``known``."""
+    """How often each of ``asked`` occurs in ``known``."""
     values, times = np.unique(known, return_counts=True)
     if not len(values):
         return np.zeros(len(asked), np.int64)
@@ -40,9 +40,9 @@ def counts(known: NDArray[np.uint64], asked: NDArray[np.uint64]) -> NDArray[np.i
 def probabilities(
     train: Ids, ids: Ids, vocab_size: int, most: int
 ) -> Iterator[NDArray[np.float64]]:
-    """(T,) the probability of each of ``ids`` by n-gram models of ``train``, for n from 1 to most.
+    """Yield (T,) the probability of each of ``ids`` under n-gram models of ``train``, for each n.
 
-    The characters at the start, for which a context is too short, keep what a shorter one says.
+    Characters at the start that have less context keep the probability of a shorter model.
     """
     p = np.full(len(ids), 1 / vocab_size)
     for n in range(1, most + 1):

@@ -1,4 +1,4 @@
-"""What a model's gates do at each character of a text: traces in, report out.
+"""Gate saturation of a model at each character of a text.
 
 A gate unit is left-saturated (shut) at a step when its activation is below 0.1, right-saturated
 (open) when it is above 0.9 (Karpathy, Johnson & Fei-Fei 2015, section 4.1). A cell without gates
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.analysis.trace import pieces
-from charlstm.errors import check_integer, check_number, require, shown
+from charlstm.errors import check_integer, check_number, plural, require, shown
 from charlstm.events import GateSaturation
 from charlstm.html_table import html_table
 from charlstm.net.engine import Engine, Trace
@@ -22,8 +22,8 @@ from charlstm.net.spec import CELLS, HIDDEN, LEFT_SATURATED, RIGHT_SATURATED, Ce
 from charlstm.text.vocabulary import Ids
 
 RECORDED = 500
-"""Characters of a checkpoint's excerpt over which a run records its gates at each evaluation; the
-first fifth of them is warm-up."""
+"""Characters of a checkpoint's excerpt on which a run records its gates at each evaluation; the
+first fifth is warm-up."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Thresholds:
         require(
             self.left < self.right,
             f"`left` is {self.left:g} and `right` is {self.right:g}",
-            "`left` has to be the smaller of the two",
+            "`left` must be smaller than `right`",
         )
 
 
@@ -49,7 +49,7 @@ class Thresholds:
 class GateReport:
     """Gate saturation over a text of T characters; L layers, G gates, H units.
 
-    The values of a position are those at the step that reads its character.
+    The values at a position belong to the step that reads its character.
     """
 
     cell: str
@@ -59,7 +59,7 @@ class GateReport:
     symbols: tuple[str, ...]
     """(T,) the characters read."""
     warmup: int
-    """Characters read before the first one, which are counted nowhere."""
+    """Characters read before the text; not counted."""
     mean: NDArray[np.float64]
     """(T, L, G) mean activation over the layer's units."""
     left: NDArray[np.float64]
@@ -75,7 +75,7 @@ class GateReport:
     time_constant: NDArray[np.float64] | None
     """(L, H) tau = -1 / mean(ln m), m being the cell's memory gate, in characters.
 
-    After tau steps 1/e of the state is left. None for a cell without such a gate.
+    After tau steps, 1/e of the state is left. None for a cell without a memory gate.
     """
     surprise_bits: NDArray[np.float64]
     """(T,) -log2 p of each character given those before it; NaN where nothing came before."""
@@ -92,7 +92,7 @@ class GateReport:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Below the first a unit is left-saturated, above the second right-saturated."""
+        """A unit is left-saturated below the first and right-saturated above the second."""
         return _limits(CELLS[self.cell], self.thresholds)
 
     def __repr__(self) -> str:
@@ -174,7 +174,7 @@ def _limits(spec: CellSpec, thresholds: Thresholds) -> tuple[float, float]:
 
 
 def log_memory(spec: CellSpec, trace: Trace) -> NDArray[Any]:
-    """(T, L, H) ln of the gate that keeps the state, of a cell that has one; never -inf."""
+    """(T, L, H) ln of the memory gate; never -inf."""
     assert spec.memory is not None
     kept = trace.gates[:, :, spec.gates.index(spec.memory)]
     logs: NDArray[Any] = np.log(np.maximum(kept, kept.dtype.type(np.finfo(np.float32).tiny)))
@@ -182,7 +182,7 @@ def log_memory(spec: CellSpec, trace: Trace) -> NDArray[Any]:
 
 
 def label(gate: str) -> str:
-    """The name of ``gate`` in a sentence."""
+    """The gate's name on screen."""
     return "hidden state" if gate == HIDDEN else f"{gate} gate"
 
 
@@ -197,10 +197,10 @@ def measure_gates(
 ) -> GateReport:
     """Read ``warmup`` and then ``ids`` (T,), T >= 1, and report on the gates at ``ids``.
 
-    With ``unit``, the fractions and means of a position are those of this one unit of each layer.
+    With ``unit``, the fractions and means at a position are of this one unit of each layer.
 
     Raises:
-        CharlstmError: there is nothing to read.
+        CharlstmError: the text is empty.
     """
     require(
         isinstance(thresholds, Thresholds),
@@ -255,7 +255,7 @@ def measure_gates(
 def findings(
     report: GateReport, layers: Iterable[int] | None = None, gates: tuple[str, ...] | None = None
 ) -> list[str]:
-    """What the numbers say, a sentence each; of all layers and gates, or of those given."""
+    """A sentence for each layer and gate, by default for all of them."""
     sentences: list[str] = []
     spec = CELLS[report.cell]
     low, high = "shut", "open"
@@ -269,20 +269,20 @@ def findings(
             left, right = report.unit_left[layer, g], report.unit_right[layer, g]
             always_open, always_shut = int((right > 0.9).sum()), int((left > 0.9).sum())
             balance = f"{_percent(left.mean())} {low}, {_percent(right.mean())} {high}"
-            extremes = f"always {low} {_units(always_shut)}, always {high} {_units(always_open)}"
+            extremes = f"{plural(always_shut, 'unit')} always {low}, {always_open} always {high}"
             sentences.append(f"Layer {layer + 1}, {label(gate)}: {balance}; {extremes}.")
         if report.time_constant is not None and spec.memory in shown:
             tau = np.sort(report.time_constant[layer])
             median, longest = _characters(float(np.median(tau))), _characters(float(tau[-1]))
             sentences.append(
-                f"Layer {layer + 1}, memory of {spec.states[-1]}: half the units under {median} "
-                f"characters, the longest {longest}."
+                f"Layer {layer + 1}, memory of {spec.states[-1]}: median {median} characters, "
+                f"longest {longest}."
             )
     return sentences
 
 
 def longest_memory(report: GateReport, layers: range, count: int) -> list[tuple[int, int, float]]:
-    """The units of ``layers`` that keep longest: (layer, unit, tau in characters)."""
+    """The units of ``layers`` with the longest memory: (layer, unit, tau in characters)."""
     if report.time_constant is None:
         return []
     tau = report.time_constant[layers.start : layers.stop]
@@ -294,10 +294,6 @@ def longest_memory(report: GateReport, layers: range, count: int) -> list[tuple[
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.0f}%"
-
-
-def _units(count: int) -> str:
-    return "none" if not count else "1 unit" if count == 1 else f"{count} units"
 
 
 def _characters(tau: float) -> str:

@@ -1,4 +1,4 @@
-"""Statistics of autocorrelated series: AUC, p-values by circular shifts, discoveries, errors."""
+"""Statistics of autocorrelated series: AUC, circular-shift p-values, discoveries, errors."""
 
 from collections.abc import Callable
 
@@ -6,18 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 RATE = 0.05
-"""Fraction of false discoveries that is accepted."""
+"""Accepted false discovery rate."""
 LEAST_SHIFT = 0.02
 """The smallest shift of the null distribution, as a fraction of the text."""
 UNITS_AT_ONCE = 32
 BLOCK, FEWEST = 50, 10
-"""Characters of a block, and the fewest blocks that tell how much their means vary."""
+"""Characters of a block, and the fewest blocks for a standard error of their means."""
 
 
 def ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
     """Ranks (N, T) of the rows, ties sharing their mean, centred and of length 1.
 
-    A row that is constant becomes zeros.
+    A constant row becomes zeros.
     """
     order = np.argsort(values, axis=1)
     ordered = np.take_along_axis(values, order, axis=1)
@@ -34,7 +34,7 @@ def ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def auc(values: NDArray[np.floating], labels: NDArray[np.float64]) -> float:
-    """How often a value (T,) is higher where the label is 1 than where it is 0; ties are half."""
+    """How often a value (T,) is higher where the label is 1 than where it is 0; ties count half."""
     ones = labels > 0
     ordered = np.sort(values[~ones])
     below = np.searchsorted(ordered, values[ones], "left")
@@ -42,8 +42,13 @@ def auc(values: NDArray[np.floating], labels: NDArray[np.float64]) -> float:
     return float((below + up_to).mean() / 2 / len(ordered))
 
 
+def is_frequent(values: NDArray[np.float64], least: int) -> bool:
+    """Whether at least ``least`` values (T,) differ from the most common one."""
+    return len(values) - int(np.unique(values, return_counts=True)[1].max(initial=0)) >= least
+
+
 def smooth_length(longest: int) -> int:
-    """The greatest number up to ``longest`` that is a product of 2, 3 and 5: quick to transform."""
+    """The largest number up to ``longest`` whose prime factors are 2, 3 and 5: a fast FFT."""
     best = 1
     five = 1
     while five <= longest:
@@ -62,8 +67,8 @@ def shifted_p(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rank correlations (N, F) of units (N, T) and features (F, T), and their p-values.
 
-    p is the fraction of circular shifts, the unshifted one among them, with as great a correlation
-    in size. All shifts at once are a product of Fourier transforms.
+    p is the fraction of circular shifts, including none, whose correlation is at least as large in
+    size. All shifts at once are a product of Fourier transforms.
     """
     count, steps = values.shape
     least = max(1, int(LEAST_SHIFT * steps))
@@ -86,7 +91,7 @@ def shifted_p(
 
 
 def discoveries(p: NDArray[np.float64], rate: float = RATE) -> NDArray[np.bool_]:
-    """Which of all p-values together pass the step-up procedure of Benjamini & Hochberg."""
+    """Which of the p-values pass the step-up procedure of Benjamini & Hochberg."""
     flat = np.sort(p, axis=None)
     passed = np.flatnonzero(flat <= rate * np.arange(1, flat.size + 1) / flat.size)
     return p <= flat[passed[-1]] if len(passed) else np.zeros(p.shape, dtype=bool)
@@ -95,7 +100,7 @@ def discoveries(p: NDArray[np.float64], rate: float = RATE) -> NDArray[np.bool_]
 def block_errors(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N,) standard errors of the means of N series (N, T), from the means of their blocks.
 
-    Neighbours depend on each other, blocks hardly do. NaN where the blocks are too few.
+    Neighbouring values depend on each other; blocks hardly do. NaN if there are too few blocks.
     """
     count = values.shape[1] // BLOCK
     if count < FEWEST:

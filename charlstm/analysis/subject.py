@@ -1,4 +1,4 @@
-"""What a view takes and returns: a model and a text, options, and what it found."""
+"""What a view takes and returns: a model and a text, options, and its findings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from charlstm.text.vocabulary import Ids, Vocabulary
 
 
 class LoadedModel(Protocol):
-    """What a view needs of a model; ``charlstm.Model`` has it."""
+    """The part of ``charlstm.Model`` that a view needs."""
 
     file: ModelFile
     path: Path
@@ -32,15 +32,15 @@ class LoadedModel(Protocol):
 
 @dataclass(frozen=True)
 class Subject:
-    """A model and the text that it is watched reading."""
+    """A model and the text it reads."""
 
     model: LoadedModel
     ids: Ids
-    """(T,) what is counted."""
+    """(T,) the text, which is counted."""
     warmup: Ids
-    """What is read before, and counted nowhere."""
+    """Read before the text, and not counted."""
     progress: Callable[[str, int, int], None] = lambda *_: None
-    """Called with what is being done, how much of it is done, and how much there is."""
+    """Called with the activity, the amount done and the total."""
 
     @property
     def engine(self) -> Engine:
@@ -64,15 +64,15 @@ class Subject:
 
     @cached_property
     def text(self) -> str:
-        """The characters of ``ids``, one for each."""
+        """The characters of ``ids`` as one string."""
         return "".join(self.symbols)
 
     def reading(self, done: int) -> None:
-        """Report to ``progress`` how many characters are read."""
+        """Report the number of characters read to ``progress``."""
         self.progress("reading", done, len(self.ids))
 
     def facts(self, view: str) -> dict[str, Any]:
-        """What the JSON of every view begins with."""
+        """The fields that every view's JSON begins with."""
         config = self.model.file.config
         return {
             "view": view,
@@ -85,12 +85,12 @@ class Subject:
         }
 
     def title(self, what: str, characters: int | None = None, warmup: int | None = None) -> str:
-        """A view's title: what it is of which model over how much text, here all of it."""
+        """A view's title: its subject, the model and the amount of text (default: all)."""
         net = self.model.file.config.describe()
         read = plural(len(self.ids) if characters is None else characters, "character")
         before = len(self.warmup) if warmup is None else warmup
         after = f"after {before:,} of warm-up" if before else "from zero state"
-        return f"{what}: {net} over {read}, {after}"
+        return f"{what}: {net}, {read} {after}"
 
 
 class ViewFields(TypedDict, total=False):
@@ -111,7 +111,7 @@ class ViewFields(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Options:
-    """What a view is asked for; None is the view's own default."""
+    """Settings of a view; None for the view's default."""
 
     layer: int | None = None
     """From 0."""
@@ -120,18 +120,18 @@ class Options:
     left: float = LEFT_SATURATED
     right: float = RIGHT_SATURATED
     rows: int | None = None
-    """The most lines of a long table or text; 0 is all."""
+    """Most lines of a long table or text; 0 for all."""
     state: str | None = None
     """``h`` or ``c``."""
     at: int | None = None
     features: tuple[str, ...] = ()
-    """NAME=REGEX."""
+    """Own features, as NAME=REGEX."""
     guesses: int = 0
     threshold: float = 0.5
-    """Beyond this a unit is on; below it, if it is negative."""
+    """A unit is active above it, or below it if it is negative."""
 
     def state_of(self, spec: CellSpec) -> str:
-        """The state that is looked at: what was asked for, else c where there is one."""
+        """The requested state, or c if the cell has one, or h."""
         if self.state is not None and self.state not in spec.states:
             raise UsageError(
                 f"`state` is {self.state!r}, which the cell {spec.name} does not have",
@@ -140,30 +140,32 @@ class Options:
         return self.state or spec.states[-1]
 
     def lines(self, default: int) -> int | None:
-        """The most lines of something that may be long; None is all."""
+        """Most lines of a long table or text; None for all."""
         return default if self.rows is None else self.rows or None
 
     def one_unit(self) -> int | None:
-        """The unit asked for, of a view that shows one."""
+        """The requested unit, for a view that shows one."""
         if len(self.units) > 1:
-            raise UsageError("`units` has several units", "this view shows one")
+            raise UsageError("`units` has several units", "this view shows only one")
         return self.units[0] if self.units else None
 
 
 class View(Protocol):
-    """What a view found: numbers, and their renderings for people and for programs."""
+    """The findings of a view: numbers, rendered for people and for programs."""
 
     def document(self) -> Document:
-        """What a person sees."""
+        """The findings for people."""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON of ``charlstm inspect --json``; see docs/reference/views.md."""
 
 
 def find_view(name: str) -> Callable[[Subject, Options], View]:
-    """The function that computes the view of this name; raises ``UsageError`` for any other."""
+    """The function that computes the named view; raises ``UsageError`` for an unknown name."""
     if name not in VIEWS:
-        raise UsageError(f"`view` is {name!r}", f"the views there are: {', '.join(VIEWS)}")
+        raise UsageError(
+            f"`view` is {name!r}, which is not a view", f"choose one of {', '.join(VIEWS)}"
+        )
     view: Callable[[Subject, Options], View]
     view = import_module(f"charlstm.analysis.views.{name}").view
     return view
@@ -193,7 +195,7 @@ def check_options(options: Options, view: str, config: ModelConfig) -> None:
 
 
 def not_for(spec: CellSpec, view: str, reason: str) -> CharlstmError:
-    """The error of a view that says nothing of a cell."""
+    """The error of a view that does not apply to a cell."""
     return CharlstmError(
         f"the view {view} does not apply to the cell {spec.name}: {reason}",
         "the view gates applies to every cell",
@@ -201,9 +203,9 @@ def not_for(spec: CellSpec, view: str, reason: str) -> CharlstmError:
 
 
 def split_of(model: LoadedModel) -> tuple[Array, Array] | None:
-    """The texts that the model's run trained on and held out, mapped from the cache.
+    """The training and held-out texts of the model's run, mapped from the cache.
 
-    None where there is no run, or its corpus is not in the cache any more.
+    None if there is no run or its corpus is no longer in the cache.
     """
     from charlstm.runs.catalogue import training_corpus
     from charlstm.runs.run import read_run_file
@@ -219,7 +221,7 @@ def split_of(model: LoadedModel) -> tuple[Array, Array] | None:
 
 
 def held_out(model: LoadedModel, longest: int) -> Ids | None:
-    """The first ``longest`` characters of the text that the model's run held out, if any."""
+    """The first ``longest`` characters of the run's held-out part, if available."""
     split = split_of(model) if longest else None
     if split is None or not len(split[1]):
         return None

@@ -1,4 +1,4 @@
-"""A text of any length read with everything kept, a piece at a time."""
+"""Traces of a text of any length, one piece at a time."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ TRACE_CHUNK = 512
 
 @dataclass(frozen=True)
 class TraceChunk:
-    """N characters of a text, and what happened inside at each."""
+    """N characters of a text, and the activations at each."""
 
     positions: slice
-    """Where in the text they are."""
+    """Their positions in the text."""
     ids: Ids
     """(N,)"""
     trace: Trace
     logits: Array
-    """(N, V), row t being those of the character after ``ids[t]``."""
+    """(N, V); row t predicts the character after ``ids[t]``."""
     bits: NDArray[np.float64]
     """(N,) -log2 p of each character given those before it; NaN where nothing came before."""
 
@@ -39,11 +39,10 @@ def pieces(
 ) -> Iterator[TraceChunk]:
     """Read ``warmup`` and then ``ids`` (T,), T >= 1; yields the pieces of ``ids`` in order.
 
-    The state is carried from the first character to the last. ``progress`` is called with the
-    characters done so far.
+    The state is carried throughout. ``progress`` is called with the number of characters read.
 
     Raises:
-        CharlstmError: there is nothing to read.
+        CharlstmError: ``ids`` is empty.
     """
     if not len(ids):
         raise CharlstmError("there is no text to inspect", "give at least one character")

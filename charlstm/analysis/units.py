@@ -1,4 +1,4 @@
-"""All units of a net at all characters of a text: h or c, and whether c is saturated."""
+"""h or c of all units at all characters of a text, and saturation of c."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +9,12 @@ from charlstm.analysis.trace import pieces
 from charlstm.net.engine import Engine
 
 LONGEST = 100_000
-"""Characters read at most: all units' values at all of them are kept."""
+"""Most characters read: the values of all units at all of them are kept."""
 FAR = 8.0
-"""Beyond it, tanh(c) is 1 or -1 to six digits, and soon to the last."""
+"""Beyond it, tanh(c) is 1 or -1 to six digits."""
 SATURATED, MANY = 0.9, 0.1
-"""A unit is saturated if c is that far at more than this fraction of the characters; views say so
-if more than this fraction of the units are."""
+"""A unit is saturated if |c| exceeds ``FAR`` at more than the first fraction of the characters.
+Views warn if more than the second fraction of the units is saturated."""
 
 
 def read_units(
@@ -22,7 +22,7 @@ def read_units(
 ) -> NDArray[np.float32]:
     """(L*H, T) h or c of all units at the first ``longest`` characters of the text.
 
-    Of the model's own units, or of those of another ``engine`` of its shape.
+    ``engine`` may be another network of the same shape; by default it is the model's.
     """
     ids = subject.ids[:longest]
     config = subject.engine.config
@@ -34,16 +34,16 @@ def read_units(
 
 
 def saturated(values: NDArray[np.floating]) -> int:
-    """How many units (N, T) of c have a tanh of 1 or -1 nearly everywhere; of h none do."""
+    """How many units (N, T) have a tanh(c) of 1 or -1 almost everywhere; 0 if given h."""
     return sum(float((np.abs(row) > FAR).mean()) > SATURATED for row in values)
 
 
 def saturation_lines(count: int, units: int) -> tuple[str, ...]:
-    """A line that says how many units are saturated, if that is many."""
+    """A warning with the number of saturated units, if there are many."""
     if count <= MANY * units:
         return ()
     return (
-        f"{count:,} of {units:,} units are saturated, with a tanh(c) of 1 or {MINUS}1 at more than "
-        f"{SATURATED:.0%} of the characters, so that c says little: `state` h looks at what they "
-        "give out.",
+        f"{count:,} of {units:,} units are saturated: tanh(c) is 1 or {MINUS}1 at more than "
+        f"{SATURATED:.0%} of the characters, so c says little. Set `state` to h to see their "
+        "output.",
     )

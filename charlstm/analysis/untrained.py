@@ -1,4 +1,4 @@
-"""A net of a model's shape that has learnt nothing: what any net does with a text."""
+"""An untrained network of a model's shape, as a baseline for what training adds."""
 
 import numpy as np
 
@@ -8,10 +8,10 @@ from charlstm.net.spec import CELLS, layer_prefix
 
 
 def untrained_engine(config: ModelConfig, seed: int = 0) -> Engine:
-    """An engine with the weights that training starts from (docs/explanation/training.md).
+    """An engine with initial weights, as at the start of training (docs/explanation/training.md).
 
-    Embeddings normal; hidden blocks orthogonal; inputs uniform within 1/sqrt(I); the forget gate's
-    bias 1, if there is one; all else zero.
+    Embeddings are normal, hidden blocks orthogonal, input weights uniform within 1/sqrt(I); the
+    bias of a forget gate is 1; everything else is zero.
     """
     random = np.random.default_rng(seed)
     spec, size = CELLS[config.cell], config.hidden_size

@@ -1,1 +1,1 @@
-"""What users see: the only folder that imports rich and plotext."""
+"""Output for people: the only package that imports rich and plotext."""

@@ -1,9 +1,9 @@
-"""ASCII stand-ins for the signs that a stream cannot encode, as an error handler of its encoding.
+"""ASCII stand-ins for characters that a stream cannot encode, as an encoding error handler.
 
     stream.reconfigure(errors=ERRORS)
 
-Everything that is drawn ends in a stream, so that no view needs a second set of signs, and an
-encoding that has some of them (latin-1, code page 437) keeps those.
+Because the handler belongs to the stream, no view needs a second set of characters, and encodings
+that have some of them (latin-1, code page 437) keep those.
 """
 
 import codecs
@@ -12,15 +12,15 @@ ERRORS = "charlstm.signs"
 """The handler's name, for the ``errors`` of a stream."""
 BRAILLE = range(0x2800, 0x2900)
 UPPER_DOTS, LOWER_DOTS = 0b00011011, 0b11100100
-"""Those of the eight dots of a Braille pattern that are in its upper and in its lower half."""
+"""The dots in the upper and in the lower half of a Braille pattern."""
 BOX_DRAWING = range(0x2500, 0x2580)
 STAND_INS = {
-    # Bars of saturation, levels under a text, a progress bar: as many characters as before.
+    # Saturation bars, levels under a text, the progress bar: of equal width.
     **dict(zip("▁▂▃▄▅▆▇█▒·●━", "_.-~=+*#=.o=", strict=True)),
-    # Signs for characters that have no shape of their own.
+    # Signs for invisible characters.
     **dict(zip("␣↵⇥", "_$>", strict=True)),
     **{chr(code): "^" for code in range(0x2400, 0x2422)},
-    # Typography. A line that ends in "…" fills its width, so one dot has to do.
+    # Typography. A truncated line fills its width, so "…" becomes one dot.
     **dict(zip("…−–—‐‑×∗₋", ".-----x*-", strict=True)),
     **dict(zip("‘’‚“”„«»", "'''" + 5 * '"', strict=True)),
     "±": "+-",
@@ -30,9 +30,9 @@ STAND_INS = {
 
 
 def stand_in(character: str) -> str:
-    """The ASCII for a character: ``?`` for those of a text that is not ours."""
+    """ASCII for a character: ``?`` for any that charlstm does not print itself."""
     code = ord(character)
-    if code in BRAILLE:  # a cell of a chart, two dots wide and four high
+    if code in BRAILLE:  # one cell of a chart: two dots wide, four high
         upper, lower = code & UPPER_DOTS, code & LOWER_DOTS
         return (":" if lower else "'") if upper else "." if lower else " "
     if character in STAND_INS:

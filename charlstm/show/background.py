@@ -1,4 +1,4 @@
-"""Writes to a terminal that may take nothing for a while, without making anyone wait."""
+"""Writes to a terminal in the background, so that a blocked terminal blocks nobody."""
 
 import threading
 from queue import SimpleQueue
@@ -6,11 +6,11 @@ from typing import IO, Any
 
 
 class BackgroundWriter:
-    """A file whose flushed text a thread of its own writes to ``file``.
+    """A file whose flushed text is written to ``file`` by a separate thread.
 
-    A terminal that is held (a lost connection, Ctrl-S) blocks whoever writes to it. Here that is
-    the thread; while it is not ``idle`` the next frame can be left out. Every flushed text is
-    written, in order: what is drawn in place relies on what was drawn before.
+    A suspended terminal (lost connection, Ctrl-S) blocks its writer, which here is the thread.
+    While it is not ``idle``, callers can skip a frame. All flushed text is written, in order:
+    drawing in place relies on what was drawn before.
     """
 
     def __init__(self, file: IO[str]) -> None:
@@ -22,16 +22,16 @@ class BackgroundWriter:
         self._thread = threading.Thread(target=self._write_all, daemon=True)
         self._thread.start()
 
-    def __getattr__(self, name: str) -> Any:  # isatty, encoding, fileno: the file's
+    def __getattr__(self, name: str) -> Any:  # isatty, encoding, fileno
         return getattr(self.file, name)
 
     def write(self, text: str) -> int:
-        """Keep the text until it is flushed."""
+        """Buffer the text until it is flushed."""
         self._parts.append(text)
         return len(text)
 
     def flush(self) -> None:
-        """Hand what was written to the thread, and return at once."""
+        """Pass the buffer to the thread and return at once."""
         with self._lock:
             self._waiting += 1
         self._texts.put("".join(self._parts))
@@ -39,11 +39,11 @@ class BackgroundWriter:
 
     @property
     def idle(self) -> bool:
-        """Whether all that was flushed has been written."""
+        """Whether all flushed text has been written."""
         return self._waiting == 0
 
     def close(self, seconds: float) -> None:
-        """Let the thread end; wait for it so long at most."""
+        """Stop the thread; wait at most ``seconds`` for it."""
         self._texts.put(None)
         self._thread.join(seconds)
 
@@ -53,6 +53,6 @@ class BackgroundWriter:
                 self.file.write(text)
                 self.file.flush()
             except (OSError, ValueError):
-                pass  # the terminal is gone; what is being done goes on
+                pass  # the terminal is gone; the work continues
             with self._lock:
                 self._waiting -= 1

@@ -1,4 +1,4 @@
-"""Charts for the terminal, by plotext, as Rich text."""
+"""Terminal charts as Rich text, drawn by plotext."""
 
 import math
 from collections.abc import Sequence
@@ -25,14 +25,14 @@ def chart(
     y_labels: Sequence[str] = (),
     color: bool = True,
 ) -> Text:
-    """A chart of ``width`` by ``height`` cells, with axes left and below.
+    """A chart of ``width`` by ``height`` cells, with axes on the left and below.
 
-    Without ``x_labels`` or ``y_labels`` the ticks are labelled with their numbers.
+    Without ``x_labels`` or ``y_labels``, ticks are labelled with their numbers.
     """
     figure = plotext.figure
     figure.clear()
     figure.theme("colorless")
-    plotext.terminal.limit(False, False)  # the size is the caller's, whatever stdout is
+    plotext.terminal.limit(False, False)  # the caller sets the size, whatever stdout is
     figure.plot_size(width, height)
     figure.axes(False, axis="x", side="upper")
     figure.axes(False, axis="y", side="right")
@@ -54,7 +54,7 @@ def chart(
 
 
 def numbered(ticks: Sequence[float], decimals: int = 0) -> list[str]:
-    """Even ticks as numbers, with ``decimals`` digits after the point, or as many as they need."""
+    """Labels of evenly spaced ticks, with at least ``decimals`` digits after the point."""
     if len(ticks) < 2:
         return [f"{tick:z.3g}" for tick in ticks]
     rounding = 1e-3 * abs(ticks[1] - ticks[0])
@@ -64,7 +64,7 @@ def numbered(ticks: Sequence[float], decimals: int = 0) -> list[str]:
 
 
 def round_ticks(low: float, high: float, most: int) -> list[float]:
-    """At most ``most`` round numbers from ``low`` to ``high``: as many as fit."""
+    """Evenly spaced round numbers from ``low`` to ``high``: as many as fit, at most ``most``."""
     if not high > low or most < 1:
         return [low]
     rounding = 1e-9 * max(abs(low), abs(high))

@@ -1,4 +1,4 @@
-"""Consoles for stdout and stderr, what may be redrawn on them, and a progress bar."""
+"""Consoles for stdout and stderr, whether they can animate, and a progress bar."""
 
 import os
 import sys
@@ -11,29 +11,29 @@ from rich.console import Console
 
 PATIENCE_SECONDS = 2.0
 BAR_SECONDS = 0.1
-"""The least time between two drawings of a progress bar."""
+"""Minimum time between two redraws of a progress bar."""
 
 
 def make_console(stream: TextIO) -> Console:
-    """A console that writes plain text unless ``stream`` is a terminal that can do more."""
+    """A console that writes plain text unless ``stream`` is a capable terminal."""
     return Console(file=stream, highlight=False, soft_wrap=False, emoji=False, markup=False)
 
 
 def stderr_console() -> Console:
-    """For the panel and notices."""
+    """The console for the panel and notices."""
     return make_console(sys.stderr)
 
 
 def stdout_console() -> Console:
-    """For results."""
+    """The console for results."""
     return make_console(sys.stdout)
 
 
 def can_animate(console: Console) -> bool:
-    """Whether something may be redrawn in place: on a real terminal that moves its cursor.
+    """Whether output can be redrawn in place: on a real terminal that moves its cursor.
 
-    FORCE_COLOR and TTY_COMPATIBLE make Rich call a file or a pipe a terminal. They ask for
-    colours; an animation would leave every frame in the file.
+    FORCE_COLOR and TTY_COMPATIBLE make Rich treat a file or a pipe as a terminal. They request
+    colours; an animation would write every frame to the file.
     """
     large = console.width >= 20 and console.height >= 8
     real = console.is_interactive and console.file.isatty() and in_foreground(console.file)
@@ -41,21 +41,21 @@ def can_animate(console: Console) -> bool:
 
 
 def in_foreground(stream: IO[str]) -> bool:
-    """Whether this process has the terminal; a job that the shell runs in the background has not.
+    """Whether this process is in the terminal's foreground; a background job is not.
 
-    Somebody types there, and what is drawn in place would cover it.
+    Drawing in place would cover what the user types.
     """
     try:
         return os.tcgetpgrp(stream.fileno()) == os.getpgrp()
-    except (OSError, ValueError, AttributeError):  # no terminal of ours, or Windows
+    except (OSError, ValueError, AttributeError):  # not our terminal, or Windows
         return True
 
 
 def in_notebook() -> bool:
     """Whether a notebook's ``!command`` started this process.
 
-    It runs on a terminal device whose reader ignores cursor movements. Jupyter names its process
-    to every kernel; ipykernel sets the other three wherever it runs, in editors too.
+    It runs on a terminal device whose reader ignores cursor movements. Jupyter sets
+    JPY_PARENT_PID for every kernel; ipykernel sets the other three everywhere, editors included.
     """
     names = ("TERM", "PAGER", "GIT_PAGER")
     by_ipykernel = [os.environ.get(name) for name in names] == ["xterm-color", "cat", "cat"]
@@ -75,11 +75,11 @@ def progress_bar(
     patience: float = PATIENCE_SECONDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Callable[[str, int, int], None]]:
-    """A function that takes what is done, how much of it and how much there is; gone at the end.
+    """Yield a function of (activity, done, total) that draws a bar, which is erased at the end.
 
-    Nothing is shown where nothing can be redrawn, or before ``patience`` seconds.
+    Nothing is shown in the first ``patience`` seconds, or if the console cannot animate.
     """
-    # Imported here: `charlstm sample` needs a console at its start, and never a bar.
+    # Imported here: `charlstm sample` needs a console at startup, and never a bar.
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())

@@ -1,4 +1,4 @@
-"""A run so far, as the panel shows it: its curves and latest numbers, folded from its events."""
+"""The view model of the live panel: curves and latest numbers, folded from a run's events."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from charlstm.events import (
     StepDone,
 )
 from charlstm.runs.metrics import event_from_dict
+from charlstm.show.plain import rolled_back
 from charlstm.show.style import TRAIN, VAL
 
 MOST_POINTS = 400
@@ -23,7 +24,7 @@ MOST_POINTS = 400
 
 @dataclass
 class Curve:
-    """Points of a curve; when there are too many, neighbours are merged to their mean."""
+    """Points of a curve; when there are too many, neighbours are averaged."""
 
     x: list[float] = field(default_factory=list)
     y: list[float] = field(default_factory=list)
@@ -51,7 +52,7 @@ class Curve:
 
 @dataclass
 class View:
-    """What the panel shows: the events, folded."""
+    """The state of the panel, folded from events."""
 
     started: RunStarted | None = None
     budget: BudgetFixed | None = None
@@ -63,12 +64,12 @@ class View:
     val: Curve = field(default_factory=Curve)
 
     def update(self, event: Event) -> None:
-        """Fold one more event in."""
+        """Fold in one more event."""
         match event:
             case RunStarted():
                 self.started = event
                 if self.budget and event.total_steps not in (None, self.budget.total_steps):
-                    self.budget = None  # resumed with another one
+                    self.budget = None  # resumed with a different budget
             case BudgetFixed():
                 self.budget = event
             case StepDone():
@@ -76,21 +77,18 @@ class View:
                 self.train.add(event.step, event.loss)
             case Evaluated():
                 self.evaluated = event
-                if event.step:  # of the untrained model, the chart would show hardly anything else
+                if event.step:  # the untrained loss would dominate the chart
                     self.val.add(event.step, event.val_loss)
             case SaveFailed():
                 self.notice = f"could not save at step {event.step:,}: {event.reason}"
             case RolledBack():
-                self.notice = (
-                    f"{event.reason} at step {event.step:,}: back to {event.to_step:,} with "
-                    f"{event.rate_scale:g} of the rate"
-                )
+                self.notice = rolled_back(event)
             case RunFinished():
                 self.finished = event
 
     @property
     def step(self) -> int:
-        """The latest step that any event reported."""
+        """The latest step reported by any event."""
         for event in (self.finished, self.latest, self.evaluated, self.started):
             if event is not None:
                 return event.step
@@ -98,14 +96,14 @@ class View:
 
     @property
     def total_steps(self) -> int | None:
-        """The budget, once known."""
+        """The budget in steps, once known."""
         if self.budget is not None:
             return self.budget.total_steps
         return self.started.total_steps if self.started is not None else None
 
     @property
     def seconds_left(self) -> float | None:
-        """The estimate, corrected by the time that the steps so far really took."""
+        """The estimated seconds left, corrected by the time the steps so far took."""
         if self.budget is None or self.latest is None or not self.latest.step:
             return None
         done = self.latest.step / self.budget.total_steps
@@ -136,7 +134,7 @@ def loss_plot(view: View) -> Plot | None:
 
 
 def replay(view: View, lines: Iterable[dict[str, Any]]) -> None:
-    """Fold in what ``metrics.jsonl`` holds, so that a resumed run shows all that was before."""
+    """Fold in the lines of ``metrics.jsonl``, so that a resumed run shows its history."""
     for line in lines:
         event = event_from_dict(line)
         if event is not None:

@@ -1,4 +1,4 @@
-"""A view's document as one HTML file that needs nothing else: no network, no script."""
+"""Renders a view's document as one self-contained HTML file without scripts."""
 
 from html import escape
 
@@ -7,6 +7,7 @@ from charlstm.analysis.document import (
     Block,
     Cell,
     Document,
+    Flagged,
     FractionBar,
     Heading,
     Key,
@@ -24,7 +25,7 @@ from charlstm.show.svg import to_svg
 from charlstm.show.terminal import broken
 
 LINE = 100
-"""Characters of a text with strips under it, before it goes on below."""
+"""Characters in a line of a text with strips under it."""
 BODY = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #141414; background: #fff;
   max-width: 1100px; margin: 2em auto; padding: 0 1em; }
@@ -35,7 +36,7 @@ p { margin: .3em 0; } .quiet { color: #666; }
 .text, table { font: 13px/1.5 ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace; }
 table { border-collapse: collapse; } td, th { padding: 0 .8em 0 0; text-align: left;
   font-weight: normal; white-space: pre; } th { color: #666; } .right { text-align: right; }
-.loud { color: #be1e1e; font-weight: bold; }
+.strong, .flagged { font-weight: bold; } .flagged { color: #be1e1e; }
 .bar { display: inline-block; position: relative; width: 180px; height: 11px;
   background: #e1e1e1; } .bar i { position: absolute; top: 0; height: 100%; }
 .key .bar { width: 18px; margin-left: .8em; }
@@ -124,13 +125,15 @@ def _cell(cell: Cell) -> str:
             f"{left:4.0f}%{right:4.0f}%"
         )
     if isinstance(cell, Bar):
-        length = 50 * min(1.0, abs(cell.value))
+        whole = 100 if cell.from_left else 50
+        length = whole * min(1.0, abs(cell.value))
         side = "low" if cell.value < 0 else "high"
         edge = "right" if cell.value < 0 else "left"
-        style = f"{edge}:50%;width:{length:.1f}%"
+        style = f"{edge}:{100 - whole}%;width:{length:.1f}%"
         return f'<span class="bar"><i class="{side}" style="{style}"></i></span>'
-    if isinstance(cell, Strong):
-        return f'<span class="loud">{_safe(cell.text)}</span>'
+    if isinstance(cell, Strong | Flagged):
+        kind = type(cell).__name__.lower()
+        return f'<span class="{kind}">{_safe(cell.text)}</span>'
     return escape(symbol(cell)) if len(cell) == 1 else _safe(cell)
 
 

@@ -1,4 +1,4 @@
-"""The live panel: a view of the events so far, drawn in place between training steps."""
+"""The live panel: the state of a run, drawn in place between training steps."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -26,19 +26,19 @@ MOST_DRAWINGS_PER_SECOND = 4
 NUMBERS_WIDTH = 30
 CHART_SECONDS = 1.0
 RESULT_LINES = 6
-"""The last state leaves room for what is printed after it, and for the shell's prompt."""
-LAST_WORDS_SECONDS = 1.0
-"""What the terminal may take to write the last state."""
+"""Lines left below the final panel, for the result and the shell prompt."""
+CLOSE_SECONDS = 1.0
+"""How long to wait for the terminal to take the final panel."""
 HIDE_CURSOR = "\x1b[?25l"
 BITS_PER_NAT = 1.4426950408889634
 EMOJI_STYLE, JOINER = chr(0xFE0F), chr(0x200D)
-"""What makes the sign before it an emoji, which is a cell wider, and what joins two emoji."""
+"""The selector that makes the character before it an emoji, a cell wider, and the joiner."""
 
 
 class LivePanel:
-    """Draws a ``View`` in place while it changes; leaves the last state on the screen.
+    """Draws a ``View`` in place as it changes, and leaves the final state on the screen.
 
-    ``sample`` gives the text being written and the step whose weights write it.
+    ``sample`` returns the text being generated and the step whose weights generate it.
     """
 
     def __init__(
@@ -64,16 +64,15 @@ class LivePanel:
         )
 
     def show(self, event: Event) -> None:
-        """Fold an event in, and draw unless that was done a moment ago.
+        """Fold in an event, and redraw unless the last drawing is too recent.
 
-        Drawing takes place between steps: a thread of its own would push one of torch's threads
-        off its core, and the other would wait (docs/research/experiments/threads-and-memory.md).
-        Only the writing has a thread: while the terminal takes nothing, nothing is drawn, and
-        training goes on.
+        Drawing happens between steps: a drawing thread would push one of torch's threads off its
+        core, and the others would wait (docs/research/experiments/threads-and-memory.md). Only
+        writing has a thread: while the terminal is blocked, nothing is drawn and training goes on.
         """
         self.view.update(event)
         if self._writer is not None and not in_foreground(self._writer.file):
-            self._below = True  # somebody else writes there meanwhile
+            self._below = True  # another process has the terminal
             return
         due = self._below or self._clock() - self._drawn_at >= 1 / MOST_DRAWINGS_PER_SECOND
         if due and self._writer is not None and self._writer.idle:
@@ -87,7 +86,7 @@ class LivePanel:
             self._writer.write(HIDE_CURSOR + "\n" * self.console.height)
 
     def draw_below(self) -> None:
-        """Leave what is on the screen, and go on below it; may be called by a signal's handler."""
+        """Keep the screen's content and continue below it; safe to call in a signal handler."""
         self._below = True
 
     def __enter__(self) -> Self:
@@ -105,11 +104,11 @@ class LivePanel:
         assert self._writer is not None
         self._leave_what_is_there()
         self._live.stop()
-        self._writer.close(LAST_WORDS_SECONDS)
+        self._writer.close(CLOSE_SECONDS)
         self.console.file = self._writer.file
 
     def render(self) -> RenderableType:
-        """The whole panel for the console's present size."""
+        """The whole panel at the console's current size."""
         view = self.view
         below = 1 if view.finished is None else RESULT_LINES
         width, height = self.console.width, self.console.height - below
@@ -140,7 +139,7 @@ class LivePanel:
         else:
             parts += numbers[:top]
         parts += gates
-        parts += self._written(width, sample_lines)
+        parts += self._sample_lines(width, sample_lines)
         parts.append(self._footer(width))
         return Group(*parts)
 
@@ -164,9 +163,9 @@ class LivePanel:
         if view.finished is not None:
             right = f" {_ENDINGS.get(view.finished.reason, view.finished.reason)} "
         elif total is None:
-            right = " measuring the speed … "
+            right = " measuring speed … "
         elif view.step >= total:
-            right = " the last validation … "
+            right = " final validation … "
         else:
             left = view.seconds_left
             when = "" if left is None else f" {duration(left)} left"
@@ -189,7 +188,7 @@ class LivePanel:
         if evaluated and evaluated.step == 0:
             rows.append(("untrained", f"{evaluated.val_loss:z.4f}", VAL))
         elif evaluated:
-            # The last word is the loss over all that is held out, which is printed below, too.
+            # The final loss, over the whole held-out part, is printed below the panel too.
             final = None if finished is None else finished.val_loss
             if final is None:
                 rows.append(("validation", f"{evaluated.val_loss:z.4f}", VAL))
@@ -220,7 +219,7 @@ class LivePanel:
         return lines
 
     def _loss_chart(self, width: int, height: int) -> Text:
-        """Drawn again when there is news: a chart costs as much as all the rest together."""
+        """The chart, redrawn only on news: it costs as much as the rest of the panel."""
         view = self.view
         bucket = int((view.latest.seconds if view.latest else 0.0) / CHART_SECONDS)
         key = (width, height, bucket, len(view.val.x), view.total_steps, view.finished is None)
@@ -259,10 +258,10 @@ class LivePanel:
         evaluated = self.view.evaluated
         if evaluated is None or not evaluated.gates:
             return []
-        when = f"as of step {evaluated.step:,}" if evaluated.step else "before training"
+        when = f"step {evaluated.step:,}" if evaluated.step else "before training"
         below, above = f", below {LEFT_SATURATED:g}", f", above {RIGHT_SATURATED:g}"
-        # The meaning of the signs is the last thing to go where there is little room.
-        words = f"gates on unseen text, {when}   " if width >= 80 else "gates   " * (width >= 30)
+        # With little width the meanings of the signs are dropped last.
+        words = f"gates on held-out text, {when}   " if width >= 80 else "gates   " * (width >= 30)
         title = Text(words, style="dim", no_wrap=True)
         title.append(f"{SHUT_CELL} shut{below if width >= 50 else ''}   ", style=SHUT)
         title.append(f"{OPEN_CELL} open{above if width >= 50 else ''}", style=OPEN)
@@ -281,11 +280,11 @@ class LivePanel:
             lines.append(line)
         return lines
 
-    def _written(self, width: int, height: int) -> list[Text]:
+    def _sample_lines(self, width: int, height: int) -> list[Text]:
         text, step = self._sample()
         title = Text(no_wrap=True)
-        title.append("it writes", style="bold")
-        title.append(f"   as of step {step:,}, temperature 0.8", style="dim")
+        title.append("sample", style="bold")
+        title.append(f"   weights of step {step:,}, temperature 0.8", style="dim")
         title.truncate(width, overflow="ellipsis")
         lines: list[str] = []
         for paragraph in printable(text).expandtabs(4).split("\n"):
@@ -311,16 +310,16 @@ _ENDINGS = {
     "budget": "done",
     "patience": "early stop: no improvement",
     "stopped": "stopped",
-    "diverged": "stopped: the loss is not finite",
+    "diverged": "training diverged",
 }
 
 
 def wrapped(text: str, width: int) -> Iterator[str]:
-    """The lines of a paragraph, at spaces where there are any, that no terminal breaks once more.
+    """The lines of a paragraph, wrapped at spaces if possible, that no terminal wraps again.
 
-    Rich measures a family or a flag as terminals draw it that join its characters. Others draw them
-    one by one, and then a line that is too long moves all that is drawn after it. So a line is as
-    wide here as its characters by themselves.
+    Rich measures an emoji of several joined characters (a family, a flag) as one. Some terminals
+    draw its characters separately; a line that is then too long shifts everything below it. So the
+    width of a line here is the sum of the widths of its characters.
     """
     start, used, space = 0, 0, -1
     for end, character in enumerate(text):
@@ -331,7 +330,7 @@ def wrapped(text: str, width: int) -> Iterator[str]:
             while joined > start and (text[joined - 1] == JOINER or not _cells(text[joined])):
                 joined -= 1
             if joined > start and sum(map(_cells, text[joined:end])) + cells <= width:
-                cut = joined  # what a terminal may join stays together
+                cut = joined  # keep together what a terminal may join
             yield text[start:cut]
             start = cut + (text[cut] == " ")
             used = sum(map(_cells, text[start:end]))

@@ -1,4 +1,4 @@
-"""A view's document laid out as a picture: rectangles, lines, dots and words at their positions."""
+"""Lays out a view's document as a picture: rectangles, lines, dots and labels."""
 
 import textwrap
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from charlstm.analysis.document import (
     Bar,
     Cell,
     Document,
+    Flagged,
     FractionBar,
     Heading,
     Key,
@@ -24,7 +25,7 @@ from charlstm.show.terminal import broken
 
 WIDTH, MARGIN, SIZE, LEADING = 960, 20, 13, 18
 ADVANCE = 0.6
-"""The width of a character of the fixed-width type, as a fraction of its size."""
+"""Width of a character of the monospaced font, as a fraction of its size."""
 BLACK: RGB = (20, 20, 20)
 GREY: RGB = (110, 110, 110)
 PALE: RGB = (225, 225, 225)
@@ -53,7 +54,7 @@ class Path:
 
 @dataclass(frozen=True)
 class Dot:
-    """A filled circle, not quite opaque."""
+    """A filled circle, slightly transparent."""
 
     x: float
     y: float
@@ -64,7 +65,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Label:
-    """Words in the fixed-width type; y is the line that they stand on."""
+    """Text in the monospaced font; y is its baseline."""
 
     x: float
     y: float
@@ -73,9 +74,9 @@ class Label:
     size: float = SIZE
     bold: bool = False
     anchor: str = "start"
-    """Whether x is the ``start``, the ``middle`` or the ``end`` of it."""
+    """Which part of the text x is: ``start``, ``middle`` or ``end``."""
     upright: bool = False
-    """Whether it is turned to read upwards."""
+    """Whether it reads upwards."""
 
 
 Shape = Rectangle | Path | Dot | Label
@@ -83,7 +84,7 @@ Shape = Rectangle | Path | Dot | Label
 
 @dataclass
 class Picture:
-    """Shapes on white, in the order in which they are drawn."""
+    """Shapes on white, in drawing order."""
 
     width: float
     height: float = 0.0
@@ -91,7 +92,7 @@ class Picture:
 
 
 def document_picture(document: Document) -> Picture:
-    """All of the document, one block below the other."""
+    """The whole document, one block below the other."""
     picture = Picture(WIDTH, MARGIN)
     _words(picture, document.title, BLACK, bold=True)
     for block in document.blocks:
@@ -142,7 +143,9 @@ def _key(picture: Picture, key: Key) -> None:
 
 
 def _text(cell: Cell) -> str:
-    text = cell.text if isinstance(cell, Strong) else cell if isinstance(cell, str) else ""
+    text = (
+        cell.text if isinstance(cell, Strong | Flagged) else cell if isinstance(cell, str) else ""
+    )
     return symbol(text) if len(text) == 1 else printable(text, keep="")
 
 
@@ -177,7 +180,8 @@ def _table(picture: Picture, table: Table) -> None:
             if isinstance(cell, FractionBar | Bar):
                 _bar(picture, cell, starts[n], widths[n])
             else:
-                put(n, _text(cell), RED if isinstance(cell, Strong) else BLACK)
+                color = RED if isinstance(cell, Flagged) else BLACK
+                put(n, _text(cell), color, bold=isinstance(cell, Strong))
     if table.more:
         _words(picture, table.more, GREY)
 
@@ -190,9 +194,9 @@ def _bar(picture: Picture, cell: FractionBar | Bar, x: float, width: float) -> N
         start = x + width * (1 - cell.right)
         picture.shapes.append(Rectangle(start, top, width * cell.right, high, POSITIVE))
         return
-    half = width / 2
+    half = width if cell.from_left else width / 2
     length = half * min(1.0, abs(cell.value))
-    start = x + half - (length if cell.value < 0 else 0)
+    start = x + width - half - (length if cell.value < 0 else 0)
     color = NEGATIVE if cell.value < 0 else POSITIVE
     picture.shapes.append(Rectangle(start, top, length, high, color))
 
@@ -243,7 +247,7 @@ def _plots(picture: Picture, block: Plots) -> None:
 
 
 def plot_picture(plot: Plot, width: float, height: float) -> Picture:
-    """One plot by itself."""
+    """A single plot."""
     picture = Picture(width, height)
     draw_plot(picture, plot, 0, 0, width, height)
     return picture
@@ -252,7 +256,7 @@ def plot_picture(plot: Plot, width: float, height: float) -> Picture:
 def draw_plot(
     picture: Picture, plot: Plot, x: float, y: float, width: float, height: float
 ) -> None:
-    """Axes, ticks, labels, and the series in their colours."""
+    """Draw axes, ticks, labels, and the series in their colours."""
     small = SIZE - 2
     left, right, bottom = x + 62, x + width - 16, y + height - 40
     legend = len(plot.series) > 1

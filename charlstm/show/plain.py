@@ -1,9 +1,10 @@
-"""A run as plain lines, for pipes, logs and --plain."""
+"""A run as plain lines, for pipes, logs and ``--plain``."""
 
 import time
 from collections.abc import Callable
 from typing import TextIO
 
+from charlstm.errors import plural
 from charlstm.events import (
     BudgetFixed,
     Evaluated,
@@ -19,8 +20,16 @@ from charlstm.show.quantities import duration
 LINE_SECONDS = 5.0
 
 
+def rolled_back(event: RolledBack) -> str:
+    """The notice of a rollback."""
+    return (
+        f"{event.reason} at step {event.step:,}: back to step {event.to_step:,}, learning rate × "
+        f"{event.rate_scale:g}"
+    )
+
+
 class PlainLog:
-    """Writes a line for what matters, and for the steps one every few seconds."""
+    """Writes a line for each important event, and one every few seconds for steps."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
@@ -36,19 +45,16 @@ class PlainLog:
     def _line(self, event: Event) -> str:
         match event:
             case RunStarted():
-                symbols = "1 symbol" if event.vocab_size == 1 else f"{event.vocab_size:,} symbols"
                 return (
                     f"{event.name}: {event.model}, {event.parameters:,} parameters, "
-                    f"{event.train_characters:,} characters to train on and "
-                    f"{event.val_characters:,} to validate, {symbols}; "
-                    f"B {event.batch}, T {event.bptt}, {event.precision} on "
-                    f"{event.device}"
+                    f"{event.train_characters:,} training and {event.val_characters:,} validation "
+                    f"characters, vocabulary of {event.vocab_size:,}, batch size {event.batch}, "
+                    f"bptt {event.bptt}, {event.precision} on {event.device}"
                 )
             case BudgetFixed():
-                steps = "step" if event.total_steps == 1 else "steps"
                 return (
-                    f"budget: {event.total_steps:,} {steps}, {event.epochs:.2f} epochs, about "
-                    f"{duration(event.seconds)} in all"
+                    f"budget: {plural(event.total_steps, 'step')}, {event.epochs:.2f} epochs, "
+                    f"about {duration(event.seconds)} in total"
                 )
             case StepDone():
                 if self._clock() < self._next_line_at:
@@ -60,14 +66,11 @@ class PlainLog:
                     f"{event.chars_per_second:,.0f} char/s  {duration(event.seconds)}"
                 )
             case Evaluated():
-                mark = "  best so far" if event.improved else ""
-                return f"step {event.step:,}  validation {event.val_loss:z.4f} nats{mark}"
+                mark = "  (best so far)" if event.improved else ""
+                return f"step {event.step:,}  validation loss {event.val_loss:z.4f} nats{mark}"
             case SaveFailed():
-                return f"could not save at step {event.step:,}: {event.reason}; will try again"
+                return f"could not save at step {event.step:,}: {event.reason}; will retry"
             case RolledBack():
-                return (
-                    f"{event.reason} at step {event.step:,}: back to step {event.to_step:,} with "
-                    f"{event.rate_scale:g} of the rate"
-                )
+                return rolled_back(event)
             case _:
                 return ""

@@ -1,4 +1,4 @@
-"""Which characters of a text reach a terminal, and what stands for the others."""
+"""Makes text safe to print: replaces characters that could control a terminal."""
 
 import unicodedata
 
@@ -7,15 +7,15 @@ _NAMED = {"\n": "↵", "\t": "⇥", " ": "␣", "\r": "␍"}
 LONGEST_LINE = 10_000
 _UNSAFE = {"Cc", "Cs", "Zl", "Zp"}
 _DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
-"""Bidirectional embeddings, overrides and isolates: they reorder what stands around a text."""
+"""Bidirectional embeddings, overrides and isolates: they reorder the surrounding text."""
 
 
 def printable(text: str, keep: str = "\n\t") -> str:
-    """``text`` with what could steer a terminal made visible; ``keep`` are characters that stay.
+    """``text`` with control characters made visible, except those in ``keep``.
 
     Control characters, line and paragraph separators, lone surrogates (undecodable bytes),
     bidirectional overrides and isolates are replaced by a picture or U+FFFD. Other format
-    characters stay: joiners make Persian words and family emoji, soft hyphens German ones.
+    characters stay: Persian words and family emoji need joiners, German words soft hyphens.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -30,14 +30,14 @@ def _shown(character: str) -> str:
 
 
 def symbol(character: str) -> str:
-    """One character for a table's cell: blanks have a sign, and what has no width U+FFFD."""
+    """A character in a table cell: whitespace as a sign, zero-width characters as U+FFFD."""
     if unicodedata.category(character) == "Cf":
         return "\ufffd"
     return _NAMED.get(character) or printable(character, keep="")
 
 
 def in_text(character: str) -> str:
-    """One character of a text that is shown character by character: a space is a space."""
+    """As ``symbol``, but a space stays a space: for text shown character by character."""
     return " " if character == " " else symbol(character)
 
 

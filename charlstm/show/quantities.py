@@ -1,4 +1,4 @@
-"""Durations, sizes and counts as people read them."""
+"""Human-readable durations, sizes and counts."""
 
 
 def duration(seconds: float) -> str:

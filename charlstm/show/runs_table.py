@@ -1,4 +1,4 @@
-"""The table of runs."""
+"""The table of ``charlstm runs``."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ from charlstm.show.printable import printable
 from charlstm.show.quantities import count, size
 
 LEAST_MISSED = ("disk", "params", "corpus", "age", "model", "best")
-"""Columns in the order in which a narrow terminal loses them."""
+"""Columns in the order in which narrow terminals drop them."""
 GAP = 2
 
 
 def print_runs(console: Console, summaries: Sequence[RunSummary]) -> None:
-    """All runs, the newest first; columns that do not fit are left out."""
+    """Print all runs, newest first, without the columns that do not fit."""
     rows = [_cells(run) for run in summaries if not run.problem]
     if rows:
         widths = {name: max(cell_len(r[name]) for r in [*rows, {name: name}]) for name in rows[0]}

@@ -27,15 +27,15 @@ from charlstm.study.results import (
 
 COLORS = ("red", "blue", "dark_orange", "green", "magenta", "cyan")
 LETTERS = "abcdef"
-"""What marks the points of a chart that has no colours."""
+"""Markers of a chart without colours."""
 CHART_HEIGHT = 11
 GAP = 2
 LOWEST = -30
-"""Smaller norms than 10 to this are not drawn."""
+"""Norms below 10 to this power are not drawn."""
 
 
 def marks(names: Sequence[str], color: bool) -> dict[str, tuple[str, str]]:
-    """For each line of a chart its colour and its marker."""
+    """The colour and the marker of each line of a chart."""
     return {
         name: (COLORS[i % len(COLORS)], "braille" if color else LETTERS[i % len(LETTERS)])
         for i, name in enumerate(names)
@@ -43,7 +43,7 @@ def marks(names: Sequence[str], color: bool) -> dict[str, tuple[str, str]]:
 
 
 def legend(names: Sequence[str], color: bool) -> Text:
-    """Which colour or letter is which line."""
+    """The legend: the colour or letter of each line."""
     line = Text()
     for name, (style, marker) in marks(names, color).items():
         line.append("●" if color else marker, style=style if color else "")
@@ -66,7 +66,7 @@ def _titled(title: str, drawn: Text) -> Text:
 
 
 def _side_by_side(panels: Sequence[tuple[str, Text]]) -> Table:
-    """Charts with their titles, next to each other."""
+    """Charts with their titles, side by side."""
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_row(*(_titled(title, drawn) for title, drawn in panels))
     return grid
@@ -78,16 +78,16 @@ def _side_by_side(panels: Sequence[tuple[str, Text]]) -> Table:
 def lag_view(
     console: Console, trials: Sequence[LagTrial], cells: Sequence[str], lags: Sequence[int]
 ) -> RenderableType:
-    """Fractions of trials solved and characters needed, as a table and two charts."""
+    """Trials solved and characters needed, as a table and two charts."""
     summaries = summarise_lags(trials)
     if not summaries:
-        return Text("no trial is done yet", "dim")
+        return Text("no finished trial yet", "dim")
     rows = [
         [cell if lag == lags[0] else "", str(lag), *_lag_cells(summaries.get((cell, lag)))]
         for cell in cells
         for lag in lags
     ]
-    columns = ["cell", "lag", "solved", "characters", "right", "reach", "|c|"]
+    columns = ["cell", "lag", "solved", "characters", "correct", "reach", "|c|"]
     kept = [i for i in range(len(columns)) if i < 5 or any(row[i] for row in rows)]
     table = _table([columns[i] for i in kept], ([row[i] for i in kept] for row in rows))
     color = console.color_system is not None
@@ -118,7 +118,7 @@ def lag_charts(
     solved, needed = [], []
     left, right = math.log(lags[0]) - 0.1, math.log(lags[-1]) + 0.1
     for i, (cell, (style, marker)) in enumerate(marks(cells, color).items()):
-        # Equal fractions would hide each other: lines lie a dot apart, letters a column.
+        # Offset equal fractions so that they do not overlap: lines by a dot, letters by a column.
         offset = i - (len(cells) - 1) / 2
         up, aside = (4.0 * offset, 0.0) if color else (0.0, offset * (right - left) / (width - 8))
         mine = [(lag, summaries[cell, lag]) for lag in lags if (cell, lag) in summaries]
@@ -153,7 +153,7 @@ def lag_charts(
         **x_axis,
     )
     return _side_by_side(
-        [("trials solved, by lag", solved_chart), ("characters needed", needed_chart)]
+        [("trials solved, by lag", solved_chart), ("characters needed, by lag", needed_chart)]
     )
 
 
@@ -168,7 +168,7 @@ def _half(console: Console) -> int:
 
 
 def _series(name: str, points: Sequence[tuple[float, float]], style: str, marker: str) -> Series:
-    """A line; without colours, letters that are not joined."""
+    """A line with colours; unconnected letters without."""
     line = marker == "braille"
     x, y = [x for x, _ in points], [y for _, y in points]
     return Series(name, x, y, color=style, line=line, marker=marker)
@@ -178,9 +178,9 @@ def _series(name: str, points: Sequence[tuple[float, float]], style: str, marker
 
 
 def cells_view(console: Console, runs: Sequence[CellRun]) -> RenderableType:
-    """Losses and speeds at equal parameters: a table, and a bar for each cell's loss."""
+    """Losses and speeds at equal parameters: a table, and a chart of the losses."""
     if not runs:
-        return Text("no run is done yet", "dim")
+        return Text("no finished run yet", "dim")
     by_cell: dict[str, list[CellRun]] = {}
     for run in runs:
         by_cell.setdefault(run.cell, []).append(run)
@@ -202,14 +202,14 @@ def cells_view(console: Console, runs: Sequence[CellRun]) -> RenderableType:
                 f"{speed:,.0f}",
             ]
         )
-    columns = ("cell", "units", "parameters", "loss", "from–to", "seeds", "char/s")
+    columns = ("cell", "units", "parameters", "loss", "range", "seeds", "char/s")
     return Group(_table(columns, rows), Text(), _loss_chart(console, order, by_cell))
 
 
 def _loss_chart(
     console: Console, order: Sequence[str], by_cell: Mapping[str, Sequence[CellRun]]
 ) -> RenderableType:
-    """A column for each cell, a point for each seed."""
+    """A column for each cell, one point for each seed."""
     color = console.color_system is not None
     losses = [run.val_loss for runs in by_cell.values() for run in runs]
     margin = 0.1 * (max(losses) - min(losses)) or 0.05
@@ -235,14 +235,14 @@ def _loss_chart(
         x_labels=order,
         color=color,
     )
-    return _titled("validation, nats per character; an x for each seed", drawn)
+    return _titled("validation loss in nats per character, one x per seed", drawn)
 
 
 # -- gradient ----------------------------------------------------------------------------------
 
 
 def gradient_view(console: Console, report: GradientReport) -> RenderableType:
-    """The profiles as charts and a table, and what clipping does."""
+    """The profiles as charts and a table, and the effect of clipping."""
     parts: list[RenderableType] = []
     for title, profiles in (
         ("untrained: |dL_t / dh_{t-k}|, by k", report.untrained),
@@ -260,7 +260,7 @@ def gradient_view(console: Console, report: GradientReport) -> RenderableType:
         for profile in profiles
         for state, norms, factor in _states(profile, kind)
     ]
-    columns = ["gradient of", *(f"k = {k}" for k in steps), "per step"]
+    columns = ["gradient", *(f"k = {k}" for k in steps), "per step"]
     parts.append(_table(columns, rows))
     if report.clippings:
         parts += [Text(), clipping_table(report.clippings)]
@@ -290,7 +290,7 @@ def _profile_chart(
         norms = profile.c if use_c else profile.h
         assert norms is not None
         shown = [(k + 1.0, math.log10(n)) for k, n in enumerate(norms) if n > 10.0**LOWEST]
-        if not color:  # letters need room between them
+        if not color:  # leave room between letters
             shown = shown[:: max(1, len(norms) // 15)]
         series.append(_series(profile.name, shown, style, marker))
     exponents = [y for one in series for y in one.y] or [0.0]
@@ -313,12 +313,12 @@ def _profile_chart(
 
 
 def _two_digits(norm: float) -> str:
-    """Two digits that count, or a whole number as far as it is short."""
+    """Two significant digits, or a whole number if it is short."""
     return f"{norm:,.0f}" if 10 <= norm < 1e6 else f"{norm:.2g}"
 
 
 def clipping_table(clippings: Sequence[Clipping]) -> Table:
-    """Gradients of short trainings, with and without a limit."""
+    """Gradient norms of short training runs, with and without clipping."""
     rows = [
         [
             one.name,
@@ -330,4 +330,4 @@ def clipping_table(clippings: Sequence[Clipping]) -> Table:
         ]
         for one in clippings
     ]
-    return _table(("training of", "clip", "median", "largest", "above 1", "validation"), rows)
+    return _table(("run", "clip", "median norm", "largest", "above 1", "validation loss"), rows)

@@ -1,4 +1,4 @@
-"""A study while it goes on: redrawn in place, or as plain lines."""
+"""Progress of a study: redrawn in place, or as plain lines."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from charlstm.show.printable import printable
 
 
 class StudyPanel:
-    """What is known so far, redrawn in place; it is gone when the study ends."""
+    """The results so far, redrawn in place and erased when the study ends."""
 
     def __init__(self, console: Console, view: Callable[[], RenderableType]) -> None:
         self._view = view
@@ -32,12 +32,12 @@ class StudyPanel:
         )
 
     def show(self, line: str, *, result: bool) -> None:
-        """Show what is being done; with a ``result``, draw the view again."""
+        """Show the current activity; with a ``result``, redraw the view too."""
         self._line = Text(printable(line, keep=""), "bold", no_wrap=True, overflow="ellipsis")
         if result:
             self._body = self._view()
         if not in_foreground(self._live.console.file):
-            return  # somebody else writes there meanwhile
+            return  # another process has the terminal
         if result or time.monotonic() - self._drawn_at >= 1 / MOST_DRAWINGS_PER_SECOND:
             self._live.refresh()
             self._drawn_at = time.monotonic()
@@ -58,7 +58,7 @@ class StudyLines:
         self._next_line_at = 0.0
 
     def show(self, line: str, *, result: bool) -> None:
-        """Print every ``result``, and of the rest a line every few seconds."""
+        """Print every ``result``, and other lines every few seconds."""
         if not result:
             if self._clock() < self._next_line_at:
                 return

@@ -1,11 +1,11 @@
-"""The colours of everything drawn, and the bar that shows how saturated a gate is."""
+"""The colours of all output, and the bar for a gate's saturation."""
 
 from rich.text import Text
 
 RGB = tuple[int, int, int]
 
 SHUT, OPEN, TRAIN, VAL = "blue", "dark_orange", "blue", "dark_orange"
-"""Of the two ends of a gate and of the two losses, by Rich's names."""
+"""Rich's names of the colours of a gate's two ends and of the two losses."""
 
 NEGATIVE: RGB = (5, 113, 176)
 POSITIVE: RGB = (230, 97, 1)
@@ -22,7 +22,7 @@ SERIES: dict[str, RGB] = {
 
 
 def tint(value: float) -> RGB:
-    """White for 0, ever bluer down to -1, ever more orange up to 1; linear in each channel."""
+    """White at 0, blue towards -1, orange towards 1; linear in each channel."""
     end = NEGATIVE if value < 0 else POSITIVE
     fraction = min(abs(value), 1.0)
     red, green, blue = (round(a + fraction * (b - a)) for a, b in zip(WHITE, end, strict=True))
@@ -38,10 +38,10 @@ SHUT_CELL, BETWEEN_CELL, OPEN_CELL = "█", "·", "▒"
 
 
 def saturation_bar(left: float, right: float, width: int) -> Text:
-    """The fraction shut from the left, that open from the right, and dots between them.
+    """The fraction shut from the left, the fraction open from the right, dots in between.
 
-    The three differ in their character as well as their colour. A fraction that is not zero has at
-    least one cell.
+    The three differ in character as well as in colour. Any fraction above 0.5% has at least one
+    cell.
     """
     shut, open_ = _cells(left, width), _cells(right, width)
     if shut + open_ > width:

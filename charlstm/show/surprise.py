@@ -1,4 +1,4 @@
-"""Text tinted by how unlikely each character was, for terminals with colours."""
+"""Text tinted by the surprise of each character, for terminals with colour."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,19 +16,19 @@ TINTS = (
     (8.0, Style(color="grey0", bgcolor="color(208)")),
     (math.inf, Style(color="bright_white", bgcolor="color(160)")),
 )
-"""Up to so many bits, the style: p down to 1/4, 1/16, 1/64, 1/256, and below. A background, so that
-spaces have one too; with a foreground of its own, so that it is legible on any terminal."""
+"""(upper limit in bits, style): p down to 1/4, 1/16, 1/64, 1/256, and below. Styles set the
+background, to show on spaces, and the foreground, to be legible on any terminal."""
 
 
 class Tint:
-    """Characters as a terminal shows them in colour; plain where it has none."""
+    """Tints characters for a console; leaves them plain if it has no colour."""
 
     def __init__(self, console: Console) -> None:
         self._system = COLOR_SYSTEMS.get(console.color_system or "")
         self.has_color = self._system is not None and not console.no_color
 
     def __call__(self, character: str, bits: float) -> str:
-        """``character`` with the escape codes of its tint; a line's end is shown before it."""
+        """``character`` with its tint's escape codes; a newline or tab gets a visible sign."""
         style = _style(bits) if self.has_color else None
         if style is None:
             return printable(character)
@@ -38,7 +38,7 @@ class Tint:
 
 
 def legend() -> Text:
-    """What the tints mean, in one line."""
+    """The legend of the tints, in one line."""
     text = Text("surprise in bits: ")
     low = 0.0
     for high, style in TINTS:
@@ -48,7 +48,7 @@ def legend() -> Text:
 
 
 def print_tinted(console: Console, characters: Sequence[tuple[str, float]]) -> None:
-    """A text of characters with their bits, tinted; where there are colours, the legend first."""
+    """Print (character, bits) pairs as tinted text, after the legend if there is colour."""
     tint = Tint(console)
     if tint.has_color:
         console.print(legend())
@@ -59,7 +59,7 @@ def print_tinted(console: Console, characters: Sequence[tuple[str, float]]) -> N
 
 
 def print_positions(console: Console, symbols: Sequence[str], found: Mapping[int, float]) -> None:
-    """A line for each position and its bits: how surprising, where, and the text around it."""
+    """Print a line for each position in ``found``: bits, line, column, and the text around it."""
     console.print(Text(f"{'bits':>6} {'line':>7} {'column':>6}", style="dim"))
     room = max(8, min(30, (console.width - 25) // 2))
     for position, bits in found.items():
@@ -78,5 +78,5 @@ def _in_line(character: str) -> str:
 
 
 def _style(bits: float) -> Style | None:
-    """None for usual characters, and where the bits are not known (NaN)."""
+    """None for unsurprising characters and unknown bits (NaN)."""
     return next((style for high, style in TINTS if bits <= high), None)

@@ -1,4 +1,4 @@
-"""Pictures as SVG, which names no font to fetch and runs no script, and as PNG made from it."""
+"""Writes pictures as SVG, without web fonts or scripts, and as PNG made from it."""
 
 import struct
 from functools import cache
@@ -13,15 +13,15 @@ from charlstm.show.style import css
 
 FAMILIES = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 FONT = File(__file__).parent / "fonts" / "DejaVuSansMono.ttf"
-"""What PNG files are written in: a slim container has no font of its own."""
+"""The font of PNG files: a slim container has none."""
 SCALE = 2
 """Pixels of a PNG for each unit of a picture."""
 MOST_PIXELS = 2**27
-"""Each takes four bytes, twice for a moment; resvg ends the process where memory does not last."""
+"""Each takes four bytes, briefly twice; resvg aborts the process if memory runs out."""
 BOLD = "text[font-weight='bold'] { stroke: #141414; stroke-width: 0.45 }"
-"""The font has one weight; outlined letters stand for bold ones."""
+"""The font has one weight; bold text is outlined."""
 NOT_IN_XML = {0xFFFE: "\ufffd", 0xFFFF: "\ufffd"}
-"""Code points that no XML file may hold, of those that ``printable`` lets through."""
+"""Code points that XML forbids and ``printable`` keeps."""
 
 
 def to_svg(picture: Picture) -> str:
@@ -36,7 +36,7 @@ def to_svg(picture: Picture) -> str:
 
 
 def to_png(picture: Picture) -> bytes:
-    """The picture as a PNG file, with the bundled font: the same bytes on every machine.
+    """The picture as a PNG file with the bundled font: the same bytes on every machine.
 
     Raises:
         CharlstmError: it has more than ``MOST_PIXELS``.
@@ -59,7 +59,7 @@ def to_png(picture: Picture) -> bytes:
 
 
 def lacking(picture: Picture) -> str:
-    """The characters that should be seen and that the bundled font has no glyph for, each once."""
+    """The visible characters that the bundled font lacks, each once."""
     words = "".join(shape.text for shape in picture.shapes if isinstance(shape, Label))
     return "".join(
         c for c in dict.fromkeys(words) if ord(c) not in _covered() and category(c) != "Cf"
@@ -68,7 +68,7 @@ def lacking(picture: Picture) -> str:
 
 @cache
 def _covered() -> frozenset[int]:
-    """The code points of the font, from the format 12 subtable of its character map."""
+    """The font's code points, from the format 12 subtable of its character map."""
     data = FONT.read_bytes()
 
     def numbers(form: str, start: int) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""A view's document on a terminal: any width, with and without colour."""
+"""Renders a view's document on a terminal of any width, with or without colour."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +13,7 @@ from charlstm.analysis.document import (
     Block,
     Cell,
     Document,
+    Flagged,
     FractionBar,
     Heading,
     Key,
@@ -38,17 +39,17 @@ from charlstm.show.style import (
 )
 
 NUMBERS = 10
-"""Cells of ``  12%  34%``: the two numbers after a bar."""
+"""Width of ``  12%  34%``, the two numbers after a bar."""
 MARKERS = "ox+*"
-"""What series are drawn with where there is no colour."""
+"""Markers of series without colour."""
 SHORTEST, LEAST_BAR = 8, 8
-"""Cells that are left of a name where there is little room, and those of a bar with its blanks."""
+"""Minimum widths of a shortened name, and of a bar with its blanks."""
 LEVELS = "▁▂▃▄▅▆▇█"
-"""What -1 to 1 look like under a text without colour."""
+"""Levels from -1 to 1, under a text without colour."""
 
 
 def print_document(console: Console, document: Document) -> None:
-    """Everything the view shows, fitted to the console's width."""
+    """Print the document at the console's width."""
     console.print(Text(printable(document.title, keep=""), style="bold"))
     for block in document.blocks:
         _print(console, block)
@@ -79,16 +80,17 @@ def _print(console: Console, block: Block) -> None:
 
 
 def _words(cell: Cell) -> Text:
-    if isinstance(cell, Strong):
-        return Text(printable(cell.text, keep=""), style="bold red")
+    if isinstance(cell, Strong | Flagged):
+        style = "bold red" if isinstance(cell, Flagged) else "bold"
+        return Text(printable(cell.text, keep=""), style=style)
     assert isinstance(cell, str)
     return Text(symbol(cell) if len(cell) == 1 else printable(cell, keep=""))
 
 
 def _table(table: Table, width: int) -> Iterator[Text]:
-    """Columns of words as wide as they need; those of bars divide what is left.
+    """Columns of text are as wide as they need; columns of bars divide the rest.
 
-    Where even the least of bars does not fit, the widest column of names is shortened.
+    If not even the shortest bars fit, the widest column of names is shortened.
     """
     bars = [n for n in range(len(table.columns)) if _is_bar(table, n)]
     words = {
@@ -167,7 +169,7 @@ def _fraction_bar(cell: FractionBar, room: int, numbers: bool) -> Text:
 
 
 def _bar(cell: Bar, width: int) -> Text:
-    half = max(1, width // 2)
+    half = width if cell.from_left else max(1, width // 2)
     filled = min(half, round(abs(cell.value) * half))
     if cell.value and not filled:
         filled = 1
@@ -187,7 +189,7 @@ def _bar(cell: Bar, width: int) -> Text:
 
 
 def broken(symbols: tuple[str, ...], width: int) -> Iterator[range]:
-    """The positions of each line of a text: it ends after a newline, or where it is full."""
+    """The positions in each line of a text; a line ends after a newline or when it is full."""
     start, used = 0, 0
     for t, character in enumerate(symbols):
         cells = _cells(character)
@@ -214,7 +216,7 @@ def _tinted(block: Tinted, width: int, color: bool) -> Iterator[Text]:
             legend.append("  ", style=_style(step / 4))
         yield Text(f"{low} ") + legend + Text(f" {high}")
     else:
-        yield Text(f"under each line: {LEVELS[0]} {low} to {LEVELS[-1]} {high}")
+        yield Text(f"Under each line: {LEVELS[0]} {low} to {LEVELS[-1]} {high}")
     for positions in broken(block.text.symbols, max(2, width)):
         yield _strip(block.text, positions, block, color)
         if not color:
@@ -267,7 +269,7 @@ def _plots(console: Console, block: Plots) -> Group:
 
 
 def _by_marker(plot: Plot) -> Plot:
-    """Several series differ in their markers where there is no colour."""
+    """The plot with a marker for each series, for consoles without colour."""
     if len(plot.series) < 2:
         return plot
     marked = zip(plot.series, MARKERS * len(plot.series), strict=False)
@@ -279,7 +281,7 @@ def _plot(plot: Plot, width: int, height: int, color: bool) -> Text:
     y_ticks = plot.y_ticks or _round(plot.y_limits, height // 3)
     text = Text(f"{printable(plot.title, keep='')}\n", style="dim")
     if plot.y_label:
-        text.append(f"up: {plot.y_label}\n")
+        text.append(f"y: {plot.y_label}\n", style="dim")
     text.append_text(
         chart(
             plot.series,
@@ -295,7 +297,7 @@ def _plot(plot: Plot, width: int, height: int, color: bool) -> Text:
         )
     )
     if plot.x_label:
-        text.append(f"\nacross: {plot.x_label}", style="dim")
+        text.append(f"\nx: {plot.x_label}", style="dim")
     return text
 
 

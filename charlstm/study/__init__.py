@@ -1,1 +1,1 @@
-"""Experiments on recurrent cells: tasks with long lags, gradients, cells compared."""
+"""Experiments on recurrent cells: long-lag tasks, gradient norms, comparisons of cells."""

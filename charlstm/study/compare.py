@@ -1,4 +1,4 @@
-"""The runs of `charlstm study cells`: one cell and seed each, begun or resumed."""
+"""The runs of `charlstm study cells`: one per cell and seed, started or resumed."""
 
 import statistics
 from collections.abc import Iterator
@@ -24,9 +24,9 @@ PRESET, EMBEDDING = "quick", 32
 def open_cell_run(
     folder: Path, corpus: Corpus, model: ModelConfig, seed: int, characters: int
 ) -> Iterator[Trainer]:
-    """The run of a cell and seed below ``folder``, held for training, from where it was left.
+    """Start or resume the run of a cell and seed in ``folder``, locked for training.
 
-    All runs of a study differ in cell, width and seed alone; none stops early.
+    The runs of a study differ only in cell, width and seed; none stops early.
 
     Raises:
         UsageError: the folder has a run of that name with another text or other settings.
@@ -56,7 +56,7 @@ def open_cell_run(
 
 
 def result(trainer: Trainer, finished: RunFinished) -> CellRun:
-    """The result of a run that reached its budget; the speed is the median over its reports."""
+    """The result of a run that reached its budget; the speed is the median of those logged."""
     run = trainer.run_file
     lines = metrics.read_lines(trainer.path / METRICS_FILE)
     events = map(metrics.event_from_dict, lines)

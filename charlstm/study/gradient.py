@@ -1,4 +1,4 @@
-"""How the gradient of a loss reaches back through the states before it."""
+"""How far the gradient of a loss reaches back through earlier states."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -24,18 +24,18 @@ from charlstm.train.schedule import rate_multiplier
 from charlstm.train.validation import quick_stateful_loss
 
 WARMUP = 50
-"""Characters that are read from zero state before the first state that is looked at."""
+"""Characters read from zero state before the first state measured."""
 LEAST_REACH = 2
 SEED, EMBEDDING, VAL_FRACTION = 1, 32, 0.1
 SCALES = {"rnn": (0.5, 2.0)}
-"""What the hidden matrices of a cell are multiplied by as well: to vanish sooner, to explode."""
+"""Extra factors for the hidden matrices of a cell: to make gradients vanish sooner, or explode."""
 NO_CLIP = 1e30
 TEXTS = 32
-"""Texts side by side: the norms are medians over them."""
+"""Texts in a batch; norms are medians over them."""
 
 
 def windows(ids: NDArray[np.unsignedinteger], reach: int) -> Ids:
-    """Texts to measure on, (WARMUP + reach + 1, B), spread evenly over ``ids``."""
+    """(WARMUP + reach + 1, B) texts to measure on, spread evenly over ``ids``."""
     length = WARMUP + reach + 1
     starts = np.linspace(0, len(ids) - length, TEXTS).astype(np.int64)
     chosen: Ids = np.asarray(ids)[starts + np.arange(length)[:, None]].astype(np.int64)
@@ -45,16 +45,16 @@ def windows(ids: NDArray[np.unsignedinteger], reach: int) -> Ids:
 def state_gradients(model: LanguageModel, ids: Ids, state: Tensor) -> Tensor:
     """The gradients of the last prediction's loss with respect to every state before it.
 
-    h and c are the two halves of what one step hands to the next: dL_t / dh_{t-k} leaves c_{t-k}
-    as it is, although h was computed from it, and dL_t / dc_{t-k} leaves h_{t-k}.
+    h and c are the two parts of the state passed from step to step: dL_t / dh_{t-k} holds c_{t-k}
+    fixed, although h was computed from it, and dL_t / dc_{t-k} holds h_{t-k} fixed.
 
     Args:
-        model: of any number type.
-        ids: (K + 1, B); the last character is the one predicted.
-        state: (L, S, B, H), before the first.
+        model: of any dtype.
+        ids: (K + 1, B); the last character is the one to predict.
+        state: (L, S, B, H) before the first character.
 
     Returns:
-        (K, L, S, B, H), number k - 1 being the gradient k steps before the loss, k = 1 … K.
+        (K, L, S, B, H); entry k - 1 is the gradient k steps before the loss, k = 1 … K.
     """
     symbols = torch.from_numpy(ids)
     states = [state.detach().requires_grad_()]
@@ -86,7 +86,7 @@ def profile(model: LanguageModel, ids: Ids, name: str) -> GradientProfile:
 
 
 def _step_norm(model: LanguageModel, ids: Ids, state: Tensor) -> float:
-    """The norm of the gradient that a training step on these texts would clip."""
+    """The gradient norm that a training step on these texts would clip."""
     symbols = torch.from_numpy(ids)
     logits, _ = model(symbols[:-1], state)
     loss = nn.functional.cross_entropy(logits.flatten(0, 1), symbols[1:].flatten())
@@ -96,7 +96,7 @@ def _step_norm(model: LanguageModel, ids: Ids, state: Tensor) -> float:
 
 @torch.no_grad()
 def scale_hidden(model: LanguageModel, factor: float) -> None:
-    """Multiply the hidden matrices, orthogonal at the start, by ``factor``."""
+    """Multiply the hidden matrices, which start orthogonal, by ``factor``."""
     for layer in model.layers:
         assert isinstance(layer, CellLayer)
         layer.weight_hidden *= factor
@@ -111,7 +111,7 @@ def short_training(
     clip: float | None = 1.0,
     scale: float = 1.0,
 ) -> tuple[LanguageModel, Clipping]:
-    """Train for ``steps`` steps, from hidden matrices multiplied by ``scale``."""
+    """Train for ``steps`` steps, starting with hidden matrices multiplied by ``scale``."""
     settings = TrainConfig(
         batch=16, bptt=64, steps=steps, clip=NO_CLIP if clip is None else clip, seed=SEED
     )
@@ -144,7 +144,7 @@ def study_gradients(
     steps: int,
     report: Callable[[str], None] = lambda _: None,
 ) -> GradientReport:
-    """Profiles of untrained and of shortly trained models of ``cells``, and what clipping does."""
+    """Profiles of untrained and briefly trained models of ``cells``, and effects of clipping."""
     ids = windows(corpus.split(VAL_FRACTION)[1], reach)
     configs = [ModelConfig(cell, len(corpus.vocab), EMBEDDING, hidden_size, 1) for cell in cells]
     report("untrained models …")
@@ -156,7 +156,7 @@ def study_gradients(
     ]
     trained, clippings = [], []
     for config in configs:
-        report(f"{config.cell}: {steps} steps of training …")
+        report(f"{config.cell}: training for {steps} steps …")
         model, clipping = short_training(corpus, config, steps, config.cell)
         trained.append(profile(model, ids, config.cell))
         clippings.append(clipping)
@@ -164,14 +164,17 @@ def study_gradients(
         for factor in SCALES.get(config.cell, ()):
             name = scaled_name(config.cell, factor)
             for clip in (1.0, None):
-                report(f"{name}: {steps} steps {'without' if clip is None else 'with'} clipping …")
+                report(
+                    f"{name}: training for {steps} steps "
+                    f"{'without' if clip is None else 'with'} clipping …"
+                )
                 _, clipping = short_training(corpus, config, steps, name, clip=clip, scale=factor)
                 clippings.append(clipping)
     return GradientReport(tuple(untrained), tuple(trained), tuple(clippings))
 
 
 def study_model(file: ModelFile, reach: int) -> GradientReport:
-    """Profiles of a checkpoint's model, and of one of its shape with new weights, on its excerpt.
+    """Profiles of a checkpoint's model, and of an untrained one of its shape, on its excerpt.
 
     Raises:
         CharlstmError: the excerpt is too short.
@@ -180,9 +183,9 @@ def study_model(file: ModelFile, reach: int) -> GradientReport:
     longest = len(held_out) - WARMUP - 1
     if reach > longest:
         raise CharlstmError(
-            f"the run's excerpt has {plural(len(held_out), 'character')}, too few to look {reach} "
-            "steps back",
-            f"set `reach` to {longest} at most"
+            f"the checkpoint's excerpt has {plural(len(held_out), 'character')}, too few for a "
+            f"reach of {reach}",
+            f"set `reach` to at most {longest}"
             if longest >= LEAST_REACH
             else "use a run of a longer text",
         )
@@ -192,12 +195,12 @@ def study_model(file: ModelFile, reach: int) -> GradientReport:
 
 
 def untrained_profile(config: ModelConfig, ids: Ids, factor: float = 1.0) -> GradientProfile:
-    """The profile of new weights, with hidden matrices multiplied by ``factor``."""
+    """The profile of an untrained model with hidden matrices multiplied by ``factor``."""
     model = untrained_model(config, SEED)
     scale_hidden(model, factor)
     return profile(model, ids, scaled_name(config.cell, factor))
 
 
 def scaled_name(cell: str, factor: float) -> str:
-    """What a cell whose hidden matrices were multiplied is called."""
+    """The name of a cell with hidden matrices multiplied by ``factor``."""
     return cell if factor == 1 else f"{cell}, W×{factor:g}"

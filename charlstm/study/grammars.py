@@ -1,6 +1,6 @@
-"""Strings with a memory: each grammar says after every character which symbols may follow.
+"""Grammars that require memory: after every character, which symbols may follow.
 
-docs/research/studies.md gives the papers.
+docs/research/studies.md cites the papers.
 """
 
 import random
@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 
 PADDING = "\n"
-"""What fills a row after its string, and ends a string of a^n b^n."""
+"""Fills a row after its string, and ends a string of a^n b^n."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class String:
 
     text: str
     legal: tuple[str, ...]
-    """After each character the symbols that may follow; empty where nothing is judged."""
+    """The symbols that may follow each character; empty where predictions are not scored."""
 
 
-# From each node the symbols that may come and where they lead; of the inner nodes' two, the first
-# leads on within the string and the second towards its end.
+# From each node, the possible symbols and the nodes they lead to. Of the two at an inner node, the
+# first stays within the string and the second leads towards its end.
 _REBER: dict[int, tuple[tuple[str, int], ...]] = {
     0: (("B", 1),),
     1: (("T", 2), ("P", 3)),
@@ -42,9 +42,9 @@ def _first_probability(node: int, stay: float) -> float:
 
 
 def reber_length(stay: float) -> float:
-    """The mean length of Reber strings whose inner nodes lead on with probability ``stay``.
+    """The mean length of Reber strings whose inner nodes stay inside with probability ``stay``.
 
-    Solves n = 1 + P n over the nodes. The original grammar's even coin gives 8.
+    Solves n = 1 + P n over the nodes. With the original grammar's probability of 1/2 it is 8.
     """
     system = np.eye(_END)
     for node, edges in _REBER.items():
@@ -57,7 +57,7 @@ def reber_length(stay: float) -> float:
 
 @cache
 def _stay_for(length: int) -> float:
-    """The ``stay`` at which Reber strings have this mean length."""
+    """The ``stay`` for which Reber strings have this mean length."""
     low, high = 0.0, 1.0 - 1e-9
     for _ in range(60):
         middle = (low + high) / 2
@@ -66,7 +66,7 @@ def _stay_for(length: int) -> float:
 
 
 def embedded_reber(rng: random.Random, lag: int) -> String:
-    """B, T or P, a Reber string, the same T or P once more, E."""
+    """B, T or P, a Reber string, the same T or P again, E."""
     outer = rng.choice("TP")
     text, legal, node = ["B", outer], ["TP", "B"], 0
     while node != _END:
@@ -78,12 +78,12 @@ def embedded_reber(rng: random.Random, lag: int) -> String:
 
 
 def fillers(lag: int) -> str:
-    """lag - 1 different characters that are not letters of a task."""
+    """``lag - 1`` distinct characters that are not symbols of a task."""
     return "".join(map(chr, range(0x4E00, 0x4E00 + lag - 1)))
 
 
 def long_lag(rng: random.Random, lag: int) -> String:
-    """x or y, lag - 1 characters that are always the same, and the first one again."""
+    """x or y, the same ``lag - 1`` characters every time, and the first one again."""
     edge, between = rng.choice("xy"), fillers(lag)
     legal = (*between, edge, "")
     return String(edge + between + edge, legal)
@@ -93,7 +93,7 @@ _ORDERS = {"XX": "Q", "XY": "R", "YX": "S", "YY": "U"}
 
 
 def temporal_order(rng: random.Random, lag: int) -> String:
-    """E, letters that say nothing but for an X or Y at two places, B, and their order's name."""
+    """E, random letters with an X or Y at two positions, B, and the symbol of their order."""
     letters = rng.choices("abcd", k=rng.randint(lag, lag + lag // 10) - 2)
     order = rng.choice("XY") + rng.choice("XY")
     letters[rng.randint(lag // 10, lag // 5) - 1] = order[0]
@@ -103,13 +103,13 @@ def temporal_order(rng: random.Random, lag: int) -> String:
 
 
 def a_n_b_n(n: int) -> String:
-    """n times a, n times b, and the end; judged from the first b on."""
+    """n times a, n times b, and the end; scored from the first b on."""
     text = "a" * n + "b" * n
     return String(text + PADDING, ("",) * n + (*text[n + 1 :], PADDING, ""))
 
 
 def counting(rng: random.Random, lag: int) -> String:
-    """``a_n_b_n`` of an n of ``lag`` at most."""
+    """``a_n_b_n`` of a random n of at most ``lag``."""
     return a_n_b_n(rng.randint(1, lag))
 
 
@@ -117,7 +117,7 @@ _PAIRS = {"(": ")", "[": "]"}
 
 
 def brackets(rng: random.Random, lag: int) -> String:
-    """Brackets of two kinds until all are closed, nested to a depth of ``lag`` at most."""
+    """Brackets of two kinds, until all are closed, nested at most ``lag`` deep."""
     text, legal, open_ = list[str](), list[str](), list[str]()
     while not text or open_:
         opens = not open_ or (len(open_) < lag and rng.random() < 0.5)

@@ -1,4 +1,4 @@
-"""One trial of `charlstm study lag`: train a cell on a task until it has solved it."""
+"""One trial of `charlstm study lag`: train a cell on a task until it is solved."""
 
 import math
 import time
@@ -29,46 +29,46 @@ from charlstm.train.schedule import rate_multiplier
 
 EMBEDDING, STREAM_STEPS = 16, 64
 TEXT_CHARACTERS = 300_000
-"""The training text's length, roughly; it is read again when it ends."""
+"""Approximate length of the training text, which is repeated."""
 ROWS, STREAMS, STREAM_CHARACTERS = 256, 10, 2_000
-"""What a model is judged by: ``ROWS`` rows, or ``STREAMS`` streams of that many characters."""
+"""Test set: ``ROWS`` rows, or ``STREAMS`` streams of ``STREAM_CHARACTERS`` each."""
 CHECK_EVERY = 800
-"""Rows, or pieces of streams, between two looks at whether the task is solved."""
+"""Rows, or pieces of streams, between two tests."""
 RATE, STREAM_RATE = 0.0025, 0.02
-"""Peak rates: Adam's, times the square root of the batch, and Muon's where there are rows; Muon's
-for streams."""
+"""Peak learning rates: of Adam, before scaling by the square root of the batch size, and of Muon
+with rows; of Muon with streams."""
 REACH = 20
-"""Times the lag: where strings have a number, those up to this one are tried in the end."""
+"""Multiple of the lag up to which numbered strings are tested at the end."""
 
 
 @dataclass(frozen=True)
 class LagSettings:
-    """What all trials of a study have in common."""
+    """Settings common to all trials of a study."""
 
     task: Task
     hidden_size: int
     characters: int
-    """The budget of a trial."""
+    """Budget of a trial, in characters."""
     forget_bias: float | None
-    """Of the gate that keeps the memory, at the start; None: see ``memory_bias``."""
+    """Initial bias of the memory gate; None for ``memory_bias``."""
 
 
 @dataclass(frozen=True)
 class LagProgress:
-    """How far a trial has come."""
+    """The progress of a trial."""
 
     characters: int
     right: float
-    """Fraction of the judged predictions that are right."""
+    """Fraction of the scored predictions that are correct."""
 
 
 def run_trial(
     settings: LagSettings, cell: str, lag: int, trial: int, clock: Callable[[], float] = time.time
 ) -> Iterator[LagProgress | LagTrial]:
-    """Train until the task is solved or the budget spent; the last thing yielded is the result.
+    """Train until the task is solved or the budget is spent; the last item yielded is the result.
 
-    The steps are those of `charlstm train`. Where the task's strings have rows of their own, a
-    step reads one row of each stream, from zero state. The averaged weights are judged.
+    The steps are those of `charlstm train`. If the task has rows, each step reads one row of each
+    stream from zero state. The averaged weights are tested.
     """
     begun = clock()
     task = settings.task
@@ -116,7 +116,7 @@ def run_trial(
 
 
 def make_learner(settings: LagSettings, cell: str, lag: int, trial: int) -> Learner:
-    """The untrained model of a trial, and its text."""
+    """A learner with a trial's untrained model and its text."""
     task = settings.task
     vocab = task.vocabulary(lag)
     bptt = STREAM_STEPS if task.width is None else task.width(lag)
@@ -130,7 +130,7 @@ def make_learner(settings: LagSettings, cell: str, lag: int, trial: int) -> Lear
         learning_rate=STREAM_RATE if task.width is None else rate,
         adam_rate=rate,
         val_fraction=0.0,
-        reset_every=0,  # a task resets each string, or never
+        reset_every=0,  # a task resets the state at each string, or never
         seed=trial,
     )
     model = ModelConfig(cell, len(vocab), EMBEDDING, settings.hidden_size, 1)
@@ -142,20 +142,20 @@ def make_learner(settings: LagSettings, cell: str, lag: int, trial: int) -> Lear
 
 
 def memory_bias(task: Task, lag: int) -> float:
-    """Where the gate that keeps the memory begins, before the sigmoid.
+    """The initial bias of the memory gate.
 
-    ln(lag) for streams: lag / (lag + 1), so that a state fades with the time constant of the lag.
-    2 ln(lag) where the state is reset anyway: only 1/lag of it fades over a lag; on a stream such
-    a gate does not learn to forget. The usual 1 gives 0.73, and of that 50 steps leave 0.0000002.
-    docs/research/studies.md has the measurements. Tallec & Ollivier 2018 draw ln(1 … lag) for each
-    unit.
+    ln(lag) for streams: the gate starts at lag / (lag + 1), so the state decays with a time
+    constant of the lag. 2 ln(lag) if the state is reset anyway: only 1/lag of it decays over a lag,
+    but on a stream such a gate does not learn to forget. The usual bias of 1 gives 0.73, of which
+    50 steps leave 0.0000002. docs/research/studies.md has the measurements. Tallec & Ollivier 2018
+    sample ln(1 … lag) for each unit.
     """
     return (1 if task.width is None else 2) * math.log(lag)
 
 
 @torch.no_grad()
 def remember(model: LanguageModel, bias: float) -> None:
-    """Let the gate that keeps the memory begin at sigma(``bias``), in cells that have one."""
+    """Set the bias of the memory gate, in cells that have one."""
     for layer in model.layers:
         assert isinstance(layer, CellLayer)
         if layer.spec.memory is not None:
@@ -166,7 +166,7 @@ def remember(model: LanguageModel, bias: float) -> None:
 def judge(
     model: LanguageModel, test: Examples, threshold: float | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Which predictions are right (T, B), and the state after the last character (L, S, B, H)."""
+    """Which predictions are correct (T, B), and the state after the last character (L, S, B, H)."""
     ids = torch.from_numpy(test.ids[:-1])
     logits, state = model(ids, model.initial_state(ids.shape[1]))
     return is_right(logits.numpy(), test.legal, threshold), state.numpy()

@@ -1,4 +1,4 @@
-"""What a study found so far: results on disk, one by one, and what they say together."""
+"""Results of a study: stored one by one on disk, and summarised."""
 
 import math
 import statistics
@@ -24,19 +24,19 @@ RESULTS_FILE, FORMAT = "results.json", 1
 
 @dataclass(frozen=True)
 class LagTrial:
-    """One network of `charlstm study lag`, from its first weights to the criterion or budget."""
+    """One trial of `charlstm study lag`: training up to the criterion or the budget."""
 
     cell: str
     lag: int
     trial: int
-    """From 1; also the seed of weights, training text and test."""
+    """From 1; also the seed for weights, training text and test."""
     solved: bool
     characters: int
-    """Read until the task was solved, or all of the budget; padding included."""
+    """Characters read until the task was solved or the budget spent, padding included."""
     right: float
-    """Fraction of the judged predictions that were right when the trial ended."""
+    """Fraction of the scored predictions that were correct at the end."""
     reach: int | None
-    """For strings with a number: all up to this one were right."""
+    """For numbered strings: all up to this one were correct."""
     cell_state: float | None
     """Mean of |c| at the end of the test; None for a cell without c."""
     seconds: float
@@ -60,7 +60,7 @@ class CellRun:
     chars_per_second: float
     seconds: float
     run: str
-    """Its folder."""
+    """Folder of the run."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -73,7 +73,7 @@ K = TypeVar("K")
 
 
 class Results(Generic[R]):
-    """The results of one study; its file is replaced whole with each new one."""
+    """The results of one study; each new one rewrites its file atomically."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], found: Iterable[R] = ()) -> None:
         self.folder, self.path = folder, folder / RESULTS_FILE
@@ -81,12 +81,12 @@ class Results(Generic[R]):
         self.all: list[R] = list(found)
 
     def add(self, result: R) -> None:
-        """Keep one more result; it is on disk when this returns."""
+        """Add a result; it is on disk when this returns."""
         self.all.append(result)
         files.replace_file(self.path, files.to_json(self.to_dict()))
 
     def missing(self, keys: Iterable[K]) -> list[K]:
-        """Those of ``keys`` that have no result yet."""
+        """The ``keys`` without a result."""
         present = {result.key for result in self.all}
         return [key for key in keys if key not in present]
 
@@ -96,7 +96,7 @@ class Results(Generic[R]):
         return [result for result in self.all if result.key in wanted]
 
     def to_dict(self) -> dict[str, Any]:
-        """What the file holds, and the JSON of a study's ``--json``."""
+        """The content of the file, and the JSON of a study's ``--json``."""
         return {
             "format": FORMAT,
             "settings": self.settings,
@@ -108,10 +108,10 @@ class Results(Generic[R]):
 def open_results(
     root: Path, name: str, kind: type[R], settings: Mapping[str, Any]
 ) -> Iterator[Results[R]]:
-    """What a study has found so far, held against other processes.
+    """The results of a study so far, locked against other processes.
 
     Raises:
-        UsageError: the folder holds a study with other settings, or another process writes there.
+        UsageError: the folder holds a study with other settings, or another process has locked it.
         CharlstmError: its file is damaged.
     """
     folder = root / safe_name(name)
@@ -122,7 +122,7 @@ def open_results(
 
 
 def _read(path: Path, kind: type[R], settings: Mapping[str, Any]) -> list[R]:
-    remedy = "delete it, and the study begins again"
+    remedy = "delete it to start the study again"
     content = files.read_json(path, remedy)
     files.check_format(content.get("format"), FORMAT, path, remedy)
     theirs = content.get("settings")
@@ -145,7 +145,7 @@ def _read(path: Path, kind: type[R], settings: Mapping[str, Any]) -> list[R]:
             raise UsageError(
                 f"{path.parent} holds a study with {name.replace('_', ' ')} {theirs.get(name)}, "
                 f"not {ours}",
-                "give this one another `name`",
+                "choose another `name`",
             )
     return found
 
@@ -183,13 +183,13 @@ class LagSummary:
 
 
 def median(values: Iterable[float | None]) -> float | None:
-    """The median of those that are there, or None."""
+    """The median of the values that are not None, or None."""
     present = [value for value in values if value is not None]
     return statistics.median(present) if present else None
 
 
 def summarise_lags(trials: Iterable[LagTrial]) -> dict[tuple[str, int], LagSummary]:
-    """By cell and lag."""
+    """Summaries keyed by (cell, lag)."""
     groups: dict[tuple[str, int], list[LagTrial]] = {}
     for trial in trials:
         groups.setdefault((trial.cell, trial.lag), []).append(trial)
@@ -197,9 +197,9 @@ def summarise_lags(trials: Iterable[LagTrial]) -> dict[tuple[str, int], LagSumma
 
 
 def matched_model(cell: str, parameters: int, vocab_size: int, embedding_size: int) -> ModelConfig:
-    """The one-layer model of ``cell`` whose number of parameters comes closest to the one given.
+    """The one-layer model of ``cell`` whose parameter count comes closest to ``parameters``.
 
-    Karpathy, Johnson & Fei-Fei 2015 compare cells at equal parameters in the same way.
+    Karpathy, Johnson & Fei-Fei 2015 also compare cells at equal parameter counts.
     """
 
     def make(hidden: int) -> ModelConfig:
@@ -213,21 +213,21 @@ def matched_model(cell: str, parameters: int, vocab_size: int, embedding_size: i
 
 
 def growth(norms: NDArray[np.float64]) -> float:
-    """What each step back multiplies a gradient by, in the geometric mean."""
+    """The geometric mean of the factor by which the gradient changes with each step back."""
     with np.errstate(all="ignore"):  # a norm may be 0 or infinite
         return float((norms[-1] / norms[0]) ** (1 / max(1, len(norms) - 1)))
 
 
 def finite_or_none(value: Any) -> Any:
-    """A value as JSON can hold it: None for a float that is not finite."""
+    """A value for JSON: None for a float that is not finite."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True)
 class GradientProfile:
-    """How the loss at one step depends on the states before it; K steps back, medians over texts.
+    """Gradient norms of the loss at one step for the states up to K steps back, medians over texts.
 
-    ``h[k - 1]`` is the norm of dL_t / dh_{t-k}, k = 1 … K, all layers together; ``c`` likewise.
+    ``h[k - 1]`` is the norm of dL_t / dh_{t-k}, k = 1 … K, over all layers; ``c`` likewise.
     """
 
     name: str
@@ -235,10 +235,10 @@ class GradientProfile:
     h: NDArray[np.float64]
     c: NDArray[np.float64] | None
     step_norm: float
-    """Norm of the gradient of the parameters over K steps, before clipping."""
+    """Norm of the parameter gradient over K steps, before clipping."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON; ``h`` and ``c`` begin at k = 1; None stands for what is not finite."""
+        """As JSON; ``h`` and ``c`` begin at k = 1; None replaces values that are not finite."""
         return {
             "name": self.name,
             "cell": self.cell,
@@ -252,23 +252,23 @@ class GradientProfile:
 
 @dataclass(frozen=True)
 class Clipping:
-    """A short training, seen from its gradients."""
+    """Gradient norms and loss of a short training run."""
 
     name: str
     clip: float | None
-    """The greatest norm allowed; None: any."""
+    """Maximum gradient norm; None for no clipping."""
     median_norm: float
-    """Of the gradient before clipping, over all steps."""
+    """Median gradient norm before clipping, over all steps."""
     largest_norm: float
     clipped: float
-    """Fraction of the steps whose gradient was longer than 1, the default of ``clip``."""
+    """Fraction of the steps whose gradient norm exceeded 1, the default of ``clip``."""
     val_loss: float
-    """Nats per character in the end; NaN if the weights were no longer finite."""
+    """Final loss in nats per character; NaN if training diverged."""
 
 
 @dataclass(frozen=True)
 class GradientReport:
-    """All that `charlstm study gradient` measures."""
+    """The measurements of `charlstm study gradient`."""
 
     untrained: tuple[GradientProfile, ...]
     trained: tuple[GradientProfile, ...]

@@ -1,10 +1,10 @@
-"""Tasks that measure a memory: texts of which it is known what may come next.
+"""Tasks that measure memory, with texts whose possible continuations are known.
 
-Each task draws strings from a grammar that needs a longer memory as its ``lag`` grows. A model
-has solved it when its predictions agree with the grammar on strings it never saw.
+Each task samples strings from a grammar that needs a longer memory as its ``lag`` grows. A model
+solves it when its predictions agree with the grammar on unseen strings.
 docs/research/studies.md gives papers, criteria and results.
 
-Shapes: T characters, B texts side by side, V vocabulary.
+Shapes: T characters, B texts in a batch, V vocabulary.
 """
 
 import random
@@ -29,9 +29,9 @@ from charlstm.study.grammars import (
 from charlstm.text.vocabulary import Ids, Vocabulary, code_points
 
 WARMUP = 200
-"""Characters at the start of a stream that are not judged: training sees a zero state only once."""
+"""Characters at the start of a stream that are not scored: training sees a zero state only once."""
 MOST_LAG = 300
-"""With 1,000, texts and tests took more than 8 GB."""
+"""A lag of 1,000 took more than 8 GB for texts and tests."""
 
 
 @dataclass(frozen=True)
@@ -40,58 +40,58 @@ class Task:
 
     name: str
     draw: Callable[[random.Random, int], String]
-    """A string of a lag."""
+    """Samples a string for a lag."""
     symbols: Callable[[int], str]
-    """All characters of a lag's strings."""
+    """All characters of the strings for a lag."""
     lags: tuple[int, ...]
-    """Those that are tried when none are given."""
+    """Lags tried by default."""
     least_lag: int
     lag_is: str
     paper: str
     width: Callable[[int], int] | None = None
-    """Characters of a row: each holds one string and is read from zero state. None: the strings
-    follow each other, and the state is never reset."""
+    """Characters of a row, which holds one string and is read from zero state. None: strings follow
+    each other and the state is never reset."""
     batch: int = 16
-    """Rows or streams that a step of training reads. 1, as in the papers, where a string is long
-    and one of its characters matters: docs/research/studies.md has what that makes."""
+    """Batch size in rows or streams. 1, as in the papers, if only one character of a long string
+    matters: docs/research/studies.md shows the effect."""
     threshold: float | None = None
-    """What the legal symbol's probability must exceed; None: every legal symbol must be more
-    probable than every other."""
-    criterion: str = "the legal symbols are the most probable ones, after every character"
+    """Probability that the legal symbol must exceed; None: every legal symbol must be more probable
+    than every other symbol."""
+    criterion: str = "after every character, the legal symbols are the most probable"
     numbered: Callable[[int], String] | None = None
-    """The string of each n from 1 on, where a task has such: a model is judged by those up to
-    twice the lag instead of by strings that are drawn."""
+    """The string of each n from 1 on, for tasks with numbered strings: a model is tested on those
+    up to twice the lag instead of on random strings."""
 
     def vocabulary(self, lag: int) -> Vocabulary:
-        """The symbols of a lag's texts."""
+        """The vocabulary of the texts for a lag."""
         return Vocabulary("".join(sorted({*self.symbols(lag), PADDING})))
 
     def check_lag(self, lag: int) -> None:
-        """Raise ``UsageError`` if there is no such grammar."""
+        """Raise ``UsageError`` if the lag is out of range."""
         require(
             lag >= self.least_lag,
-            f"the lag {lag} is too short for {self.name}",
-            f"give {self.least_lag} at least: {self.lag_is}",
+            f"the lag is {lag}, too short for {self.name}",
+            f"use at least {self.least_lag}; it is {self.lag_is}",
         )
         require(
             lag <= MOST_LAG,
-            f"the lag {lag} is too long",
-            f"give {MOST_LAG:,} at most: texts and tests grow with it",
+            f"the lag is {lag}, which is too long",
+            f"use at most {MOST_LAG:,}, because texts and tests grow with it",
         )
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts to judge a model by."""
+    """A test set."""
 
     ids: Ids
-    """(T + 1, B); the last character is only predicted."""
+    """(T + 1, B); the last character is only predicted, not read."""
     legal: NDArray[np.bool_]
-    """(T, B, V): what may follow each character; all False where nothing is judged."""
+    """(T, B, V) which symbols may follow each character; all False where nothing is scored."""
 
 
 def training_text(task: Task, lag: int, seed: int, characters: int) -> str:
-    """At least ``characters`` characters of strings, whole rows where the task has rows."""
+    """At least ``characters`` characters of strings, in whole rows if the task has rows."""
     rng = random.Random(f"{task.name} {lag} {seed} train")
     pieces, length = [], 0
     for string in _strings(task, lag, rng):
@@ -103,9 +103,9 @@ def training_text(task: Task, lag: int, seed: int, characters: int) -> str:
 
 
 def examples(task: Task, lag: int, seed: int, count: int, characters: int) -> Examples:
-    """``count`` texts that no training text was drawn with: a row each, or long streams.
+    """``count`` test texts, sampled independently of training texts: rows, or long streams.
 
-    ``characters`` is what is judged of a stream, after its warm-up.
+    ``characters`` is the scored length of a stream, after its warm-up.
     """
     rng = random.Random(f"{task.name} {lag} {seed} test")
     strings = _strings(task, lag, rng)
@@ -113,7 +113,7 @@ def examples(task: Task, lag: int, seed: int, count: int, characters: int) -> Ex
 
 
 def _reading(task: Task, strings: Iterator[String], characters: int) -> String:
-    """One row, or strings until there are more than ``characters``, cut there."""
+    """One row, or a stream of strings cut after ``characters`` scored ones."""
     if task.width is not None:
         return next(strings)
     text, legal = "", list[str]()
@@ -126,7 +126,7 @@ def _reading(task: Task, strings: Iterator[String], characters: int) -> String:
 
 
 def _strings(task: Task, lag: int, rng: random.Random) -> Iterator[String]:
-    """Strings without end; those of a task with rows fill their row."""
+    """An endless sequence of strings, padded to rows if the task has rows."""
     while True:
         string = task.draw(rng, lag)
         if task.width is None:
@@ -136,13 +136,13 @@ def _strings(task: Task, lag: int, rng: random.Random) -> Iterator[String]:
 
 
 def _padded(string: String, width: int) -> String:
-    """A string in a row of its own; what comes after it is not judged."""
+    """A string padded to a row; the padding is not scored."""
     rest = width - len(string.text)
     return String(string.text + PADDING * rest, (*string.legal[:-1], *("",) * (rest + 1)))
 
 
 def numbered_examples(task: Task, lag: int, most: int) -> Examples:
-    """The strings of n = 1 to ``most``, text n - 1 being that of n."""
+    """The strings of n = 1 to ``most``; text n - 1 is the one of n."""
     assert task.numbered is not None
     strings = [task.numbered(n) for n in range(1, most + 1)]
     width = max(len(string.text) for string in strings)
@@ -150,7 +150,7 @@ def numbered_examples(task: Task, lag: int, most: int) -> Examples:
 
 
 def encode(task: Task, lag: int, strings: list[String]) -> Examples:
-    """Strings of one length as arrays."""
+    """Strings of equal length as arrays."""
     vocab = task.vocabulary(lag)
     ids = np.stack([vocab.encode(string.text) for string in strings], axis=1)
     masks = {
@@ -165,11 +165,11 @@ def encode(task: Task, lag: int, strings: list[String]) -> Examples:
 def is_right(
     logits: NDArray[np.floating], legal: NDArray[np.bool_], threshold: float | None
 ) -> NDArray[np.bool_]:
-    """Whether the predictions meet a task's criterion.
+    """Which predictions meet a task's criterion.
 
     Args:
         logits: (T, B, V).
-        legal: (T, B, V); where nothing is legal, all is right.
+        legal: (T, B, V); where nothing is legal, every prediction is correct.
         threshold: as ``Task.threshold``.
 
     Returns:
@@ -216,11 +216,11 @@ TASKS = {
             symbols=lambda lag: "xy" + fillers(lag),
             lags=(10, 50, 100, 200),
             least_lag=2,
-            lag_is="the characters from the symbol to be remembered to where it is needed",
+            lag_is="the distance in characters from the symbol to remember to where it is needed",
             width=lambda lag: lag + 2,
             batch=1,
             threshold=0.75,
-            criterion=f"{_FINAL} 0.75, and so has every other symbol after the first",
+            criterion=f"{_FINAL} 0.75, as has every other symbol after the first",
             paper="Hochreiter & Schmidhuber 1997, experiment 2a",
         ),
         Task(
@@ -229,7 +229,7 @@ TASKS = {
             symbols=lambda _: "EBabcdXYQRSU",
             lags=(20, 50, 100),
             least_lag=10,
-            lag_is="the least length of a string, 100 in the paper",
+            lag_is="the minimum length of a string, 100 in the paper",
             width=lambda lag: lag + lag // 10 + 2,
             batch=1,
             threshold=0.7,
@@ -242,10 +242,10 @@ TASKS = {
             symbols=lambda _: "ab",
             lags=(5, 10, 20),
             least_lag=1,
-            lag_is="the greatest n of the strings a^n b^n it is trained on",
+            lag_is="the largest n of the training strings a^n b^n",
             width=lambda lag: 2 * lag + 2,
-            criterion="after each b the right symbol is the most probable, for all n up to twice "
-            "the greatest trained on",
+            criterion="after each b, the legal symbol is the most probable, for all n up to twice "
+            "the largest in training",
             paper="Gers & Schmidhuber 2001",
             numbered=a_n_b_n,
         ),
@@ -255,8 +255,8 @@ TASKS = {
             symbols=lambda _: "()[]",
             lags=(2, 4, 6),
             least_lag=1,
-            lag_is="how deep brackets are nested",
-            paper="as Hewitt et al. 2020, two kinds of brackets of bounded depth",
+            lag_is="the maximum nesting depth",
+            paper="after Hewitt et al. 2020: two kinds of brackets, bounded depth",
         ),
     )
 }

@@ -130,7 +130,7 @@ def test_threshold_that_is_no_fraction_is_refused(thresholds: dict[str, float]) 
 def test_thresholds_that_a_gate_could_be_beyond_both_of_are_refused(
     ends: tuple[float, float],
 ) -> None:
-    with pytest.raises(UsageError, match="`left` has to be the smaller"):
+    with pytest.raises(UsageError, match="`left` must be smaller"):
         Thresholds(*ends)
 
 
@@ -328,5 +328,5 @@ def test_findings_count_the_units_that_stay_open_or_shut() -> None:
     biases[0, FORGET, :3], biases[0, FORGET, 3] = 9, -9
     sentences = findings(measure(constant_gates(biases.reshape(2, 20))))
     forget = next(sentence for sentence in sentences if "1, forget gate" in sentence)
-    for part in ("20% shut", "60% open", "always shut 1 unit,", "always open 3 units."):
+    for part in ("20% shut", "60% open", "1 unit always shut,", "3 always open."):
         assert part in forget

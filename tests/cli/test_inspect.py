@@ -66,7 +66,7 @@ def test_model_without_gates_is_shown_by_its_hidden_state(
     path = write_checkpoint(tmp_path, model, ResumeState({}, {}))
     assert run(["inspect", "-c", str(path), "--gate", "hidden", "It was"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("Hidden state h: rnn 1×24 over 6 characters, after 6 of warm-up\n")
+    assert shown.startswith("Hidden state h: rnn 1×24, 6 characters after 6 of warm-up\n")
     assert "█ low, below −0.9" in shown
     assert "▒ high, above 0.9" in shown
     assert "Layer 1, hidden state: " in shown
@@ -241,7 +241,7 @@ def test_table_has_a_line_per_character_and_layer(capsys: pytest.CaptureFixture[
     assert "".join(signs) == 2 * LINE.replace(" ", "␣").replace("\n", "↵")
     assert {"Layer 1", "Layer 2"} <= set(lines)
     heading = lines[0]
-    assert f"over {len(LINE)} characters, after" in heading
+    assert f"{len(LINE)} characters after" in heading
     assert "below 0.1" in lines[1]
     assert "above 0.9" in lines[1]
     assert "from zero state" in shown_lines(capsys, LINE, "--warmup", "none")[0]
@@ -261,13 +261,13 @@ def test_table_shows_the_numbers_of_the_json(capsys: pytest.CaptureFixture[str])
 def test_picture_sentences_and_memory_follow_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     text = LINE * 3
     shown = "\n".join(shown_lines(capsys, text, "--rows", "3"))
-    assert f"… {len(text) - 3} more characters; --rows 0 lists them all" in shown
+    assert f"… {len(text) - 3} more characters; set --rows to 0 for all" in shown
     assert shown.count("┤") == 3 * 3  # three ticks in each gate's picture
     for layer in (1, 2):
         for gate in GATES:
             assert f"Layer {layer}, {gate} gate:" in shown
     assert re.search(r"layer unit +tau \n( +[12] +\d+ +[\d,]+\.\d \n){5}", shown)
-    assert re.search(r", the longest [\d,]+\.\d\.$", shown)
+    assert re.search(r", longest [\d,]+\.\d\.$", shown)
 
 
 def test_longest_memories_are_those_that_the_sentences_tell(
@@ -277,7 +277,7 @@ def test_longest_memories_are_those_that_the_sentences_tell(
         shown = "\n".join(shown_lines(capsys, LINE, "--layer", str(layer)))
         found = re.findall(r"^ +(\d) +\d+ +([\d,]+\.\d) $", shown, re.M)
         assert {number for number, _ in found} == {str(layer)}
-        assert f"the longest {found[0][1]}." in " ".join(shown.split())
+        assert f"longest {found[0][1]}." in " ".join(shown.split())
 
 
 def test_rows_limits_the_table_and_0_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
@@ -402,8 +402,8 @@ def test_words_around_the_tables_take_few_lines(
     options = ["--rows", "0"] if view == "gates" else []
     lines = shown_lines(capsys, *([LINE] if view == "gates" else []), "--view", view, *options)
     if view == "gates":
-        found = lines[next(n for n, line in enumerate(lines) if "What was found" in line) + 1 :]
+        found = lines[next(n for n, line in enumerate(lines) if "Findings" in line) + 1 :]
         assert len(found) == 2 * (3 + 1)  # layers, gates and the memory
     else:
         header = next(n for n, line in enumerate(lines) if line.startswith("feature"))
-        assert header == 1 + 3  # the title and three notes
+        assert header == 1  # after the title; the notes are below

@@ -275,7 +275,7 @@ def test_second_ctrl_c_exits_at_once_and_leaves_a_run_that_goes_on(
     assert run(["train", "--resume", "-c", "twice"]) == 0
     reader.join(LONGEST_WAIT)
     shown = b"".join(written)
-    assert b"it writes" in shown
+    assert b"weights of step" in shown
     assert b"Traceback" not in shown
     # The panel hides the cursor; whoever leaves it shows it again.
     assert shown.rfind(b"\x1b[?25l") < shown.rfind(b"\x1b[?25h")

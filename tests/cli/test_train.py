@@ -135,7 +135,7 @@ def test_terminal_gets_the_panel(
     monkeypatch.setattr("charlstm.show.console.stderr_console", lambda: console)
     monkeypatch.setattr("charlstm.show.console.can_animate", lambda _: True)
     assert train("tales.txt", steps=200) == 0
-    assert "it writes" in screen.getvalue()
+    assert "weights of step" in screen.getvalue()
     assert capsys.readouterr().out.startswith("checkpoints/tales  200 steps")
     assert train("tales.txt", "--plain", steps=1) == 0
     assert "step 1/1" in capsys.readouterr().err

@@ -332,7 +332,7 @@ def test_square_brackets_are_no_markup() -> None:
         ("budget", "done"),
         ("patience", "early stop: no improvement"),
         ("stopped", "stopped"),
-        ("diverged", "not finite"),
+        ("diverged", "diverged"),
     ],
 )
 def test_finished_panel_says_how_it_ended(reason: str, words: str) -> None:
@@ -512,9 +512,9 @@ def test_numbers_of_the_untrained_net_are_not_told_as_the_runs() -> None:
     untrained = replace(EVALUATED, step=0, val_loss=4.2, best_loss=4.2, best_step=0)
     shown = draw(STARTED, untrained, replace(STEP, step=7))
     assert re.search(r"untrained +4\.2000", shown)
-    assert "gates on unseen text, before training" in shown
+    assert "gates on held-out text, before training" in shown
     assert not re.search(r"^.*(best|perplexity|validation +[0-9])", shown, re.MULTILINE)
-    assert "gates on unseen text, as of step 500" in draw(*history())
+    assert "gates on held-out text, step 500" in draw(*history())
 
 
 @pytest.mark.parametrize("width", [60, 64, 70])

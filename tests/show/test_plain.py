@@ -74,22 +74,22 @@ def test_start_tells_model_text_and_streams() -> None:
 @pytest.mark.parametrize(
     ("event", "line"),
     [
-        (BudgetFixed(1, 0.17, 0.1), "budget: 1 step, 0.17 epochs, about 0 s in all"),
-        (BudgetFixed(1200, 3.14, 187.0), "budget: 1,200 steps, 3.14 epochs, about 3:07 in all"),
+        (BudgetFixed(1, 0.17, 0.1), "budget: 1 step, 0.17 epochs, about 0 s in total"),
+        (BudgetFixed(1200, 3.14, 187.0), "budget: 1,200 steps, 3.14 epochs, about 3:07 in total"),
         (STEP, "step 1,000/1,200  epoch 2.50  loss 1.2346  17,807 char/s  3:07"),
         (
             replace(STEP, total_steps=None),
             "step 1,000  epoch 2.50  loss 1.2346  17,807 char/s  3:07",
         ),
-        (EVALUATED, "step 1,000  validation 1.5000 nats  best so far"),
-        (replace(EVALUATED, improved=False), "step 1,000  validation 1.5000 nats"),
+        (EVALUATED, "step 1,000  validation loss 1.5000 nats  (best so far)"),
+        (replace(EVALUATED, improved=False), "step 1,000  validation loss 1.5000 nats"),
         (
             SaveFailed(7, "no space left on device"),
-            "could not save at step 7: no space left on device; will try again",
+            "could not save at step 7: no space left on device; will retry",
         ),
         (
             RolledBack(70, 50, 0.5, "the loss is not finite"),
-            "the loss is not finite at step 70: back to step 50 with 0.5 of the rate",
+            "the loss is not finite at step 70: back to step 50, learning rate × 0.5",
         ),
     ],
 )
@@ -116,8 +116,8 @@ def test_steps_get_a_line_every_few_seconds_and_the_rest_always() -> None:
         lines.write(EVALUATED)
         now += LINE_SECONDS / 2
     shown = stream.getvalue().splitlines()
-    told = [line.split("/")[0] for line in shown if "loss" in line]
-    assert told == ["step 1", "step 3", "step 5"]
+    steps_shown = [line.split("/")[0] for line in shown if "char/s" in line]
+    assert steps_shown == ["step 1", "step 3", "step 5"]
     assert sum("validation" in line for line in shown) == len(steps)
 
 

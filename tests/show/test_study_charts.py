@@ -80,7 +80,7 @@ def test_views_have_colours_where_the_terminal_has(view: str) -> None:
 
 def test_lags_are_a_table_of_shares_characters_and_states() -> None:
     lines = [line.split() for line in printed("lag", 80).splitlines()]
-    assert lines[0] == ["cell", "lag", "solved", "characters", "right", "|c|"]
+    assert lines[0] == ["cell", "lag", "solved", "characters", "correct", "|c|"]
     assert lines[1] == ["rnn", "8", "0", "of", "1", "95.99%"]
     assert lines[2] == ["16", "0", "of", "1", "90.00%"]
     assert lines[3] == ["lstm", "8", "2", "of", "2", "100,000", "100.00%", "12.3"]
@@ -153,7 +153,7 @@ def test_gradients_show_how_they_fade_and_grow_and_what_clipping_does() -> None:
 def test_an_empty_study_says_so() -> None:
     console = Console(file=io.StringIO(), width=80)
     console.print(lag_view(console, [], ["rnn"], [8]), cells_view(console, []))
-    assert console.file.getvalue() == "no trial is done yet no run is done yet\n"  # type: ignore[attr-defined]
+    assert console.file.getvalue() == "no finished trial yet no finished run yet\n"  # type: ignore[attr-defined]
 
 
 def test_plain_lines_are_thinned_out_but_for_results() -> None:

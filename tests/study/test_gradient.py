@@ -236,6 +236,6 @@ def test_a_users_model_is_measured_on_its_excerpt() -> None:
     load_arrays(model, file.weights)
     assert_allclose(report.trained[0].h, profile(model, ids, "gru").h)
     assert report.untrained[0].h[0] != report.trained[0].h[0]
-    with pytest.raises(CharlstmError, match="108 characters, too few to look 58 steps back"):
+    with pytest.raises(CharlstmError, match="108 characters, too few for a reach of 58"):
         study_model(file, 58)
     assert study_model(file, 57).trained

@@ -249,7 +249,7 @@ def test_numbered_examples_are_the_strings_of_1_to_n() -> None:
 def test_too_short_a_lag_is_refused(task: Task, lag: int) -> None:
     task.check_lag(task.least_lag)
     assert training_text(task, task.least_lag, 1, 100)
-    with pytest.raises(UsageError, match=f"{task.name}; give {task.least_lag} at least"):
+    with pytest.raises(UsageError, match=f"{task.name}; use at least {task.least_lag}"):
         task.check_lag(task.least_lag - 1)
 
 

@@ -16,6 +16,7 @@ from charlstm.analysis.document import (
     Bar,
     Column,
     Document,
+    Flagged,
     FractionBar,
     Heading,
     Key,
@@ -31,6 +32,7 @@ from charlstm.analysis.document import (
 from charlstm.errors import CharlstmError
 from charlstm.show.html import to_html
 from charlstm.show.picture import (
+    RED,
     WIDTH,
     Label,
     Path,
@@ -156,6 +158,33 @@ def test_bars_are_as_long_as_their_values() -> None:
     assert (share.count("█"), share.count("▒")) == pytest.approx(
         (len(share) / 4, len(share) / 2), abs=0.6
     )
+
+
+def test_bar_from_the_left_fills_the_whole_column_on_every_medium() -> None:
+    rows = ((Bar(1, from_left=True),), (Bar(0.25, from_left=True),))
+    document = Document("t", (Table((Column("bar"),), rows),))
+    written = StringIO()
+    print_document(Console(file=written, width=42, color_system=None), document)
+    full, quarter = written.getvalue().splitlines()[2:]
+    assert full.strip() == "▒" * 40
+    assert quarter.strip() == "▒" * 10 + "·" * 30
+    assert 'style="left:0%;width:100.0%"' in to_html(document)
+    assert 'style="left:0%;width:25.0%"' in to_html(document)
+    shapes = [s for s in document_picture(document).shapes if isinstance(s, Rectangle)]
+    assert [(s.x, s.width) for s in shapes[:2]] == [(shapes[0].x, shapes[0].width)] * 2
+    assert (shapes[3].x, shapes[3].width) == (shapes[0].x, shapes[0].width / 4)
+
+
+def test_only_flagged_cells_are_red() -> None:
+    document = Document("t", (Table((Column("n"),), ((Strong("1"),), (Flagged("2"),))),))
+    written = StringIO()
+    console = Console(file=written, width=40, force_terminal=True, color_system="standard")
+    print_document(console, document)
+    assert "\x1b[1m1\x1b[0m" in written.getvalue()
+    assert "\x1b[1;31m2\x1b[0m" in written.getvalue()
+    assert re.findall(r'<span class="(\w+)">', to_html(document)) == ["strong", "flagged"]
+    labels = [s for s in document_picture(document).shapes if isinstance(s, Label)][-2:]
+    assert [(s.bold, s.color == RED) for s in labels] == [(True, False), (False, True)]
 
 
 def test_key_names_what_each_medium_draws_a_share_with() -> None:

@@ -234,7 +234,7 @@ def test_one_is_not_told_as_several(view: str, capsys: pytest.CaptureFixture[str
     for text in ("N", "N" * 2, "N" * 81):  # one is counted, or left out
         assert inspect(view, text, *rows) == 0
         shown = capsys.readouterr().out
-        assert not re.search(r"(?<![\d.,])1 (more )?(character|error|place|unit)s\b", shown)
+        assert not re.search(r"(?<![\d.,])1 (more )?(character|error|position|span|unit)s\b", shown)
 
 
 @pytest.mark.parametrize("view", VIEWS)

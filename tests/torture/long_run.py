@@ -65,7 +65,7 @@ def main() -> None:
         ]
     figures = {
         "minutes": asked.minutes,
-        "frames shown": terminal.written.count(b"it writes"),
+        "frames shown": terminal.written.count(b"weights of step"),
         "lines of metrics": len(lines),
         "memory": _change([(at, size / 2**20) for at, size in memory], seconds),
         "characters per second": _change(speeds, speeds[-1][0]),

@@ -1,4 +1,4 @@
-"""``ablate``: how much worse the model gets when one unit's output h is held at one value."""
+"""``ablate``: how much the loss rises when one unit's output h is held constant."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.analysis.document import (
+    FINDINGS,
+    NOTES,
     Bar,
     Cell,
     Column,
     Document,
+    Flagged,
     Heading,
     Lines,
-    Strong,
     Table,
     number,
 )
@@ -28,24 +30,27 @@ from charlstm.net.spec import layer_prefix
 from charlstm.text.vocabulary import Ids
 
 LONGEST = 2000
-"""Characters read at most: each unit costs a reading of its own."""
+"""Most characters read: each unit costs a pass over the text."""
 WARMUP = 200
 UNITS = 12
-"""How many units are held where none is named."""
+"""Units ablated by default."""
 AT_ONCE = 64
-"""Variants of the model that read side by side; all blocks have this size, so that the products
-of every variant are computed alike."""
+"""Variants of the model in one batch. Every batch is padded to this size, so that the matrix
+products of all variants round alike."""
 RARE = 20
+"""Fewest characters at which a feature must hold."""
+ERRORS = 2
+"""Standard errors beyond which a change is clear."""
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """The change of the loss, in nats per character, for each of N units held still."""
+    """The change of the loss, in nats per character, for each of N ablated units."""
 
     units: tuple[tuple[int, int], ...]
     """(layer, unit) of each."""
     loss: float
-    """Of the model as it is."""
+    """Loss of the intact model."""
     mean: NDArray[np.float64]
     """(N,) change with h of the unit held at its mean over the text."""
     error: NDArray[np.float64]
@@ -53,11 +58,11 @@ class Ablation:
     zero: NDArray[np.float64]
     """(N,) change with h of the unit held at 0."""
     where: dict[str, NDArray[np.float64]]
-    """(N,) as ``mean``, over the characters at which a feature holds."""
+    """(N,) as ``mean``, but only over the characters where a feature holds."""
 
 
 def influence(engine: Engine, weights: dict[str, Array], spread: Array) -> NDArray[np.float64]:
-    """(L, H) how far each unit's h moves what reads it: its deviation times its weights' norm."""
+    """(L, H) influence of each unit: the deviation of h times the norm of its outgoing weights."""
     result = np.zeros(spread.shape)
     for layer in range(engine.config.layers):
         readers = [weights["output_weight"], weights[layer_prefix(layer) + "weight_hidden"]]
@@ -71,12 +76,12 @@ def influence(engine: Engine, weights: dict[str, Array], spread: Array) -> NDArr
 def chosen(
     h: NDArray[np.floating], features: list[NDArray[np.float64]], influences: NDArray[np.float64]
 ) -> list[tuple[int, int]]:
-    """All units (layer, unit): the one that goes with each feature most closely, then the others.
+    """All units (layer, unit): first the closest tracker of each feature, then the others.
 
     Args:
         h: (T, L, H) the output of every unit.
         features: (T,) each.
-        influences: (L, H), by which the others are in order.
+        influences: (L, H), which orders the others, greatest first.
     """
     units = ranks(h.reshape(len(h), -1).T)
     trackers = [int(np.abs(units @ ranks(values[None])[0]).argmax()) for values in features]
@@ -86,7 +91,7 @@ def chosen(
 
 
 def holding(variants: list[tuple[int, int, float]]) -> Hold:
-    """What holds h of each variant's unit (layer, unit, value) while all read side by side."""
+    """A hook that holds h of each variant's unit, given as (layer, unit, value), in a batch."""
     by_layer: dict[int, tuple[Array, Array, Array]] = {}
     for layer in {layer for layer, _, _ in variants}:
         rows = [n for n, variant in enumerate(variants) if variant[0] == layer]
@@ -109,9 +114,9 @@ def losses(
     variants: list[tuple[int, int, float]],
     progress: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
-    """(B, T-1) nats of each character but the first, for each variant of the model.
+    """(B, T-1) nats of each character except the first, for each variant of the model.
 
-    The unit is held during the warm-up as well. A variant of layer -1 holds nothing.
+    Units are held during the warm-up too. A variant with layer -1 holds none.
     """
     hold = holding(variants)
     state = engine.initial_state(len(variants))
@@ -136,7 +141,7 @@ def ablate(
 ) -> Ablation:
     """Hold each of ``units`` at its mean (L, H) and at zero, and read the text again.
 
-    ``progress`` is called with the characters read and how many there are to read.
+    ``progress`` is called with the characters read so far and their total.
     """
     changes: dict[str, list[NDArray[np.float64]]] = {"mean": [], "zero": []}
     asked = [(layer, unit, value) for layer, unit in units for value in (means[layer, unit], 0.0)]
@@ -170,7 +175,7 @@ def ablate(
 
 @dataclass(frozen=True)
 class AblateView:
-    """What is lost without each of some units."""
+    """The loss without each of some units."""
 
     subject: Subject
     result: Ablation
@@ -200,23 +205,26 @@ class AblateView:
         }
 
     def document(self) -> Document:
-        """A row for each unit, the one that is missed most at the top, and where it is missed."""
+        """A row for each unit, the greatest change first, and the feature that suffers most."""
         order = np.argsort(-self.result.mean, kind="stable")
         notes = (
-            f"change of the loss in nats per character, {self.result.loss:.4f} as it is, when h of "
-            "one unit is held at its mean over this text, and when it is held at zero; error: the "
-            f"standard error of the former, from means over {BLOCK} characters each",
-            "most where: the feature at whose characters the unit held at its mean is missed most; "
-            "there: the change of the loss at those",
+            f"Each row ablates one unit. The numbers are changes of the loss from "
+            f"{self.result.loss:.4f} nats per character; positive is worse.",
+            "mean, zero: h of the unit is held at its mean over this text, or at 0.",
+            f"error: standard error of ‘mean’, from blocks of {BLOCK} characters. ‘mean’ is "
+            f"highlighted where it exceeds {ERRORS} standard errors.",
+            "worst at, there: the feature whose characters suffer most from holding the unit at "
+            "its mean, and the change at those characters.",
         )
-        title = "What is lost with h of one unit held still"
+        title = "Loss with h of one unit held constant"
         return Document(
             self.subject.title(title, self.characters, self.warmup),
             (
-                Lines(notes, quiet=True),
                 self._table(order.tolist()),
-                Heading("What follows"),
+                Heading(FINDINGS),
                 Lines((self._sentence(int(order[0])),)),
+                Heading(NOTES),
+                Lines(notes, quiet=True),
             ),
         )
 
@@ -229,7 +237,7 @@ class AblateView:
             Column("mean", right=True),
             Column("error", right=True),
             Column("zero", right=True),
-            Column("most where"),
+            Column("worst at"),
             Column("there", right=True),
             Column(""),
         )
@@ -237,11 +245,12 @@ class AblateView:
         for n in order:
             layer, unit = result.units[n]
             most = max(result.where, key=lambda name: float(result.where[name][n]), default="")
+            change = number(float(result.mean[n]))
             rows.append(
                 (
                     str(layer + 1),
                     str(unit),
-                    Strong(number(float(result.mean[n]))),
+                    Flagged(change) if self._is_clear(n) else change,
                     "" if np.isnan(result.error[n]) else f"{result.error[n]:.4f}",
                     number(float(result.zero[n])),
                     most,
@@ -251,32 +260,36 @@ class AblateView:
             )
         return Table(columns, tuple(rows))
 
+    def _is_clear(self, n: int) -> bool:
+        """Whether the loss rises by more than ``ERRORS`` standard errors; False without errors."""
+        return bool(self.result.mean[n] > ERRORS * self.result.error[n])
+
     def _sentence(self, first: int) -> str:
-        """Whether the unit with the greatest change is surely missed."""
+        """Whether the greatest change is clear of chance."""
         (layer, unit), loss = self.result.units[first], self.result.loss
         change, error = float(self.result.mean[first]), float(self.result.error[first])
         if np.isnan(error):
             least = BLOCK * FEWEST + 1
             return (
-                f"The text is too short to tell what is missed: give {least} characters at least."
+                f"The text is too short for standard errors; {least} characters or more are needed."
             )
-        name = f"Of the units tried layer {layer + 1} unit {unit}"
-        if change <= 2 * error:
+        name = f"layer {layer + 1} unit {unit}"
+        if not self._is_clear(first):
             return (
-                f"{name} has the greatest change, but {number(change)} is not beyond two standard "
-                "errors."
+                f"No unit tried has a clear effect: the greatest change, {number(change)} for "
+                f"{name}, is within {ERRORS} standard errors."
             )
         return (
-            f"{name} is missed most: without it the loss is {loss + change:.4f} instead of "
-            f"{loss:.4f} nats."
+            f"Of the units tried, {name} matters most: without it the loss rises from {loss:.4f} "
+            f"to {loss + change:.4f} nats."
         )
 
 
 def view(subject: Subject, options: Options) -> AblateView:
-    """Hold the units asked for, or the best tracker of each feature and the most influential."""
+    """Ablate the requested units, or the best tracker of each feature and the most influential."""
     ids, warmup = subject.ids[:LONGEST], subject.warmup[-WARMUP:]
     if len(ids) < 2:
-        raise CharlstmError("ablate needs 2 characters at least", "give a longer text")
+        raise CharlstmError("ablate needs at least 2 characters", "give a longer text")
     read = pieces(subject.engine, ids, subject.warmup, subject.reading)
     h = np.concatenate([piece.trace.states[:, :, 0] for piece in read]).astype(np.float64)
     frequent = {
@@ -298,7 +311,7 @@ def view(subject: Subject, options: Options) -> AblateView:
     }
 
     def progress(done: int, total: int) -> None:
-        subject.progress("reading with units held", done, total)
+        subject.progress("ablating units", done, total)
 
     result = ablate(subject.engine, ids, warmup, tuple(units), h.mean(axis=0), features, progress)
     return AblateView(subject, result, len(ids), len(warmup))

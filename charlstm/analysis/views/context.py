@@ -1,10 +1,10 @@
-"""``context``: how far back the model uses the text, with its state h and c made from less of it.
+"""``context``: how far back the model uses the text, with its state h and c built from less of it.
 
-The loss at many positions, when only the last n characters before each were read, from zero
-state (cut), or after characters of the text in random order (shuffled); after Khandelwal et al.
-(2018), Sharp Nearby, Fuzzy Far Away. What is measured are differences from the loss with the whole
-history at the same positions, which vary far less from position to position than losses do. And the
-probability of a closing mark where it stands, by how long ago it was opened.
+The loss at many positions when the model has read only the last n characters before each, either
+from zero state (cut) or after characters of the text in random order (shuffled); after Khandelwal
+et al. (2018), Sharp Nearby, Fuzzy Far Away. Each loss is measured as a difference from the loss
+with the whole history at the same positions, which varies far less than the loss itself. The view
+also gives the probability of closing marks where they occur, by the distance to their opening mark.
 """
 
 import math
@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.analysis.document import (
+    FINDINGS,
     MINUS,
+    NOTES,
     Cell,
     Column,
     Document,
@@ -38,44 +40,45 @@ from charlstm.text.marks import BRACKETS, QUOTES
 from charlstm.text.vocabulary import Ids
 
 POSITIONS, FEW = 1024, 256
-"""Where histories of up to ``NEARBY`` characters are cut, and where all else is tried: differences
-get smaller with n, and dearer."""
+"""Positions measured for histories of up to ``NEARBY`` characters, and for everything else: with n,
+differences get smaller and cost more."""
 NEARBY = 64
 LONGEST = 256
 SHUFFLED = 128
-"""Characters in random order before the true ones."""
+"""Characters in random order before the last n."""
 NEAR = 0.01
-"""Nats from the loss of the whole history that count as all of it, with two standard errors."""
+"""A history suffices if its loss, two standard errors included, is within this many nats of the
+whole history's."""
 BINS = (1, 4, 16, 64, 256)
-"""Distances from which a bin begins."""
+"""Smallest distance of each bin."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """Losses in nats per character by K lengths of history.
+    """Losses in nats per character for K lengths of history.
 
     Each is ``whole`` plus the mean difference from it at the same positions.
     """
 
     lengths: tuple[int, ...]
     positions: tuple[int, ...]
-    """(K,) at how many positions each is cut."""
+    """(K,) number of positions at which each is cut."""
     cut: NDArray[np.float64]
-    """(K,) with the last n characters alone."""
+    """(K,) loss with only the last n characters."""
     errors: NDArray[np.float64]
     """(K,) standard errors of ``cut - whole``."""
     shuffled: NDArray[np.float64]
-    """(K,) with others in random order before them."""
+    """(K,) loss with characters in random order before them."""
     before: int
-    """How many others."""
+    """Number of characters in random order."""
     whole: float
-    """With all that came before, at all positions."""
+    """Loss with the whole history, at all positions."""
     closings: tuple[tuple[str, int, int, float], ...]
-    """(closing mark, least distance of the bin, how many, mean probability where it stands)."""
+    """(closing mark, smallest distance of the bin, count, mean probability where it occurs)."""
 
     @property
     def used(self) -> int | None:
-        """The length from which on the loss is surely almost that of the whole, if there is one."""
+        """The shortest length from which on the loss stays within ``NEAR`` of ``whole``, if any."""
         used = None
         furthest = np.abs(self.cut - self.whole) + 2 * self.errors
         for length, far in zip(reversed(self.lengths), furthest[::-1], strict=True):
@@ -88,7 +91,7 @@ class Context:
 def losses_after(
     engine: Engine, ids: Ids, positions: Array, length: int, state: Array
 ) -> NDArray[np.float64]:
-    """(N,) nats of the characters at ``positions``, after ``length`` others from ``state``."""
+    """(N,) nats of the characters at ``positions``, after ``length`` others, from ``state``."""
     logits = np.empty(0)
     for back in range(length, 0, -1):
         logits, state = engine.step(ids[positions - back], state)
@@ -96,12 +99,12 @@ def losses_after(
 
 
 def closings(text: str, bits: NDArray[np.float64]) -> tuple[tuple[str, int, int, float], ...]:
-    """Mean probability of closing marks where they stand, by distance from their opening.
+    """Mean probability of closing marks where they occur, by distance from the opening mark.
 
-    A mark that may open or close, such as ``"``, closes if there is something that it can close.
+    A mark that may open or close, such as ``"``, closes if a matching one is open.
     """
     pairs = BRACKETS | QUOTES
-    opened: dict[str, int] = {}  # by the mark that would close it
+    opened: dict[str, int] = {}  # keyed by the closing mark
     seen: dict[tuple[str, int], list[float]] = {}
     for t, character in enumerate(text):
         if character in opened and not math.isnan(bits[t]):
@@ -118,15 +121,15 @@ def closings(text: str, bits: NDArray[np.float64]) -> tuple[tuple[str, int, int,
 
 
 def measure(subject: Subject, seed: int = 0) -> Context:
-    """Measure at up to ``POSITIONS`` of them, spread evenly over the text, and at ``FEW``."""
+    """Measure at up to ``POSITIONS`` evenly spread positions, and at ``FEW`` of them."""
     engine, ids = subject.engine, subject.ids
     longest = min(LONGEST, 1 << max(0, (len(ids) // 4)).bit_length() - 1) if len(ids) >= 8 else 0
     others = min(SHUFFLED, longest)
     before = longest + others
     if longest < 2:
         raise CharlstmError(
-            f"the text has {plural(len(ids), 'character')}, and context needs 8 at least",
-            "give some thousands",
+            f"the text has {plural(len(ids), 'character')}, but context needs at least 8",
+            "give several thousand",
         )
     lengths = tuple(2**n for n in range(longest.bit_length()))
     most = min(POSITIONS, len(ids) - before)
@@ -148,7 +151,7 @@ def measure(subject: Subject, seed: int = 0) -> Context:
         [0, *(n * (len(cuts) + len(few)) for n, cuts in zip(lengths, at, strict=True))]
     )
     for k, (length, cuts) in enumerate(zip(lengths, at, strict=True)):
-        subject.progress("reading with less before", int(steps[k]), int(steps[-1]))
+        subject.progress("cutting histories", int(steps[k]), int(steps[-1]))
         cold = engine.initial_state(len(cuts))
         more = losses_after(engine, ids, cuts, length, cold) - nats[cuts]
         cut[k] = whole + more.mean()
@@ -169,7 +172,7 @@ def measure(subject: Subject, seed: int = 0) -> Context:
 
 @dataclass(frozen=True)
 class ContextView:
-    """What the history is worth to a model."""
+    """How much the history lowers the loss."""
 
     subject: Subject
     context: Context
@@ -194,39 +197,43 @@ class ContextView:
         }
 
     def document(self) -> Document:
-        """Two curves, a table of them, a table of closing marks, and what follows."""
+        """The curves, a table of them, a table of closing marks, and notes."""
         context, names = self.context, self.subject.spec.states
         states = " and ".join(names)
         need, are = ("need", "are") if len(names) > 1 else ("needs", "is")
         most, few = context.positions[0], context.positions[-1]
-        where = f"{most:,} places spread over the text"
+        where = f"Losses in nats per character at {most:,} positions spread over the text"
         if few < most:
-            where += f", at {few:,} of them beyond n = {NEARBY} and shuffled"
-        note = (
-            f"at {where}; cut: {states} {are} zero before the last n characters; error: the "
-            f"standard error of cut {MINUS} whole; shuffled: before the last n come "
-            f"{context.before} of the text's characters in random order"
+            where += f" ({few:,} of them for n > {NEARBY} and for ‘shuffled’)"
+        notes = (
+            f"{where}.",
+            f"cut: the model reads only the last n characters; {states} {are} zero before them. "
+            f"error: standard error of cut {MINUS} whole.",
+            f"shuffled: before the last n characters the model reads {context.before} of the "
+            "text's characters in random order.",
         )
-        within = f"within {NEAR:g} nats of all of it, two standard errors included."
+        within = f"within {NEAR:g} nats of the whole history, two standard errors included."
         used = (
-            f"No history of up to {plural(context.lengths[-1], 'character')} is {within}"
+            f"No history of up to {plural(context.lengths[-1], 'character')} comes {within}"
             if context.used is None
-            else f"A history of {plural(context.used, 'character')} is {within}"
+            else f"A history of {plural(context.used, 'character')} comes {within}"
         )
         return Document(
             self.subject.title(f"How much history {states} {need}"),
             (
-                Lines((note,), quiet=True),
                 Plots((_curves(context),)),
                 _table(context),
-                Lines((used,)),
                 *_closing_blocks(context),
+                Heading(FINDINGS),
+                Lines((used,)),
+                Heading(NOTES),
+                Lines(notes, quiet=True),
             ),
         )
 
 
 def view(subject: Subject, options: Options) -> ContextView:
-    """Losses by length of history, and closing marks by distance."""
+    """Losses by length of history, and closing marks by distance from their opening."""
     del options
     return ContextView(subject, measure(subject))
 
@@ -234,12 +241,12 @@ def view(subject: Subject, options: Options) -> ContextView:
 def _curves(context: Context) -> Plot:
     x = [math.log2(n) for n in context.lengths]
     series = (
-        Series("only the last n", x, context.cut.tolist(), colored(0)),
-        Series("shuffled text before them", x, context.shuffled.tolist(), colored(1)),
+        Series("last n only", x, context.cut.tolist(), colored(0)),
+        Series("shuffled text, then the last n", x, context.shuffled.tolist(), colored(1)),
         Series("whole history", [x[0], x[-1]], [context.whole] * 2, colored(2)),
     )
     return Plot(
-        "loss by how much true history was read",
+        "loss by length of history",
         series,
         (x[0], x[-1]),
         span([*context.cut, *context.shuffled, context.whole]),
@@ -265,14 +272,14 @@ def _closing_blocks(context: Context) -> tuple[Heading | Table, ...]:
         return ()
     columns = (
         Column("mark"),
-        Column("opened", right=True),
-        Column("times", right=True),
+        Column("distance", right=True),
+        Column("count", right=True),
         Column("p", right=True),
     )
     rows: list[tuple[Cell, ...]] = []
     for mark, least, count, p in context.closings:
         above = [b for b in BINS if b > least]
         ago = f"{least}–{above[0] - 1}" if above else f"{least} or more"
-        rows.append((mark, f"{ago} before", str(count), f"{p:.1%}"))
-    heading = "Closing marks: the model's probability where one stands"
+        rows.append((mark, ago, str(count), f"{p:.1%}"))
+    heading = "Probability of closing marks where they occur, by distance from the opening mark"
     return Heading(heading), Table(columns, tuple(rows))

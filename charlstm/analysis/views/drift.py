@@ -1,4 +1,4 @@
-"""``drift``: the loss and the gates, in a cell that has any, over a run, from its metrics."""
+"""``drift``: the loss and the gates (if the cell has any) over a run, from its metrics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from itertools import product
 from typing import Any
 
 from charlstm.analysis.document import (
+    FINDINGS,
+    NOTES,
     Block,
     Cell,
     Column,
@@ -32,17 +34,17 @@ ENDS = ("shut", "open")
 
 @dataclass(frozen=True)
 class Moment:
-    """What a run's evaluation recorded."""
+    """One evaluation of a run."""
 
     step: int
     val_loss: float
     """Nats per character of the held-out text."""
     gates: dict[tuple[int, str], tuple[float, float, float]]
-    """(fraction shut, fraction open, mean) by layer and gate, at the beginning of the excerpt."""
+    """(fraction shut, fraction open, mean) by layer and gate, at the start of the excerpt."""
 
 
 def moments(lines: Sequence[dict[str, Any]]) -> tuple[Moment, ...]:
-    """The evaluations among a run's events, each step once, in order."""
+    """The evaluations among a run's events, one per step, in order."""
     found: dict[int, Moment] = {}
     for line in lines:
         try:
@@ -52,15 +54,15 @@ def moments(lines: Sequence[dict[str, Any]]) -> tuple[Moment, ...]:
                     for g in line["gates"]
                 }
                 found[line["step"]] = Moment(line["step"], float(line["val_loss"]), gates)
-        except (KeyError, TypeError):  # a loss that was no number, or another version's line
+        except (KeyError, TypeError):  # a loss that is not a number, or a line of another version
             continue
     return tuple(found[step] for step in sorted(found))
 
 
 def furthest(moments: Sequence[Moment], layer: int, gate: str, end: int) -> Moment:
-    """The moment at which a fraction was furthest from where it began.
+    """The moment at which a fraction was furthest from its initial value.
 
-    ``end`` is 0 for the units that are shut, 1 for those that are open.
+    ``end`` is 0 for shut units, 1 for open ones.
     """
     first = moments[0].gates[layer, gate][end]
     return max(moments, key=lambda moment: abs(moment.gates[layer, gate][end] - first))
@@ -68,15 +70,15 @@ def furthest(moments: Sequence[Moment], layer: int, gate: str, end: int) -> Mome
 
 @dataclass(frozen=True)
 class DriftView:
-    """The evaluations of a run, and which layers and gates are shown."""
+    """The evaluations of a run, and the layers and gates shown."""
 
     subject: Subject
     moments: tuple[Moment, ...]
     layers: tuple[int, ...]
     gates: tuple[str, ...]
-    """None for a cell that has none."""
+    """Empty for a cell without gates."""
     warmup: int
-    """Characters of the excerpt that are read before the gates are measured."""
+    """Characters of the excerpt read before the gates are measured."""
     measured: int
     """Characters of the excerpt at which the gates are measured."""
 
@@ -101,28 +103,29 @@ class DriftView:
         }
 
     def document(self) -> Document:
-        """The loss, the gates of each layer over the steps, and when they moved."""
+        """The loss and the gates of each layer over the steps, and how far they moved."""
         config = self.subject.model.file.config
         what = "Gates and loss" if self.gates else "Loss"
         measured = (
-            f"the gates are those at {plural(self.measured, 'character')} of the excerpt in the "
-            f"checkpoint, after {self.warmup} of warm-up"
+            f"Gates are measured on {plural(self.measured, 'character')} of the checkpoint's "
+            f"excerpt, after {self.warmup} of warm-up."
             if self.gates
-            else f"the cell {config.cell} has no gates to show"
+            else f"The cell {config.cell} has no gates to show."
         )
-        notes = ("the loss is that of the text that the run held out", measured)
-        blocks: list[Block] = [Lines(notes, quiet=True), Plots((self._loss(),))]
+        notes = ("The loss is the validation loss, in nats per character.", measured)
+        blocks: list[Block] = [Plots((self._loss(),))]
         if not self.gates:
             blocks.append(self._table(0))
         for layer in self.layers if self.gates else ():
             blocks += [
                 Heading(f"Layer {layer + 1}"),
                 Plots(tuple(self._gate(layer, gate) for gate in self.gates)),
-                Key("share of the layer's units", *ENDS),
+                Key("fraction of the layer's units", *ENDS),
                 self._table(layer),
             ]
         if self.gates:
-            blocks += [Heading("What happened"), Lines(self._sentences())]
+            blocks += [Heading(FINDINGS), Lines(self._sentences())]
+        blocks += [Heading(NOTES), Lines(notes, quiet=True)]
         title = f"{what}: {config.describe()} over {self.moments[-1].step:,} steps"
         return Document(title, tuple(blocks))
 
@@ -135,7 +138,7 @@ class DriftView:
         steps, limits = self._steps()
         losses = [m.val_loss for m in self.moments]
         curve = Series("validation", steps, losses, colored(1))
-        return Plot("held-out loss", (curve,), limits, span(losses), "step", "nats")
+        return Plot("validation loss", (curve,), limits, span(losses), "step", "nats per character")
 
     def _gate(self, layer: int, gate: str) -> Plot:
         steps, limits = self._steps()
@@ -146,7 +149,7 @@ class DriftView:
             for end in (0, 1)
         )
         top = max(0.05, *(y for curve in curves for y in curve.y))
-        return Plot(label(gate), curves, limits, (0, 1.05 * top), "step", "share")
+        return Plot(label(gate), curves, limits, (0, 1.05 * top), "step", "fraction")
 
     def _table(self, layer: int) -> Table:
         columns = (
@@ -165,7 +168,7 @@ class DriftView:
         return Table(columns, tuple(rows))
 
     def _sentences(self) -> tuple[str, ...]:
-        """Where each fraction began, was furthest from there, and ended."""
+        """Each fraction at first, furthest from there, and at last."""
         sentences = []
         for layer, gate, end in product(self.layers, self.gates, (0, 1)):
             shown = (self.moments[0], furthest(self.moments, layer, gate, end), self.moments[-1])
@@ -188,7 +191,7 @@ def view(subject: Subject, options: Options) -> DriftView:
         if all((layer, gate) in moment.gates for layer in layers for gate in gates)
     )
     if not recorded:
-        raise CharlstmError(f"{metrics} has no evaluations", "drift needs the folder of a run")
+        raise CharlstmError(f"{metrics} has no evaluations", "drift needs a run's folder")
     excerpt = subject.vocab.encode(subject.model.file.excerpt)[:RECORDED] if gates else ()
     warmup = len(excerpt) // 5
     return DriftView(subject, recorded, layers, gates, warmup, len(excerpt) - warmup)

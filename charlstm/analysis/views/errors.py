@@ -1,7 +1,7 @@
-"""``errors``: what kind of characters the model, with all its states h and c, does not expect.
+"""``errors``: the kinds of characters that the model, with all its h and c, does not expect.
 
 After Karpathy, Johnson & Fei-Fei (2015), section 4.4: an error is a character with a probability
-below one half, and oracles take errors away one after the other; each error counts for the first
+below one half. Oracles remove errors one after the other; each error counts for the first oracle
 that applies to it.
 """
 
@@ -22,20 +22,20 @@ from charlstm.text.marks import PUNCTUATION, WORD
 ORDER = 9
 """The longest n-gram."""
 RECENT = 1000
-"""Characters back that a word counts as seen before."""
+"""Characters back within which a word counts as recent."""
 RARE = 5
-"""The most occurrences in the training text of a word that is rare."""
+"""Most occurrences of a rare word in the training text."""
 CATEGORIES = (
     (
         "n-gram",
-        f"at least one of {ORDER} models of the training text, n = 1 to {ORDER}, gives it one half "
-        "or more",
+        f"at least one of {ORDER} n-gram models of the training text, n = 1 to {ORDER}, gives the "
+        "character a probability of one half or more",
     ),
-    ("recent word", f"inside a word that stood within the last {RECENT:,} characters"),
-    ("rare word", f"inside a word that the training text has at most {RARE} times"),
+    ("recent word", f"inside a word that already occurred in the last {RECENT:,} characters"),
+    ("rare word", f"inside a word that occurs at most {RARE} times in the training text"),
     ("word start", "the first letter of a word"),
     ("after punctuation", f"after one of {PUNCTUATION}"),
-    ("other", "all the rest"),
+    ("other", "everything else"),
 )
 
 
@@ -49,17 +49,17 @@ class Errors:
     ngram_nats: float
     """Mean loss of the longest n-gram model."""
     categories: tuple[str, ...]
-    """(T,) of each character, the empty string where there is no error."""
+    """(T,) category of each character; the empty string for no error."""
     loss: dict[str, float]
-    """Nats of the errors of each category, as a fraction of all nats of the text."""
+    """Nats of each category's errors, as a fraction of all nats of the text."""
 
     @property
     def total(self) -> int:
-        """How many errors there are."""
+        """Number of errors."""
         return sum(1 for category in self.categories if category)
 
     def count(self, category: str) -> int:
-        """How many errors are of one category."""
+        """Number of errors in one category."""
         return self.categories.count(category)
 
 
@@ -102,16 +102,16 @@ def categorise(
 
 
 def measure(subject: Subject) -> Errors:
-    """Read the text, and compare with n-grams of the text that the run trained on.
+    """Read the text, and compare with n-gram models of the run's training text.
 
     Raises:
-        CharlstmError: that text is not there any more.
+        CharlstmError: the training text is no longer in the cache.
     """
     split = split_of(subject.model)
     if split is None:
         raise CharlstmError(
-            "errors needs the text that the model was trained on, and it is not in the cache",
-            "train a model, or inspect one where it was trained",
+            "errors needs the model's training text, which is not in the cache",
+            "inspect the model on the machine where it was trained, or train one here",
         )
     train = np.asarray(split[0]).astype(np.int64)
     bits = np.empty(len(subject.ids))
@@ -172,37 +172,39 @@ class ErrorsView:
     def document(self) -> Document:
         """A row for each category, and the losses of the model and of the n-gram model."""
         errors, total = self.errors, max(self.errors.total, 1)
+        most = max(1, *(errors.count(name) for name, _ in CATEGORIES))
         rows: list[tuple[Cell, ...]] = [
             (
                 name,
                 f"{errors.count(name):,}",
                 f"{errors.count(name) / total:.1%}",
                 f"{errors.loss[name]:.1%}",
-                Bar(errors.count(name) / total),
+                Bar(errors.count(name) / most, from_left=True),
             )
             for name, _ in CATEGORIES
         ]
         columns = (
             Column("category"),
             Column("errors", right=True),
-            Column("of all", right=True),
-            Column("of the loss", right=True),
+            Column("% of errors", right=True),
+            Column("% of loss", right=True),
             Column(""),
         )
         summary = (
             f"{plural(errors.total, 'error')}, {errors.total / errors.characters:.1%} of the "
-            "characters: places where the character that stands there had a probability below one "
-            "half",
-            f"loss {errors.nats:.4f} nats per character; the {ORDER}-gram model of the training "
-            f"text has {errors.ngram_nats:.4f}",
+            "characters. An error is a character that the model gave a probability below one half.",
+            f"Loss: {errors.nats:.4f} nats per character; a {ORDER}-gram model of the training "
+            f"text scores {errors.ngram_nats:.4f}.",
         )
         meanings = tuple(f"{name}: {meaning}" for name, meaning in CATEGORIES)
         return Document(
-            self.subject.title(f"Errors with all of {' and '.join(self.subject.spec.states)}"),
+            self.subject.title(
+                f"Errors by category, with {' and '.join(self.subject.spec.states)}"
+            ),
             (
                 Lines(summary),
                 Table(columns, tuple(rows)),
-                Heading("Each error counts for the first category that applies"),
+                Heading("Categories (each error counts for the first that applies)"),
                 Lines(meanings, quiet=True),
             ),
         )

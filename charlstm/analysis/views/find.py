@@ -1,15 +1,15 @@
-"""``find``: which units track something, with error rates under control.
+"""``find``: units that track a feature of the text, with a controlled false discovery rate.
 
-The statistic of a unit and a feature is the correlation of their ranks (Spearman's rho); for a
-feature of zeros and ones the area under the ROC curve (AUC) is shown, which orders units alike. By
-rank c is the same as tanh(c), and is taken itself: tanh of a large c is 1 whatever c is. A text is
-no independent sample: neighbours in either series are alike. So the null distribution comes from
-shifting the feature circularly against the unit, by every amount but the smallest, which leaves
-each series as it is and breaks only the tie between them. The p-values of all units and features
+The statistic of a unit and a feature is their rank correlation (Spearman's rho); for a feature of
+zeros and ones the area under the ROC curve (AUC) is shown, which orders units alike. c is used
+rather than tanh(c): their ranks are the same, and tanh of a large c rounds to 1. Characters of a
+text are not independent: neighbours in either series are alike. So the null distribution comes from
+shifting the feature circularly against the unit, by every amount except the smallest, which
+preserves each series and breaks only the link between them. The p-values of all units and features
 together go through the procedure of Benjamini & Hochberg (1995).
 
-That a unit tracks a feature does not say that it was learnt: among hundreds of random units one
-responds to capitals too. So the best unit of an untrained net of the same shape is shown as well.
+A unit may track a feature without training: among hundreds of random units, one responds to
+capitals. So the best unit of an untrained net of the same shape is shown as well.
 """
 
 import math
@@ -22,13 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.analysis.document import (
+    FINDINGS,
+    NOTES,
     Bar,
     Cell,
     Column,
     Document,
+    Flagged,
     Heading,
     Lines,
-    Strong,
     Table,
     number,
 )
@@ -37,6 +39,7 @@ from charlstm.analysis.statistics import (
     RATE,
     auc,
     discoveries,
+    is_frequent,
     ranks,
     shifted_p,
     smooth_length,
@@ -47,11 +50,11 @@ from charlstm.analysis.untrained import untrained_engine
 from charlstm.errors import CharlstmError, plural
 
 RARE = 20
-"""A feature that holds, or fails, at fewer characters of a half is left out."""
+"""A feature that holds (or fails) at fewer characters of either half is not tested."""
 STRONG_AUC, STRONG_RHO = 0.9, 0.8
 MARGIN = 1.4
-"""How many times as far from chance as the untrained net's best a unit must be. If the units of
-untrained nets are normal, the best of some hundred is 1.4 times its median once in a hundred nets.
+"""How many times farther from chance than the untrained net's best a unit must be. If the units of
+untrained nets are normal, the best of a few hundred exceeds 1.4 times its median in one net of 100.
 """
 BEST = 3
 """Units listed for each feature."""
@@ -62,34 +65,34 @@ class Association:
     """A unit that tracks a feature."""
 
     unit: int
-    """Its number in ``values``."""
+    """Its row in ``values``."""
     p: float
     chosen: float
-    """AUC or rho on the first half, by which it was chosen."""
+    """AUC or rho on the first half, which selected it."""
     held_out: float
     """AUC or rho on the second half."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What units track one feature."""
+    """The units that track one feature."""
 
     feature: str
     is_count: bool
     rare: bool
-    """Whether there is too little of the feature to test."""
+    """Whether the feature is too rare to test."""
     discoveries: int
     """Units that pass the procedure."""
     best: tuple[Association, ...]
-    """Those of them with the greatest statistic on the first half."""
+    """The strongest of them on the first half."""
     untrained: float | None = None
-    """AUC or rho on the second half of an untrained net's unit that was chosen alike."""
+    """AUC or rho on the second half of an untrained net's unit, selected the same way."""
     untrained_discoveries: int = 0
     """Units of the untrained net that pass the procedure."""
 
     @property
     def strong(self) -> tuple[Association, ...]:
-        """Those of the best that hold on the second half, and that no untrained net has."""
+        """Those of the best that are strong on the second half, and clearly beat the untrained."""
         limit = STRONG_RHO if self.is_count else STRONG_AUC
         if self.untrained is not None:
             limit = max(limit, untrained_limit(self.untrained, self.is_count))
@@ -102,9 +105,9 @@ def strength(score: float, is_count: bool) -> float:
 
 
 def untrained_limit(untrained: float, is_count: bool) -> float:
-    """The strength ``MARGIN`` times as far from chance as an untrained net's score.
+    """The strength ``MARGIN`` times farther from chance than an untrained net's score.
 
-    Distances are taken where chance is normal: as the probit of an AUC, and as Fisher's z of rho.
+    Distances are on a scale where chance is normal: the probit of an AUC, Fisher's z of rho.
     """
     known = min(strength(untrained, is_count), 1 - 1e-9)
     if is_count:
@@ -124,11 +127,11 @@ def find(
     Args:
         values: (N, T) of N units at T characters.
         features: of the same text.
-        rate: the fraction of false discoveries that is accepted.
-        progress: called with how many units are done.
+        rate: accepted false discovery rate.
+        progress: called with the number of units done.
 
     Returns:
-        One ``Found`` for each feature: chosen on the first half of the text, scored on the second.
+        One ``Found`` for each feature: selected on the first half, scored on the second.
     """
     halves, testable = _testable(values.shape[1], features)
     tested: dict[str, tuple[Association, ...]] = {}
@@ -162,10 +165,10 @@ def find_untrained(
     features: tuple[Feature, ...],
     progress: Callable[[int], None] = lambda _: None,
 ) -> dict[str, tuple[float, int]]:
-    """What the units (N, T) of an untrained net seem to track, by feature.
+    """How well units (N, T) of an untrained net seem to track each feature.
 
-    AUC or rho on the second half of the unit that is best on the first, and how many units pass
-    the procedure there.
+    By feature: AUC or rho on the second half of the unit that is best on the first, and the number
+    of units that pass the procedure.
     """
     halves, testable = _testable(values.shape[1], features)
     if not testable:
@@ -182,35 +185,32 @@ def find_untrained(
 def _testable(
     steps: int, features: tuple[Feature, ...]
 ) -> tuple[tuple[slice, slice], list[Feature]]:
-    """The two halves of a text, and the features that both have enough of."""
+    """The two halves of a text, and the features frequent enough in both."""
     half = smooth_length(steps // 2) if steps >= 2 * RARE else 0
     halves = (slice(0, half), slice(steps - half, steps))
-    return halves, [f for f in features if half and all(_enough(f.values[p]) for p in halves)]
+    return halves, [
+        f for f in features if half and all(is_frequent(f.values[p], RARE) for p in halves)
+    ]
 
 
 def _score(values: NDArray[np.floating], feature: Feature, part: slice) -> float:
-    """AUC, or rho of a count, of one unit (T,) and a feature over a part of the text."""
+    """AUC (rho for a count) of one unit (T,) and a feature over part of the text."""
     if not feature.is_count:
         return auc(values[part], feature.values[part])
     unit, known = ranks(np.array([values[part], feature.values[part]]))
     return float(unit @ known)
 
 
-def _enough(values: NDArray[np.float64]) -> bool:
-    """Whether the commonest value leaves enough others."""
-    return len(values) - int(np.unique(values, return_counts=True)[1].max()) >= RARE
-
-
 @dataclass(frozen=True)
 class FindView:
-    """What the units of a model track, each with its score."""
+    """The units that track each feature, with their scores."""
 
     subject: Subject
     found: tuple[Found, ...]
     state: str
     characters: int
     saturated: int
-    """Units that are saturated nearly everywhere."""
+    """How many units are saturated almost everywhere."""
 
     def _unit(self, association: Association) -> tuple[int, int]:
         """(layer, unit)"""
@@ -247,7 +247,7 @@ class FindView:
         }
 
     def document(self) -> Document:
-        """A table of features and units, and how the numbers came about."""
+        """A table of features and units, the findings, and how to read the table."""
         config = self.subject.engine.config
         columns = (
             Column("feature"),
@@ -263,24 +263,29 @@ class FindView:
         rows = tuple(row for one in self.found for row in self._rows(one))
         warning = saturation_lines(self.saturated, config.layers * config.hidden_size)
         return Document(
-            self.subject.title(f"What units track ({self.state})", self.characters),
+            self.subject.title(f"Units that track a feature, by {self.state}", self.characters),
             (
-                Lines(self._notes(), quiet=True),
                 Table(columns, rows),
-                Heading("What was found"),
+                Heading(FINDINGS),
                 Lines((*self._sentences(), *warning)),
+                Heading(NOTES),
+                Lines(self._notes(), quiet=True),
             ),
         )
 
     def _notes(self) -> tuple[str, ...]:
         return (
-            f"units: how many track it, this net / an untrained one (at most {RATE:.0%} false)",
-            "AUC: 1 always higher there, 0 lower, 0.5 no relation; rho: rank correlation",
-            "chosen: on the first half; held out: on the second; bold: strong",
+            "units: how many track the feature, in this net / in an untrained one, at a false "
+            f"discovery rate of {RATE:.0%}. The {BEST} strongest are listed.",
+            "AUC, for yes/no features: 1 if the unit is always higher where the feature holds, 0 "
+            "if always lower, 0.5 for chance. rho, for counts: rank correlation.",
+            "chosen: score on the first half of the text, where the units were chosen. held out: "
+            "score on the second half, highlighted if strong. untrained: best held-out score of an "
+            "untrained net.",
         )
 
     def _rows(self, one: Found) -> list[tuple[Cell, ...]]:
-        """One for each of the best units, with what holds for all of them in the first."""
+        """A row for each of the best units; the first also has what concerns the feature."""
         if one.rare or not one.best:
             counts = "too rare" if one.rare else f"0/{one.untrained_discoveries:,}"
             return [(one.feature, counts, "", "", "", "", "", "", "")]
@@ -299,7 +304,7 @@ class FindView:
                     str(unit),
                     measure,
                     number(a.chosen, form),
-                    Strong(held_out) if a in strong else held_out,
+                    Flagged(held_out) if a in strong else held_out,
                     "" if n else untrained,
                     Bar(a.held_out if one.is_count else 2 * a.held_out - 1),
                 )
@@ -315,23 +320,22 @@ class FindView:
                     f"rho {number(a.held_out, '+.3f')}" if one.is_count else f"AUC {a.held_out:.3f}"
                 )
                 sentences.append(
-                    f"Layer {layer + 1} unit {unit} tracks ‘{one.feature}’: {score} on text that "
-                    "it was not chosen on."
+                    f"Layer {layer + 1} unit {unit} tracks ‘{one.feature}’ ({score}, held out)."
                 )
         return sentences or [
-            "No unit by itself tracks one of these closely on text that it was not chosen on."
+            "No single unit tracks any of these features strongly on held-out text."
         ]
 
 
 def view(subject: Subject, options: Options) -> FindView:
-    """Look for every feature in every unit."""
+    """Test every unit against every feature."""
     state = options.state_of(subject.spec)
     text = subject.text[:LONGEST]
     features = features_of(text, options.features)
     if len(text) < 2 * RARE:
         raise CharlstmError(
-            f"the text has {plural(len(text), 'character')}, and find needs {2 * RARE} at least",
-            "give some thousands",
+            f"the text has {plural(len(text), 'character')}, but find needs at least {2 * RARE}",
+            "give several thousand",
         )
     config = subject.engine.config
     units = config.layers * config.hidden_size

@@ -1,14 +1,16 @@
-"""``gates``: who is shut and who is open, at each character and over the whole text."""
+"""``gates``: which gates are shut and open, at each character and over the whole text."""
 
 import math
 from dataclasses import dataclass
 from typing import Any
 
 from charlstm.analysis.document import (
+    FINDINGS,
     Block,
     Cell,
     Column,
     Document,
+    Flagged,
     FractionBar,
     Heading,
     Key,
@@ -16,7 +18,6 @@ from charlstm.analysis.document import (
     Plot,
     Plots,
     Series,
-    Strong,
     Table,
     colored,
     lasting,
@@ -35,28 +36,28 @@ from charlstm.analysis.subject import Options, Subject
 from charlstm.net.spec import CELLS, HIDDEN
 
 LISTED = 60
-"""Characters that the document lists."""
+"""Characters listed by default."""
 FEW = 50
-"""With fewer characters Figure 3 would be a coarse grid, and is left out."""
+"""With fewer characters Figure 3 would be a coarse grid and is omitted."""
 SURPRISING_BITS = 4
 EDGES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
 
 
 @dataclass(frozen=True)
 class GatesView:
-    """A report on gates, narrowed to what is shown of it."""
+    """A report on gates, and the part of it that is shown."""
 
     subject: Subject
     report: GateReport
     layers: range
     gates: tuple[str, ...]
     unit: int | None
-    """The unit that stands for its layer; None where all units do."""
+    """The one unit reported for each layer; None for all units."""
     rows: int | None
-    """The most characters that the document lists; None is all of them."""
+    """Most characters listed in the document; None for all."""
 
     def to_dict(self) -> dict[str, Any]:
-        """That of the report, with only these gates and layers; layers keep their numbers."""
+        """The report as JSON, with only these gates and layers; layers keep their numbers."""
         data = self.report.to_dict(str(self.subject.model.path))
         for character in data["characters"]:
             character["layers"] = [
@@ -71,26 +72,26 @@ class GatesView:
         return data
 
     def document(self) -> Document:
-        """A line per character, Figure 3, the longest memories, what the numbers say."""
+        """A line per character, Figure 3, the longest memories, and the findings."""
         report, steps = self.report, len(self.report.symbols)
         left, right = (number(limit, "g") for limit in report.limits)
         low, high = _ends(report)
         unit = self.unit
-        counted = "share of a layer's units" if unit is None else f"unit {unit} of each layer"
+        counted = "fraction of a layer's units" if unit is None else f"unit {unit} of each layer"
         blocks: list[Block] = [Key(counted, f"{low}, below {left}", f"{high}, above {right}")]
         for layer in self.layers:
             table = _characters(report, layer, self.gates, self.rows)
             blocks += [Heading(f"Layer {layer + 1}"), table]
         if steps >= FEW:
-            axes = f"across: share of characters at which it is {high}; up: at which it is {low}"
+            axes = f"x: fraction of characters at which the unit is {high}; y: at which it is {low}"
             blocks += [
-                Heading("Figure 3 of Karpathy, Johnson & Fei-Fei (2015): a dot per unit"),
+                Heading("Figure 3 of Karpathy, Johnson & Fei-Fei (2015): one dot per unit"),
                 Lines((axes,), quiet=True),
                 figure_3(report, self.layers, self.gates),
             ]
         blocks += [
             *_longest_memories(report, self.layers),
-            Heading("What was found (always: at more than nine characters in ten)"),
+            Heading(f"{FINDINGS} (always: at more than 90% of the characters)"),
             Lines(tuple(findings(report, self.layers, self.gates))),
         ]
         title = "Gates" if self.subject.spec.gates else "Hidden state h"
@@ -117,12 +118,12 @@ def view(subject: Subject, options: Options) -> GatesView:
 
 
 def _ends(report: GateReport) -> tuple[str, str]:
-    """What left- and right-saturated are called."""
+    """The names of left- and right-saturated."""
     return ("low", "high") if report.gates == (HIDDEN,) else ("shut", "open")
 
 
 def _longest_memories(report: GateReport, layers: range) -> tuple[Block, ...]:
-    """A table of them, of a cell with a gate that keeps its state."""
+    """A table of them, if the cell has a memory gate."""
     memories = longest_memory(report, layers, 5)
     if not memories:
         return ()
@@ -145,14 +146,14 @@ def _characters(report: GateReport, layer: int, gates: tuple[str, ...], most: in
     for t, character in enumerate(report.symbols[:most]):
         bits = report.surprise_bits[t]
         written = "" if math.isnan(bits) else f"{bits:.1f}"
-        surprise = Strong(written) if bits >= SURPRISING_BITS else written
+        surprise = Flagged(written) if bits >= SURPRISING_BITS else written
         bars = (FractionBar(report.left[t, layer, g], report.right[t, layer, g]) for g in indices)
         rows.append((str(t), character, surprise, *bars))
     return Table(columns, tuple(rows), more_rows(len(report.symbols) - len(rows), "character"))
 
 
 def figure_3(report: GateReport, layers: range, gates: tuple[str, ...]) -> Plots:
-    """One panel per gate, one dot per unit, one colour per layer; all dots have x + y <= 1."""
+    """One panel per gate, one dot per unit, one colour per layer; x + y <= 1 for every dot."""
     plots = []
     for gate in gates:
         g = report.gates.index(gate)

@@ -1,6 +1,6 @@
-"""``match``: where in a text units are on together.
+"""``match``: where several units are active together.
 
-The question of LSTMVis (H. Strobelt, S. Gehrmann, H. Pfister, A. Rush 2018).
+After LSTMVis (H. Strobelt, S. Gehrmann, H. Pfister, A. Rush 2018).
 """
 
 from dataclasses import dataclass
@@ -30,23 +30,23 @@ LISTED = 20
 AROUND = 18
 """Characters shown before and after a span."""
 INSIDE = 24
-"""The most characters shown of a span."""
+"""Most characters shown of a span."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Characters in a row at which all units are on."""
+    """Consecutive characters at which all units are active."""
 
     start: int
     stop: int
     level: float
-    """Mean over them of the value of the unit that is least on."""
+    """Mean over them of the least active unit's value."""
 
 
 def spans_of(values: NDArray[np.floating], threshold: float) -> tuple[Span, ...]:
-    """The spans in which all of the units (N, T) are on, the longest first.
+    """The spans in which all units (N, T) are active, longest first.
 
-    A unit is on above ``threshold``, or, for a negative one, below it.
+    A unit is active above ``threshold``, or below it if it is negative.
     """
     least = values.min(axis=0) if threshold >= 0 else -values.max(axis=0)
     on = np.zeros(values.shape[1] + 2, dtype=bool)
@@ -61,17 +61,17 @@ def spans_of(values: NDArray[np.floating], threshold: float) -> tuple[Span, ...]
 
 @dataclass(frozen=True)
 class MatchView:
-    """The spans in which some units of a layer are all on."""
+    """The spans in which the given units of a layer are all active."""
 
     subject: Subject
     layer: int
     units: tuple[int, ...]
     state: str
-    """What their values are: ``tanh(c)`` or ``h``."""
+    """The values shown: ``tanh(c)`` or ``h``."""
     threshold: float
     spans: tuple[Span, ...]
     lines: int | None
-    """The most spans that the document lists; None is all of them."""
+    """Most spans in the document; None for all."""
 
     def to_dict(self) -> dict[str, Any]:
         """Every span, with its text."""
@@ -104,17 +104,17 @@ class MatchView:
             after = text[span.stop : span.stop + AROUND]
             words = (before, Strong(inside), after)
             rows.append((f"{span.start:,}", str(span.stop - span.start), *words))
-        more = more_rows(len(self.spans) - len(rows), "place")
+        more = more_rows(len(self.spans) - len(rows), "span")
         covered = sum(span.stop - span.start for span in self.spans) / len(text)
         columns = (
-            Column("place", right=True),
+            Column("position", right=True),
             Column("length", right=True),
             Column("before", right=True),
-            Column("on"),
+            Column("active"),
             Column("after"),
         )
-        places = plural(len(self.spans), "place")
-        summary = f"{places}, {covered:.1%} of the characters; the longest first"
+        spans = plural(len(self.spans), "span")
+        summary = f"{spans} covering {covered:.1%} of the characters, longest first"
         return Document(
             self.subject.title(self._title()),
             (Lines((summary,)), Table(columns, tuple(rows), more)),
@@ -129,9 +129,9 @@ class MatchView:
 
 
 def view(subject: Subject, options: Options) -> MatchView:
-    """Where all the units of ``options.units`` are on."""
+    """The spans in which all of ``options.units`` are active."""
     if not options.units:
-        raise UsageError("match needs units", "name some in `units`; the view find lists some")
+        raise UsageError("match needs units", "set `units`; the view find lists candidates")
     check_number("`threshold`", options.threshold, -1, 1)
     state = options.state_of(subject.spec)
     layer = subject.engine.config.layers - 1 if options.layer is None else options.layer

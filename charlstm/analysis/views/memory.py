@@ -1,4 +1,4 @@
-"""``memory``: how long each unit keeps its state, by its gate and by what the text made of it."""
+"""``memory``: how long each unit keeps its state, by its mean gate and over this text."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.analysis.document import (
+    FINDINGS,
     MINUS,
+    NOTES,
     Cell,
     Column,
     Document,
@@ -33,26 +35,26 @@ LISTED = 10
 
 @dataclass(frozen=True)
 class Memory:
-    """How long the units of L layers of H keep their state."""
+    """How long the H units of each of L layers keep their state."""
 
     gate: str
     state: str
-    """What the gate keeps: ``c``, or ``h`` of the gru."""
+    """The state that the gate keeps: ``c``, or ``h`` for the gru."""
     time_constant: NDArray[np.float64]
-    """(L, H) tau = -1 / mean(ln f), characters; infinite where nothing is forgotten."""
+    """(L, H) tau = -1 / mean(ln f), in characters; infinite where nothing is forgotten."""
     lags: tuple[int, ...]
     retention: NDArray[np.float64]
-    """(K, L, H) fraction of the state that is left after each lag, a product of gates over each
-    stretch of the text of that length, averaged over all of them."""
+    """(K, L, H) fraction of the state left after each lag: the product of the gate over that many
+    characters, averaged over all stretches of the text of that length."""
 
     @property
     def half_life(self) -> NDArray[np.float64]:
-        """(L, H) characters after which half would be left of a state that fades by tau."""
+        """(L, H) characters after which half of a state that decays with tau is left."""
         return self.time_constant * math.log(2)
 
 
 def measure(subject: Subject) -> Memory:
-    """Read the text and multiply the gates that keep the state.
+    """Read the text and multiply the memory gates.
 
     Raises:
         CharlstmError: the cell has no such gate.
@@ -60,9 +62,9 @@ def measure(subject: Subject) -> Memory:
     spec = subject.spec
     if spec.memory is None:
         reason = (
-            "it has no forget gate, so that nothing is ever forgotten"
+            "it has no forget gate, so it never forgets"
             if spec.gates
-            else "it has no gate that keeps a state"
+            else "it has no gate that keeps its state"
         )
         raise not_for(spec, "memory", reason)
     steps = len(subject.ids)
@@ -94,7 +96,7 @@ def measure(subject: Subject) -> Memory:
 
 @dataclass(frozen=True)
 class MemoryView:
-    """The memory of all units, and which of them are listed."""
+    """The memory of all units, and the units listed."""
 
     subject: Subject
     memory: Memory
@@ -116,35 +118,37 @@ class MemoryView:
         }
 
     def document(self) -> Document:
-        """A table of units, the curves of some of them, a sentence for each layer."""
+        """A table of units, retention curves, a sentence for each layer, and notes."""
         memory, tau = self.memory, self.memory.time_constant
         notes = (
-            f"tau = {MINUS}1 / mean(ln f), f the {memory.gate} gate: after tau characters 1/e of "
-            f"{memory.state} is left; half-life = tau ln 2",
-            "left after N: the product of f over N characters, averaged over all such stretches of "
-            "this text; a unit that keeps for long and then forgets at once has more than tau says",
+            f"tau = {MINUS}1 / mean(ln f), where f is the {memory.gate} gate: after tau "
+            f"characters, 1/e of {memory.state} is left. Half-life = tau ln 2.",
+            "left after N: product of f over N characters, averaged over all such stretches of "
+            "this text. A unit that holds its state for long and then drops it at once keeps "
+            "more than tau suggests.",
         )
         sentences = tuple(
-            f"Layer {layer + 1}: half of the units keep {memory.state} with tau below "
-            f"{lasting(float(np.median(tau[layer])))} characters, one in ten with tau above "
-            f"{lasting(float(np.quantile(tau[layer], 0.9)))}, the longest with "
-            f"{lasting(float(tau[layer].max()))}."
+            f"Layer {layer + 1}: the median tau is {lasting(float(np.median(tau[layer])))} "
+            "characters; a tenth of the units exceed "
+            f"{lasting(float(np.quantile(tau[layer], 0.9)))}; "
+            f"the longest is {lasting(float(tau[layer].max()))}."
             for layer in self.layers
         )
         return Document(
             self.subject.title(f"How long units keep {memory.state}"),
             (
-                Lines(notes, quiet=True),
                 _table(memory, self.units),
                 Plots((_curves(memory, self.layers),)),
-                Heading("What was found"),
+                Heading(FINDINGS),
                 Lines(sentences),
+                Heading(NOTES),
+                Lines(notes, quiet=True),
             ),
         )
 
 
 def view(subject: Subject, options: Options) -> MemoryView:
-    """The units asked for, or those that keep their state longest, and how all fade."""
+    """The requested units, or those with the longest memory, and how each layer's state decays."""
     memory = measure(subject)
     layers, size = memory.time_constant.shape
     shown = tuple(range(layers)) if options.layer is None else (options.layer,)
@@ -184,7 +188,7 @@ def _table(memory: Memory, units: tuple[tuple[int, int], ...]) -> Table:
 
 
 def _curves(memory: Memory, layers: tuple[int, ...]) -> Plot:
-    """How the longest and the median unit of each layer fade."""
+    """How the state of the longest and of the median unit of each layer decays."""
     x = [math.log2(lag) for lag in memory.lags]
     curves = []
     for n, layer in enumerate(layers):
@@ -192,18 +196,18 @@ def _curves(memory: Memory, layers: tuple[int, ...]) -> Plot:
         for name, unit in (("longest", ordered[-1]), ("median", ordered[len(ordered) // 2])):
             curves.append(
                 Series(
-                    f"layer {layer + 1} unit {unit}, the {name}",
+                    f"layer {layer + 1} unit {unit} ({name})",
                     x,
                     memory.retention[:, layer, unit].tolist(),
                     colored(2 * n + (name == "median")),
                 )
             )
     return Plot(
-        f"share of {memory.state} that is left",
+        f"fraction of {memory.state} left",
         tuple(curves),
         (0, x[-1] or 1),
         (0, 1),
         "characters later",
-        "share",
+        "fraction",
         log_ticks(memory.lags),
     )

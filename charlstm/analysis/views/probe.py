@@ -1,10 +1,10 @@
-"""``probe``: what all units of a layer know together: a linear probe per feature, and its control.
+"""``probe``: what a linear probe reads from all units of a layer, with a control task.
 
 A probe is a ridge regression from the standardised states to the feature, fitted on the first half
-of the text and judged on the second. Its control task (Hewitt & Liang 2019) gives every three
-characters in a row a random label from the same distribution, the same wherever they occur: what
-the probe can learn of that it has memorised. Selectivity is the difference. And the states of a
-net that has learnt nothing are probed alike: a random net, too, keeps much of what it read last.
+of the text and scored on the second. Its control task (Hewitt & Liang 2019) gives each sequence of
+three characters a random label from the same distribution, the same wherever the sequence occurs: a
+probe can learn these labels only by memorising. Selectivity is the difference. The states of an
+untrained net are probed too: a random net also keeps much of what it read last.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.analysis.document import Bar, Cell, Column, Document, Heading, Lines, Table, number
+from charlstm.analysis.document import (
+    FINDINGS,
+    NOTES,
+    Bar,
+    Cell,
+    Column,
+    Document,
+    Heading,
+    Lines,
+    Table,
+    number,
+)
 from charlstm.analysis.features import Feature, features_of
 from charlstm.analysis.subject import Options, Subject
 from charlstm.analysis.units import LONGEST, read_units, saturated, saturation_lines
@@ -27,22 +38,22 @@ from charlstm.text.vocabulary import Ids
 RIDGE = 1e-3
 """Weight of the squared coefficients, over the mean square of the standardised states."""
 TYPE = 3
-"""Characters in a row that have one label in the control task."""
-LEARNT = 0.1
-"""A score as far above the control counts as more than memory, above the untrained net's as learnt.
-Four untrained nets of 256 units differed by less but for one score of 0.13.
+"""Length of the character sequences that share a label in the control task."""
+CLEAR = 0.1
+"""A score that much above the control is more than memorised; above the untrained net's, trained.
+Four untrained nets of 256 units differed by less, except for one score of 0.13.
 """
 
 
 @dataclass(frozen=True)
 class Probe:
-    """How well a feature can be read off the states, on the second half of the text."""
+    """How well a linear probe reads a feature from the states, on the second half of the text."""
 
     feature: str
     is_count: bool
     score: float
-    """Balanced accuracy, the mean over both answers of the fraction that is right: 0.5 is chance.
-    For a count the correlation with what is predicted: 0 is chance."""
+    """Balanced accuracy, the mean of the accuracies where the feature holds and where it does not:
+    0.5 is chance. For a count, the correlation of prediction and truth: 0 is chance."""
     control: float
     """The same for random labels."""
     untrained: float
@@ -50,30 +61,30 @@ class Probe:
 
     @property
     def selectivity(self) -> float:
-        """How much better the feature is read off than random labels."""
+        """Score above the control task's."""
         return self.score - self.control
 
     @property
-    def learnt(self) -> float:
-        """How much better the feature is read off than off an untrained net."""
+    def gain(self) -> float:
+        """Score above the untrained net's."""
         return self.score - self.untrained
 
 
 def control_labels(ids: Ids, values: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
-    """A value for each character (T,), drawn from ``values`` for each ``TYPE`` of them in a row."""
+    """(T,) a random one of ``values`` for each distinct sequence of ``TYPE`` characters."""
     random = np.random.default_rng(seed)
     padded = np.concatenate([np.full(TYPE - 1, -1), ids])
     rows = np.stack([padded[n : n + len(ids)] for n in range(TYPE)], axis=1)
     _, types = np.unique(rows, axis=0, return_inverse=True)
-    drawn = random.choice(values, int(types.max()) + 1)
-    labels: NDArray[np.float64] = drawn[types.ravel()]
+    sampled = random.choice(values, int(types.max()) + 1)
+    labels: NDArray[np.float64] = sampled[types.ravel()]
     return labels
 
 
 def scores(
     values: NDArray[np.floating], labels: Sequence[NDArray[np.float64]], counts: Sequence[bool]
 ) -> list[float]:
-    """What a probe of the states (D, T) scores on each of the labels (T,)."""
+    """The score of a probe of the states (D, T) for each of the labels (T,)."""
     half = values.shape[1] // 2
     fit, judge = values[:, :half].T.astype(np.float64), values[:, half:].T
     mean, spread = fit.mean(axis=0), fit.std(axis=0)
@@ -107,7 +118,7 @@ def probe(
 ) -> tuple[Probe, ...]:
     """Probe the states (D, T) at the characters ``ids`` (T,) for each feature and its control.
 
-    And those of an untrained net (D, T), for each feature.
+    The states of an untrained net (D, T) are probed for each feature too.
     """
     half = len(ids) // 2
 
@@ -139,18 +150,18 @@ def probe(
 
 @dataclass(frozen=True)
 class ProbeView:
-    """What was read off the states of a layer, or of all layers."""
+    """What probes read from the states of a layer, or of all layers."""
 
     subject: Subject
     probes: tuple[Probe, ...]
     state: str
-    """What the states are: ``tanh(c)`` or ``h``."""
+    """The states probed: ``tanh(c)`` or ``h``."""
     layer: int | None
     """None for all layers together."""
     characters: int
     units: int
     saturated: int
-    """Units that are saturated nearly everywhere."""
+    """How many units are saturated almost everywhere."""
 
     def to_dict(self) -> dict[str, Any]:
         """The scores of each feature."""
@@ -174,14 +185,14 @@ class ProbeView:
         }
 
     def document(self) -> Document:
-        """A row for each feature, and what was learnt."""
+        """A row for each feature, the findings, and how to read the table."""
         columns = (
             Column("feature"),
             Column("measure"),
             Column("score", right=True),
             Column("control", right=True),
             Column("untrained", right=True),
-            Column("learnt", right=True),
+            Column("gain", right=True),
             Column(""),
         )
         rows: list[tuple[Cell, ...]] = [
@@ -191,57 +202,58 @@ class ProbeView:
                 f"{one.score:.3f}",
                 f"{one.control:.3f}",
                 f"{one.untrained:.3f}",
-                number(one.learnt, "+.3f"),
-                Bar(one.learnt if one.is_count else 2 * one.learnt),
+                number(one.gain, "+.3f"),
+                Bar(one.gain if one.is_count else 2 * one.gain),
             )
             for one in self.probes
         ]
         notes = (
-            "a ridge regression on all units, fitted on the first half of the text, judged on the "
-            "second; accuracy: the mean of the shares right where the feature holds and where it "
-            "does not, 0.5 is chance; correlation: with the count that is predicted, 0 is chance",
-            f"control: the same for random labels that any {TYPE} characters in a row share "
-            "(Hewitt & Liang 2019); what exceeds it, the selectivity, is not mere memory of "
-            "characters",
-            "untrained: the same for the feature and a net of this shape that has learnt nothing; "
-            "learnt: by how much the score exceeds that",
+            "A probe is a ridge regression on all units, fitted on the first half of the text and "
+            "scored on the second.",
+            "accuracy, for yes/no features: mean of the accuracies where the feature holds and "
+            "where it does not; 0.5 is chance. correlation, for counts: between prediction and "
+            "truth; 0 is chance.",
+            f"control: score for random labels, one per sequence of {TYPE} characters (Hewitt & "
+            "Liang 2019). A score above it is not just memorised.",
+            "untrained: score for an untrained net of the same shape. gain: score minus untrained.",
         )
         where = "all layers" if self.layer is None else f"layer {self.layer + 1}"
-        title = f"What a linear probe reads off {self.state} of {where}"
+        title = f"What a linear probe reads from {self.state} of {where}"
         warning = saturation_lines(self.saturated, self.units)
         return Document(
             self.subject.title(title, self.characters),
             (
-                Lines(notes, quiet=True),
                 Table(columns, tuple(rows)),
-                Heading("What was found"),
+                Heading(FINDINGS),
                 Lines((*self._sentences(), *warning)),
+                Heading(NOTES),
+                Lines(notes, quiet=True),
             ),
         )
 
     def _sentences(self) -> list[str]:
         sentences = [
-            f"‘{one.feature}’ was learnt: {one.score:.3f}, {one.untrained:.3f} untrained, "
-            f"{one.control:.3f} for random labels."
+            f"The trained states encode ‘{one.feature}’: {one.score:.3f}, against "
+            f"{one.untrained:.3f} untrained and {one.control:.3f} for random labels."
             for one in self.probes
-            if min(one.learnt, one.selectivity) > LEARNT
-        ] or [f"Nothing is read off by {LEARNT:g} better than untrained and than random labels."]
-        alike = [one.feature for one in self.probes if one.selectivity > LEARNT >= one.learnt]
+            if min(one.gain, one.selectivity) > CLEAR
+        ] or [f"No score exceeds both the untrained net and the control by {CLEAR:g}."]
+        alike = [one.feature for one in self.probes if one.selectivity > CLEAR >= one.gain]
         if alike:
             names = ", ".join(f"‘{name}’" for name in alike)
-            sentences.append(f"An untrained net gives nearly as much, or more, of {names}.")
+            sentences.append(f"An untrained net does about as well, or better, on {names}.")
         return sentences
 
 
 def view(subject: Subject, options: Options) -> ProbeView:
-    """Probe the states of the layer asked for, or of all layers together."""
+    """Probe the states of the requested layer, or of all layers together."""
     state = options.state_of(subject.spec)
     ids = subject.ids[:LONGEST]
     config = subject.engine.config
     if len(ids) < 4 * RARE:
         raise CharlstmError(
-            f"the text has {plural(len(ids), 'character')}, and probe needs {4 * RARE} at least",
-            "give some thousands",
+            f"the text has {plural(len(ids), 'character')}, but probe needs at least {4 * RARE}",
+            "give several thousand",
         )
     size = config.hidden_size
     first, layers = (0, config.layers) if options.layer is None else (options.layer, 1)

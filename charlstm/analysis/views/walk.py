@@ -38,30 +38,30 @@ class Step:
     equation: str
     meaning: str
     terms: Mapping[str, Row]
-    """(H,) each, by what they are; their sum is z for a gate or a candidate, or the state."""
+    """(H,) each, by name; their sum is z for a gate or a candidate, or the state."""
     value: Row
-    """(H,) what the line computes."""
+    """(H,) result of the line."""
     is_gate: bool = False
     state: str | None = None
-    """The state of the cell that ``value`` is after the character, if it is one."""
+    """Which state of the cell ``value`` becomes, if any."""
 
 
 @dataclass(frozen=True)
 class Walk:
-    """One character on its way through one layer."""
+    """One character processed by one layer."""
 
     character: str
     position: int
     layer: int
     before: Mapping[str, Row]
-    """(H,) each state of the cell before the character."""
+    """(H,) each of the cell's states before the character."""
     steps: tuple[Step, ...]
     guesses: tuple[tuple[str, float], ...]
-    """The most likely next characters after it, with their probabilities."""
+    """The most likely next characters, with their probabilities."""
 
 
 class _Layer:
-    """A layer's weights, what it reads and its states before, in float64."""
+    """A layer's weights, its input and its previous states, in float64."""
 
     def __init__(
         self, spec: CellSpec, weights: Mapping[str, NDArray[Any]], layer: int, x: Row, before: Row
@@ -76,7 +76,7 @@ class _Layer:
         self._size = len(before[0])
 
     def terms(self, block: str) -> dict[str, Row]:
-        """What z of a block is the sum of."""
+        """The terms whose sum is z of a block."""
         rows = self.spec.block(block, self._size)
         return {
             "from x": self._arrays["weight_input"][rows] @ self.x,
@@ -85,7 +85,7 @@ class _Layer:
         }
 
     def extra(self, name: str, block: str) -> Row:
-        """A block of an array beside the packed ones."""
+        """A block of an array that is not packed with the others."""
         row: Row = self._arrays[name][self.spec.block(block, self._size, name)]
         return row
 
@@ -101,7 +101,7 @@ def _gate(name: str, equation: str, meaning: str, terms: dict[str, Row]) -> Step
 
 def _candidate(equation: str, terms: dict[str, Row]) -> Step:
     z = sum(terms.values(), np.zeros(1))
-    return Step("candidate", equation, "the new value on offer", terms, np.tanh(z))
+    return Step("candidate", equation, "the candidate value for the cell", terms, np.tanh(z))
 
 
 def _hidden_state(equation: str, meaning: str, terms: dict[str, Row], h: Row) -> Step:
@@ -125,24 +125,28 @@ def _lstm_steps(layer: _Layer) -> tuple[Step, ...]:
     forget = np.ones_like(c_before)
     kept, f = "c₋", ""
     if "forget" in spec.blocks:
-        steps.append(gate("forget", "f", "how much of the old cell is kept", c_before, "c₋"))
+        steps.append(
+            gate("forget", "f", "fraction of the old cell state that is kept", c_before, "c₋")
+        )
         forget, kept, f = steps[-1].value, "f∗c₋", "f∗"
     if "input" in spec.blocks:
-        steps.append(gate("input", "i", "how much of the new value is written", c_before, "c₋"))
+        steps.append(
+            gate("input", "i", "fraction of the candidate that is written", c_before, "c₋")
+        )
     else:
         left = {"1": np.ones_like(forget), "−f": -forget}
-        meaning = "what is forgotten makes room"
+        meaning = "new content replaces what is forgotten"
         steps.append(Step("input gate", "i = 1 − f", meaning, left, 1 - forget, is_gate=True))
     wrote = steps[-1].value
     steps.append(_candidate("g = tanh(W·x + U·h₋ + b)", layer.terms("candidate")))
     parts = {kept: forget * c_before, "i∗g": wrote * steps[-1].value}
     c = parts[kept] + parts["i∗g"]
     equation = f"c = {f}c₋ + i∗g"
-    meaning = "the new content of the cell"
+    meaning = "the new cell state"
     steps.append(Step("cell update", equation, meaning, parts, c, state="c"))
-    steps.append(gate("output", "o", "how much of the cell is shown", c, "c"))
+    steps.append(gate("output", "o", "fraction of the cell that is passed on", c, "c"))
     shown = steps[-1].value * np.tanh(c)
-    meaning = "what the next step and the layer above see"
+    meaning = "what the next step and the next layer read"
     steps.append(_hidden_state("h = o∗tanh(c)", meaning, {"o∗tanh(c)": shown}, shown))
     return tuple(steps)
 
@@ -152,11 +156,14 @@ def _gru_steps(layer: _Layer) -> tuple[Step, ...]:
     reset = _gate(
         "reset gate",
         "r = σ(W·x + U·h₋ + b)",
-        "how much of what was before the candidate sees",
+        "fraction of the previous h that the candidate reads",
         layer.terms("reset"),
     )
     update = _gate(
-        "update gate", "u = σ(W·x + U·h₋ + b)", "how much of h is kept", layer.terms("update")
+        "update gate",
+        "u = σ(W·x + U·h₋ + b)",
+        "fraction of the previous h that is kept",
+        layer.terms("update"),
     )
     terms = layer.terms("candidate")
     from_before = reset.value * (terms.pop("from h₋") + layer.extra("bias_hidden", "candidate"))
@@ -164,7 +171,7 @@ def _gru_steps(layer: _Layer) -> tuple[Step, ...]:
     candidate = _candidate("n = tanh(W·x + b + r∗(U·h₋ + b_h))", terms)
     parts = {"u∗h₋": update.value * h_before, "(1−u)∗n": (1 - update.value) * candidate.value}
     h = parts["u∗h₋"] + parts["(1−u)∗n"]
-    meaning = "the new state, seen by the next step and the layer above"
+    meaning = "the new hidden state, read by the next step and the next layer"
     state = _hidden_state("h = u∗h₋ + (1−u)∗n", meaning, parts, h)
     return (reset, update, candidate, state)
 
@@ -172,7 +179,7 @@ def _gru_steps(layer: _Layer) -> tuple[Step, ...]:
 def _rnn_steps(layer: _Layer) -> tuple[Step, ...]:
     terms = layer.terms("candidate")
     h = np.tanh(sum(terms.values(), np.zeros(1)))
-    meaning = "everything is written anew"
+    meaning = "the whole state is overwritten"
     return (_hidden_state("h = tanh(W·x + U·h₋ + b)", meaning, terms, h),)
 
 
@@ -183,10 +190,10 @@ def steps_of(
 
     Args:
         spec: the cell.
-        weights: the model's arrays, by the names of ``spec``.
+        weights: the model's arrays, named as in ``spec``.
         layer: from 0.
-        x: what the layer reads, (E,) or (H,).
-        before: (S, H) the states before.
+        x: the layer's input, (E,) or (H,).
+        before: (S, H) the previous states.
     """
     walked = _Layer(spec, weights, layer, x, before)
     if "c" in spec.states:
@@ -195,7 +202,7 @@ def steps_of(
 
 
 def measure(subject: Subject, layer: int, position: int) -> Walk:
-    """Read up to ``position`` and go through the cell of ``layer`` with the character there."""
+    """Read up to ``position``, then step ``layer`` with the character there."""
     engine, spec = subject.engine, subject.spec
     lead: Ids = np.concatenate([subject.warmup, subject.ids[:position]])
     state = prefill(engine, lead).state
@@ -217,14 +224,14 @@ def measure(subject: Subject, layer: int, position: int) -> Walk:
 
 @dataclass(frozen=True)
 class WalkView:
-    """A walk, and the unit whose numbers are shown."""
+    """A walk, and the unit whose values are shown."""
 
     subject: Subject
     walk: Walk
     unit: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Every step, with the numbers of all units."""
+        """Every step, with the values of all units."""
         walk = self.walk
         return {
             **self.subject.facts("walk"),
@@ -246,13 +253,13 @@ class WalkView:
         }
 
     def document(self) -> Document:
-        """A heading, a table and, for a state, a sentence for each step."""
+        """A heading, a sentence and a table for each step, then the prediction."""
         walk, unit = self.walk, self.unit
         states = " and ".join(f"{name}₋ = {number(row[unit])}" for name, row in walk.before.items())
         intro = (
-            f"character {walk.position}, {named(walk.character)}, in layer {walk.layer + 1}; x is "
-            f"{'its embedding' if not walk.layer else f'h of layer {walk.layer}'}",
-            f"unit {unit} before it: {states}",
+            f"Character {walk.position}, {named(walk.character)}, in layer {walk.layer + 1}; x is "
+            f"{'its embedding' if not walk.layer else f'h of layer {walk.layer}'}.",
+            f"Unit {unit} before it: {states}.",
         )
         blocks: list[Block] = [Lines(intro)]
         for n, step in enumerate(walk.steps, 1):
@@ -262,14 +269,14 @@ class WalkView:
                 _table(step, unit),
             ]
         guesses = ", ".join(f"{named(c)} {p:.0%}" for c, p in walk.guesses)
-        blocks += [Heading("What the model expects next"), Lines((guesses,))]
+        blocks += [Heading("Most likely next characters"), Lines((guesses,))]
         return Document(self.subject.title("One character through the cell"), tuple(blocks))
 
 
 def view(subject: Subject, options: Options) -> WalkView:
-    """Walk through the last layer, or the one asked for, at the last character or ``options.at``.
+    """Walk through the last or the requested layer, at the last character or ``options.at``.
 
-    The unit is the one asked for, or the one whose state changes most.
+    The unit is the requested one, or the one whose state changes most.
     """
     if not len(subject.ids):
         raise CharlstmError("there is no text to inspect", "give at least one character")
@@ -299,7 +306,7 @@ def _table(step: Step, unit: int) -> Table:
     columns.append(Column("value", right=True))
     rows: list[tuple[Cell, ...]] = [
         (f"unit {unit}", *numbers, Strong(number(step.value[unit]))),
-        ("layer's mean", *means, number(float(step.value.mean()))),
+        ("layer mean", *means, number(float(step.value.mean()))),
     ]
     if step.is_gate:
         columns += [Column("shut", right=True), Column("open", right=True)]

@@ -6,6 +6,7 @@ import pytest
 from helpers import model_config, random_weights
 from numpy.testing import assert_allclose
 
+from charlstm.analysis.document import Flagged
 from charlstm.analysis.subject import Options, Subject
 from charlstm.analysis.views.ablate import AT_ONCE, ablate, chosen, view
 from charlstm.errors import CharlstmError
@@ -148,11 +149,16 @@ def test_only_units_of_the_layer_asked_for_are_held() -> None:
 
 
 def sentence(subject: Subject, *units: int) -> str:
-    (line,) = view(subject, Options(units=units)).document().blocks[-1].lines
+    (line,) = planted.findings(view(subject, Options(units=units)).document())
     return line
 
 
-def test_most_missed_unit_is_named_only_above_two_standard_errors() -> None:
+def is_flagged(subject: Subject, unit: int) -> bool:
+    table = view(subject, Options(units=(unit,))).document().blocks[0]
+    return any(isinstance(cell, Flagged) for cell in table.rows[0])
+
+
+def test_most_missed_unit_is_named_and_red_only_above_two_standard_errors() -> None:
     model = planted.tracker(hidden=48)
     for unit in (0, 1, 2):
         model.file.weights["output_weight"][:, unit] *= 1e-4
@@ -162,9 +168,10 @@ def test_most_missed_unit_is_named_only_above_two_standard_errors() -> None:
         (data,) = view(whole, Options(units=(unit,))).to_dict()["units"]
         named = data["mean"] > 2 * data["mean_error"]
         shown = sentence(whole, unit)
-        assert ("is missed most" in shown) == named
-        assert ("not beyond two standard errors" in shown) != named
-        assert shown.startswith(f"Of the units tried layer 1 unit {unit} ")
+        assert ("matters most" in shown) == named
+        assert ("within 2 standard errors" in shown) != named
+        assert f"layer 1 unit {unit}" in shown
+        assert (data["mean"] > 2 * data["mean_error"]) == is_flagged(whole, unit)
 
 
 @pytest.mark.parametrize(("length", "enough"), [(5, False), (500, False), (501, True)])
@@ -172,7 +179,7 @@ def test_short_text_has_no_errors_and_names_no_unit(length: int, enough: bool) -
     short = planted.subject(planted.tracker(hidden=48), planted.prose(length))
     errors = [unit["mean_error"] for unit in view(short, Options()).to_dict()["units"]]
     assert all((error is not None) == enough for error in errors)
-    assert ("give 501 characters at least" in sentence(short)) != enough
+    assert ("501 characters or more" in sentence(short)) != enough
 
 
 def test_text_of_one_character_is_refused() -> None:

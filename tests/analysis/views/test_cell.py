@@ -6,6 +6,7 @@ from io import StringIO
 import numpy as np
 import planted
 import pytest
+from helpers import model_config, random_weights
 from numpy.testing import assert_allclose
 from reference import read_text
 from rich.console import Console
@@ -82,8 +83,33 @@ def test_numbers_of_a_sentence_have_one_kind_of_minus() -> None:
         shown = view(planted.subject(planted.tracker(), TEXT), Options(units=(unit,))).document()
         notes = shown.blocks[0]
         assert isinstance(notes, Lines)
-        assert re.match(r"tanh\(c\) is [+−]\d\.\d\d on average; above 0.5 at ", notes.lines[0])
+        assert re.match(r"tanh\(c\) is [+−]\d\.\d\d on average, above 0.5 at ", notes.lines[0])
         assert "-" not in notes.lines[0]
+
+
+def test_default_unit_is_the_tracker_of_a_feature() -> None:
+    subject = planted.subject(planted.tracker(hidden=48), planted.prose(1500))
+    shown = view(subject, Options())
+    assert shown.to_dict()["unit"] in (planted.QUOTES, planted.BRACKETS, planted.LINE)
+    notes = shown.document().blocks[0]
+    assert isinstance(notes, Lines)
+    assert re.match("It tracks ‘(inside quotes|bracket depth|position in line)’", notes.lines[0])
+
+
+def test_requested_unit_and_layer_are_shown_without_a_reason() -> None:
+    weights = random_weights(model_config(len(planted.ALPHABET), 8, 2))
+    subject = planted.subject(planted.model(weights, layers=2), planted.prose(300))
+    asked = view(subject, Options(units=(5,)))
+    assert (asked.layer, asked.unit, asked.why) == (1, 5, "")
+    assert view(subject, Options(layer=0)).layer == 0
+
+
+def test_text_without_features_shows_the_unit_that_varies_most() -> None:
+    subject = planted.subject(planted.tracker(), "abc")
+    shown = view(subject, Options())
+    spreads = [np.std(view(subject, Options(units=(unit,))).values) for unit in range(16)]
+    assert shown.unit == int(np.argmax(spreads))
+    assert "varies most" in str(shown.document().blocks[0])
 
 
 def test_guesses_are_the_oracles() -> None:

@@ -102,7 +102,7 @@ def test_number_of_shuffled_characters_is_reported(
 ) -> None:
     shown = view(Subject(source.model, source.ids[:length], source.warmup), Options())
     assert shown.to_dict()["shuffled_before"] == before
-    assert f"come {before} of the text's characters" in str(shown.document().blocks[0])
+    assert f"reads {before} of the text's characters" in str(planted.notes(shown.document()))
 
 
 def test_closing_marks_are_binned_by_the_distance_from_their_opening() -> None:
@@ -128,7 +128,7 @@ def test_mark_that_opens_in_one_language_and_closes_in_another_is_either() -> No
 
 
 def test_text_that_is_too_short_is_refused(source: Subject) -> None:
-    with pytest.raises(CharlstmError, match="8 at least"):
+    with pytest.raises(CharlstmError, match="at least 8"):
         measure(Subject(source.model, source.ids[:7], source.warmup))
 
 

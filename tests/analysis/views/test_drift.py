@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import planted
 import pytest
 from helpers import TEXT, model_config, train_config
 
 import charlstm
-from charlstm.analysis.document import Lines, Plots, Table
+from charlstm.analysis.document import Plots, Table
 from charlstm.analysis.saturation import RECORDED
 from charlstm.analysis.subject import Options, Subject, held_out
 from charlstm.analysis.views.drift import Moment, furthest, moments, view
@@ -72,19 +73,18 @@ def test_every_cell_shows_its_loss_and_the_gates_it_has(cell: str, tmp_path: Pat
     gates = {gate["gate"] for moment in found.to_dict()["moments"] for gate in moment["gates"]}
     assert gates == set(CELLS[cell].gates)
     document = found.document()
-    notes, plot = document.blocks[:2]
-    assert isinstance(notes, Lines)
+    notes, plot = planted.notes(document), document.blocks[0]
     assert isinstance(plot, Plots)
     assert plot.plots[0].series[0].y == losses
-    assert notes.lines[0] == "the loss is that of the text that the run held out"
+    assert notes[0].startswith("The loss is the validation loss")
     tables = [block for block in document.blocks if isinstance(block, Table)]
     assert {len(table.rows) for table in tables} == {len(losses)}
     if gates:
         assert document.title == f"Gates and loss: {cell} 2×24 over 60 steps"
-        assert "gates are those at 400 characters of the excerpt" in notes.lines[1]
+        assert "measured on 400 characters of the checkpoint's excerpt" in notes[1]
     else:
         assert document.title == f"Loss: {cell} 2×24 over 60 steps"
-        assert notes.lines[1] == f"the cell {cell} has no gates to show"
+        assert notes[1] == f"The cell {cell} has no gates to show."
 
 
 def test_moments_are_in_order_and_a_step_taken_again_counts_once() -> None:

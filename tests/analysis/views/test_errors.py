@@ -61,7 +61,7 @@ def test_category_of_ngrams_says_that_it_is_of_several_models(trained_run: Path)
     meanings = shown.blocks[-1]
     assert isinstance(meanings, Lines)
     assert meanings.lines[0].startswith(
-        f"n-gram: at least one of {ORDER} models of the training text, n = 1 to"
+        f"n-gram: at least one of {ORDER} n-gram models of the training text, n = 1 to"
     )
 
 

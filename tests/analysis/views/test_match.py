@@ -78,7 +78,7 @@ def test_title_says_where_then_of_which_model_then_over_which_text() -> None:
     def title(**options: object) -> str:
         return view(subject, Options(**options)).document().title  # type: ignore[arg-type]
 
-    over = f"lstm 1×16 over {len(TEXT)} characters, from zero state"
+    over = f"lstm 1×16, {len(TEXT)} characters from zero state"
     assert title(units=(3,)) == f"Where layer 1 unit 3 is above 0.5 (tanh(c)): {over}"
     assert title(units=(3, 7), threshold=-0.2, state="h") == (
         f"Where layer 1 units 3, 7 are below −0.2 (h): {over}"

@@ -104,7 +104,7 @@ def test_planted_units_are_read_off_and_rare_features_left_out() -> None:
     assert data["state"] == "tanh(c)"
 
 
-def test_untrained_net_is_probed_alike_and_what_it_gives_was_not_learnt() -> None:
+def test_untrained_net_is_probed_alike_and_its_scores_need_no_training() -> None:
     model = planted.tracker(hidden=64)
     text = planted.prose(6000)
     shown = view(planted.subject(model, text), Options())
@@ -113,12 +113,12 @@ def test_untrained_net_is_probed_alike_and_what_it_gives_was_not_learnt() -> Non
     other = view(planted.subject(model, text), Options())
     for one in other.to_dict()["features"]:
         assert one["score"] == one["untrained"] == read[one["feature"]]["untrained"]
-    learnt = [line for line in shown.document().blocks[-1].lines if "was learnt" in line]
-    assert learnt[0].startswith("‘inside quotes’ was learnt: 1.0")
-    assert not [line for line in learnt if "capital" in line]
-    nothing, alike = other.document().blocks[-1].lines
-    assert nothing.startswith("Nothing is read off by 0.1 better")
-    assert alike.startswith("An untrained net gives nearly as much, or more, of ")
+    trained = [line for line in planted.findings(shown.document()) if "encode" in line]
+    assert trained[0].startswith("The trained states encode ‘inside quotes’: 1.0")
+    assert not [line for line in trained if "capital" in line]
+    nothing, alike = planted.findings(other.document())
+    assert nothing.startswith("No score exceeds both the untrained net and the control by 0.1")
+    assert alike.startswith("An untrained net does about as well, or better, on ")
     assert "‘capital’" in alike
 
 
