@@ -1,4 +1,4 @@
-"""Open the models and texts that commands name."""
+"""Open the models and texts that the user names."""
 
 import codecs
 import os
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from charlstm.cli.options import command, note
 from charlstm.cli.signals import interruptible
-from charlstm.errors import CharlstmError, UsageError, reason_of
+from charlstm.errors import CharlstmError, UsageError, plural, reason_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from charlstm.text.vocabulary import Ids, UnknownPolicy, Vocabulary
 
 REPORTED_EVERY = 100_000
-"""Characters between two reports of how far a text is read."""
+"""Characters between two progress reports."""
 MOST_ALIKE = 3
-"""Notices of one kind that are printed."""
+"""Most notices of one kind that are printed."""
 LEFT_OVER, MUCH_LEFT_OVER = "\ufffd\ufeff", 0.001
-"""Characters that conversions leave in a text, and the fraction of it that is noted."""
+"""Characters left by failed conversions, and the fraction of a text that is reported."""
 
 
 def open_model(checkpoint: str | None) -> "Model":
-    """The model of ``-c``; when it was left out, stderr says which one it is."""
+    """The model of ``-c``; without ``-c``, report on stderr which one was chosen."""
     from charlstm.model import load
 
     model = load(checkpoint)
@@ -49,7 +49,7 @@ def unknown_policy(name: str) -> "UnknownPolicy":
 
 
 class Reader:
-    """Turns the texts that a command gives a model into ids; stderr reports what is changed."""
+    """Encodes the texts of a command; reports on stderr what it had to change."""
 
     def __init__(self, vocab: "Vocabulary", policy: "UnknownPolicy") -> None:
         self._vocab = vocab
@@ -57,45 +57,45 @@ class Reader:
         self._form_noted = False
 
     def known_form(self, text: str) -> str:
-        """``text`` in the Unicode form that the model knows; one note for all texts will do."""
+        """``text`` in the Unicode form of the vocabulary; a change is reported once."""
         form = self._vocab.known_form(text)
         if form != text and not self._form_noted:
             self._form_noted = True
-            note("accents were put in the Unicode form that the model knows: they look the same")
+            note("note: accented characters were converted to the Unicode form of the vocabulary")
         return form
 
     def encode(self, text: str) -> "Ids":
-        """The ids of ``text``; notes how many characters are left out or replaced.
+        """The ids of ``text``; report how many characters were skipped or replaced.
 
         Raises:
-            CharlstmError: the model does not know a character, and the policy is ``error``.
+            CharlstmError: a character is not in the vocabulary, and the policy is ``error``.
         """
         text = self.known_form(text)
         ids = self._vocab.encode(text, self.policy)
         if self.policy != "error" and (unknown := self._vocab.unknown(text)):
             missing = sum(map(text.count, unknown))
-            done = "left out" if self.policy == "skip" else "replaced"
-            note(f"characters that the model never saw: {missing:,} of {len(text):,}, {done}")
+            done = "skipped" if self.policy == "skip" else "replaced"
+            note(f"{done} {missing:,} of {plural(len(text), 'character')}: not in the vocabulary")
         return ids
 
     def note_stops(self, stops: Iterable[str]) -> None:
-        """Report stop sequences that never occur: the model cannot write them."""
+        """Report stop sequences that can never occur."""
         for stop in stops:
             if unknown := self._vocab.unknown(self.known_form(stop)):
-                note(f"--stop {stop!r} never occurs: the model does not know {unknown[0]!r}")
+                note(f"note: --stop {stop!r} cannot occur: {unknown[0]!r} is not in the vocabulary")
 
 
 def note_keyboard(sources: Iterable[str] | None) -> None:
-    """Say on stderr that the command waits for somebody to type, if it does."""
+    """Report on stderr if the command now waits for typed input."""
     if "-" in (sources or ()) and sys.stdin.isatty():
         end = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
-        note(f"reading from the keyboard; end with {end} on a line of its own")
+        note(f"reading from the keyboard; press {end} on an empty line to finish")
 
 
 def read_text(source: str, *, as_bytes: bool) -> str:
     """The text of a file, or of stdin for ``-``, without a byte-order mark.
 
-    For a byte model any content will do: what is not UTF-8 becomes surrogate escapes.
+    A byte model accepts any content: bytes that are not UTF-8 become surrogate escapes.
     """
     from charlstm.files import read_stream
     from charlstm.text.sources import format_of, wide_encoding
@@ -111,7 +111,7 @@ def read_text(source: str, *, as_bytes: bool) -> str:
     except OSError as error:
         reason = reason_of(error)
         raise CharlstmError(
-            f"{name} cannot be read: {reason}", "check the path, or pipe the words in and give -"
+            f"cannot read {name}: {reason}", "check the path, or pipe the text in and use -"
         ) from None
     if as_bytes:
         return data.decode("utf-8", "surrogateescape")
@@ -120,27 +120,27 @@ def read_text(source: str, *, as_bytes: bool) -> str:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         byte, binary = data[error.start], format_of(data)
-        message = f"{name} is not valid utf-8: byte 0x{byte:02x} at offset {error.start:,}"
+        message = f"{name} is not valid UTF-8: byte 0x{byte:02x} at offset {error.start:,}"
         if data.startswith(b"\x1f\x8b"):
-            hint = "unpack it first, with gunzip -c FILE, and give -"
+            hint = "decompress it first: gunzip -c FILE, piped into the command with -"
         elif binary:
             hint = f"it is {binary}; convert it to plain text"
         else:
             hint = _convert(encoding or ("cp1252" if 0x80 <= byte < 0xA0 else "latin1"))
         raise CharlstmError(message, hint) from None
     if encoding:
-        raise CharlstmError(f"{name} is not utf-8 but {encoding}", _convert(encoding))
+        raise CharlstmError(f"{name} is {encoding}, not UTF-8", _convert(encoding))
     return text.removeprefix("\ufeff")
 
 
 def _convert(encoding: str) -> str:
-    return f"convert it first, with iconv -f {encoding} -t utf-8 FILE or the like, and give -"
+    return f"convert it first: iconv -f {encoding} -t utf-8 FILE, piped into the command with -"
 
 
 def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpus":
-    """The corpus of these files, folders or stdin (-), or the bundled one for none.
+    """The corpus of these files, folders or stdin (-); without any, the bundled corpus.
 
-    stderr says what is notable about them, and unless ``quiet`` how far into a long text it is.
+    Notices go to stderr, and so does the progress through a long text unless ``quiet``.
     """
     from charlstm.text.corpus import open_corpus
     from charlstm.text.sources import bundled_corpus
@@ -156,9 +156,9 @@ def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpu
         nonlocal shown
         if characters - shown >= 50_000_000 and not quiet:
             shown = characters
-            note(f"read {characters:,} characters …")
+            note(f"read {plural(characters, 'character')} …")
 
-    with interruptible():  # nothing half-encoded stays
+    with interruptible():  # leaves no half-written cache
         corpus = open_corpus(sources, progress=progress, **reading)
     _note_all(corpus.notices)
     if corpus.vocab.kind != "bytes":
@@ -168,7 +168,7 @@ def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpu
 
 
 def _note_all(notices: Iterable[str]) -> None:
-    """Print notices, of each kind a few: a folder may have thousands of files."""
+    """Print a few notices of each kind: a folder may have thousands of files."""
     kinds: dict[str, list[str]] = {}
     for notice in notices:
         kinds.setdefault(notice.partition(" ")[0], []).append(notice)
@@ -176,11 +176,11 @@ def _note_all(notices: Iterable[str]) -> None:
         for notice in alike[:MOST_ALIKE]:
             note(notice)
         if (more := len(alike) - MOST_ALIKE) > 0:
-            note(f"… and {more:,} more of these")
+            note(f"… and {more:,} more like these")
 
 
 def _note_controls(corpus: "Corpus") -> None:
-    """Say that a text has characters that hardly anybody wrote: the model will write them."""
+    """Report control characters and signs of a failed conversion: the model would learn them."""
     from unicodedata import category
 
     usual = "\t\n\v\f\r"
@@ -191,62 +191,64 @@ def _note_controls(corpus: "Corpus") -> None:
     }
     latin = codecs.lookup(corpus.source.encoding).name == "iso8859-1"
     if latin and any("\x80" <= one < "\xa0" for one in found):
-        note("note: the text has controls that latin-1 texts lack: `encoding` may be cp1252")
+        note("note: the text has C1 control characters, so it is probably cp1252; set `encoding`")
     elif (total := sum(found.values())) > MUCH_LEFT_OVER * len(corpus):
         shown = ", ".join(ascii(one) for one in sorted(found, key=lambda one: -found[one])[:5])
         note(
-            f"note: {total:,} characters are controls or marks of a failed conversion ({shown}); "
-            "the model learns to write them"
+            f"note: {plural(total, 'control or replacement character')} in the text ({shown}); "
+            "the model will learn to write them"
         )
 
 
 def _note_line_ends(corpus: "Corpus") -> None:
-    """Say what carriage returns in a text mean: the model learns and writes them."""
+    """Report carriage returns in a text: the model would learn them."""
     occurrences = dict(zip(corpus.vocab.symbols, corpus.counts, strict=True))
     returns, newlines = occurrences.get("\r", 0), occurrences.get("\n", 0)
     if returns and not newlines:
         note(
-            "note: the lines end with carriage returns alone, and so will those of the model; "
-            "to train on newlines: tr '\\r' '\\n' < TEXT | charlstm train -"
+            "note: lines end with a carriage return (CR), and the model will write them that way; "
+            "to train on newlines instead:"
         )
+        note("tr '\\r' '\\n' < TEXT | charlstm train -")
     elif returns > newlines / 20:
         lines = (
-            "the lines" if returns > 0.95 * newlines else f"{returns / newlines:.0%} of the lines"
+            "lines" if returns > 0.95 * newlines else f"{returns / newlines:.0%} of the lines"
         )
         note(
-            f"note: {lines} end with a carriage return and a newline, and so will those of the "
-            "model; to train on newlines alone: tr -d '\\r' < TEXT | charlstm train -"
+            f"note: {lines} end with CR LF (Windows), and the model will write them that way; "
+            "to train on newlines instead:"
         )
+        note("tr -d '\\r' < TEXT | charlstm train -")
 
 
 def progress_of(total: int) -> Callable[[int], None]:
-    """A function that reports on stderr, if that is a terminal, how far a long text is read."""
+    """A function that reports the progress through a long text on stderr, if it is a terminal."""
     reported = 0
 
     def progress(done: int) -> None:
         nonlocal reported
         if done - reported >= REPORTED_EVERY and sys.stderr.isatty():
             reported = done
-            note(f"{done:,} of {total:,} characters …")
+            note(f"{done:,} of {plural(total, 'character')} …")
 
     return progress
 
 
-def name_again(source: "TextSource", run: Path) -> str:
-    """How to give a run its text again, wherever that is now; the run keeps the new path."""
+def name_again(source: "TextSource", run: Path) -> tuple[str, str]:
+    """How to supply a run's text again: a hint and a command. The run records the new path."""
     from charlstm.text.sources import BUNDLED, STDIN, bundled_corpus
 
     if source.paths == (STDIN,):
-        return f"pipe it in again: {command('train', '-', '--resume', '-c', run)}"
+        return "pipe it in again:", command("train", "-", "--resume", "-c", run)
     text = bundled_corpus() if Path(source.paths[0]).name == BUNDLED else "TEXT"
-    return f"say where it is now: {command('train', text, '--resume', '-c', run)}"
+    return "give its new path:", command("train", text, "--resume", "-c", run)
 
 
 def training_text(model: "Model") -> "tuple[NDArray[np.unsignedinteger], Vocabulary]":
-    """What the model's run trained on, as ids, and their vocabulary.
+    """The ids that the model was trained on, and their vocabulary.
 
     Raises:
-        CharlstmError: the run or its text is gone, or the text has changed since.
+        CharlstmError: the run or its text is gone, or the text has changed.
     """
     from charlstm.runs.catalogue import training_corpus
     from charlstm.runs.run import read_run_file
@@ -257,5 +259,5 @@ def training_text(model: "Model") -> "tuple[NDArray[np.unsignedinteger], Vocabul
         with interruptible():
             corpus = training_corpus(run)
     except TextGone as error:
-        raise CharlstmError(error.message, name_again(run.source, model.path.parent)) from None
+        raise CharlstmError(error.message, *name_again(run.source, model.path.parent)) from None
     return corpus.split(run.train.val_fraction)[0], corpus.vocab

@@ -1,4 +1,4 @@
-"""From the options of `charlstm train` to an open run."""
+"""Turn the options of `charlstm train` into an open run."""
 
 import os
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def begin_run(
     start: dict[str, Any],
     quiet: bool,
 ) -> "Trainer":
-    """Begin a run on a corpus, with the options of the model, of its learning and of its start."""
+    """Start a run on a corpus, with the given fields of the model, the training and the start."""
     from charlstm.presets import advice, default_settings
     from charlstm.runs.catalogue import find_checkpoint, runs_folder
 
@@ -62,31 +62,31 @@ def begin_run(
     )
     trainer = stack.enter_context(opened)
     if teacher is not None and not quiet:
-        note(f"taught by {teacher}")
+        note(f"distilling from {teacher}")
     for sentence in _without_effect(learning, trainer):
         note(f"note: {sentence}")
     for notice in trainer.notices:
         note(f"note: {notice}")
     wanted = start.get("name")
     if wanted is not None and trainer.path.name != wanted:
-        note(f"the run is called {trainer.path.name}")
+        note(f"the run is named {trainer.path.name}")
     return trainer
 
 
 def _without_effect(given: dict[str, Any], trainer: "Trainer") -> Iterator[str]:
-    """Which of the settings that were given the run does not use, or not as given, and why."""
+    """The given settings that the run does not use, or not as given, and why."""
     used, total = trainer.run_file.train, trainer.run_file.budget.total_steps
     for field in ("batch", "bptt"):
         if given.get(field, 0) > (limit := getattr(used, field)):
-            yield f"the text is too short for `{field}` {given[field]}: it is {limit}"
+            yield f"the text is too short for `{field}` {given[field]}; using {limit}"
     if total is not None and (warmup := given.get("warmup_steps", 0)) > total // 10:
-        yield f"`warmup_steps` is {total // 10}, not {warmup}: a tenth of the steps at most"
+        yield f"using `warmup_steps` {total // 10}, not {warmup}: at most a tenth of the steps"
     if given.get("patience") and used.val_fraction == 0:
-        yield "`patience` has no effect: with `val_fraction` 0 there are no validations"
+        yield "`patience` has no effect: with `val_fraction` 0 nothing is validated"
     if given.get("dropout_masks", 1) > 1 and used.dropout == 0:
         yield "`dropout_masks` has no effect: `dropout` is 0"
     if "final_rate" in given and used.hold == 1:
-        yield "`final_rate` has no effect: with `hold` 1 the learning rate never falls"
+        yield "`final_rate` has no effect: with `hold` 1 the learning rate never decays"
 
 
 def resume_run(
@@ -96,11 +96,11 @@ def resume_run(
     changes: dict[str, Any],
     quiet: bool,
 ) -> "Trainer":
-    """Go on with a run; ``changes`` are the settings that ``open_run`` can change."""
+    """Resume a run; ``changes`` are settings that ``open_run`` can change."""
     note_keyboard(text)
     for name in text:
         _check_text(name)
-    with interruptible():  # nothing half-encoded stays
+    with interruptible():  # leaves no half-written cache
         if text and checkpoint is None:
             path, run, corpus = _run_of(text)
         else:
@@ -109,7 +109,8 @@ def resume_run(
         note(f"resuming {path}")
     if text and corpus.digest != run.digest and (other := _other_run_of(corpus)):
         raise UsageError(
-            f"{', '.join(text)} is not the text of the run {path.name} but of {other.name}",
+            f"{', '.join(text)} is the text of the run {other.name}, not of {path.name}",
+            f"to resume {other.name}:",
             command("train", *text, "--resume", "-c", other),
         )
     from charlstm.train.resume import open_run
@@ -121,7 +122,7 @@ def resume_run(
 
 
 def _named_run(checkpoint: str | None, text: list[str]) -> "tuple[Path, RunFile, Corpus]":
-    """The run of ``-c``, else the newest, and its text: this one, else the one it has recorded."""
+    """The run of ``-c``, or the newest, and its text: the given one, or the recorded one."""
     from charlstm.runs.catalogue import find_run
     from charlstm.runs.run import read_run_file
     from charlstm.text.corpus import TextGone, reopen_corpus
@@ -133,19 +134,19 @@ def _named_run(checkpoint: str | None, text: list[str]) -> "tuple[Path, RunFile,
     try:
         corpus = reopen_corpus(run.source, run.digest)
     except TextGone as error:
-        raise CharlstmError(error.message, name_again(run.source, path)) from None
+        raise CharlstmError(error.message, *name_again(run.source, path)) from None
     if (lost := run.source.not_there()) and lost[1] == "nothing":
-        note(f"note: {lost[0]} is no longer there; its text is in the cache")
+        note(f"note: {lost[0]} no longer exists; using its text from the cache")
     return path, run, corpus
 
 
 def _run_of(text: list[str]) -> "tuple[Path, RunFile, Corpus]":
-    """The newest run of a text that is named without its run, and the text.
+    """The newest run of a text, for a text given without ``-c``, and the text.
 
-    Where the text is that of no run, it is the newest run whose text was at these paths.
+    If no run has that text, it is the newest run whose text was at these paths.
 
     Raises:
-        CharlstmError: there is none, or the text cannot be read.
+        CharlstmError: there is no such run, or the text cannot be read.
     """
     from charlstm.runs.catalogue import find_run, list_runs
     from charlstm.runs.run import read_run_file
@@ -181,20 +182,21 @@ def _run_of(text: list[str]) -> "tuple[Path, RunFile, Corpus]":
     if unread and len(unread) == len(read):
         raise unread[0]
     raise UsageError(
-        f"no run has learnt {', '.join(text)} as it is now",
-        f"name the run that goes on with -c, or make one: {command('train', *text)}",
+        f"no run was trained on {', '.join(text)} as it is now",
+        "name the run to resume with -c, or start a new one:",
+        command("train", *text),
     )
 
 
 def _open_as(text: list[str], source: "TextSource") -> "Corpus":
-    """A text that is named, read as a run's."""
+    """A text, read with the encoding of a run's text."""
     from charlstm.text.corpus import open_corpus
 
     return open_corpus(text, encoding=source.encoding, as_bytes=source.as_bytes)
 
 
 def _other_run_of(corpus: "Corpus") -> Path | None:
-    """The newest run of a text, if there is one."""
+    """The newest run of a corpus, if there is one."""
     from charlstm.runs.catalogue import list_runs
     from charlstm.runs.run import read_run_file
 
@@ -206,7 +208,7 @@ def _other_run_of(corpus: "Corpus") -> Path | None:
 
 
 def _check_text(name: str) -> None:
-    """Raise ``UsageError`` if a run, or nothing, stands where a resumed run's text would."""
+    """Raise ``UsageError`` if what should be a text is a run, or does not exist."""
     from charlstm.runs.catalogue import is_part_of_run, is_run
     from charlstm.text.sources import STDIN
 
@@ -214,7 +216,8 @@ def _check_text(name: str) -> None:
         return
     if os.path.exists(name) or is_run(name):
         raise UsageError(
-            f"{name} is a run and no text",
-            f"{command('train', '--resume', '-c', name)} goes on with it",
+            f"{name} is a run, not a text",
+            "to resume it:",
+            command("train", "--resume", "-c", name),
         )
-    raise UsageError(f"there is no file {name}", "a run is named by -c; charlstm runs has all")
+    raise UsageError(f"there is no file {name}", "name a run with -c; to list runs:", command("runs"))

@@ -1,4 +1,4 @@
-"""Run a trainer before the user's eyes, and stop it when asked."""
+"""Run a trainer, show its progress, and stop it when asked."""
 
 import sys
 from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def watch(trainer: "Trainer", *, plain: bool, quiet: bool) -> "RunFinished":
-    """Run the trainer to its end, and hand each event to the log and to what is shown."""
+    """Run the trainer to its end; log and show each event."""
     from charlstm.events import RunFinished
     from charlstm.runs.metrics import MetricsLog
     from charlstm.runs.run import METRICS_FILE
@@ -29,19 +29,19 @@ def watch(trainer: "Trainer", *, plain: bool, quiet: bool) -> "RunFinished":
         show = _shown(trainer, plain=plain, quiet=quiet, stack=stack)
         for event in trainer.run():
             log.write(event)
-            # Neither a terminal that went away nor a drawing that fails ends the run.
+            # Neither a closed terminal nor an error in the display may end the run.
             try:
                 show(event)
             except (OSError, ValueError):
                 pass
             except Exception as error:
-                note(f"what is shown is not complete: {error!r}")
+                note(f"note: the display is incomplete: {error!r}")
     assert isinstance(event, RunFinished)
     return event
 
 
 def _shown(trainer: "Trainer", *, plain: bool, quiet: bool, stack: ExitStack) -> "Show":
-    """What shows an event: the panel on a terminal that can move, else lines, or nothing."""
+    """The function that shows an event: in a panel on a terminal, else as lines, or not at all."""
     from charlstm.show.console import can_animate, stderr_console
     from charlstm.show.plain import PlainLog
 
