@@ -87,7 +87,9 @@ def check_number(
     if isinstance(value, bool) or not isinstance(value, Real):
         raise UsageError(f"{name} is {shown(value)}, but must be a number", hint)
     try:
-        number = float(value)  # float16 overflows when compared with a limit; fractions have no format
+        number = float(
+            value
+        )  # float16 overflows when compared with a limit; fractions have no format
     except OverflowError:
         value, high = int(value), min(high, sys.float_info.max)
     else:

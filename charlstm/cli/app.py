@@ -42,7 +42,9 @@ def _show_traceback(wanted: bool) -> bool:
 def _any_command(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit."),
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
     traceback: Annotated[
         bool,
@@ -83,7 +85,8 @@ app.add_typer(runs.group, name="runs", epilog=runs.EXAMPLES)
 @app.command("help", epilog=example("charlstm help train", "charlstm help runs prune"))
 def show_help(
     command: Annotated[
-        list[str] | None, typer.Argument(
+        list[str] | None,
+        typer.Argument(
             help="Command to describe." + default("charlstm itself"), show_default=False
         ),
     ] = None,

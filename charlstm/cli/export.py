@@ -42,9 +42,7 @@ def export(
             autocompletion=one_of("float16", "float32"),
         ),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite an existing file.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> int:
     """Export a model as a web page or an ONNX graph."""
     from charlstm.files import output_file, write_output

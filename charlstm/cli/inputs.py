@@ -211,9 +211,7 @@ def _note_line_ends(corpus: "Corpus") -> None:
         )
         note("tr '\\r' '\\n' < TEXT | charlstm train -")
     elif returns > newlines / 20:
-        lines = (
-            "lines" if returns > 0.95 * newlines else f"{returns / newlines:.0%} of the lines"
-        )
+        lines = "lines" if returns > 0.95 * newlines else f"{returns / newlines:.0%} of the lines"
         note(
             f"note: {lines} end with CR LF (Windows), and the model will write them that way; "
             "to train on newlines instead:"

@@ -37,8 +37,6 @@ def run_names(incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
-
-
 def default(value: object) -> str:
     """The default of an option, as typer shows it in the help, for those that typer cannot know."""
     return f" \\[default: {value}]"  # a backslash, because Rich reads brackets as markup
@@ -55,6 +53,9 @@ Checkpoint = Annotated[
         show_default=False,
         autocompletion=run_names,
     ),
+]
+Color = Annotated[
+    bool, typer.Option("--color", help="Tint each character by its surprise, on a terminal.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Unknown = Annotated[
@@ -103,7 +104,9 @@ def check_outputs(**paths: str | None) -> None:
         except UsageError as error:
             raise UsageError(f"{option} {error.message}", error.hint) from None
         if target in writers:
-            raise UsageError(f"{writers[target]} and {option} name the same file", "use two different files")
+            raise UsageError(
+                f"{writers[target]} and {option} name the same file", "use two different files"
+            )
         writers[target] = option
 
 

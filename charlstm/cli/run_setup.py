@@ -220,4 +220,6 @@ def _check_text(name: str) -> None:
             "to resume it:",
             command("train", "--resume", "-c", name),
         )
-    raise UsageError(f"there is no file {name}", "name a run with -c; to list runs:", command("runs"))
+    raise UsageError(
+        f"there is no file {name}", "name a run with -c; to list runs:", command("runs")
+    )

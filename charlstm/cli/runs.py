@@ -117,9 +117,7 @@ def prune(
         list[str] | None,
         typer.Argument(help="Runs to prune." + default("all runs"), autocompletion=run_names),
     ] = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="Delete the named runs entirely.")
-    ] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="Delete the named runs entirely.")] = False,
     cache: Annotated[
         bool,
         typer.Option(

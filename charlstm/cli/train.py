@@ -72,7 +72,9 @@ def _setting(field: str, *names: str, help: str, panel: str, **more: Any) -> Any
 class Start(OptionGroup):
     """What a run starts from. The fields are arguments of ``begin_run``."""
 
-    name: Annotated[str | None, _option(help="Name of the run." + default("from the text's file name"))] = None
+    name: Annotated[
+        str | None, _option(help="Name of the run." + default("from the text's file name"))
+    ] = None
     init_from: Annotated[
         str | None,
         _option(
@@ -103,9 +105,12 @@ class Budget(OptionGroup):
     """How long and where a run trains, and what it keeps; a resumed run may change these."""
 
     epochs: Annotated[
-        float | None, _setting("epochs", help="Training budget in epochs, passes over the text.", panel=BUDGET)
+        float | None,
+        _setting("epochs", help="Training budget in epochs, passes over the text.", panel=BUDGET),
     ] = None
-    steps: Annotated[int | None, _setting("steps", help="Training budget in steps.", panel=BUDGET)] = None
+    steps: Annotated[
+        int | None, _setting("steps", help="Training budget in steps.", panel=BUDGET)
+    ] = None
     minutes: Annotated[
         float | None,
         _setting(
@@ -124,7 +129,9 @@ class Budget(OptionGroup):
     ] = None
     keep: Annotated[
         int | None,
-        _setting("keep", help="Number of latest checkpoints to keep, besides the best.", panel=BUDGET),
+        _setting(
+            "keep", help="Number of latest checkpoints to keep, besides the best.", panel=BUDGET
+        ),
     ] = None
     device: Annotated[
         str | None,
@@ -155,7 +162,9 @@ class Shape(OptionGroup):
     layers: Annotated[int | None, _setting("layers", help="Number of layers.", panel=MODEL)] = None
     embedding_size: Annotated[
         int | None,
-        _setting("embedding_size", "--embed", help="Size of the character embeddings.", panel=MODEL),
+        _setting(
+            "embedding_size", "--embed", help="Size of the character embeddings.", panel=MODEL
+        ),
     ] = None
 
 
@@ -163,55 +172,98 @@ class Learning(OptionGroup):
     """The other fields of ``TrainConfig``."""
 
     batch: Annotated[
-        int | None, _setting("batch", help="Batch size B, the number of parallel streams.", panel=LEARNING)
+        int | None,
+        _setting("batch", help="Batch size B, the number of parallel streams.", panel=LEARNING),
     ] = None
     bptt: Annotated[
         int | None,
-        _setting("bptt", help="Sequence length T, in characters, for truncated backpropagation.", panel=LEARNING),
+        _setting(
+            "bptt",
+            help="Sequence length T, in characters, for truncated backpropagation.",
+            panel=LEARNING,
+        ),
     ] = None
     learning_rate: Annotated[
         float | None,
-        _setting("learning_rate", "--lr", help="Peak learning rate of Muon, for weight matrices.", panel=LEARNING),
+        _setting(
+            "learning_rate",
+            "--lr",
+            help="Peak learning rate of Muon, for weight matrices.",
+            panel=LEARNING,
+        ),
     ] = None
     adam_rate: Annotated[
         float | None,
-        _setting("adam_rate", "--adam-lr", help="Peak learning rate of Adam, for all other parameters.", panel=LEARNING),
+        _setting(
+            "adam_rate",
+            "--adam-lr",
+            help="Peak learning rate of Adam, for all other parameters.",
+            panel=LEARNING,
+        ),
     ] = None
     warmup_steps: Annotated[
         int | None,
-        _setting("warmup_steps", "--warmup", help="Warmup steps, until the learning rate peaks.", panel=LEARNING),
+        _setting(
+            "warmup_steps",
+            "--warmup",
+            help="Warmup steps, until the learning rate peaks.",
+            panel=LEARNING,
+        ),
     ] = None
     hold: Annotated[
         float | None,
-        _setting("hold", help="Fraction of the budget before the learning rate decays.", panel=LEARNING),
+        _setting(
+            "hold", help="Fraction of the budget before the learning rate decays.", panel=LEARNING
+        ),
     ] = None
     final_rate: Annotated[
         float | None,
-        _setting("final_rate", help="Final learning rate, as a fraction of the peak.", panel=LEARNING),
+        _setting(
+            "final_rate", help="Final learning rate, as a fraction of the peak.", panel=LEARNING
+        ),
     ] = None
     weight_decay: Annotated[
         float | None,
-        _setting("weight_decay", help="Decoupled weight decay of matrices, multiplied by the learning rate.", panel=LEARNING),
+        _setting(
+            "weight_decay",
+            help="Decoupled weight decay of matrices, multiplied by the learning rate.",
+            panel=LEARNING,
+        ),
     ] = None
     row_averaging: Annotated[
         float | None,
         _setting(
-            "row_averaging", help="Decay of Muon's running mean square of each row; 0 to turn off.", panel=LEARNING
+            "row_averaging",
+            help="Decay of Muon's running mean square of each row; 0 to turn off.",
+            panel=LEARNING,
         ),
     ] = None
     reset_every: Annotated[
         int | None,
-        _setting("reset_every", help="Reset each stream's state to zero after this many steps; 0 for never.", panel=LEARNING),
+        _setting(
+            "reset_every",
+            help="Reset each stream's state to zero after this many steps; 0 for never.",
+            panel=LEARNING,
+        ),
     ] = None
     dropout: Annotated[
         float | None, _setting("dropout", help="Dropout probability.", panel=LEARNING)
     ] = None
     dropout_masks: Annotated[
         int | None,
-        _setting("dropout_masks", help="Number of dropout masks to average over per step.", panel=LEARNING),
+        _setting(
+            "dropout_masks",
+            help="Number of dropout masks to average over per step.",
+            panel=LEARNING,
+        ),
     ] = None
     clip: Annotated[
-        float | None, _setting("clip", help="Largest gradient norm; gradients above it are scaled down.", panel=LEARNING)
+        float | None,
+        _setting(
+            "clip",
+            help="Largest gradient norm; gradients above it are scaled down.",
+            panel=LEARNING,
+        ),
     ] = None
     averaging: Annotated[
         float | None,
@@ -231,22 +283,27 @@ class Learning(OptionGroup):
     ] = None
     threads: Annotated[
         int | None,
-        _setting(
-            "threads", help="CPU threads; 0 for the fastest in a trial.", panel=LEARNING
-        ),
+        _setting("threads", help="CPU threads; 0 for the fastest in a trial.", panel=LEARNING),
     ] = None
     val_fraction: Annotated[
         float | None,
-        _setting("val_fraction", help="Fraction of the text, at its end, held out for validation.", panel=TEXT),
+        _setting(
+            "val_fraction",
+            help="Fraction of the text, at its end, held out for validation.",
+            panel=TEXT,
+        ),
     ] = None
 
 
 class Reading(OptionGroup):
     """How a text becomes symbols. The fields are arguments of ``open_corpus``."""
 
-    encoding: Annotated[str | None, _option(help="Text encoding." + default("utf-8"), panel=TEXT)] = None
+    encoding: Annotated[
+        str | None, _option(help="Text encoding." + default("utf-8"), panel=TEXT)
+    ] = None
     as_bytes: Annotated[
-        bool | None, _option("--bytes", help="Train on bytes: any file, vocabulary of 256.", panel=TEXT)
+        bool | None,
+        _option("--bytes", help="Train on bytes: any file, vocabulary of 256.", panel=TEXT),
     ] = None
 
 
@@ -349,7 +406,6 @@ def _conclude(
     from charlstm.show.quantities import duration
 
     resume = command("train", "--resume", "-c", finished.path)
-    patience = trainer.run_file.train.patience
     unit = "byte" if trainer.run_file.source.as_bytes else "character"
     if as_json:
         print(json.dumps(event_to_dict(finished)))
@@ -365,10 +421,7 @@ def _conclude(
             )
         print(line)
     if finished.unsaved is not None:
-        note(
-            f"the last checkpoint could not be saved: {finished.unsaved}; "
-            "fix that, then resume:"
-        )
+        note(f"the last checkpoint could not be saved: {finished.unsaved}; fix that, then resume:")
         note(resume)
         return int(ExitCode.FAILED)
     match finished.reason:
@@ -378,15 +431,17 @@ def _conclude(
             return int(ExitCode.INTERRUPTED)
         case "diverged":
             note(
-                "training diverged repeatedly: the loss was not finite; the last good checkpoint is "
-                "saved; try a lower --lr"
+                "training diverged repeatedly: the loss was not finite; the last good checkpoint "
+                "is saved; try a lower --lr"
             )
             return int(ExitCode.FAILED)
         case "patience" if not quiet:
-            note(f"early stop: no improvement in {plural(patience, 'validation')}; to train on anyway:")
+            validations = plural(trainer.run_file.train.patience, "validation")
+            note(f"early stop: no improvement in {validations}; to continue anyway:")
             note(command("train", "--resume", "-c", finished.path, "--patience", "0"))
         case "budget" if larger is not None and not quiet:
-            note(f"the run had already finished its {plural(finished.step, 'step')}; to train it further:")
+            steps = plural(finished.step, "step")
+            note(f"the run had already finished its {steps}; to train it further:")
             note(command("train", "--resume", "-c", finished.path, *larger))
     if not quiet:
         note("now try:")

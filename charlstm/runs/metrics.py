@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: a run's events as JSON lines, readable by anything, whole after a kill."""
+"""``metrics.jsonl``: a run's events as JSON lines, complete even after a kill."""
 
 import dataclasses
 import json
@@ -12,12 +12,12 @@ from charlstm.events import BudgetFixed, Evaluated, Event, GateSaturation, StepD
 
 _E = TypeVar("_E")
 STEP_SECONDS = 0.5
-STEP_SHARE = 1 / 2000
-"""Steps are logged at this share of the time so far: a long run's file stays small."""
+STEP_FRACTION = 1 / 2000
+"""Time between two logged steps, as a fraction of the time so far: long runs keep small files."""
 
 
 def event_to_dict(event: Event) -> dict[str, Any]:
-    """An event as a JSON object; ``event`` is its name in snake case, NaN becomes null."""
+    """An event as a JSON object; ``event`` is its name in snake case, and NaN becomes null."""
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
     fields: dict[str, Any] = _plain(dataclasses.asdict(event))
     return {"event": name, **fields}
@@ -36,9 +36,9 @@ def _plain(value: Any) -> Any:
 
 
 def event_from_dict(line: dict[str, Any]) -> BudgetFixed | StepDone | Evaluated | None:
-    """The event that a line of ``metrics.jsonl`` tells; None if it is of another kind or not whole.
+    """The event of a line of ``metrics.jsonl``; None if it is of another kind or incomplete.
 
-    These are the events from which a resumed run shows what was before.
+    A resumed run shows its history from these events.
     """
     try:
         match line.get("event"):
@@ -70,22 +70,22 @@ def _checked(kind: Any, value: Any) -> Any:
         return value
     if (kind == int | None and value is None) or isinstance(value, tuple):
         return value
-    raise ValueError(f"{value!r:.50} is no {kind}")
+    raise ValueError(f"{value!r:.50} is not a {kind}")
 
 
 class MetricsLog:
-    """Appends events to a run's file, thinning the steps out."""
+    """Appends events to a run's file; not every step is logged."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab", buffering=0)
         self._next_step_at = 0.0
 
     def write(self, event: Event) -> None:
-        """Log one event; a full disk loses the line, not the run, and leaves no half of it."""
+        """Log one event. If the disk is full, the line is lost; the run continues."""
         if isinstance(event, StepDone):
             if event.seconds < self._next_step_at:
                 return
-            self._next_step_at = event.seconds * (1 + STEP_SHARE) + STEP_SECONDS
+            self._next_step_at = event.seconds * (1 + STEP_FRACTION) + STEP_SECONDS
         line = (json.dumps(event_to_dict(event), allow_nan=False) + "\n").encode("ascii")
         begun = self._file.tell()
         try:
@@ -100,9 +100,9 @@ class MetricsLog:
 
 
 def cut_metrics(path: Path, step: int) -> None:
-    """Drop what was logged after ``step``, and a last line that a kill left unfinished.
+    """Drop what was logged after ``step``, and an incomplete last line.
 
-    A resumed run takes those steps again.
+    A resumed run repeats those steps.
     """
     kept = [line for line in read_lines(path) if _is_until(line.get("step", 0), step)]
     files.replace_file(path, "".join(map(_encoded, kept)).encode("ascii"))
@@ -120,9 +120,9 @@ def _is_until(value: object, step: int) -> bool:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The events of a metrics file; lines that are no JSON object are passed over."""
+    """The events of a metrics file; lines that are not JSON objects are skipped."""
     try:
-        files.file_size(path)  # refuses a pipe, which would be waited for
+        files.file_size(path)  # rejects a pipe, which would block
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
