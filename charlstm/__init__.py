@@ -4,7 +4,7 @@
     model = charlstm.load("checkpoints/shakespeare")
     print("".join(model.generate(prime="ROMEO:", temperature=0.8, seed=1)))
 
-Names are imported when they are first used, so that ``charlstm --help`` stays quick.
+Names are imported on first use, so that ``charlstm --help`` stays fast.
 """
 
 from importlib import import_module
