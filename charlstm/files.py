@@ -108,24 +108,24 @@ def output_file(path: Path) -> Path:
         OSError,
         ValueError,
     ) as error:  # the working directory was deleted, or a NUL in the name
-        raise UsageError(f"cannot write {path}: {reason_of(error)}", remedy) from None
+        raise UsageError(f"{path} cannot be written: {reason_of(error)}", remedy) from None
     try:
         if _names_open_file(path):
-            raise UsageError(f"cannot write {path}: it refers to an open file", remedy)
+            raise UsageError(f"{path} cannot be written: it refers to an open file", remedy)
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             raise UsageError(
-                f"cannot write {path}: it is {_kind(mode)}, not a regular file", remedy
+                f"{path} is {_kind(mode)}, not a regular file", remedy
             )
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot write {path}: {reason_of(error)}", remedy) from None
+        raise UsageError(f"{path} cannot be written: {reason_of(error)}", remedy) from None
     if not target.parent.is_dir():
-        raise UsageError(f"cannot write {path}: its folder does not exist", remedy)
+        raise UsageError(f"{path} is in a folder that does not exist", remedy)
     for written in (target, target.parent):
         if written.exists() and not os.access(written, os.W_OK):
-            raise UsageError(f"cannot write {path}: permission denied", remedy)
+            raise UsageError(f"{path} cannot be written: permission denied", remedy)
     return target
 
 
@@ -353,7 +353,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
 def unreadable(path: Path, error: OSError, remedy: str) -> CharlstmError:
     """The error for a file that cannot be read; ``remedy`` is dropped if access was denied."""
     remedy = "" if error.errno in _DENIED else remedy
-    return CharlstmError(f"cannot read {path}: {reason_of(error)}", remedy)
+    return CharlstmError(f"{path} cannot be read: {reason_of(error)}", remedy)
 
 
 def file_size(path: Path) -> int:

@@ -72,7 +72,7 @@ class Score:
         return ", ".join(details)
 
     def most_surprising(self, count: int) -> list[int]:
-        """The positions of the most surprising characters, counted from 0, most surprising first."""
+        """The positions, from 0, of the most surprising characters, in descending order."""
         check_integer("`count`", count, 0)
         order = np.argsort(-self.surprise_bits[1:], kind="stable")[: min(count, sys.maxsize)] + 1
         return [int(position) for position in order]
@@ -154,7 +154,7 @@ def summarise(
     segments: int | None = None,
     adaptive: bool = False,
 ) -> Score:
-    """The score of a text from the surprise of its characters, in bits (N,); the first is ignored."""
+    """The score of a text from the surprise (N,), in bits, of its characters but the first."""
     return Score(
         characters=len(bits) - 1,
         nats=math.fsum(bits[1:]) * math.log(2) / (len(bits) - 1),

@@ -26,7 +26,7 @@ def _not_loaded(error: ImportError) -> str:
     if error.path and "." not in name:  # torch._C calls itself _C
         name = f"{os.path.basename(os.path.dirname(error.path))}.{name}"
     memory = "; the system may be out of memory" if "map segment" in str(error) else ""
-    return f"cannot load {name}: {error}{memory}"
+    return f"{name} cannot be loaded: {error}{memory}"
 
 
 try:
@@ -130,7 +130,7 @@ def run(arguments: list[str]) -> int:
         return int(ExitCode.INTERRUPTED)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        where = where if _flush(sys.stdout) else "cannot write to standard output: "
+        where = where if _flush(sys.stdout) else "standard output cannot be written: "
         _complain(f"{where}{reason_of(error)}", error)
         return int(ExitCode.FAILED)
     except MemoryError as error:

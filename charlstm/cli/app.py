@@ -65,7 +65,7 @@ def _any_command(
         ) from None
     except OSError as error:
         raise CharlstmError(
-            f"cannot use the working directory: {reason_of(error)}",
+            f"the working directory cannot be used: {reason_of(error)}",
             "change to another one with cd",
         ) from None
 

@@ -102,6 +102,7 @@ class Command(_HelpForAnyWidth, TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Reject empty values and unexpected arguments, with a hint at what was meant."""
         use_parameters(self.params)
+        typed = list(args)  # click empties it
         rest = super().parse_args(ctx, args)
         if ctx.resilient_parsing:
             return rest
@@ -112,7 +113,7 @@ class Command(_HelpForAnyWidth, TyperCommand):
                 raise UsageError(f"`{name}` is empty", "give a value, or omit the option")
         if rest:
             raise UsageError(
-                f"unexpected argument {shlex.quote(rest[0])}", self._meant(rest[0], args)
+                f"unexpected argument {shlex.quote(rest[0])}", self._meant(rest[0], typed)
             )
         return rest
 

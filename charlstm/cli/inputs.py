@@ -111,7 +111,7 @@ def read_text(source: str, *, as_bytes: bool) -> str:
     except OSError as error:
         reason = reason_of(error)
         raise CharlstmError(
-            f"cannot read {name}: {reason}", "check the path, or pipe the text in and use -"
+            f"{name} cannot be read: {reason}", "check the path, or pipe the text in and use -"
         ) from None
     if as_bytes:
         return data.decode("utf-8", "surrogateescape")

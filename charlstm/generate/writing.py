@@ -178,10 +178,10 @@ class Text(Iterator[str]):
         return self._sampler.text_state()
 
     def surprise(self, piece: str) -> list[float]:
-        """-log2 p of each character of the piece that came last, without temperature or filters.
+        """-log2 p of each character of the latest piece, without temperature or filters.
 
         Raises:
-            UsageError: the text was made without ``surprise=True``, or this is no new piece.
+            UsageError: the text was generated without ``surprise=True``, or ``piece`` is another.
         """
         require(isinstance(piece, str), f"the piece is {shown(piece)}, but must be a string")
         bits = self._bits

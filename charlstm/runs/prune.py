@@ -75,7 +75,7 @@ def _locked(run: Path) -> Iterator[None]:
     """Lock a run for deletion; checks first that files can be removed from its folder."""
     with lock(run):
         if not os.access(run, os.W_OK | os.X_OK):
-            raise CharlstmError(f"cannot change {run}: permission denied")
+            raise CharlstmError(f"{run} cannot be changed: permission denied")
         yield
 
 

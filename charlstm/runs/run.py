@@ -403,7 +403,7 @@ def lock(run: Path) -> Iterator[str]:
         ) from None
     except OSError as error:
         raise CharlstmError(
-            f"cannot open {run / LOCK_FILE}: {reason_of(error)}",
+            f"{run / LOCK_FILE} cannot be opened: {reason_of(error)}",
             "fix that, or use a copy of the run's folder without that file",
         ) from None
     try:
@@ -422,6 +422,6 @@ def _check_lock(run: Path) -> None:
     held = _held.get(os.path.realpath(run))
     if held is not None and held.is_lost():
         raise CharlstmError(
-            f"{held.path} was deleted or replaced; another process may be training this run",
+            f"{held.path} was deleted or replaced: another process may be training this run",
             "make sure that none is, then resume the run",
         )

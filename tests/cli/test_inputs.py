@@ -256,7 +256,7 @@ def test_another_unicode_form_is_noted_once(
     typed = "e\u0301te\u0301\nete\u0301\n".encode()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed)))
     assert run([*command, "-c", accented]) == 0
-    assert capsys.readouterr().err.count("Unicode form that the model knows") == 1
+    assert capsys.readouterr().err.count("Unicode form of the vocabulary") == 1
 
 
 @pytest.mark.parametrize(
@@ -266,4 +266,4 @@ def test_unknown_characters_are_counted_in_the_form_that_is_read(
     command: list[str], accented: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run([*command, "e\u0301\u20ac", "-c", accented, "--unknown", "skip"]) == 0
-    assert "never saw: 1 of 2, left out\n" in capsys.readouterr().err
+    assert "skipped 1 of 2 characters: not in the vocabulary\n" in capsys.readouterr().err

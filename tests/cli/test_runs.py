@@ -284,7 +284,7 @@ def test_run_in_training_is_not_pruned(
     with store.lock(checkpoints / "old"):
         assert run(["runs", "prune", "--whole", "--yes", "old"]) == 1
         assert run(["runs", "prune", "--yes", "old"]) == 1
-    assert "another process is training into checkpoints/old" in capsys.readouterr().err
+    assert "another process is training checkpoints/old" in capsys.readouterr().err
     assert files_below(checkpoints) == before
 
 

@@ -289,7 +289,7 @@ def test_another_unicode_form_is_read_with_a_note(
         results.append(capsys.readouterr())
     assert results[0].out == results[1].out
     assert results[0].err == ""
-    assert re.fullmatch(r"[^\n]*Unicode form that the model knows[^\n]*\n", results[1].err)
+    assert re.fullmatch(r"[^\n]*Unicode form of the vocabulary[^\n]*\n", results[1].err)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="devices")

@@ -355,7 +355,7 @@ def test_place_that_cannot_be_written_is_named(
     (folder / "checkpoints").write_text("a file")
     assert train("tales.txt", "--quiet") == 1
     shown = capsys.readouterr().err
-    assert re.fullmatch(r"charlstm: no run can be made in checkpoints\b[^\n]+\n", shown)
+    assert re.fullmatch(r"charlstm: cannot create a run in checkpoints\b[^\n]+\n", shown)
 
 
 # -- resume ------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def test_a_state_that_cannot_be_written_leaves_the_old_file(
 @pytest.mark.skipif(os.name == "nt", reason="FIFOs")
 def test_a_pipe_is_neither_read_nor_replaced(model: Model, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(CharlstmError, match="pipe is no ordinary file"):
+    with pytest.raises(CharlstmError, match="pipe is not a regular file"):
         model.load_state(tmp_path / "pipe")
     with pytest.raises(CharlstmError, match="pipe is a pipe"):
         model.save_state(tmp_path / "pipe", model.prefill("NED:"))
