@@ -114,9 +114,7 @@ def output_file(path: Path) -> Path:
             raise UsageError(f"{path} cannot be written: it refers to an open file", remedy)
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
-            raise UsageError(
-                f"{path} is {_kind(mode)}, not a regular file", remedy
-            )
+            raise UsageError(f"{path} is {_kind(mode)}, not a regular file", remedy)
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:

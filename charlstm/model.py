@@ -168,7 +168,7 @@ class Model:
             raise UsageError(f"`stop` is {shown(stop)}, but must be a string or strings") from None
         for one in stops:
             require(
-                isinstance(one, str), f"`stop` has {shown(one)}, but must be a string or strings"
+                isinstance(one, str), f"`stop` is {shown(one)}, but must be a string or strings"
             )
             require(one != "", "`stop` is empty", "give the text to stop at")
         return [self.file.vocab.known_form(one) for one in stops]

@@ -26,7 +26,7 @@ from charlstm.show.style import OPEN, OPEN_CELL, SHUT, SHUT_CELL, TRAIN, VAL, sa
 MOST_DRAWINGS_PER_SECOND = 4
 NUMBERS_WIDTH = 30
 CHART_SECONDS = 1.0
-RESULT_LINES = 6
+RESULT_LINES = 7
 """The last state leaves room for what is printed after it, and for the shell's prompt."""
 LAST_WORDS_SECONDS = 1.0
 """What the terminal may take to write the last state."""

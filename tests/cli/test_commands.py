@@ -97,10 +97,12 @@ def test_help_of_train_has_the_defaults() -> None:
         model, learning = default_settings(characters, 80)
         for name, value in {**model.to_dict(), **learning.to_dict()}.items():
             if name in shown and value is not None:
-                assert shown[name].endswith((f"({value})", "(depends on the text)")), name
-    for name, default in (("learning_rate", "(0.04)"), ("cell", "(lstm)"), ("seed", "(1)")):
+                assert shown[name].endswith(
+                    (f"default: {value}]", "default: depends on the text]")
+                ), name
+    for name, default in (("learning_rate", "0.04]"), ("cell", "lstm]"), ("seed", "1]")):
         assert shown[name].endswith(default)
-    assert shown["hidden_size"].endswith("(depends on the text)")
+    assert shown["hidden_size"].endswith("[default: depends on the text]")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows deletes no working directory")
@@ -119,7 +121,7 @@ def test_a_deleted_working_directory_is_one_line(
     gone.rmdir()
     assert run(command.split()) == 1
     assert capsys.readouterr().err == (
-        "charlstm: the working directory has been deleted; change to another one with cd\n"
+        "charlstm: the working directory was deleted; change to another one with cd\n"
     )
 
 

@@ -265,7 +265,7 @@ def test_a_terminal_that_goes_away_leaves_a_whole_state(
 
 @pytest_posix
 def test_characters_are_tinted_at_a_terminal(terminal: Callable[..., Terminal]) -> None:
-    there = terminal("--seed", "1", "--length", "60", "--temp", "3", "--color", "surprise")
+    there = terminal("--seed", "1", "--length", "60", "--temp", "3", "--color")
     there.wait_for(b"surprise in bits")
     there.wait_for(b"> ")
     there.type(b"NED: \r")

@@ -136,7 +136,7 @@ def test_without_runs_the_remedy_is_told(
     assert run(["runs"]) == 0
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert re.fullmatch(r"[^\n]*checkpoints/[^\n]*charlstm train[^\n]*\n", shown.err)
+    assert re.fullmatch(r"[^\n]*checkpoints/[^\n]*\ncharlstm train[^\n]*\n", shown.err)
     assert run(["runs", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
     assert run(["runs", "show"]) == 1
@@ -167,7 +167,7 @@ def test_show_tells_all_of_one_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert "lstm 2×24" in facts["model"]
     assert "small.txt" in facts["corpus"]
     assert "150 of 150" in facts["steps"]
-    assert "nats at step" in facts["best"]
+    assert "nats per character at step" in facts["best validation"]
     assert "(best" in facts["checkpoints"]
     assert "last)" in facts["checkpoints"]
     assert re.search(r"^ *learning rate +0\.02$", shown.out, re.MULTILINE)
@@ -346,7 +346,9 @@ def test_what_somebody_else_put_into_a_run_stays_and_is_named(
 ) -> None:
     (checkpoints / "old" / "notes.txt").write_text("precious")
     assert run(["runs", "prune", "old", "--whole", "--yes"]) == 0
-    assert "checkpoints/old stays: it holds what charlstm did not write" in capsys.readouterr().err
+    assert (
+        "kept checkpoints/old: it has files that charlstm did not write" in capsys.readouterr().err
+    )
     assert files_below(checkpoints / "old") == {"notes.txt"}
 
 
@@ -355,7 +357,7 @@ def test_a_copy_of_a_checkpoint_is_left_alone_with_a_note(
 ) -> None:
     copy_checkpoint(checkpoints / "old", "step-00000001")
     assert run(["runs", "prune", "old", "--yes"]) == 0
-    assert "left alone: checkpoints/old/step-00000001" in capsys.readouterr().err
+    assert "kept checkpoints/old/step-00000001" in capsys.readouterr().err
     assert (checkpoints / "old" / "step-00000001").is_dir()
 
 

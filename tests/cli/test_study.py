@@ -141,7 +141,7 @@ def test_lag_stopped_with_ctrl_c_keeps_its_trials_and_names_the_command_that_goe
     ("options", "complaint"),
     [
         (["--task", "chess"], "--task is 'chess'; choose one of reber, "),
-        (["--cells", "lstm,transformer"], "--cells names 'transformer'; choose among lstm, "),
+        (["--cells", "lstm,transformer"], "--cells has 'transformer'; choose from lstm, "),
         (["--lags", "2,x"], "--lags is '2,x'; give whole numbers"),
         (["--lags", "1"], "the lag 1 is too short for long-lag; give 2 at least"),
         (["--lags", str(2**31)], f"the lag {2**31} is too long; give 300 at most"),
@@ -216,7 +216,7 @@ def test_cells_stopped_by_its_minutes_saves_and_goes_on(
     command = ["study", "cells", tales, *SIZES, "--cells", "lstm,rnn", "--seeds", "1"]
     assert run([*command, "--minutes", "0.00001"]) == 0
     shown = capsys.readouterr()
-    assert "0 of 2 are done; go on with: charlstm study cells tales.txt --cells" in shown.err
+    assert "0 of 2 results done; to continue:\ncharlstm study cells tales.txt --cells" in shown.err
     assert list(Path("studies/cells-tales/lstm-1").glob("step-*"))
     assert run([*command, "--json"]) == 0
     assert [one["cell"] for one in printed_json(capsys)["results"]] == ["lstm", "rnn"]
@@ -234,7 +234,7 @@ def test_a_cell_that_diverges_is_no_result(
         run(command)
     shown = capsys.readouterr()
     assert "diverged" in shown.err
-    assert "0 of 1 are done" in shown.err
+    assert "0 of 1 result done" in shown.err
     assert run([*command, "--json"]) == 0
     assert len(printed_json(capsys)["results"]) == 1
 
@@ -261,10 +261,10 @@ def test_gradient_of_a_run(
     ("options", "complaint"),
     [
         (["--reach", "1"], "--reach is 1, but must be at least 2"),
-        (["--cells", "mlp"], "--cells names 'mlp'"),
+        (["--cells", "mlp"], "--cells has 'mlp'"),
         (["--steps", "0"], "--steps is 0"),
-        (["-c", "any", "--steps", "200"], "--steps does not go with -c"),
-        (["-c", "any", "--cells", "gru"], "--cells does not go with -c"),
+        (["-c", "any", "--steps", "200"], "--steps cannot be used with -c"),
+        (["-c", "any", "--cells", "gru"], "--cells cannot be used with -c"),
     ],
 )
 def test_gradient_refuses_what_makes_no_sense(

@@ -299,7 +299,9 @@ def test_a_file_of_a_terabyte_that_the_manifest_vouches_for_is_not_read(saved: P
     body = {"format": 1, "files": manifest["files"]}
     digest = hashlib.sha256((json.dumps(body, indent=1) + "\n").encode()).hexdigest()
     (saved / MANIFEST).write_text(json.dumps({**body, "sha256": digest}))
-    with pytest.raises(CharlstmError, match=r"train\.safetensors is too large: 1,099,511,627,776 bytes"):
+    with pytest.raises(
+        CharlstmError, match=r"train\.safetensors is too large: 1,099,511,627,776 bytes"
+    ):
         read_resume_state(saved)
 
 
@@ -431,7 +433,9 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, number: float) 
     model = model_file()
     model.weights["embedding"][1, 1] = number
     path = write_checkpoint(tmp_path, model, STATE)
-    with pytest.raises(CharlstmError, match=f"{MODEL_TENSORS} is damaged: it has weights that are not finite"):
+    with pytest.raises(
+        CharlstmError, match=f"{MODEL_TENSORS} is damaged: it has weights that are not finite"
+    ):
         read_model(path)
 
 

@@ -686,7 +686,9 @@ def test_the_newest_checkpoint_is_that_of_the_newest_run_that_has_one(tmp_path: 
 
 def test_when_there_is_no_run_the_error_says_how_to_make_one(tmp_path: Path) -> None:
     for find in (find_run, find_checkpoint):
-        with pytest.raises(CharlstmError, match=r"there are no runs under .*; train one first:\ncharlstm"):
+        with pytest.raises(
+            CharlstmError, match=r"there are no runs under .*; train one first:\ncharlstm"
+        ):
             find(None, tmp_path / "checkpoints")
 
 

@@ -159,7 +159,7 @@ def test_view_uses_an_option_or_refuses_it(
         else:
             assert (code, shown.out) == (2, ""), words
             option = words[0] if words[0].startswith("--") else "TEXT"
-            line = rf"charlstm: {option} does not go with --view {view}; it takes ([^\n]+)\n"
+            line = rf"charlstm: --view {view} does not take {option}; it takes ([^\n]+)\n"
             told = re.fullmatch(line, shown.err)
             assert told, shown.err
             assert told[1].split(", ") == [option_of(name) for name in parameters_of(view)]
@@ -323,7 +323,7 @@ def test_wrong_usage_is_one_line(
     assert run(["inspect", "-c", "small", "--view", *arguments]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert re.fullmatch(r"charlstm: [^\n]+\n", shown.err)
+    assert re.fullmatch(r"charlstm: [^\n]+\n(charlstm [^\n]+\n)?", shown.err)
     assert all(word in shown.err for word in words), shown.err
 
 
@@ -391,6 +391,6 @@ def test_only_regular_files_are_written_and_that_is_said_before_the_work(
         ("sample", "--save-state"),
     ):
         assert run([command, option, str(fifo)]) == 2
-        told = f"charlstm: {option} {fifo} is a pipe, and only a regular file is written"
+        told = f"charlstm: {option} {fifo} is a pipe, not a regular file"
         assert capsys.readouterr().err.startswith(told)
         assert fifo.is_fifo()
