@@ -189,7 +189,7 @@ def test_waiting_for_the_keyboard_is_noted(
         (["--prime", r"Row\n"], r"in most shells: --prime $'Row\n'"),
         (["--stop", r"it's\n"], r"in most shells: --stop $'it\'s\n'"),
         (["--prime", "Row\n"], ""),
-        (["--repeat-penalty", "1.3"], "1.02 to 1.1 is useful"),
+        (["--repeat-penalty", "1.3"], "try 1.02 to 1.1"),
         (["--repeat-penalty", "1.1"], ""),
         (
             ["--temp", "0", "--top-p", "0.9", "--top-k", "9"],
@@ -222,6 +222,7 @@ def test_sample_notes_what_was_hardly_meant(
     assert run(["sample", *settings, *options]) == 0
     err = capsys.readouterr().err
     notes = [line for line in err.splitlines() if line.startswith(("note: ", "treating"))]
+    notes = [line for line in notes if "cannot occur" not in line]
     assert len(notes) == bool(note)
     assert all(line.endswith(note) for line in notes)
 

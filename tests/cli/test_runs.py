@@ -140,7 +140,7 @@ def test_without_runs_the_remedy_is_told(
     assert run(["runs", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
     assert run(["runs", "show"]) == 1
-    assert re.fullmatch(ONE_LINE, capsys.readouterr().err)
+    assert re.fullmatch(ONE_LINE + "charlstm train YOUR.txt\n", capsys.readouterr().err)
     assert not checkpoints.exists()
 
 

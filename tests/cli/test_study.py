@@ -99,9 +99,9 @@ def test_lag_stops_when_its_minutes_are_up_and_says_how_to_go_on(
 ) -> None:
     assert run([*LAG, "--minutes", "0.000001"]) == 0
     shown = capsys.readouterr()
-    assert "0 of 4 are done; go on with: charlstm study lag --task long-lag" in shown.err
+    assert "0 of 4 results done; to continue:\ncharlstm study lag --task long-lag" in shown.err
     assert shown.out == "no trial is done yet\n"
-    assert "trial 1: stopped; it begins again when you go on" in shown.err
+    assert "trial 1: stopped; it will start over when you continue" in shown.err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
@@ -128,9 +128,8 @@ def test_lag_stopped_with_ctrl_c_keeps_its_trials_and_names_the_command_that_goe
     kept = json.loads(results.read_text())["results"]
     assert 0 < len(kept) < 160
     assert out.splitlines()[0].split()[:3] == ["cell", "lag", "solved"]
-    last = err.splitlines()[-1]
-    told, _, command = last.partition("; go on with: ")
-    assert told == f"{len(kept)} of 160 are done"
+    done, command = err.splitlines()[-2:]
+    assert done.startswith(f"{len(kept)} of 160 results done; ")
     words = shlex.split(command)
     assert words[0] == "charlstm"
     assert run([*words[1:], "--trials", "1", "--lags", "2", "--cells", "rnn", "--json"]) == 0

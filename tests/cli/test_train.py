@@ -572,7 +572,7 @@ def test_a_text_names_its_run(folder: Path, capsys: pytest.CaptureFixture[str]) 
         assert f"resuming checkpoints/{name}\n" in capsys.readouterr().err
     assert run(["train", "my b.txt", "--resume", "-c", "tales"]) == 2
     assert capsys.readouterr().err == (
-        "charlstm: my b.txt is not the text of the run tales but of my-b; "
+        "charlstm: my b.txt is the text of the run my-b, not of tales; to resume my-b:\n"
         "charlstm train 'my b.txt' --resume -c checkpoints/my-b\n"
     )
     (folder / "my b.txt").write_text("It was a wet day, and nobody sat down.\n" * 20)
@@ -638,7 +638,7 @@ def test_a_text_that_is_not_there_resumes_nothing(capsys: pytest.CaptureFixture[
     assert train("tales.txt") == 0
     capsys.readouterr()
     assert run(["train", "--resume", "talse", "--steps", "9"]) == 2
-    told = "there is no file talse; a run is named by -c; charlstm runs has all"
+    told = "there is no file talse; name a run with -c; to list runs:\ncharlstm runs"
     assert capsys.readouterr().err == f"charlstm: {told}\n"
 
 
@@ -692,7 +692,7 @@ def test_text_from_stdin_is_found_in_the_cache_and_asked_for_when_it_is_gone(
     assert run(["train", "--resume", "-c", "stdin", "--steps", "6"]) == 1
     told = capsys.readouterr().err
     assert re.fullmatch(
-        r"charlstm: [^\n]*stdin[^\n]*charlstm train - --resume -c checkpoints/stdin[^\n]*\n", told
+        r"charlstm: [^\n]*stdin[^\n]*\ncharlstm train - --resume -c checkpoints/stdin[^\n]*\n", told
     )
     give_stdin(monkeypatch, (TEXT * 20).encode())
     assert run(["train", "-", "--resume", "--steps", "6"]) == 0

@@ -193,7 +193,7 @@ def test_less_text_than_a_view_wants_is_told(
         return
     assert code == 0
     if VIEWS[view].reads:
-        line = rf"no text .* is in the cache, so {view} read the [\d,]+ characters .*--file.*\n"
+        line = rf"note: .* not in the cache; {view} read only the [\d,]+ characters .*--file.*\n"
         assert re.fullmatch(line, shown.err)
         (folder / "words.txt").write_text("Row, said the heron. " * 20)
         assert inspect(view, "--file", "words.txt") == 0
@@ -201,12 +201,12 @@ def test_less_text_than_a_view_wants_is_told(
     assert shown.err == ""
 
 
-@pytest.mark.parametrize(("policy", "done"), [("skip", "left out"), ("replace", "replaced")])
+@pytest.mark.parametrize(("policy", "done"), [("skip", "skipped"), ("replace", "replaced")])
 def test_characters_that_are_not_read_as_they_stand_are_counted(
     policy: str, done: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert inspect("walk", "Καλημέρα κόσμε", "--unknown", policy) == 0
-    assert capsys.readouterr().err == f"characters that the model never saw: 13 of 14, {done}\n"
+    assert capsys.readouterr().err == f"{done} 13 of 14 characters: not in the vocabulary\n"
     assert inspect("walk", "a wet day", "--unknown", policy) == 0
     assert capsys.readouterr().err == ""
 
@@ -224,7 +224,7 @@ def test_characters_that_a_png_cannot_show_are_told(
     assert run(["inspect", "-c", str(path), "漢字かな", "--png", f"{tmp_path}/x"]) == 0
     wrote, note = capsys.readouterr().err.splitlines()
     assert wrote == f"wrote {tmp_path}/x"
-    assert note.startswith(f"{tmp_path}/x has empty boxes for characters")
+    assert note.startswith(f"note: the font of {tmp_path}/x lacks some characters")
     assert "such as 漢字かな; --svg and --html show them" in note
 
 
