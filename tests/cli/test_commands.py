@@ -238,7 +238,7 @@ def test_a_library_that_cannot_be_loaded_is_one_line(
     assert shown.out == ""
     assert shown.err.endswith(
         "charlstm: torch cannot be loaded: libtorch_cpu.so: failed to map segment; "
-        "there may be too little memory\n"
+        "the system may be out of memory\n"
     )
 
 

@@ -225,7 +225,7 @@ def test_characters_that_a_png_cannot_show_are_told(
     wrote, note = capsys.readouterr().err.splitlines()
     assert wrote == f"wrote {tmp_path}/x"
     assert note.startswith(f"note: the font of {tmp_path}/x lacks some characters")
-    assert "such as 漢字かな; --svg and --html show them" in note
+    assert "such as 漢字かな; use --svg or --html" in note
 
 
 @pytest.mark.parametrize("view", ["gates", "walk", "cell", "memory", "errors", "match"])
