@@ -55,7 +55,7 @@ def show(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Show the settings, checkpoints and results of a run."""
+    """Show the settings and checkpoints of a run."""
     from charlstm.runs.catalogue import find_run, summarise
     from charlstm.runs.run import read_pointers, read_run_file
     from charlstm.show.printable import printable
