@@ -580,7 +580,7 @@ def test_a_text_names_its_run(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert "the corpus has changed since the run my-b began" in capsys.readouterr().err
     (folder / "c.txt").write_text("Nobody has read this text until now.\n" * 20)
     assert run(["train", "c.txt", "--resume"]) == 2
-    assert "no run has learnt c.txt as it is now; name the run" in capsys.readouterr().err
+    assert "no run was trained on c.txt as it is now; name the run" in capsys.readouterr().err
 
 
 def test_a_folder_of_texts_is_named_on_resume(
