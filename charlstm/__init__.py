@@ -5,7 +5,7 @@
     model = charlstm.load("checkpoints/shakespeare")
     print(model.generate(prime="ROMEO:", temperature=0.8, seed=1))
 
-Names are imported when they are first used, so that ``charlstm --help`` stays quick.
+Names are imported on first use, so that ``charlstm --help`` stays fast.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The one exception that users see, and the exit codes of the commands."""
+"""The exception that users see, exit codes, and checks of arguments."""
 
 import math
 import sys
@@ -9,7 +9,7 @@ from reprlib import Repr
 
 LONGEST_WITHOUT_COMMAS = 10**6
 LONGEST_WRITTEN = 10**30
-"""Whole numbers from here on are not written out in a message."""
+"""Integers from here on are not written out in a message."""
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -24,32 +24,35 @@ class ExitCode(IntEnum):
 
 
 class CharlstmError(Exception):
-    """Something that the user can put right.
+    """An error that the user can fix.
 
-    ``message`` names the value and the limit, ``hint`` the remedy. Both name a setting by its
-    field between backticks: "`temperature` is -1". The command line turns the error into one line
-    of text, with its options in place of the fields, and an exit code.
+    ``message`` gives the value and the limit, ``hint`` the remedy, and ``command`` a shell command
+    that applies it, if there is one. Settings are named by their field in backticks:
+    "`temperature` is -1". The command line prints the error on one line, with its options in place
+    of the fields, and the command on a line of its own.
     """
 
     exit_code = ExitCode.FAILED
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message, hint)
+    def __init__(self, message: str, hint: str = "", command: str = "") -> None:
+        super().__init__(message, hint, command)
         self.message = message
         self.hint = hint
+        self.command = command
 
     def __str__(self) -> str:
-        return f"{self.message}; {self.hint}" if self.hint else self.message
+        text = f"{self.message}; {self.hint}" if self.hint else self.message
+        return f"{text}\n{self.command}" if self.command else text
 
 
 class UsageError(CharlstmError):
-    """A setting outside its limits, or settings that do not go together."""
+    """A setting out of range, or settings that contradict each other."""
 
     exit_code = ExitCode.USAGE
 
 
 def reason_of(error: Exception) -> str:
-    """What the system says went wrong, in the lower case of the middle of a sentence."""
+    """The system's description of an error, in lower case for use within a sentence."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return str(error) or type(error).__name__
@@ -62,7 +65,7 @@ def require(condition: bool, message: str, hint: str = "") -> None:
 
 
 def check_choice(name: str, value: str, choices: Collection[str]) -> None:
-    """Raise ``UsageError`` unless ``value`` is one of ``choices``, which the hint names."""
+    """Raise ``UsageError`` unless ``value`` is one of ``choices``; the hint lists them."""
     if not isinstance(value, str) or value not in choices:
         raise UsageError(f"{name} is {shown(value)}", f"choose one of {', '.join(choices)}")
 
@@ -78,13 +81,15 @@ def check_number(
 ) -> None:
     """Raise ``UsageError`` unless ``value`` is a finite number from ``low`` to ``high``.
 
-    ``name`` begins the message: a field between backticks, or words. A number that no float holds
+    ``name`` begins the message: a field in backticks, or words. A number too large for a float
     is above every limit.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise UsageError(f"{name} is {shown(value)}, but must be a number", hint)
     try:
-        number = float(value)  # NumPy's halves overflow beside a limit, fractions have no format
+        number = float(
+            value
+        )  # float16 overflows when compared with a limit; fractions have no format
     except OverflowError:
         value, high = int(value), min(high, sys.float_info.max)
     else:
@@ -95,7 +100,7 @@ def check_number(
 def check_integer(
     name: str, value: int, low: int, high: float = math.inf, *, hint: str = ""
 ) -> None:
-    """Raise ``UsageError`` unless ``value`` is a whole number from ``low`` to ``high``.
+    """Raise ``UsageError`` unless ``value`` is an integer from ``low`` to ``high``.
 
     It may be larger than any float.
     """
@@ -121,7 +126,7 @@ def _check_limits(
 
 
 def shown(value: object) -> str:
-    """``repr`` in a line of a message: what is long is cut."""
+    """``repr`` on one line, shortened if it is long."""
     try:
         return " ".join(_SHORT.repr(value).split())
     except ValueError:  # a whole number of thousands of digits has no repr

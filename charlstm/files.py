@@ -1,4 +1,4 @@
-"""Files that are either the old one or the new one, never half of each, and locks on them."""
+"""Atomic writes, output files, cleanup, locks, and JSON."""
 
 import errno
 import json
@@ -17,18 +17,18 @@ from typing import Any, BinaryIO, TypeGuard
 from charlstm.errors import CharlstmError, UsageError, reason_of
 
 RUNS_FOLDER, STUDIES_FOLDER = Path("checkpoints"), Path("studies")
-"""What charlstm writes into the working folder."""
+"""The folders that charlstm creates in the working directory."""
 MAX_JSON_BYTES = 1 << 26
 MAX_STREAM_BYTES = 1 << 28
-"""The most that is read from a pipe or a device, which may never end."""
+"""Most bytes read from a pipe or a device, which may be endless."""
 BYTES_READ = 32
-"""Bytes of memory for each byte of a text that is read at once, scores included."""
+"""Bytes of memory needed for each byte of a text that is read at once, scores included."""
 ABANDONED_SECONDS = 24 * 3600.0
 CONTROL_GROUPS, CONTROL_GROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-"""Errors of a system that does not give a file which may well be whole."""
+"""Errors that deny access to a file that may be intact."""
 _WITHOUT_LOCKS = {errno.ENOLCK, *_UNSUPPORTED}
 _LEFTOVER = re.compile(
     r"\.charlstm-[0-9a-f]{8}(?:\.lock)?"
@@ -38,7 +38,7 @@ _LEFTOVER = re.compile(
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write a new file and see it onto the disk; raises ``OSError`` if the name is taken."""
+    """Write a new file and sync it to disk; raises ``OSError`` if the name is taken."""
     with open(path, "xb", opener=partial(os.open, mode=mode)) as file:
         file.write(data)
         file.flush()
@@ -46,12 +46,12 @@ def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """See a folder's entries onto the disk, where the system knows how."""
+    """Sync a folder's entries to disk, if the system supports that."""
     if os.name == "nt":
         return
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # a folder that may be written and not listed
+    except PermissionError:  # a folder that is writable but not readable
         return
     try:
         _sync(descriptor, folder)
@@ -63,22 +63,22 @@ def _sync(descriptor: int, path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _UNSUPPORTED:  # some network file systems sync nothing by request
+        if error.errno not in _UNSUPPORTED:  # some network file systems do not support fsync
             raise _naming(error, path) from None
 
 
 def _naming(error: OSError, path: Path) -> OSError:
-    """``error``, which names ``path``; it stays as it is where the system gave it no number."""
+    """``error`` with ``path`` as its file name, if it came from the system."""
     if error.strerror:
         error.filename = str(path)
     return error
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` in one step: a reader sees the old content or the new.
+    """Write ``data`` to ``path`` atomically: readers see the old content or the new.
 
-    The file keeps the mode and the owner of the one that it replaces, as far as the system allows;
-    its owner may write it, whatever medium a copy came from.
+    The file keeps the mode and owner of the one that it replaces, as far as the system allows; its
+    owner may always write it.
     """
     work = path.with_name(work_name())
     try:
@@ -94,7 +94,7 @@ def replace_file(path: Path, data: bytes) -> None:
     except BaseException as error:
         work.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            _naming(error, path)  # nobody knows the other name
+            _naming(error, path)  # the user does not know the temporary name
         raise
     sync_folder(path.parent)
 
@@ -122,30 +122,31 @@ def open_to_append(path: Path) -> FileIO:
 
 
 def output_file(path: Path) -> Path:
-    """The regular file that is written when the user names ``path``; it need not exist yet.
-
-    Symbolic links are followed.
+    """The regular file to write for ``path``, after symbolic links; it need not exist yet.
 
     Raises:
-        UsageError: a folder, a device, a pipe or a socket is there, or nothing may be written.
+        UsageError: ``path`` is a folder, device, pipe or socket, or cannot be written.
     """
-    remedy = "name another file"
+    remedy = "choose another file"
     try:
         target = Path(os.path.realpath(path))
-    except (OSError, ValueError) as error:  # the working folder was deleted, a NUL in the name
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # the working directory was deleted, or a NUL in the name
         raise UsageError(f"{path} cannot be written: {reason_of(error)}", remedy) from None
     try:
         if _names_open_file(path):
-            raise UsageError(f"{path} stands for an open file, which is not replaced", remedy)
+            raise UsageError(f"{path} cannot be written: it refers to an open file", remedy)
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
-            raise UsageError(f"{path} is {_kind(mode)}, and only a regular file is written", remedy)
+            raise UsageError(f"{path} is {_kind(mode)}, not a regular file", remedy)
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be written: {reason_of(error)}", remedy) from None
     if not target.parent.is_dir():
-        raise UsageError(f"{path} is not in a folder that exists", remedy)
+        raise UsageError(f"{path} is in a folder that does not exist", remedy)
     for written in (target, target.parent):
         if written.exists() and not os.access(written, os.W_OK):
             raise UsageError(f"{path} cannot be written: permission denied", remedy)
@@ -153,17 +154,17 @@ def output_file(path: Path) -> Path:
 
 
 def write_output(path: Path, data: bytes) -> None:
-    """Write ``data`` to the file that the user names, in one step.
+    """Write ``data`` atomically to a file that the user named.
 
-    Every option that writes a file does it here; raises as ``output_file``, and ``OSError``.
+    Every option that writes a file uses this. Raises as ``output_file``, and ``OSError``.
     """
     replace_file(output_file(path), data)
 
 
 def _names_open_file(path: Path) -> bool:
-    """Whether a path leads through the system's links to open files, as /dev/stdout does."""
+    """Whether a path is a link to an open file, like /dev/stdout."""
     links = 0
-    while path.is_symlink() and links < 40:  # as many as systems follow
+    while path.is_symlink() and links < 40:  # the limit of the systems
         folder = Path(os.path.realpath(path.parent))
         if folder.is_relative_to("/proc"):
             return True
@@ -215,12 +216,12 @@ def read_text_bytes(file: BinaryIO, name: str) -> bytes:
 
 
 def work_name() -> str:
-    """A name for what is still being written, which nobody else would choose."""
+    """A unique temporary name for a file or folder that is being written."""
     return f".charlstm-{os.urandom(4).hex()}"
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """What is being written in ``folder``, or what a killed process left there."""
+    """Temporary files and folders in ``folder``: in use, or left by a killed process."""
     try:
         return sorted(path for path in folder.iterdir() if _LEFTOVER.fullmatch(path.name))
     except FileNotFoundError:
@@ -228,10 +229,10 @@ def leftovers(folder: Path) -> list[Path]:
 
 
 def abandoned(folder: Path) -> list[Path]:
-    """Those of the ``leftovers`` that no living process writes.
+    """The ``leftovers`` that no running process uses.
 
-    Whoever works for long holds the lock beside its work; without one, what is older than
-    ``ABANDONED_SECONDS`` is abandoned.
+    A long task holds a lock next to its temporary folder. Without a lock, anything older than
+    ``ABANDONED_SECONDS`` counts as abandoned.
     """
     found = []
     for path in leftovers(folder):
@@ -251,7 +252,7 @@ def abandoned(folder: Path) -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Delete a file, a link or a folder with all that is in it, as far as the system allows."""
+    """Delete a file, a link or a folder and its content, as far as the system allows."""
     with suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -260,12 +261,12 @@ def remove(path: Path) -> None:
 
 
 def disk_bytes(path: Path) -> int:
-    """What a file, or the files below a folder, take; links are not followed."""
+    """Size in bytes of a file, or of all files in a folder; links are not followed."""
     total = 0
     parts = [path]
     while parts:
         part = parts.pop()
-        with suppress(OSError):  # what cannot be read counts as nothing
+        with suppress(OSError):  # what cannot be read counts as 0
             status = part.lstat()
             total += status.st_size if stat.S_ISREG(status.st_mode) else 0
             parts += part.iterdir() if stat.S_ISDIR(status.st_mode) else ()
@@ -273,12 +274,12 @@ def disk_bytes(path: Path) -> int:
 
 
 def make_work_folder(parent: Path) -> Path:
-    """A new folder to write in before it gets its name; ``tempfile`` would make it private."""
+    """Create a temporary folder, to be renamed; ``tempfile`` would make it private."""
     work = parent / work_name()
     try:
         work.mkdir()
     except OSError as error:
-        raise _naming(error, parent) from None  # nobody knows the other name
+        raise _naming(error, parent) from None  # the user does not know the temporary name
     return work
 
 
@@ -290,20 +291,20 @@ class Locked(Exception):
 
 
 class Lock:
-    """A lock file held by this process; the system lets go of it when the process ends.
+    """A lock file held by this process; the system releases it when the process ends.
 
     Raises:
-        Locked: somebody else holds it.
+        Locked: another process holds it.
         OSError: the file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
-        from filelock import FileLock, Timeout  # takes longer than most commands need
+        from filelock import FileLock, Timeout  # slow to import, and most commands do not need it
 
         self.path = path
         self.problem = ""
-        """Why the file system gives no locks; then nothing is held."""
-        # filelock's own stand-in for missing locks would take a file that is there for a lock.
+        """Why the file system does not support locks; then nothing is locked."""
+        # filelock's soft locks would take an existing file for a held lock.
         self._lock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
         try:
             self._lock.acquire()
@@ -323,11 +324,11 @@ class Lock:
         return status.st_dev, status.st_ino
 
     def is_lost(self) -> bool:
-        """Whether the file was deleted or replaced: then others may hold a lock of that name."""
+        """Whether the file was deleted or replaced: then another process may hold a new lock."""
         return not self.problem and self._on_disk() != self._identity
 
     def release(self) -> None:
-        """Let go of it; the file stays."""
+        """Release the lock; the file stays."""
         self._lock.release()
 
 
@@ -335,7 +336,7 @@ class Lock:
 
 
 def to_json(value: object) -> bytes:
-    """JSON in ASCII, so that no reader's encoding matters; NaN is refused."""
+    """``value`` as ASCII JSON, independent of encodings; raises ``ValueError`` for NaN."""
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode("ascii")
 
 
@@ -343,14 +344,14 @@ def parse_json(data: bytes, source: Path, remedy: str) -> dict[str, Any]:
     """The JSON object in ``data``.
 
     Raises:
-        CharlstmError: it is no JSON object, or is nested too deep; ``source`` is named.
+        CharlstmError: it is not a JSON object, or is nested too deeply; ``source`` is its name.
     """
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise CharlstmError(f"{source} is damaged: it does not hold a JSON object", remedy)
+        raise CharlstmError(f"{source} is damaged: it is not a JSON object", remedy)
     return value
 
 
@@ -360,22 +361,27 @@ def check_format(found: object, newest: int, source: Path, remedy: str) -> None:
         raise CharlstmError(f"{source} is damaged: its format is {found!r:.40}", remedy)
     if found > newest:
         raise CharlstmError(
-            f"{source} has format {found}; this charlstm reads up to {newest}", "update charlstm"
+            f"{source} has format {found}, but this version reads up to {newest}", "update charlstm"
         )
 
 
 def is_count(value: object) -> TypeGuard[int]:
-    """Whether a value from JSON is a whole number, from 0, of at most 63 bits."""
+    """Whether a JSON value is a nonnegative integer of at most 63 bits."""
     return type(value) is int and 0 <= value < 1 << 63
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """The JSON object in a file of at most 64 MiB."""
+    """The JSON object in a file of at most 64 MiB.
+
+    Raises:
+        CharlstmError: the file cannot be read, is too large, or is not a JSON object.
+    """
     try:
         size = file_size(path)
         if size > MAX_JSON_BYTES:
             raise CharlstmError(
-                f"{path} is damaged: {size:,} bytes, {MAX_JSON_BYTES:,} at most", remedy
+                f"{path} is damaged: {size:,} bytes, but at most {MAX_JSON_BYTES:,} are allowed",
+                remedy,
             )
         return parse_json(path.read_bytes(), path, remedy)
     except OSError as error:
@@ -383,28 +389,28 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def unreadable(path: Path, error: OSError, remedy: str) -> CharlstmError:
-    """That a file cannot be read; ``remedy`` is for a lost one, not for one that is denied."""
+    """The error for a file that cannot be read; ``remedy`` is dropped if access was denied."""
     remedy = "" if error.errno in _DENIED else remedy
     return CharlstmError(f"{path} cannot be read: {reason_of(error)}", remedy)
 
 
 def file_size(path: Path) -> int:
-    """The bytes of an ordinary file, asked before it is read.
+    """The size of a regular file in bytes, to be checked before reading it.
 
     Raises:
-        OSError: it is not there, or a pipe or a device, which might never end.
+        OSError: the file does not exist, or is a pipe or a device, which may be endless.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(f"{path.name} is no ordinary file")
+        raise OSError(f"{path.name} is not a regular file")
     return status.st_size
 
 
 def memory_present() -> int | None:
-    """Bytes of memory that this process may have, where the system says.
+    """Bytes of memory that this process may use, or None if unknown.
 
-    It is the least of the machine's memory, the limits of the control groups that the process
-    belongs to, which are those of a container, and its own limit (``ulimit -v``).
+    This is the smallest of the machine's memory, the limits of the process's control groups (which
+    a container sets), and the process's own limit (``ulimit -v``).
     """
     limits = [*_control_group_limits()]
     try:
@@ -421,10 +427,10 @@ def memory_present() -> int | None:
 
 
 def _control_group_limits() -> Iterator[int]:
-    """The memory limits of the process's control groups, from its own up to the root's.
+    """The memory limits of the process's control groups, from its own up to the root.
 
-    Within a container the paths of version 1 may be those of the machine, and not be there; the
-    root's then has the container's limit.
+    In a container, version 1 may give the host's paths, which do not exist there; the root then has
+    the container's limit.
     """
     try:
         lines = CONTROL_GROUPS.read_text(encoding="ascii", errors="replace").splitlines()

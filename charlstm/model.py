@@ -1,4 +1,7 @@
-"""A trained model in Python: generate, score, inspect."""
+"""A trained model in Python: generate, score, inspect.
+
+In Python, layers, units and positions are counted from 0; on screen, layers are counted from 1.
+"""
 
 import secrets
 from collections.abc import Callable, Sequence
@@ -18,7 +21,7 @@ from charlstm.runs.catalogue import find_checkpoint
 from charlstm.runs.checkpoint import ModelFile, read_model
 from charlstm.text.vocabulary import Ids, UnknownPolicy
 
-if TYPE_CHECKING:  # what `charlstm sample` has no use for is imported when it is asked for
+if TYPE_CHECKING:  # what `charlstm sample` does not need is imported on first use
     from charlstm.analysis.saturation import GateReport, Thresholds
     from charlstm.analysis.subject import ViewFields
     from charlstm.scoring import Score
@@ -28,11 +31,11 @@ DEFAULT_LENGTH = 1000
 MAX_LENGTH = 10**15
 MAX_SEED = 2**32
 MAX_COUNT = 10_000
-"""Texts side by side; each takes some tens of kilobytes."""
+"""Most texts per batch; each needs tens of kilobytes."""
 
 
 class Model:
-    """A checkpoint's model. Loading one runs no code from it, and never imports torch."""
+    """A trained model. Loading it runs no code from the checkpoint and does not import torch."""
 
     def __init__(self, file: ModelFile, path: Path) -> None:
         self.file = file
@@ -62,12 +65,12 @@ class Model:
 
     @property
     def parameters(self) -> int:
-        """How many numbers the model has learnt."""
+        """The number of trained parameters."""
         return self.file.config.parameters
 
     @cached_property
     def engine(self) -> Engine:
-        """The NumPy engine with this model's weights, made when first needed."""
+        """The NumPy engine with this model's weights, created on first use."""
         return Engine(self.file.config, dict(self.file.weights))
 
     def generate(
@@ -83,28 +86,29 @@ class Model:
         sampling: SamplingConfig | None = None,
         **fields: Unpack[SamplingFields],
     ) -> Text:
-        """Continue ``prime``; yields the new text, a character at a time.
+        """Generate a continuation of ``prime``, one character at a time.
 
         Args:
-            prime: is read first, on from ``state`` or from zero state; see ``prefill``.
-            length: in characters (bytes for a byte model), or None for a text without end.
-            stop: the text ends before any of these strings. One that has a character which the
-                model does not know never occurs, nor does one that begins inside ``prime``.
-            seed: the same seed gives the same text; None draws one.
-            unknown: what happens to characters of ``prime`` that the model never saw.
-            state: go on from here: the ``state`` of an earlier text, or ``load_state``'s.
+            prime: text to read first, from ``state`` or from zero state; see ``prefill``.
+            length: number of characters (bytes for a byte model), or None for no limit.
+            stop: stop sequences; the text ends before the first one. A stop sequence never occurs
+                if it has a character that is not in the vocabulary, or begins inside ``prime``.
+            seed: the same seed gives the same text; None chooses a random seed.
+            unknown: what to do with characters of ``prime`` that are not in the vocabulary.
+            state: resume state to continue from: the ``state`` of an earlier text, or one from
+                ``load_state``.
             surprise: measure each character, for ``Text.surprise``.
-            sampling: how characters are chosen; the default is the model's own distribution.
-            **fields: fields of ``SamplingConfig``, such as ``temperature=0.8``; they replace
+            sampling: how to sample characters; the default is the model's own distribution.
+            **fields: fields of ``SamplingConfig``, such as ``temperature=0.8``; they override
                 those of ``sampling``.
 
         Returns:
-            An iterator of characters; its ``state`` is where the text stands. ``str`` gives the
-            whole text, and ``print`` prints it.
+            An iterator of characters; its ``state`` is the resume state. ``str`` gives the whole
+            text, and ``print`` prints it.
 
         Raises:
-            UsageError: an argument is out of its range or of the wrong type.
-            CharlstmError: ``prime`` has a character that the model never saw.
+            UsageError: an argument is out of range or of the wrong type.
+            CharlstmError: ``prime`` has a character that is not in the vocabulary.
         """
         if length is not None:
             check_integer("`length`", length, 0, MAX_LENGTH)
@@ -127,9 +131,9 @@ class Model:
         sampling: SamplingConfig | None = None,
         **fields: Unpack[SamplingFields],
     ) -> list[str]:
-        """``count`` continuations of ``prime``, written side by side, which is faster.
+        """Generate ``count`` continuations of ``prime`` in a batch, which is faster.
 
-        Text b is that of ``generate`` with ``seed + b``, but for rounding: see
+        Text b equals that of ``generate`` with ``seed + b``, except for rounding: see
         ``writing.draw_texts``. Arguments and errors are those of ``generate``.
         """
         check_count(count)
@@ -141,19 +145,19 @@ class Model:
         return draw_texts(sampler, self.file.vocab, length, stops)
 
     def encode(self, text: str | Ids, unknown: UnknownPolicy = "error") -> Ids:
-        """The ids of ``text``; int64 (N,). Ids are returned as they are.
+        """The ids of ``text``, int64 (N,); ids are returned unchanged.
 
-        Characters that the model knows in another Unicode form only are encoded in that one; see
+        Text is first converted to the Unicode form of the vocabulary; see
         ``Vocabulary.known_form``.
 
         Raises:
-            CharlstmError: a character has no id and the policy is ``error``.
-            UsageError: these are neither text nor ids of this model.
+            CharlstmError: a character is not in the vocabulary, and the policy is ``error``.
+            UsageError: ``text`` is neither text nor ids of this model.
         """
         if isinstance(text, np.ndarray):
             known = text.ndim == 1 and text.dtype == np.int64
             known = known and bool(((text >= 0) & (text < len(self.file.vocab))).all())
-            require(known, "the text is an array, but not of this model's ids")
+            require(known, "the text is an array, but not one of this model's ids")
             return text
         return self.file.vocab.encode(self.file.vocab.known_form(text), unknown)
 
@@ -164,10 +168,10 @@ class Model:
         unknown: UnknownPolicy = "error",
         progress: Callable[[int], None] = lambda _: None,
     ) -> TextState:
-        """The state after ``text`` or its ids, read on from ``state``, or from zero state.
+        """The resume state after reading ``text``, or its ids, from ``state`` or from zero state.
 
-        Without a state an empty text is the beginning of a line: a newline is read. Text is
-        encoded by ``encode``. ``progress`` is called with the characters read so far.
+        If there is no state and no text, a newline is read, so that the text begins with a line.
+        Text is encoded by ``encode``. ``progress`` is called with the characters read so far.
         """
         ids = self.encode(text, unknown)
         if state is None and not len(ids):
@@ -178,26 +182,29 @@ class Model:
         try:
             stops = [stop] if isinstance(stop, str) else [] if stop is None else list(stop)
         except TypeError:
-            raise UsageError(f"`stop` is {shown(stop)}, but must be text") from None
+            raise UsageError(f"`stop` is {shown(stop)}, but must be a string or strings") from None
         for one in stops:
-            require(isinstance(one, str), f"`stop` is {shown(one)}, but must be text")
-            require(one != "", "`stop` is empty", "give the text to end before")
+            require(
+                isinstance(one, str), f"`stop` is {shown(one)}, but must be a string or strings"
+            )
+            require(one != "", "`stop` is empty", "give the text to stop at")
         return [self.file.vocab.known_form(one) for one in stops]
 
     def save_state(self, path: str | Path, state: TextState) -> None:
-        """Write the ``state`` of a text to a file; see ``generate.text_state``."""
+        """Write the resume state of a text to a file; see ``generate.text_state``."""
         save_state(_checked_path(path), state, self.file)
 
     def load_state(self, path: str | Path) -> TextState:
-        """The state in a file that this model's ``save_state`` wrote."""
+        """Read a resume state that ``save_state`` of this model wrote."""
         return load_state(_checked_path(path), self.file)
 
     def score(
         self, text: str, *, window: int | None = None, unknown: UnknownPolicy = "error"
     ) -> "Score":
-        """Nats, bits and perplexity of ``text``; see ``scoring`` for the two protocols.
+        """Score ``text``: nats, bits and perplexity; see ``scoring`` for the two protocols.
 
-        The text is encoded by ``encode``.
+        ``window`` is the number of characters per window, or None for the stateful protocol. The
+        text is encoded by ``encode``.
         """
         from charlstm.scoring import score
 
@@ -214,9 +221,9 @@ class Model:
     ) -> "GateReport":
         """Gate saturation at each character of ``text``, or of the stored held-out excerpt.
 
-        ``warmup`` is read first and not counted. Left out, it is the held-out excerpt, or, when
-        that is what is inspected, its first fifth; give an empty string for a cold start.
-        ``unit`` narrows the values of each position to one unit of each layer. Texts are encoded
+        ``warmup`` is read first and not measured. By default it is the held-out excerpt, or its
+        first fifth if the excerpt itself is inspected; pass "" to start from zero state. ``unit``,
+        counted from 0, limits the values of each position to one unit per layer. Texts are encoded
         by ``encode``.
         """
         from charlstm.analysis.saturation import Thresholds, measure_gates
@@ -268,7 +275,7 @@ class Model:
     def inspected(
         self, text: str | Ids | None, warmup: str | Ids | None, unknown: UnknownPolicy = "error"
     ) -> tuple[Ids, Ids]:
-        """The ids that ``inspect`` reports on, and those it reads before them."""
+        """The ids that ``inspect`` measures, and those that it reads first."""
         excerpt = self.file.vocab.encode(self.file.excerpt)
         if text is None:
             lead = len(excerpt) // 5 if warmup is None else 0
@@ -281,9 +288,14 @@ class Model:
 
 
 def load(path: str | Path | None = None) -> Model:
-    """Load a model: a run's folder, one of its checkpoints, a name under ``checkpoints/``.
+    """Load a model.
 
-    None is the newest run. Raises ``CharlstmError`` if there is none, or it is damaged.
+    Args:
+        path: a run's folder, one of its checkpoints, or a name under ``checkpoints/``; None for the
+            newest run.
+
+    Raises:
+        CharlstmError: there is no such run or checkpoint, or it is damaged.
     """
     name = None if path is None else str(path)
     found = find_checkpoint(name)
@@ -291,21 +303,21 @@ def load(path: str | Path | None = None) -> Model:
         try:
             return Model(read_model(found), found)
         except CharlstmError:
-            # A run that trains meanwhile may have replaced the checkpoint by a better one.
+            # A run that is training may have just replaced the checkpoint with a better one.
             before, found = found, find_checkpoint(name)
             if found == before:
                 raise
 
 
 def new_seed() -> int:
-    """A random seed, small enough to be typed again."""
+    """A random seed that is short enough to type."""
     return secrets.randbelow(MAX_SEED)
 
 
 def check_count(count: int) -> None:
-    """Raise ``UsageError`` unless ``count`` texts can be written side by side."""
+    """Raise ``UsageError`` unless ``count`` texts fit in a batch."""
     check_integer("`count`", count, 1)
-    hint = "write them in several batches, each with its own `seed`"
+    hint = "generate several batches, each with its own `seed`"
     check_integer("`count`", count, 1, MAX_COUNT, hint=hint)
 
 

@@ -1,10 +1,10 @@
-"""How well a model predicts a text: nats, bits and perplexity, by two protocols.
+"""Score a text: nats, bits and perplexity, by two protocols.
 
-``stateful``: one contiguous pass, state carried from the first character to the last. A long text
-is read in parts side by side, and read again from each part's beginning, with the state that the
-part before it ended with, until that makes no difference any more: see ``_Parts``.
-``windowed``: windows of N characters, zero state at the start of each, every position counted
-(the protocol of nanoGPT's validation loss, at N = 256, over all windows instead of a sample).
+``stateful``: one contiguous pass that carries the state from the first character to the last. A
+long text is read as parallel parts; each part is then read again from the state that the part
+before it ended with, until the states agree: see ``_Parts``.
+``windowed``: windows of N characters, each from zero state, with every position counted (nanoGPT's
+validation loss uses this protocol at N = 256, on a sample of windows instead of all).
 """
 
 import math
@@ -25,31 +25,31 @@ from charlstm.text.vocabulary import Ids
 
 WINDOWS_AT_ONCE = 64
 CHUNK = 64
-"""Steps of many texts side by side that are read at once."""
+"""Characters of each part or window that are read at once."""
 PARTS = 64
 PART = 32 * CHUNK
 TOLERANCE = 1e-5
-"""States that differ by no more than this, in any h and c, count as the same: a matrix product
-that is computed in another order differs by a tenth of it."""
+"""Largest difference, in any h or c, between states that count as equal; summing a matrix product
+in another order changes it by a tenth of this."""
 SEGMENT_WARMUP = 256
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """A text's score. Averages are over ``characters``, the ones that were predicted."""
+    """The score of a text. Averages are over the predicted ``characters``."""
 
     characters: int
     nats: float
     """Mean of -ln p per character."""
     protocol: Literal["stateful", "windowed"]
     window: int | None
-    """Characters of a window, for the windowed protocol."""
+    """Characters per window, for the windowed protocol."""
     segments: int | None
-    """For a stateful score of segments, how many; see ``score``."""
+    """Number of segments, for a stateful score of segments; see ``score``."""
     adaptive: bool
-    """Whether the weights followed the text (dynamic evaluation)."""
+    """Whether the weights were trained during scoring (dynamic evaluation)."""
     surprise_bits: NDArray[np.float64]
-    """(N,) -log2 p of each character of the text; NaN for one that nothing came before."""
+    """(N,) -log2 p of each character; NaN for the first one, which is not predicted."""
 
     @property
     def bits_per_char(self) -> float:
@@ -58,7 +58,7 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """exp(nats): as many equally likely characters would be as hard to guess."""
+        """exp(nats): the number of equally likely characters that would be as hard to predict."""
         return perplexity(self.nats)
 
     def __repr__(self) -> str:
@@ -79,7 +79,7 @@ class Score:
 
     @property
     def label(self) -> str:
-        """The protocol in words."""
+        """A short description of the protocol."""
         details = [
             self.protocol,
             *([str(self.window)] if self.window else []),
@@ -89,7 +89,7 @@ class Score:
         return ", ".join(details)
 
     def most_surprising(self, count: int) -> list[int]:
-        """The positions of the most surprising characters, the most surprising first."""
+        """The positions, from 0, of the most surprising characters, in descending order."""
         check_integer("`count`", count, 0)
         order = np.argsort(-self.surprise_bits[1:], kind="stable")[: min(count, sys.maxsize)] + 1
         return [int(position) for position in order]
@@ -109,7 +109,7 @@ class Score:
 
 
 def perplexity(nats: float) -> float:
-    """exp(nats), at most e^700: what is larger is no number any more."""
+    """exp(nats), limited to exp(700) to avoid overflow."""
     return math.exp(min(nats, 700.0))
 
 
@@ -121,12 +121,22 @@ def score(
     *,
     segments: int | None = None,
 ) -> Score:
-    """Score the text ``ids`` (N,), N >= 2; ``window`` is None for the stateful protocol.
+    """Score the text ``ids``, int64 (N,) with N >= 2.
 
-    The first character is not predicted: nothing comes before it. In the windowed protocol the
-    last window may be shorter. With ``segments`` the text is cut into that many, each read from the
-    state after only the 256 characters before it: nearly the stateful score, and labelled as
-    such. ``progress`` is called with the characters done so far.
+    The first character is not predicted, as nothing comes before it.
+
+    Args:
+        engine: the model.
+        ids: the text.
+        window: characters per window, or None for the stateful protocol. The last window may be
+            shorter.
+        progress: called with the number of characters scored so far.
+        segments: split the text into this many segments, each from the state after the 256
+            characters before it. This approximates the stateful score and is labelled.
+
+    Raises:
+        UsageError: ``window`` or ``segments`` is out of range.
+        CharlstmError: the text has fewer than 2 characters.
     """
     check_scorable(ids)
     predicted = len(ids) - 1
@@ -136,7 +146,7 @@ def score(
         _score_windows(engine, ids, min(window, predicted), bits, progress)
     elif segments is not None:
         most = max(1, predicted // SEGMENT_WARMUP)
-        hint = f"a segment has {SEGMENT_WARMUP} characters at least"
+        hint = f"a segment must have at least {SEGMENT_WARMUP} characters"
         check_integer("`segments`", segments, 1, most, hint=hint)
         length = -(-predicted // segments)
         _score_windows(engine, ids, length, bits, progress, SEGMENT_WARMUP)
@@ -146,11 +156,11 @@ def score(
 
 
 def check_scorable(ids: Ids) -> None:
-    """Raise ``CharlstmError`` for a text (N,) without a character to predict, N < 2."""
+    """Raise ``CharlstmError`` if the text (N,) has no character to predict: N < 2."""
     if len(ids) < 2:
         raise CharlstmError(
-            f"the text has {plural(len(ids), 'character')}, and a score needs 2 at least",
-            "give a longer text",
+            f"the text has {plural(len(ids), 'character')}, but scoring needs at least 2",
+            "use a longer text",
         )
 
 
@@ -161,7 +171,7 @@ def summarise(
     segments: int | None = None,
     adaptive: bool = False,
 ) -> Score:
-    """The score of a text whose characters but the first have these surprises (N,)."""
+    """The score of a text from the surprise (N,), in bits, of its characters but the first."""
     return Score(
         characters=len(bits) - 1,
         nats=math.fsum(bits[1:]) * math.log(2) / (len(bits) - 1),
@@ -180,7 +190,7 @@ def _score_stateful(
     side_by_side = True
     while done < predicted:
         block = PARTS * PART if side_by_side else READ_CHUNK
-        if done + block > predicted:  # what is left, in parts of whole chunks, then the rest
+        if done + block > predicted:  # the remainder, in parts of whole chunks, then the rest
             block = (predicted - done) // (PARTS * CHUNK) * (PARTS * CHUNK)
         if side_by_side and block >= PARTS * CHUNK * 4:
             inputs, targets = slice(done, done + block), slice(done + 1, done + block + 1)
@@ -198,16 +208,16 @@ def _score_stateful(
 
 
 class _Parts:
-    """A block of a text in P parts, read side by side as if in one contiguous pass.
+    """A block of a text in P parts, read in parallel with the result of one contiguous pass.
 
-    All parts are read from zero state, the first one from the state before the block. Then each is
-    read again from the state that the part before ended with, until its state is again what it was
-    there, up to ``TOLERANCE``: from there on nothing changes. A part that never comes to that has
-    another end than the next part was read from, which is then read once more in its turn.
+    First, each part is read from zero state, and the first part from the state before the block.
+    Then each part is read again from the state that the part before it ended with, until its state
+    agrees with the earlier one up to ``TOLERANCE``: from there on nothing changes. If a part's end
+    still changes, the next part is read once more.
     """
 
     def __init__(self, engine: Engine, ids: Ids, targets: Ids, state: NDArray[Any]) -> None:
-        """``ids`` (N,) are read from ``state``, and predict ``targets`` (N,)."""
+        """``ids`` (N,) are read from ``state`` and predict ``targets`` (N,)."""
         self._engine = engine
         self._inputs = ids.reshape(PARTS, -1).T
         self._targets = targets.reshape(PARTS, -1).T
@@ -216,7 +226,7 @@ class _Parts:
         self._start[:, :, :1] = state
         chunks = len(self._inputs) // CHUNK
         self._states = np.empty((chunks, *self._start.shape), dtype=self._start.dtype)
-        """The states after each chunk, as it was read last."""
+        """The state after each chunk, from its latest reading."""
 
     @property
     def surprise_bits(self) -> NDArray[np.float64]:
@@ -226,12 +236,12 @@ class _Parts:
 
     @property
     def end(self) -> NDArray[Any]:
-        """(L, S, 1, H), the state after the block."""
+        """The state after the block, (L, S, 1, H)."""
         end: NDArray[Any] = self._states[-1][:, :, -1:].copy()
         return end
 
     def read_all(self) -> bool:
-        """Read the block; return whether parts forget fast enough for this to be worth while."""
+        """Read the block; return whether the states agreed soon enough for this to save time."""
         state = self._start
         for chunk in range(len(self._states)):
             state = self._states[chunk] = self._read(chunk, np.arange(PARTS), state)
@@ -274,7 +284,7 @@ def _score_windows(
     progress: Callable[[int], None],
     warmup: int = 0,
 ) -> None:
-    """Score windows of ``window`` characters, each from the state after ``warmup`` before it."""
+    """Score windows, each from the state after the ``warmup`` characters before it."""
     predicted = len(ids) - 1
     starts = np.arange(0, predicted, window)
     for group in range(0, len(starts), WINDOWS_AT_ONCE):
@@ -286,7 +296,7 @@ def _score_windows(
             state[:, :, begin == 0] = 0
         for t in range(0, window, CHUNK):
             positions = begin + np.arange(t, min(t + CHUNK, window))[:, None]
-            # Only the text's very last window is short; it reads on over its own last character.
+            # Only the last window is shorter; it is padded with its last character.
             logits, state = engine.forward(ids[np.minimum(positions, predicted - 1)], state)
             inside = positions < predicted
             targets = positions[inside] + 1

@@ -73,7 +73,7 @@ def test_only_a_regular_file_is_written(tmp_path: Path) -> None:
     server.close()
     cases = {"fifo": "a pipe", "folder": "a folder", "device": "a device", "socket": "a socket"}
     for name, kind in cases.items():
-        with pytest.raises(UsageError, match=f"{name} is {kind}, and only a regular file"):
+        with pytest.raises(UsageError, match=f"{name} is {kind}, not a regular file"):
             write_output(tmp_path / name, b"data")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(cases)
     with pytest.raises(UsageError, match="/dev/null is a device"):
@@ -84,7 +84,7 @@ def test_an_output_that_cannot_be_is_named_before_the_work(tmp_path: Path) -> No
     (tmp_path / "loop").symlink_to("loop")
     cases = [tmp_path / "none" / "out", tmp_path / "loop", tmp_path / ("x" * 300), Path("a\0b")]
     for path in cases:
-        with pytest.raises(UsageError, match="name another file"):
+        with pytest.raises(UsageError, match="choose another file"):
             output_file(path)
 
 
@@ -93,7 +93,7 @@ def test_an_open_file_is_not_replaced_by_one_of_its_names(tmp_path: Path) -> Non
     with (tmp_path / "log").open("wb") as log:
         (tmp_path / "link").symlink_to(f"/dev/fd/{log.fileno()}")
         for path in (Path(f"/dev/fd/{log.fileno()}"), tmp_path / "link"):
-            with pytest.raises(UsageError, match="stands for an open file"):
+            with pytest.raises(UsageError, match="refers to an open file"):
                 write_output(path, b"data")
         assert os.fstat(log.fileno()).st_nlink == 1
 

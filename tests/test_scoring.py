@@ -226,7 +226,7 @@ def test_a_count_of_places_is_a_whole_number(engine: Engine) -> None:
 def test_text_without_a_character_to_predict_is_refused(
     engine: Engine, length: int, window: int | None
 ) -> None:
-    with pytest.raises(CharlstmError, match="needs 2"):
+    with pytest.raises(CharlstmError, match="at least 2"):
         score(engine, IDS[:length], window)
 
 

@@ -13,6 +13,9 @@ Every command and option, generated from `charlstm COMMAND --help`.
 Results go to stdout and everything else to stderr. `-c` takes a run's folder, one of its
 checkpoints, or a name under `checkpoints/`. Without it, the newest run is used.
 
+`charlstm --traceback COMMAND …`, or `CHARLSTM_TRACEBACK=1` in the environment, prints the full
+traceback after an error. Include it in a bug report.
+
 | exit code | meaning |
 |---|---|
 | 0 | done |
@@ -45,9 +48,9 @@ def _section(name: str, command: Any) -> list[str]:
         else:
             names = [*parameter.opts, *parameter.secondary_opts]
             shown = ", ".join(sorted(names, key=lambda n: (n.startswith("--"), n)))
-        text = " ".join((parameter.help or "").split()).replace("|", "or")
+        text = " ".join((parameter.help or "").split()).replace("|", "or").replace("\\[", "[")
         default = parameter.default
         if parameter.show_default and default not in (None, False, "", []):
-            text += f" ({default})"
+            text += f" [default: {default}]"
         rows.append(f"| `{shown}` | {text} |")
     return [*lines, "| option | |", "|---|---|", *rows, ""]

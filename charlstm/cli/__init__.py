@@ -1,6 +1,6 @@
-"""The command line: the only folder that imports typer; one file per command.
+"""The command line: the only package that imports typer; one module per command.
 
-``main`` is the boundary where errors become one line of text and an exit code.
+``main`` is the error boundary: it turns errors into one line of text and an exit code.
 """
 
 import io
@@ -10,6 +10,7 @@ import signal
 import sys
 from typing import NoReturn, TextIO
 
+from charlstm.cli import tracebacks
 from charlstm.cli.option_names import option_of, use_parameters, with_options
 from charlstm.errors import CharlstmError, ExitCode, reason_of
 from charlstm.show.ascii_signs import ERRORS
@@ -20,11 +21,11 @@ def _is_own(error: ImportError) -> bool:
 
 
 def _not_loaded(error: ImportError) -> str:
-    """That a library cannot be loaded: too little memory, or a broken installation."""
+    """Describe a library that cannot be loaded: out of memory, or a broken installation."""
     name = str(error.name)
     if error.path and "." not in name:  # torch._C calls itself _C
         name = f"{os.path.basename(os.path.dirname(error.path))}.{name}"
-    memory = "; there may be too little memory" if "map segment" in str(error) else ""
+    memory = "; the system may be out of memory" if "map segment" in str(error) else ""
     return f"{name} cannot be loaded: {error}{memory}"
 
 
@@ -39,7 +40,7 @@ except ImportError as error:
         raise
     sys.exit(f"charlstm: {_not_loaded(error)}")
 MEMORY_FIELDS = ("hidden_size", "batch", "bptt", "count")
-"""Settings on which it depends how much memory a command needs."""
+"""Settings that determine how much memory a command needs."""
 
 
 def main() -> NoReturn:
@@ -48,16 +49,16 @@ def main() -> NoReturn:
     _buffer_stdout()
     _keep_quotes_of_completed_word()
     code = run(sys.argv[1:])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is nothing left to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the work is done
     for stream in (sys.stdout, sys.stderr):
         _flush(stream)
     sys.exit(code)
 
 
 def _open_closed_streams() -> None:
-    """Where stdout or stderr is closed, the next file opened would take its number, and its text.
+    """Open the null device for closed standard streams, which Python shows as None.
 
-    Python has None for such a stream.
+    Otherwise the next file opened would get the descriptor of stdout or stderr, and its text.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
@@ -69,9 +70,9 @@ def _open_closed_streams() -> None:
 
 
 def _buffer_stdout() -> None:
-    """Buffer lines under ``python -u``, too.
+    """Buffer lines even under ``python -u``.
 
-    Without a buffer, nothing shows afterwards that a write which failed was one to stdout.
+    The buffer shows afterwards whether a failed write was one to stdout.
     """
     stdout = sys.stdout
     if isinstance(stdout, io.TextIOWrapper) and isinstance(stdout.buffer, io.RawIOBase):
@@ -81,7 +82,7 @@ def _buffer_stdout() -> None:
 
 
 def _keep_quotes_of_completed_word() -> None:
-    """Let typer compare what was typed in bash, quotes and all, with the quoted names of runs."""
+    """Quote the word to complete in bash, so that typer can match it with quoted run names."""
     if os.environ.get("_CHARLSTM_COMPLETE") == "complete_bash":
         words = os.environ.get("COMP_WORDS", "").split("\n")
         current = int(os.environ.get("COMP_CWORD", "0"))
@@ -91,7 +92,7 @@ def _keep_quotes_of_completed_word() -> None:
 
 
 def _flush(stream: TextIO) -> bool:
-    """Whether all of a stream could be written; if not, the rest is dropped: no error at exit."""
+    """Flush a stream; return whether that worked. If not, drop the rest: no error at exit."""
     try:
         stream.flush()
     except (OSError, ValueError):
@@ -101,23 +102,28 @@ def _flush(stream: TextIO) -> bool:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command; return its exit code. Every failure is one line on stderr."""
+    """Run one command; return its exit code.
+
+    A failure is one line on stderr, then the command that helps, if there is one, and, with
+    ``--traceback``, the traceback.
+    """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # where the encoding lacks a sign, ASCII stands in
+        if hasattr(stream, "reconfigure"):  # ASCII for characters that the encoding lacks
             stream.reconfigure(errors=ERRORS)
     use_parameters(())
+    tracebacks.show(False)
     try:
         code = app(arguments, standalone_mode=False, prog_name="charlstm")
         sys.stdout.flush()
         return int(code or 0)
     except CharlstmError as error:
-        _complain(str(error))
+        _complain("; ".join(filter(None, (error.message, error.hint))), error, error.command)
         return int(error.exit_code)
     except (BrokenPipeError, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
-            raise  # shell completion ends so
-        # The reader has seen enough; click turns the first into the second. Nothing can be
-        # written any more, also not at exit.
+            raise  # how shell completion ends
+        # The reader of the pipe has closed it; click turns BrokenPipeError into SystemExit. Drop
+        # what cannot be written, so that there is no error at exit.
         _flush(sys.stdout)
         return int(ExitCode.DONE)
     except (KeyboardInterrupt, typer.Abort):
@@ -125,40 +131,41 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         where = where if _flush(sys.stdout) else "standard output cannot be written: "
-        _complain(f"{where}{reason_of(error)}")
+        _complain(f"{where}{reason_of(error)}", error)
         return int(ExitCode.FAILED)
-    except MemoryError:
-        _complain(f"there is not enough memory{_smaller()}")
+    except MemoryError as error:
+        _complain(f"out of memory{_smaller()}", error)
         return int(ExitCode.FAILED)
     except ImportError as error:
         if _is_own(error):
             raise
-        _complain(_not_loaded(error))
+        _complain(_not_loaded(error), error)
         return int(ExitCode.FAILED)
     except Exception as error:
         describe = getattr(error, "format_message", None)
         if describe is None:
             raise
-        # One of typer's, whose classes have moved between its versions: wrong usage.
-        _complain(describe())
+        # A usage error of typer's, whose classes moved between its versions.
+        _complain(describe(), error)
         return int(ExitCode.USAGE)
 
 
 def _smaller() -> str:
-    """Which options of the running command save memory when they are smaller."""
+    """A hint at the running command's options that save memory."""
     options = [option for field in MEMORY_FIELDS if (option := option_of(field))]
     return f"; use a smaller {' or '.join(options)}" if options else ""
 
 
-def _complain(message: str) -> None:
-    line = " ".join(with_options(message).split())
+def _complain(message: str, error: Exception, command: str = "") -> None:
+    lines = [f"charlstm: {' '.join(with_options(message).split())}", *filter(None, [command])]
     try:
-        from charlstm.show.printable import one_line
+        from charlstm.show.printable import one_line, printable
 
-        line = one_line(line)
+        lines = [one_line(line) for line in lines]
+        lines += [printable(line, keep="\t") for line in tracebacks.lines(error)]
     except MemoryError:
         pass  # which is what the message is about
     try:
-        print(f"charlstm: {line}", file=sys.stderr, flush=True)
+        print("\n".join(lines), file=sys.stderr, flush=True)
     except (OSError, ValueError):
-        pass  # stderr is closed; the exit code still says it
+        pass  # stderr is closed; the exit code remains

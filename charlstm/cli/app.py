@@ -1,4 +1,4 @@
-"""The Typer application: the commands in the order in which a newcomer needs them."""
+"""The Typer application: the commands, in the order in which a newcomer needs them."""
 
 import os
 import shlex
@@ -7,16 +7,21 @@ from typing import Annotated
 import typer
 
 from charlstm import __version__
-from charlstm.cli import export, inspect, runs, sample, score, study, train
+from charlstm.cli import export, inspect, runs, sample, score, study, tracebacks, train
 from charlstm.cli.commands import Commands, Group
-from charlstm.cli.options import example
+from charlstm.cli.options import default, example
 from charlstm.errors import CharlstmError, UsageError, reason_of
 
 app = Commands(
     name="charlstm",
-    help="A character-level LSTM language model for the terminal: give it a text, watch it "
-    "learn, let it write, look inside.",
-    epilog="Start here: charlstm train book.txt, then charlstm sample, then charlstm inspect.",
+    help="A character-level LSTM language model for the terminal. Train it on a text, generate "
+    "text with it, and look inside.",
+    epilog=example(
+        "charlstm train book.txt     train a model",
+        "charlstm sample             generate text",
+        "charlstm inspect            look inside",
+    )
+    + "\n\nTo report a bug, run the command again as: charlstm --traceback COMMAND …",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -29,18 +34,35 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _show_traceback(wanted: bool) -> bool:
+    tracebacks.show(wanted)  # before the rest is parsed, which may fail
+    return wanted
+
+
 @app.callback()
 def _any_command(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+    traceback: Annotated[
+        bool,
+        typer.Option(
+            "--traceback",
+            callback=_show_traceback,
+            is_eager=True,
+            envvar="CHARLSTM_TRACEBACK",
+            help="Print the full traceback after an error, for bug reports.",
+        ),
     ] = False,
 ) -> None:
     try:
         os.getcwd()
     except FileNotFoundError:
         raise CharlstmError(
-            "the working directory has been deleted", "change to another one with cd"
+            "the working directory was deleted", "change to another one with cd"
         ) from None
     except OSError as error:
         raise CharlstmError(
@@ -65,10 +87,13 @@ app.add_typer(runs.group, name="runs", epilog=runs.EXAMPLES)
 def show_help(
     context: typer.Context,
     command: Annotated[
-        list[str] | None, typer.Argument(help="Whose help; left out, charlstm's.")
+        list[str] | None,
+        typer.Argument(
+            help="Command to describe." + default("charlstm itself"), show_default=False
+        ),
     ] = None,
 ) -> int:
-    """Show what a command does, and its options."""
+    """Show the help of a command."""
     named = context.find_root().command
     for word in command or ():
         if not isinstance(named, Group):

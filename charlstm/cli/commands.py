@@ -1,4 +1,4 @@
-"""How charlstm's commands differ from typer's: groups of options, and errors with a remedy."""
+"""Extensions of typer's commands: groups of options, help for narrow terminals, better errors."""
 
 import difflib
 import functools
@@ -13,15 +13,16 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from charlstm.cli.option_names import option_of, use_parameters
+from charlstm.cli.options import command
 from charlstm.errors import ExitCode, UsageError
 
 NARROW = 80
-"""Columns below which typer's tables cut the names of options; the help is plain text there."""
+"""Below this many columns typer's tables truncate option names, so the help is plain text."""
 NARROWEST = 30
-"""Columns that plain help has at least."""
+"""Least width of plain help, in columns."""
 
 MAY_BE_EMPTY = ("prime", "warmup")
-"""Parameters whose values are words for the model. Elsewhere "" is a shell's unset variable."""
+"""Text parameters, which may be empty. Elsewhere "" usually comes from an unset variable."""
 
 _SYNONYMS = {
     "delete": "prune",
@@ -35,11 +36,10 @@ _SYNONYMS = {
 
 
 def flat_options(command: Callable[..., int]) -> Callable[..., int]:
-    """``command`` as typer wants it: with one parameter for each option.
+    """``command`` with one parameter per option, as typer expects.
 
-    Some parameters of ``command`` may be groups of options, classes such as an ``OptionGroup``,
-    whose annotated attributes are the options. The signature of the function returned, from which
-    typer makes the options, has them in their place.
+    A parameter of ``command`` may be a group of options: a class such as an ``OptionGroup`` whose
+    annotated attributes are the options. The function returned has these attributes as parameters.
     """
     kinds = inspect.get_annotations(command)
     groups = {
@@ -76,7 +76,7 @@ def flat_options(command: Callable[..., int]) -> Callable[..., int]:
 
 
 class _HelpForAnyWidth:
-    """Help that cuts nothing on a narrow terminal."""
+    """Help that truncates nothing on a narrow terminal."""
 
     rich_markup_mode: Any
 
@@ -84,24 +84,25 @@ class _HelpForAnyWidth:
         columns = shutil.get_terminal_size().columns
         if columns < NARROW:
             self.rich_markup_mode = None
-            # click takes no terminal for narrower than 50 columns, and gives 30 to the names.
+            # click assumes at least 50 columns and gives 30 of them to the names.
             formatter.width = max(columns - 2, NARROWEST)
             formatter.write_dl = functools.partial(
                 formatter.write_dl, col_max=min(30, formatter.width // 2)
             )
         super().format_help(ctx, formatter)  # type: ignore[misc]
-        # typer escapes "[required]" for rich, in plain text too.
+        # typer escapes "[required]" for Rich, even in plain text.
         formatter.buffer = [part.replace("\\[", "[") for part in formatter.buffer]
 
 
 class Command(_HelpForAnyWidth, TyperCommand):
-    """A command; while it runs, messages name its options."""
+    """A command whose options replace fields in messages while it runs."""
 
     allow_extra_args = True  # refused below
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse empty values and a word too many; if it is a run, say how a run is named."""
+        """Reject empty values and unexpected arguments, with a hint at what was meant."""
         use_parameters(self.params)
+        typed = list(args)  # click empties it
         rest = super().parse_args(ctx, args)
         if ctx.resilient_parsing:
             return rest
@@ -109,56 +110,69 @@ class Command(_HelpForAnyWidth, TyperCommand):
             if name not in MAY_BE_EMPTY and "" in (
                 value if isinstance(value, list | tuple) else [value]
             ):
-                raise UsageError(f"`{name}` is empty", "give a value, or leave it out")
+                raise UsageError(f"`{name}` is empty", "give a value, or omit the option")
         if rest:
-            from charlstm.runs.catalogue import is_run
-
-            named = option_of("checkpoint") is not None and is_run(rest[0])
             raise UsageError(
-                f"unexpected argument {shlex.quote(rest[0])}",
-                f"the run of that name: -c {shlex.quote(rest[0])}" if named else "",
+                f"unexpected argument {shlex.quote(rest[0])}", self._meant(rest[0], typed)
             )
         return rest
 
+    def _meant(self, word: str, args: list[str]) -> str:
+        """A hint at how to write what an unexpected argument was meant for."""
+        from charlstm.runs.catalogue import is_run
+
+        before = args[args.index(word) - 1] if word in args[1:] else ""
+        if any(before in (*flag.opts, *flag.secondary_opts) for flag in self._flags()):
+            return f"{before} takes no value"
+        if option_of("checkpoint") is not None and is_run(word):
+            return f"to use the run of that name: -c {shlex.quote(word)}"
+        return ""
+
+    def _flags(self) -> list[Any]:
+        return [one for one in self.params if getattr(one, "is_flag", False)]
+
 
 class Group(_HelpForAnyWidth, TyperGroup):
-    """A group of commands, which names the one that was meant by a word that is none of them."""
+    """A group of commands that suggests a command for an unknown word."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Without a word show the help; older versions of click take that for success."""
+        """Without arguments, show the help and exit with 2, as older versions of click do not."""
         if not args and self.no_args_is_help and not ctx.resilient_parsing:
             print(ctx.get_help())
             raise typer.Exit(ExitCode.USAGE)
         return list(super().parse_args(ctx, args))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command of the first word; raises ``UsageError`` if there is none."""
+        """The command named by the first word; raises ``UsageError`` if there is none."""
         name = args[0]
         if self.get_command(ctx, name) or name.startswith("-") or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
-        raise UsageError(f"there is no command {shlex.quote(name)}", self._meant(name))
+        raise UsageError(f"unknown command {shlex.quote(name)}", *self._meant(name))
 
-    def _meant(self, name: str) -> str:
+    def _meant(self, name: str) -> tuple[str, str]:
+        """A hint, and a command to copy if there is one."""
         if "train" in self.commands and os.path.isfile(name):
-            return f"to train on {name}: charlstm train {shlex.quote(name)}"
+            return f"to train on {name}:", command("train", name)
         if name == "resume" and "train" in self.commands:
-            return "to go on with a run: charlstm train --resume"
+            return "to resume a run:", command("train", "--resume")
         from charlstm.runs.catalogue import is_run
 
         if is_run(name):
-            for command, words in (("show", "runs show"), ("sample", "sample -c")):
-                if command in self.commands:
-                    return f"for the run of that name: charlstm {words} {shlex.quote(name)}"
+            for one, words in (("show", ("runs", "show")), ("sample", ("sample", "-c"))):
+                if one in self.commands:
+                    return "for the run of that name:", command(*words, name)
         meant = _SYNONYMS.get(name, name)
         if meant == self.name:
-            return f"did you mean charlstm {meant}?"
+            return "did you mean this?", command(meant)
         if meant not in self.commands:
             meant = next(iter(difflib.get_close_matches(name, self.commands, 1)), "")
-        return f"did you mean {meant}?" if meant else f"there are {', '.join(self.commands)}"
+        if meant:
+            return f"did you mean {meant}?", ""
+        return f"choose one of {', '.join(self.commands)}", ""
 
 
 class Commands(typer.Typer):
-    """A ``typer.Typer`` of the classes above."""
+    """A ``typer.Typer`` that uses the classes above."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(cls=Group, rich_markup_mode="rich", **settings)
@@ -166,6 +180,6 @@ class Commands(typer.Typer):
     def command(  # type: ignore[override]
         self, name: str | None = None, **settings: Any
     ) -> Callable[[Callable[..., int]], Callable[..., int]]:
-        """As in typer, for a function some of whose parameters may be groups of options."""
+        """As in typer, but parameters of the function may be groups of options."""
         register = super().command(name, cls=Command, **settings)
         return lambda function: register(flat_options(function))

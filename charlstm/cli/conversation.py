@@ -1,4 +1,4 @@
-"""``charlstm sample --interactive``: lines from the user, and the model's continuations."""
+"""``charlstm sample --interactive``: the user and the model take turns."""
 
 import sys
 from collections.abc import Callable
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from charlstm.model import Model
 
 MAX_LINE = 1 << 20
-"""Characters of a line that are read together: input may have no end, and no line either."""
-HELP = """Type the beginning of something; the model goes on from it.
-Ctrl-C stops it, Ctrl-D ends. An empty line lets it go on where it stopped.
-A line that begins with / is typed with //.
-/temp X    0 takes the most likely character, 1 the model's own chances
-/length N  characters a turn; 0 is without end
-/retry     write the last turn again, differently
-/forget    start again, from zero state
-/quit      end"""
+"""Most characters read as one line: input may be endless and without a newline."""
+HELP = """Type some text; the model continues it.
+Press Enter on an empty line to let it continue. Ctrl-C stops a turn, Ctrl-D quits.
+To begin a line with /, type //.
+/temp X    set the temperature; 0 always takes the most likely character
+/length N  set the number of characters per turn; 0 for no limit
+/retry     generate the last turn again with another seed
+/forget    start over from zero state
+/quit      quit"""
 
 
 class Conversation:
-    """Turns of one text."""
+    """A text that the user and the model write in turns."""
 
     def __init__(
         self,
@@ -43,27 +43,27 @@ class Conversation:
         stop: list[str],
         sampling: "SamplingConfig",
     ) -> None:
-        """Turns of ``length`` characters, the first from ``start`` and with ``seed``."""
+        """The first turn continues ``start`` with ``seed``; a turn has ``length`` characters."""
         self._model, self._reader, self._output = model, reader, output
         self._start, self._seed, self._length = start, seed, length
         self._stop, self._sampling = stop, sampling
         self._text: Text | None = None
-        """What was written from ``start`` so far."""
+        """The turn that was generated last."""
         self._before: TextState | None = None
-        """The state before the last turn was written."""
+        """The state before the last turn."""
 
     @property
     def state(self) -> "TextState | None":
-        """Where the text stands now, also while a turn is being written."""
+        """The resume state now, even in the middle of a turn."""
         return self._start if self._text is None else self._text.state
 
     def run(self, prime: str, *, echo: bool) -> None:
-        """Write ``prime``, then take turns until the input ends or the user does.
+        """Write ``prime``, then take turns until the input ends or the user quits.
 
-        ``echo`` writes the lines read, too, where no terminal shows them.
+        ``echo`` also writes the lines read, unless a terminal already shows them.
         """
         if self._output.terminal and sys.stdin.isatty():
-            note("type the beginning of something; /help explains, Ctrl-D ends")
+            note("type some text and the model continues it; /help lists commands, Ctrl-D quits")
         self._output.write(prime)
         self._take_turns(echo=echo and not self._output.terminal)
         self._output.close()
@@ -88,7 +88,7 @@ class Conversation:
                     if name == "quit":
                         return
                     if name not in commands:
-                        raise CharlstmError(f"there is no command /{name}", "/help lists them")
+                        raise CharlstmError(f"unknown command /{name}", "type /help for a list")
                     commands[name](argument.strip())
                 else:
                     line = line.removeprefix("/") if line.startswith("//") else line
@@ -99,7 +99,7 @@ class Conversation:
                 note(str(error))
 
     def _write(self, shown: str) -> None:
-        """Go on from ``_before``; Ctrl-C ends the turn."""
+        """Generate a turn from ``_before``; Ctrl-C ends it."""
         self._text = self._model.generate(
             state=self._before,
             length=self._length or None,
@@ -130,7 +130,7 @@ class Conversation:
 
     def _retry(self, _: str) -> None:
         if self._before is None:
-            raise CharlstmError("there is no turn to write again yet", "type a line first")
+            raise CharlstmError("nothing to retry yet", "type a line first")
         self._write("")
 
     def _forget(self, _: str) -> None:
@@ -146,19 +146,19 @@ def _number(value: str, kind: Callable[[str], Any], example: str) -> Any:
     try:
         return kind(value)
     except ValueError:
-        raise CharlstmError(f"{value!r} is no number", f"for example {example}") from None
+        raise CharlstmError(f"{value!r} is not a number", f"for example {example}") from None
 
 
 def _ask() -> str:
     try:
         return input("> ")
     except KeyboardInterrupt:
-        print()  # the shell's prompt goes on a line of its own
+        print()  # so that the shell's prompt begins a new line
         raise
 
 
 def _line_reader() -> Callable[[], str]:
-    """Reads a line: with editing and history on a terminal, else as it comes from stdin."""
+    """A function that reads a line: with editing and history on a terminal, else from stdin."""
     if sys.stdin.isatty() and sys.stdout.isatty():
         try:
             import readline  # noqa: F401  input() edits lines with it

@@ -1,4 +1,4 @@
-"""Keys pressed while a panel is drawn are not echoed into it; whoever reads next gets them."""
+"""Turn off the terminal's echo while a panel is on screen; typed keys stay in the input queue."""
 
 import os
 
@@ -14,13 +14,13 @@ _disabled = False
 
 
 def disable() -> None:
-    """Switch the terminal's echo off, if it is on and this process has the terminal."""
+    """Turn echo off if it is on and this process is in the terminal's foreground."""
     global _disabled
     _disabled = _disabled or _set_echo(False)
 
 
 def restore() -> None:
-    """Switch the echo on again, if ``disable`` has switched it off."""
+    """Turn echo on again if ``disable`` turned it off."""
     global _disabled
     if _disabled:
         _disabled = False
@@ -28,7 +28,7 @@ def restore() -> None:
 
 
 def _set_echo(echo: bool) -> bool:
-    """Whether that changed anything."""
+    """Turn echo on or off; return whether that changed anything."""
     if termios is None:
         return False
     try:
@@ -38,7 +38,7 @@ def _set_echo(echo: bool) -> bool:
         if bool(attributes[3] & termios.ECHO) == echo:
             return False
         attributes[3] ^= termios.ECHO
-        # At once: a terminal that takes nothing would be waited for otherwise.
+        # TCSANOW: the other modes wait until a stalled terminal has drained its output.
         termios.tcsetattr(TERMINAL, termios.TCSANOW, attributes)
     except (OSError, termios.error):
         return False  # no terminal, not ours, or gone

@@ -7,7 +7,7 @@ import typer
 
 from charlstm import __version__
 from charlstm.cli.inputs import open_model
-from charlstm.cli.options import Checkpoint, example, note, one_of
+from charlstm.cli.options import Checkpoint, default, example, note, one_of
 from charlstm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 ENDINGS = (".html", ".onnx")
 EXAMPLES = example(
-    "charlstm export book.html                 a page that writes, reads and shows its units",
-    "charlstm export book.onnx -c book         for onnxruntime, in any language",
+    "charlstm export book.html            an interactive web page",
+    "charlstm export book.onnx -c book    for onnxruntime, in any language",
 )
 
 
@@ -24,42 +24,41 @@ def export(
     file: Annotated[
         str,
         typer.Argument(
-            help="The file to write. Its ending chooses the format: .html is a page for a "
-            "browser, .onnx a graph for other programs."
+            help="File to write. The suffix sets the format: .html for a web page, .onnx for an "
+            "ONNX graph."
         ),
     ],
     checkpoint: Checkpoint = None,
     title: Annotated[
         str | None,
-        typer.Option(help="Title of the page; the run's name if left out.", show_default=False),
+        typer.Option(help="Title of the page." + default("the run's name"), show_default=False),
     ] = None,
     precision: Annotated[
         str | None,
         typer.Option(
-            help="Weights in the page: float16, or float32 for twice the size. (float16)",
+            help="Precision of the page's weights: float16, or float32 for twice the size."
+            + default("float16"),
             show_default=False,
             autocompletion=one_of("float16", "float32"),
         ),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite a file that is already there.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> int:
-    """Save a model as a web page, or as an ONNX graph."""
+    """Export a model as a web page or an ONNX graph."""
     from charlstm.files import output_file, write_output
     from charlstm.show.quantities import size
 
     path = Path(file)
     ending = path.suffix.lower()
     if ending not in ENDINGS:
-        raise UsageError(f"{file} has no known ending", f"end it in {' or '.join(ENDINGS)}")
+        raise UsageError(f"unknown format: {file}", f"end the name in {' or '.join(ENDINGS)}")
     page_options = {"title": title, "precision": precision}
     given = {name: value for name, value in page_options.items() if value is not None}
     if given and ending != ".html":
         names = ", ".join(f"`{name}`" for name in given)
-        raise UsageError(f"{names}: only a page has this", "leave it out, or end the name in .html")
+        raise UsageError(f"{names}: only for a web page", "omit it, or end the name in .html")
     if output_file(path).exists() and not force:
-        raise UsageError(f"{file} is already there", "name another file, or add --force")
+        raise UsageError(f"{file} already exists", "choose another name, or add --force")
     model = open_model(checkpoint)
     data, facts = _page(model, given) if ending == ".html" else _onnx(model)
     write_output(path, data)

@@ -1,4 +1,4 @@
-"""Open the models and texts that commands name."""
+"""Open the models and texts that the user names."""
 
 import os
 import shlex
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from charlstm.cli.option_names import option_of
 from charlstm.cli.options import command, note
 from charlstm.cli.signals import interruptible
-from charlstm.errors import CharlstmError, UsageError, reason_of
+from charlstm.errors import CharlstmError, UsageError, plural, reason_of
 from charlstm.training_run import open_text
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from charlstm.text.vocabulary import Ids, UnknownPolicy, Vocabulary
 
 REPORTED_EVERY = 100_000
-"""Characters between two reports of how far a text is read."""
+"""Characters between two progress reports."""
 
 
 def open_model(checkpoint: str | None) -> "Model":
-    """The model of ``-c``; when it was left out, stderr says which one it is."""
+    """The model of ``-c``; without ``-c``, report on stderr which one was chosen."""
     from charlstm.model import load
 
     model = load(checkpoint)
@@ -47,7 +47,7 @@ def unknown_policy(name: str) -> "UnknownPolicy":
 
 
 class Reader:
-    """Turns the texts that a command gives a model into ids; stderr reports what is changed."""
+    """Encodes the texts of a command; reports on stderr what it had to change."""
 
     def __init__(self, vocab: "Vocabulary", policy: "UnknownPolicy") -> None:
         self._vocab = vocab
@@ -55,45 +55,45 @@ class Reader:
         self._form_noted = False
 
     def known_form(self, text: str) -> str:
-        """``text`` in the Unicode form that the model knows; one note for all texts will do."""
+        """``text`` in the Unicode form of the vocabulary; a change is reported once."""
         form = self._vocab.known_form(text)
         if form != text and not self._form_noted:
             self._form_noted = True
-            note("accents were put in the Unicode form that the model knows: they look the same")
+            note("note: accented characters were converted to the Unicode form of the vocabulary")
         return form
 
     def encode(self, text: str) -> "Ids":
-        """The ids of ``text``; notes how many characters are left out or replaced.
+        """The ids of ``text``; report how many characters were skipped or replaced.
 
         Raises:
-            CharlstmError: the model does not know a character, and the policy is ``error``.
+            CharlstmError: a character is not in the vocabulary, and the policy is ``error``.
         """
         text = self.known_form(text)
         ids = self._vocab.encode(text, self.policy)
         if self.policy != "error" and (unknown := self._vocab.unknown(text)):
             missing = sum(map(text.count, unknown))
-            done = "left out" if self.policy == "skip" else "replaced"
-            note(f"characters that the model never saw: {missing:,} of {len(text):,}, {done}")
+            done = "skipped" if self.policy == "skip" else "replaced"
+            note(f"{done} {missing:,} of {plural(len(text), 'character')}: not in the vocabulary")
         return ids
 
     def note_stops(self, stops: Iterable[str]) -> None:
-        """Report stop sequences that never occur: the model cannot write them."""
+        """Report stop sequences that can never occur."""
         for stop in stops:
             if unknown := self._vocab.unknown(self.known_form(stop)):
-                note(f"--stop {stop!r} never occurs: the model does not know {unknown[0]!r}")
+                note(f"note: --stop {stop!r} cannot occur: {unknown[0]!r} is not in the vocabulary")
 
 
 def note_keyboard(sources: Iterable[str] | None) -> None:
-    """Say on stderr that the command waits for somebody to type, if it does."""
+    """Report on stderr if the command now waits for typed input."""
     if "-" in (sources or ()) and sys.stdin.isatty():
         end = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
-        note(f"reading from the keyboard; end with {end} on a line of its own")
+        note(f"reading from the keyboard; press {end} on an empty line to finish")
 
 
 def read_text(source: str, *, as_bytes: bool) -> str:
     """The text of a file, or of stdin for ``-``, without a byte-order mark.
 
-    For a byte model any content will do: what is not UTF-8 becomes surrogate escapes.
+    A byte model accepts any content: bytes that are not UTF-8 become surrogate escapes.
     """
     from charlstm.files import read_text_bytes
     from charlstm.text.sources import format_of, wide_encoding
@@ -110,7 +110,7 @@ def read_text(source: str, *, as_bytes: bool) -> str:
     except OSError as error:
         reason = reason_of(error)
         raise CharlstmError(
-            f"{name} cannot be read: {reason}", "check the path, or pipe the words in and give -"
+            f"{name} cannot be read: {reason}", "check the path, or pipe the text in and use -"
         ) from None
     if as_bytes:
         return data.decode("utf-8", "surrogateescape")
@@ -119,21 +119,21 @@ def read_text(source: str, *, as_bytes: bool) -> str:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         byte, binary = data[error.start], format_of(data)
-        message = f"{name} is not valid utf-8: byte 0x{byte:02x} at offset {error.start:,}"
+        message = f"{name} is not valid UTF-8: byte 0x{byte:02x} at offset {error.start:,}"
         if data.startswith(b"\x1f\x8b"):
-            hint = "unpack it first, with gunzip -c FILE, and give -"
+            hint = "decompress it first: gunzip -c FILE, piped into the command with -"
         elif binary:
             hint = f"it is {binary}; convert it to plain text"
         else:
             hint = _convert(encoding or ("cp1252" if 0x80 <= byte < 0xA0 else "latin1"))
         raise CharlstmError(message, hint) from None
     if encoding:
-        raise CharlstmError(f"{name} is not utf-8 but {encoding}", _convert(encoding))
+        raise CharlstmError(f"{name} is {encoding}, not UTF-8", _convert(encoding))
     return text.removeprefix("\ufeff")
 
 
 def _convert(encoding: str) -> str:
-    return f"convert it first, with iconv -f {encoding} -t utf-8 FILE or the like, and give -"
+    return f"convert it first: iconv -f {encoding} -t utf-8 FILE, piped into the command with -"
 
 
 def refuse_run(name: str) -> None:
@@ -141,56 +141,61 @@ def refuse_run(name: str) -> None:
     from charlstm.runs.catalogue import is_part_of_run, is_run
 
     if is_part_of_run(Path(name)) if os.path.exists(name) else is_run(name):
+        if option_of("resume") is None:
+            raise UsageError(
+                f"{name} is a run, not a text",
+                f"give a text; the run of that name is used by -c {shlex.quote(name)}",
+            )
         raise UsageError(
-            f"{name} is a run and no text",
-            f"give a text; the run of that name is named by -c {shlex.quote(name)}"
-            if option_of("resume") is None
-            else f"{command('train', '--resume', '-c', name)} goes on with it",
+            f"{name} is a run, not a text",
+            "to resume it:",
+            command("train", "--resume", "-c", name),
         )
 
 
 def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpus":
-    """The corpus of these files, folders or stdin (-), or the bundled one for none.
+    """The corpus of these files, folders or stdin (-); without any, the bundled corpus.
 
-    stderr says what is notable about them, and unless ``quiet`` how far into a long text it is.
+    Notices go to stderr, and so does the progress through a long text unless ``quiet``.
     """
     for name in text or ():
         refuse_run(name)
     note_keyboard(text)
-    with interruptible():  # nothing half-encoded stays
+    with interruptible():  # leaves no half-written cache
         return open_text(
             text, note=note, advise=(lambda message: None) if quiet else note, **reading
         )
+        note("tr -d '\\r' < TEXT | charlstm train -")
 
 
 def progress_of(total: int) -> Callable[[int], None]:
-    """A function that reports on stderr, if that is a terminal, how far a long text is read."""
+    """A function that reports the progress through a long text on stderr, if it is a terminal."""
     reported = 0
 
     def progress(done: int) -> None:
         nonlocal reported
         if done - reported >= REPORTED_EVERY and sys.stderr.isatty():
             reported = done
-            note(f"{done:,} of {total:,} characters …")
+            note(f"{done:,} of {plural(total, 'character')} …")
 
     return progress
 
 
-def name_again(source: "TextSource", run: Path) -> str:
-    """How to give a run its text again, wherever that is now; the run keeps the new path."""
+def name_again(source: "TextSource", run: Path) -> tuple[str, str]:
+    """How to supply a run's text again: a hint and a command. The run records the new path."""
     from charlstm.text.sources import BUNDLED, STDIN, bundled_corpus
 
     if source.paths == (STDIN,):
-        return f"pipe it in again: {command('train', '-', '--resume', '-c', run)}"
+        return "pipe it in again:", command("train", "-", "--resume", "-c", run)
     text = bundled_corpus() if Path(source.paths[0]).name == BUNDLED else "TEXT"
-    return f"say where it is now: {command('train', text, '--resume', '-c', run)}"
+    return "give its new path:", command("train", text, "--resume", "-c", run)
 
 
 def training_text(model: "Model") -> "tuple[NDArray[np.unsignedinteger], Vocabulary]":
-    """What the model's run trained on, as ids, and their vocabulary.
+    """The ids that the model was trained on, and their vocabulary.
 
     Raises:
-        CharlstmError: the run or its text is gone, or the text has changed since.
+        CharlstmError: the run or its text is gone, or the text has changed.
     """
     from charlstm.runs.catalogue import training_corpus
     from charlstm.runs.run import read_run_file
@@ -201,5 +206,5 @@ def training_text(model: "Model") -> "tuple[NDArray[np.unsignedinteger], Vocabul
         with interruptible():
             corpus = training_corpus(run)
     except TextGone as error:
-        raise CharlstmError(error.message, name_again(run.source, model.path.parent)) from None
+        raise CharlstmError(error.message, *name_again(run.source, model.path.parent)) from None
     return corpus.split(run.train.val_fraction)[0], corpus.vocab

@@ -2,7 +2,6 @@
 
 import json
 import os
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,11 +15,13 @@ from charlstm.cli.options import (
     OptionGroup,
     Unknown,
     check_outputs,
+    command,
+    default,
     example,
     note,
     one_of,
 )
-from charlstm.errors import UsageError
+from charlstm.errors import UsageError, plural
 from charlstm.net.spec import CELLS, LEFT_SATURATED, RIGHT_SATURATED
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
     from charlstm.text.vocabulary import Ids
 
 COMMON = ("view", "checkpoint", "as_json", "html", "svg", "png")
-"""The parameters that work with every view; see ``ViewInfo.takes`` for the others."""
+"""Parameters that every view takes; for the others see ``ViewInfo.takes``."""
 READING = ("text", "file", "warmup", "unknown")
-"""The parameters that say which text is read, and how."""
+"""Parameters for the text that is read."""
 GATES = tuple(dict.fromkeys(gate for cell in CELLS.values() for gate in cell.reported))
 EXAMPLES = example(
     "charlstm inspect",
@@ -45,35 +46,36 @@ EXAMPLES = example(
 
 
 def _views(option: str) -> str:
-    """Which views use an option, in its help."""
+    """The views that take an option, for its help."""
     return f"Views: {', '.join(view for view in VIEWS if option in parameters_of(view))}."
 
 
 def parameters_of(view: str) -> tuple[str, ...]:
-    """The parameters that a view uses, besides those of all views: fields, and how it reads."""
+    """The parameters that a view takes, besides those of all views."""
     takes = VIEWS[view].takes
     reading = READING if "text" in takes else ()
     return (*reading, *(field for field in takes if field != "text"))
 
 
 class Reading(OptionGroup):
-    """What the model reads, and before it."""
+    """The text that the model reads, and what it reads first."""
 
     text: Annotated[
         str | None,
         typer.Argument(
-            help="What the model reads; left out, the held-out excerpt in the checkpoint, or, for "
-            "views that need more, the run's held-out text.",
+            help="Text for the model to read."
+            + default("held-out excerpt in the checkpoint; more held-out text for some views"),
             show_default=False,
         ),
     ] = None
     file: Annotated[
-        str | None, typer.Option("--file", "-f", help="Read this file instead; - for stdin.")
+        str | None, typer.Option("--file", "-f", help="Read the text from this file; - for stdin.")
     ] = None
     warmup: Annotated[
         str | None,
         typer.Option(
-            help="Text to read first, which is not counted, or none; left out, the excerpt.",
+            help="Text to read first, not measured; none to start from zero state."
+            + default("held-out excerpt"),
             show_default=False,
         ),
     ] = None
@@ -81,16 +83,16 @@ class Reading(OptionGroup):
 
 
 class Chosen(OptionGroup):
-    """What a view looks at; the fields of ``Options``, as a user gives them."""
+    """What a view shows: the fields of ``Options``, as the user types them."""
 
     layer: Annotated[
-        int | None, typer.Option(help=f"Show only this layer, from 1. {_views('layer')}")
+        int | None,
+        typer.Option(help=f"Show only this layer, counted from 1. {_views('layer')}"),
     ] = None
     gate: Annotated[
         str | None,
         typer.Option(
-            help=f"Show only this gate of those that the cell has: {', '.join(GATES)}. "
-            f"{_views('gate')}",
+            help=f"Show only this gate, if the cell has it: {', '.join(GATES)}. {_views('gate')}",
             autocompletion=one_of(*GATES),
         ),
     ] = None
@@ -98,7 +100,7 @@ class Chosen(OptionGroup):
         str | None,
         typer.Option(
             "--unit",
-            help="Look at this unit, from 0; ablate, memory, match take several, as 3,17,40. "
+            help="Show this unit, counted from 0; ablate, memory, match accept several: 3,17,40. "
             f"{_views('units')}",
             metavar="N[,N]",
         ),
@@ -106,19 +108,23 @@ class Chosen(OptionGroup):
     state: Annotated[
         str | None,
         typer.Option(
-            help=f"Look at h or at c; left out, at c where the cell has one. {_views('state')}",
+            help=f"State to show: h (hidden) or c (cell). {_views('state')}"
+            + default("c if the cell has one"),
             autocompletion=one_of("h", "c"),
         ),
     ] = None
     at: Annotated[
         int | None,
-        typer.Option(help=f"The character to go through, from 0; else the last. {_views('at')}"),
+        typer.Option(
+            help=f"Position of the character to show, counted from 0. {_views('at')}"
+            + default("the last one")
+        ),
     ] = None
     features: Annotated[
         list[str] | None,
         typer.Option(
             "--feature",
-            help="A feature of your own: the characters in matches of a regular expression. "
+            help="Your own feature: all characters that a regular expression matches (repeatable). "
             f"{_views('features')}",
             metavar="NAME=REGEX",
         ),
@@ -126,35 +132,38 @@ class Chosen(OptionGroup):
     guesses: Annotated[
         bool,
         typer.Option(
-            "--guesses", help=f"Five best guesses under each character. {_views('guesses')}"
+            "--guesses",
+            help=f"Show the five best guesses below each character. {_views('guesses')}",
         ),
     ] = False
     threshold: Annotated[
         float,
         typer.Option(
-            help=f"Above this a unit counts as on; if negative, below it. {_views('threshold')}"
+            help="Activation above which a unit is on; if negative, below which it is on. "
+            f"{_views('threshold')}"
         ),
     ] = 0.5
-    left: Annotated[float, typer.Option(help=f"Below this a gate is shut. {_views('left')}")] = (
-        LEFT_SATURATED
-    )
-    right: Annotated[float, typer.Option(help=f"Above this a gate is open. {_views('right')}")] = (
-        RIGHT_SATURATED
-    )
+    left: Annotated[
+        float, typer.Option(help=f"Below this value a gate is left-saturated. {_views('left')}")
+    ] = LEFT_SATURATED
+    right: Annotated[
+        float, typer.Option(help=f"Above this value a gate is right-saturated. {_views('right')}")
+    ] = RIGHT_SATURATED
     rows: Annotated[
         int | None,
-        typer.Option(help=f"Lines of a long table or text; 0 is all of them. {_views('rows')}"),
+        typer.Option(
+            help=f"Number of lines of a long table or text; 0 for all. {_views('rows')}"
+            + default("depends on the view")
+        ),
     ] = None
 
 
 class Files(OptionGroup):
-    """Files that the view is written to."""
+    """Output files."""
 
-    html: Annotated[
-        str | None, typer.Option(help="Write one HTML file that needs nothing else.")
-    ] = None
-    svg: Annotated[str | None, typer.Option(help="Write the picture as an SVG file.")] = None
-    png: Annotated[str | None, typer.Option(help="Write the picture as a PNG file.")] = None
+    html: Annotated[str | None, typer.Option(help="Write a self-contained HTML file.")] = None
+    svg: Annotated[str | None, typer.Option(help="Write an SVG file.")] = None
+    png: Annotated[str | None, typer.Option(help="Write a PNG file.")] = None
 
 
 def inspect(
@@ -173,14 +182,14 @@ def inspect(
     as_json: Json = False,
     files: Files,
 ) -> int:
-    """Look inside: gates, cells, what units track, how far back a model remembers."""
+    """Look inside a model: gates, cells, what units track, how far back it remembers."""
     from charlstm.analysis.document import reworded
     from charlstm.analysis.subject import find_view, held_out
     from charlstm.cli.inputs import Reader, open_model, unknown_policy
     from charlstm.show.console import progress_bar, stderr_console, stdout_console
 
     if reading.text is not None and reading.file is not None:
-        raise UsageError("a text and --file are both given", "give one of them")
+        raise UsageError("TEXT and --file cannot be used together", "choose one of them")
     find_view(view)
     _check_taken(context, view)
     check_outputs(**vars(files))
@@ -195,8 +204,8 @@ def inspect(
     if text is None and VIEWS[view].reads and held_out(model, VIEWS[view].reads) is None:
         excerpt, _ = model.inspected(None, warmup)
         note(
-            f"no text that the run held out is in the cache, so {view} read the {len(excerpt):,} "
-            "characters kept with the checkpoint; --file gives it more"
+            f"note: the run's held-out text is not in the cache; {view} read only the "
+            f"{plural(len(excerpt), 'character')} in the checkpoint; use --file for more"
         )
     found = figure.data
     document = reworded(found.document(), with_options)
@@ -211,20 +220,22 @@ def inspect(
 
 
 def _note_names(reading: Reading) -> None:
-    """Point out words that are read as text, and name a file or a run."""
+    """Point out arguments that are read as text but are also the name of a file or a run."""
     from charlstm.runs.catalogue import is_run
 
     if (text := reading.text) is not None:
         if os.path.isfile(text):
-            note(f"treating {text!r} as text; for what is in that file: --file {quote(text)}")
+            note(f"treating {text!r} as text, not a file name; to read the file:")
+            note(command("inspect", "--file", text))
         elif is_run(text):
-            note(f"treating {text!r} as text; for the run of that name: -c {quote(text)}")
+            note(f"treating {text!r} as text, not the name of a run; to inspect the run:")
+            note(command("inspect", "-c", text))
     if reading.warmup and os.path.isfile(reading.warmup):
-        note(f"treating {reading.warmup!r} as text, not as the name of a file")
+        note(f"treating {reading.warmup!r} as text, not a file name")
 
 
 def _check_taken(context: typer.Context, view: str) -> None:
-    """Raise ``UsageError`` for an option that the view does not use."""
+    """Raise ``UsageError`` for an option that the view does not take."""
     taken = parameters_of(view)
     for parameter in context.command.params:
         name = str(parameter.name)
@@ -232,7 +243,7 @@ def _check_taken(context: typer.Context, view: str) -> None:
         given = source is not None and source.name == "COMMANDLINE"
         if given and name not in (*COMMON, *taken):
             usable = ", ".join(f"`{field}`" for field in taken)
-            raise UsageError(f"`{name}` does not go with --view {view}", f"it takes {usable}")
+            raise UsageError(f"--view {view} does not take `{name}`", f"it takes {usable}")
 
 
 def _options(chosen: Chosen) -> "ViewFields":
@@ -256,9 +267,7 @@ def _units(numbers: str | None) -> tuple[int, ...]:
     try:
         return tuple(int(number) for number in numbers.split(","))
     except ValueError:
-        raise UsageError(
-            f"`units` is {numbers!r}", "give a number, or several as 3,17,40"
-        ) from None
+        raise UsageError(f"`units` is {numbers!r}", "give a number, or several: 3,17,40") from None
 
 
 def _check(model: "Model", options: "ViewFields") -> None:
@@ -267,32 +276,27 @@ def _check(model: "Model", options: "ViewFields") -> None:
     layer, gate = options["layer"], options["gate"]
     if layer is not None and not 0 <= layer < config.layers:
         raise UsageError(
-            f"`layer` is {layer + 1}, and the model has {config.layers}",
+            f"`layer` is {layer + 1}, but the model has {plural(config.layers, 'layer')}",
             f"give a number from 1 to {config.layers}",
         )
     if gate is not None and gate not in gates:
         raise UsageError(
-            f"`gate` is {gate!r}, which the cell {config.cell} does not have",
+            f"`gate` is {gate!r}, but the {config.cell} cell has no such gate",
             f"choose one of {', '.join(gates)}",
         )
     for unit in options["units"]:
         if not 0 <= unit < config.hidden_size:
             raise UsageError(
-                f"`units` has {unit}, and a layer has {config.hidden_size} units",
+                f"`units` has {unit}, but a layer has {plural(config.hidden_size, 'unit')}",
                 f"give a number from 0 to {config.hidden_size - 1}",
             )
 
 
 def _read(model: "Model", reading: Reading, reader: "Reader") -> "tuple[Ids | None, Ids | None]":
-    """What the view counts and what the model reads before it, as ids; None for the default."""
+    """The ids that the view measures, and those that the model reads first; None: the default."""
     from charlstm.cli.inputs import read_text
-    from charlstm.runs.catalogue import is_run
 
     text, warmup = reading.text, "" if reading.warmup == "none" else reading.warmup
-    if text is not None and os.path.isfile(text):
-        note(f"reading the words {text!r}; for what is in that file: --file {quote(text)}")
-    elif text is not None and is_run(text):
-        note(f"reading the words {text!r}; for the run of that name: -c {quote(text)}")
     if reading.file is not None:
         text = read_text(reading.file, as_bytes=model.file.vocab.kind == "bytes")
     return (

@@ -1,9 +1,9 @@
-"""The core names settings by their fields; the command line shows them as its options.
+"""Replace field names in messages by the options of the running command.
 
-An error or a notice from outside this folder names a field between backticks: "`temperature` is
--1". A command's parameters bear the names of the fields that they set, so the parameters of the
-running command say which option a field is here: --temp. A word between backticks that is no
-parameter of any command stays as it is.
+Errors and notices from outside this folder name a setting by its field, in backticks:
+"`temperature` is -1". A command's parameters have the names of the fields that they set, so they
+map each field to its option: ``temperature`` to --temp. A word in backticks that is not a
+parameter of the running command is left unchanged.
 """
 
 import re
@@ -13,11 +13,11 @@ from typing import Any
 ELSEWHERE = {"init_from": "charlstm train --init-from"}
 """Fields that errors of every command recommend, where the running command does not have them."""
 _options: dict[str, str] = {}
-"""What a user types for each parameter of the running command. One process runs one command."""
+"""Option or argument name by parameter of the running command; a process runs one command."""
 
 
 def use_parameters(parameters: Iterable[Any]) -> None:
-    """From now on, show fields as these parameters, which are typer's."""
+    """Set the parameters, typer's, that fields are replaced by from now on."""
     _options.clear()
     for parameter in parameters:
         is_option = parameter.param_type_name == "option"
@@ -27,11 +27,11 @@ def use_parameters(parameters: Iterable[Any]) -> None:
 
 
 def option_of(field: str) -> str | None:
-    """The running command's option for a field, if it has one."""
+    """The running command's option for a field, or None."""
     return _options.get(field)
 
 
 def with_options(message: str) -> str:
-    """A message of the core with the options of the running command in place of the fields."""
+    """``message`` with each field in backticks replaced by the running command's option."""
     known = ELSEWHERE | _options
     return re.sub(r"`(\w+)`", lambda found: known.get(found[1], found[0]), message)

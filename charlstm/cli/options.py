@@ -1,4 +1,4 @@
-"""Options that several commands share, their examples and their notices."""
+"""Options that several commands share, and what commands print on stderr."""
 
 import os
 import re
@@ -15,16 +15,16 @@ from charlstm.errors import UsageError
 
 
 def one_of(*values: str) -> Callable[[str], list[str]]:
-    """What the shell offers for an option that takes one of these."""
+    """Shell completion for an option with a fixed set of values."""
     return lambda incomplete: [value for value in values if value.startswith(incomplete)]
 
 
 def run_names(incomplete: str) -> list[str]:
-    """What the shell offers where a run is wanted: the names under checkpoints/.
+    """Shell completion for a run: the names under checkpoints/.
 
-    bash puts on the command line what it is given here, so a name is quoted for it: a folder
-    called ``$(rm -r .)`` must not become a command. The other shells quote in ways of their own,
-    and get the names that need no quotes.
+    bash inserts a completion into the command line as it is, so names are quoted for it: a folder
+    called ``$(rm -r .)`` must not become a command. Other shells quote in their own ways and get
+    only the names that need no quotes.
     """
     from charlstm.runs.catalogue import list_runs
     from charlstm.show.printable import printable
@@ -37,25 +37,33 @@ def run_names(incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
+def default(value: object) -> str:
+    """The default of an option, as typer shows it in the help, for those that typer cannot know."""
+    return f" \\[default: {value}]"  # a backslash, because Rich reads brackets as markup
+
+
 Checkpoint = Annotated[
     str | None,
     typer.Option(
         "-c",
         "--checkpoint",
         metavar="RUN",
-        help="A run's folder, one of its checkpoints, or a name under checkpoints/; "
-        "the newest run if left out.",
+        help="Run to use: its name, its folder, or the folder of one of its checkpoints."
+        + default("newest run"),
         show_default=False,
         autocompletion=run_names,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Color = Annotated[
+    bool, typer.Option("--color", help="Tint each character by its surprise, on a terminal.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Unknown = Annotated[
     str,
     typer.Option(
         "--unknown",
         metavar="error|skip|replace",
-        help="What to do with characters that the model never saw.",
+        help="What to do with characters that are not in the vocabulary.",
         autocompletion=one_of("error", "skip", "replace"),
     ),
 ]
@@ -64,7 +72,7 @@ Unknown = Annotated[
 class OptionGroup:
     """A group of options, as annotated attributes with their defaults; see ``flat_options``.
 
-    No dataclass: making the methods of one takes half a millisecond of every command's start.
+    Not a dataclass: building one adds half a millisecond to the start of every command.
     """
 
     def __init__(self, **values: Any) -> None:
@@ -79,11 +87,11 @@ def check_together(*options: tuple[str, bool]) -> None:
     """Raise ``UsageError`` if more than one of these options is given."""
     given = [name for name, is_given in options if is_given]
     if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} are given together", "give one of them")
+        raise UsageError(f"{' and '.join(given)} cannot be used together", "choose one of them")
 
 
 def check_outputs(**paths: str | None) -> None:
-    """Raise ``UsageError``, before any work, for options whose files cannot all be written."""
+    """Raise ``UsageError`` if an output file cannot be written, before any work is done."""
     from charlstm.files import output_file
 
     writers: dict[Path, str] = {}
@@ -96,12 +104,14 @@ def check_outputs(**paths: str | None) -> None:
         except UsageError as error:
             raise UsageError(f"{option} {error.message}", error.hint) from None
         if target in writers:
-            raise UsageError(f"{writers[target]} and {option} name the same file", "name two files")
+            raise UsageError(
+                f"{writers[target]} and {option} name the same file", "use two different files"
+            )
         writers[target] = option
 
 
 def command(*words: object) -> str:
-    """A command to copy into a shell, with its words quoted where they must be."""
+    """A charlstm command that can be copied into a shell, quoted where necessary."""
     return shlex.join(["charlstm", *map(str, words)])
 
 
@@ -112,20 +122,20 @@ def operands(names: Iterable[object]) -> list[str]:
 
 
 def example(*lines: str) -> str:
-    """The epilog that shows how a command is used."""
+    """The examples at the end of a command's help."""
     return "\n\n".join(("Examples:", *(f"  {line}" for line in lines)))
 
 
 def note_no_colors() -> None:
-    """Say why a text that was to be tinted is not."""
-    note("no colours: standard output is not a terminal that has them; the text comes plain")
+    """Report that ``--color`` has no effect here."""
+    note("note: --color has no effect: standard output is not a colour terminal")
 
 
 def note(message: str) -> None:
-    """Tell the user something on stderr, on one line, safe for the terminal."""
+    """Print one line to stderr, without characters that could control the terminal."""
     from charlstm.show.printable import one_line
 
     try:
         print(one_line(with_options(message)), file=sys.stderr, flush=True)
     except (OSError, ValueError):
-        pass  # the terminal is gone; what is being done goes on
+        pass  # the terminal is gone; the work continues

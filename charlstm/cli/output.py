@@ -1,4 +1,4 @@
-"""Text on stdout as it is written: exact in a pipe, safe and perhaps tinted on a terminal."""
+"""Streaming text to stdout: byte-exact in a pipe, escaped and optionally tinted on a terminal."""
 
 import sys
 import time
@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from charlstm.generate.writing import Text
 
 LONGEST_WAIT = 0.05
-"""Seconds that a pipe waits for text, roughly."""
+"""Longest time in seconds between two flushes to a pipe."""
 
 
 class Output:
-    """Stdout of ``sample``. A terminal gets no control characters, a pipe the exact text."""
+    """Stdout of ``sample``: no control characters on a terminal, the exact text in a pipe."""
 
     def __init__(self, *, raw: bool, color: bool) -> None:
-        """``raw`` is for byte models: what is not UTF-8 is written as it is."""
+        """``raw`` writes bytes that are not UTF-8 unchanged, for byte models."""
         from charlstm.show.console import stdout_console
         from charlstm.show.printable import printable
         from charlstm.show.surprise import Tint
@@ -30,7 +30,7 @@ class Output:
         self._due = 0.0
 
     def write(self, text: str, bits: list[float] | None = None) -> None:
-        """Write a piece; ``bits`` are its characters' surprise, where they are to be tinted."""
+        """Write a piece of text; ``bits`` is the surprise of each character, for tinting."""
         if self.tinted and self._tint is not None and bits is not None:
             text = "".join(map(self._tint, text, bits))
         elif self.terminal:
@@ -43,17 +43,17 @@ class Output:
             self._due = now + LONGEST_WAIT
 
     def show(self, text: "Text", before: str = "", *, collect: bool = False) -> str:
-        """Write ``before`` and a text as it is generated; return the text, if it is wanted."""
+        """Write ``before`` and a text as it is generated; return the text if ``collect``."""
         collected = []
         self.write(before)
         for piece in text:
             self.write(piece, text.surprise(piece) if self.tinted else None)
-            if collect:  # a text without end would fill the memory
+            if collect:  # an endless text would fill the memory
                 collected.append(piece)
         return "".join(collected)
 
     def close(self) -> None:
-        """End the last line on a terminal, and see everything out."""
+        """End the last line on a terminal, and flush."""
         if self.terminal:
             sys.stdout.write("\n")
         sys.stdout.flush()

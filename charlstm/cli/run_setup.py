@@ -1,4 +1,4 @@
-"""Which run `charlstm train --resume` goes on with, and its text."""
+"""Find the run that `charlstm train --resume` continues, and its text."""
 
 import os
 from contextlib import suppress
@@ -25,7 +25,7 @@ def find_resumed(checkpoint: str | None, text: list[str], quiet: bool) -> "tuple
     note_keyboard(text)
     for name in text:
         _check_text(name)
-    with interruptible():  # nothing half-encoded stays
+    with interruptible():  # leaves no half-written cache
         if text and checkpoint is None:
             path, run, corpus = _run_of(text)
         else:
@@ -34,14 +34,15 @@ def find_resumed(checkpoint: str | None, text: list[str], quiet: bool) -> "tuple
         note(f"resuming {path}")
     if text and corpus.digest != run.digest and (other := _other_run_of(corpus)):
         raise UsageError(
-            f"{', '.join(text)} is not the text of the run {path.name} but of {other.name}",
+            f"{', '.join(text)} is the text of the run {other.name}, not of {path.name}",
+            f"to resume {other.name}:",
             command("train", *operands(text), "--resume", "-c", other),
         )
     return path, corpus
 
 
 def _named_run(checkpoint: str | None, text: list[str]) -> "tuple[Path, RunFile, Corpus]":
-    """The run of ``-c``, else the newest, and its text: this one, else the one it has recorded."""
+    """The run of ``-c``, or the newest, and its text: the given one, or the recorded one."""
     from charlstm.runs.catalogue import find_run
     from charlstm.runs.run import read_run_file
     from charlstm.text.corpus import TextGone
@@ -51,16 +52,16 @@ def _named_run(checkpoint: str | None, text: list[str]) -> "tuple[Path, RunFile,
     try:
         return path, run, text_of_run(run, text, note)
     except TextGone as error:
-        raise CharlstmError(error.message, name_again(run.source, path)) from None
+        raise CharlstmError(error.message, *name_again(run.source, path)) from None
 
 
 def _run_of(text: list[str]) -> "tuple[Path, RunFile, Corpus]":
-    """The newest run of a text that is named without its run, and the text.
+    """The newest run of a text, for a text given without ``-c``, and the text.
 
-    Where the text is that of no run, it is the newest run whose text was at these paths.
+    If no run has that text, it is the newest run whose text was at these paths.
 
     Raises:
-        CharlstmError: there is none, or the text cannot be read.
+        CharlstmError: there is no such run, or the text cannot be read.
     """
     from charlstm.runs.catalogue import find_run, list_runs
     from charlstm.runs.run import read_run_file
@@ -96,13 +97,14 @@ def _run_of(text: list[str]) -> "tuple[Path, RunFile, Corpus]":
     if unread and len(unread) == len(read):
         raise unread[0]
     raise UsageError(
-        f"no run has learnt {', '.join(text)} as it is now",
-        f"name the run that goes on with -c, or make one: {command('train', *operands(text))}",
+        f"no run was trained on {', '.join(text)} as it is now",
+        "name the run to resume with -c, or start a new one:",
+        command("train", *operands(text)),
     )
 
 
 def _other_run_of(corpus: "Corpus") -> Path | None:
-    """The newest run of a text, if there is one."""
+    """The newest run of a corpus, if there is one."""
     from charlstm.runs.catalogue import list_runs
     from charlstm.runs.run import read_run_file
 
@@ -114,9 +116,11 @@ def _other_run_of(corpus: "Corpus") -> Path | None:
 
 
 def _check_text(name: str) -> None:
-    """Raise ``UsageError`` if a run, or nothing, stands where a resumed run's text would."""
+    """Raise ``UsageError`` if what should be a text is a run, or does not exist."""
     from charlstm.text.sources import STDIN
 
     refuse_run(name)
     if name != STDIN and not os.path.exists(name):
-        raise UsageError(f"there is no file {name}", "a run is named by -c; charlstm runs has all")
+        raise UsageError(
+            f"there is no file {name}", "name a run with -c; to list runs:", command("runs")
+        )

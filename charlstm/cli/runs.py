@@ -12,24 +12,33 @@ from typing import Annotated, NamedTuple
 import typer
 
 from charlstm.cli.commands import Commands
-from charlstm.cli.options import Json, check_outputs, example, note, one_of, run_names
+from charlstm.cli.options import (
+    Json,
+    check_outputs,
+    command,
+    default,
+    example,
+    note,
+    one_of,
+    run_names,
+)
 from charlstm.errors import CharlstmError, ExitCode, UsageError, plural, reason_of
 
 group = Commands(
-    help="The runs under checkpoints/: list them, show one, free disk space.",
+    help="List runs, show one, and free disk space.",
 )
 EXAMPLES = example(
     "charlstm runs",
     "charlstm runs show shakespeare",
     "charlstm runs compare lstm gru      curves, results, settings that differ",
-    "charlstm runs prune                 what no run needs any more",
+    "charlstm runs prune                 delete checkpoints that are not needed",
     "charlstm runs prune NAME --whole    delete a run",
 )
 
 
 @group.callback(invoke_without_command=True)
 def runs(context: typer.Context, as_json: Json = False) -> int:
-    """List the runs, the newest first."""
+    """List runs, newest first."""
     if context.invoked_subcommand is not None:
         return 0
     from charlstm.runs.catalogue import list_runs, summarise
@@ -39,7 +48,8 @@ def runs(context: typer.Context, as_json: Json = False) -> int:
         print(json.dumps([summary.to_dict() for summary in summaries]))
         return 0
     if not summaries:
-        note("there is no run under checkpoints/ yet; make one: charlstm train YOUR.txt")
+        note("there are no runs under checkpoints/ yet; to train one:")
+        note(command("train", "YOUR.txt"))
         return 0
     from charlstm.show.console import stdout_console
     from charlstm.show.runs_table import print_runs
@@ -52,11 +62,11 @@ def runs(context: typer.Context, as_json: Json = False) -> int:
 def show(
     name: Annotated[
         str | None,
-        typer.Argument(help="The run; the newest if left out.", autocompletion=run_names),
+        typer.Argument(help="Run to show." + default("newest run"), autocompletion=run_names),
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """All that is known of one run."""
+    """Show the settings and checkpoints of a run."""
     from charlstm.runs.catalogue import find_run, summarise
     from charlstm.runs.run import read_pointers, read_run_file
     from charlstm.show.printable import printable
@@ -82,17 +92,18 @@ def show(
             )
         )
         return 0
+    unit = "byte" if content.source.as_bytes else "character"
     rows = {
         "run": summary.path,
         "created": content.created,
         "model": f"{summary.model}, {summary.parameters:,} parameters",
-        "corpus": f"{', '.join(content.source.paths)} ({plural(summary.characters, 'character')})",
+        "corpus": f"{', '.join(content.source.paths)} ({plural(summary.characters, unit)})",
         "steps": f"{summary.step:,}"
         + (f" of {summary.total_steps:,}" if summary.total_steps else ""),
-        "best": "–"
+        "best validation": "–"
         if summary.best_loss is None or summary.best_step is None
-        else f"{summary.best_loss:.4f} nats at step {summary.best_step:,}",
-        "last save": f"{duration(summary.age_seconds)} ago",
+        else f"{summary.best_loss:.4f} nats per {unit} at step {summary.best_step:,}",
+        "last saved": f"{duration(summary.age_seconds)} ago",
         "disk": size(summary.disk_bytes),
         "checkpoints": ", ".join(n + _role(n, pointers.best, pointers.last) for n in pointers.kept),
     }
@@ -202,29 +213,27 @@ def tensorboard(
 def prune(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Runs to prune; all if left out.", autocompletion=run_names),
+        typer.Argument(help="Runs to prune." + default("all runs"), autocompletion=run_names),
     ] = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="Delete the named runs altogether.")
-    ] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="Delete the named runs entirely.")] = False,
     cache: Annotated[
         bool,
         typer.Option(
             "--cache",
-            help="Delete the encoded texts instead; files are encoded again when needed, "
-            "texts from stdin have to be piped in again to resume.",
+            help="Delete the cache of encoded texts instead. Files are encoded again when needed; "
+            "a text from stdin must be piped in again to resume.",
         ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> int:
     """Delete checkpoints that are neither the best nor the last of their run."""
     from charlstm.files import disk_bytes
     from charlstm.show.quantities import size
 
     if whole and not names:
-        raise UsageError("--whole deletes runs, and no run is named", "name them")
+        raise UsageError("--whole needs the name of a run", "name the runs to delete")
     if cache and (names or whole):
-        raise UsageError("--cache is about no run in particular", "prune it by itself")
+        raise UsageError("--cache takes no runs and no --whole", "use it alone")
     doomed, skipped = (_cached_texts(), False) if cache else _parts_of_runs(names, whole=whole)
     if not doomed:
         note("nothing to prune")
@@ -234,8 +243,8 @@ def prune(
         note(f"{path}  {size(disk)}")
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError("prune deletes files, and there is nobody to ask", "add --yes")
-        if not typer.confirm(f"Delete these, {size(sum(sizes.values()))} in all?", err=True):
+            raise UsageError("cannot ask for confirmation: stdin is not a terminal", "add --yes")
+        if not typer.confirm(f"Delete these, {size(sum(sizes.values()))} in total?", err=True):
             return 0
     freed = 0
     for one in doomed:
@@ -247,13 +256,13 @@ def prune(
             continue
         for path in (*one.paths, one.owner) if whole else one.paths:
             if path.exists():
-                note(f"{path} stays: it holds what charlstm did not write, or may not be deleted")
+                note(f"kept {path}: it has files that charlstm did not write, or cannot be deleted")
     note(f"freed {size(freed)}")
     return int(ExitCode.FAILED if skipped and names else ExitCode.DONE)
 
 
 class _Doomed(NamedTuple):
-    """What goes together: the run or folder, what of it is deleted, and how."""
+    """A run or folder, the paths in it to delete, and a function that deletes them."""
 
     owner: Path
     paths: list[Path]
@@ -273,7 +282,7 @@ def _cached_texts() -> list[_Doomed]:
 
 
 def _parts_of_runs(names: list[str] | None, *, whole: bool) -> tuple[list[_Doomed], bool]:
-    """What is to be deleted of each run, each run once; and whether any is skipped."""
+    """What to delete of each run, each run once; and whether any run was skipped."""
     from charlstm.runs.catalogue import find_run, list_runs
     from charlstm.runs.prune import (
         delete_run,
@@ -288,15 +297,15 @@ def _parts_of_runs(names: list[str] | None, *, whole: bool) -> tuple[list[_Doome
     doomed, skipped = [], False
     for run in {os.path.realpath(run): run for run in reversed(runs)}.values():
         try:
-            read_run_file(run)  # whatever else has a run.json is none of ours
+            read_run_file(run)  # another program may have a run.json, too
             if whole and run.is_symlink():
-                raise UsageError("it is a link", "name the folder that it leads to")
+                raise UsageError("it is a link", "name the folder that it points to")
         except CharlstmError as error:
             _skip(run, error)
             skipped = True
             continue
         for path in [] if whole else unrecorded(run):
-            note(f"left alone: {path}, which the run does not record")
+            note(f"kept {path}: not recorded by the run")
         found = written_by_charlstm(run) if whole else superfluous(run)
         if found:
             delete = delete_run if whole else delete_superfluous

@@ -19,18 +19,19 @@ from charlstm.cli.inputs import (
 )
 from charlstm.cli.options import (
     Checkpoint,
+    Color,
     OptionGroup,
     Unknown,
     check_outputs,
     check_together,
+    default,
     example,
     note,
     note_no_colors,
-    one_of,
 )
 from charlstm.cli.output import Output
 from charlstm.cli.signals import interruptible, uninterrupted
-from charlstm.errors import plural, require
+from charlstm.errors import plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,11 +41,11 @@ if TYPE_CHECKING:
     from charlstm.model import Model
     from charlstm.text.vocabulary import Vocabulary
 
-FILTERS, PRIMING, STATES = "Choosing characters", "Beginning", "Going on later"
+FILTERS, PRIMING, STATES = "Sampling", "Prime", "Resume state"
 LENGTH, TURN = 1000, 300
 USEFUL_PENALTY = 1.1
 BETWEEN = "\n%\n"
-"""Between the texts of a batch, as in the files of fortune."""
+"""Separator between the texts of a batch, as in fortune files."""
 APART = (
     ("--prime", "--prime-file"),
     ("--interactive", "--count"),
@@ -55,12 +56,12 @@ APART = (
     ("--save-state", "--count"),
     ("--color", "--count"),
 )
-"""Options that cannot be given together."""
+"""Options that cannot be used together."""
 
 EXAMPLES = example(
     "charlstm sample --temp 0.8",
     'charlstm sample --prime "ROMEO:" --length 500 --seed 7',
-    "charlstm sample --length 0 --min-p 0.05      without end, until Ctrl-C",
+    "charlstm sample --length 0 --min-p 0.05      no limit: stop with Ctrl-C",
     'charlstm sample --stop "THE END" > story.txt',
     "charlstm sample --interactive --state story.state --save-state story.state",
     "charlstm sample --count 20 --length 300 --novelty",
@@ -73,87 +74,99 @@ class Sampling(OptionGroup):
     temperature: Annotated[
         float,
         typer.Option(
-            "--temp", help="0 takes the most likely character, 1 the model's own chances."
+            "--temp",
+            help="Sampling temperature; 0 always takes the most likely character, 1 leaves the "
+            "model's probabilities unchanged.",
+            rich_help_panel=FILTERS,
         ),
     ] = 1.0
     top_k: Annotated[
-        int, typer.Option(help="Only the k most likely; 0 for all.", rich_help_panel=FILTERS)
+        int,
+        typer.Option(
+            help="Sample from the k most likely characters; 0 for all.", rich_help_panel=FILTERS
+        ),
     ] = 0
     top_p: Annotated[
         float,
-        typer.Option(help="Only the most likely that reach p together.", rich_help_panel=FILTERS),
+        typer.Option(
+            help="Sample from the fewest most likely characters with total probability p.",
+            rich_help_panel=FILTERS,
+        ),
     ] = 1.0
     min_p: Annotated[
         float,
         typer.Option(
-            help="Only those at least this fraction as likely as the most likely.",
+            help="Drop characters less likely than p times the most likely one.",
             rich_help_panel=FILTERS,
         ),
     ] = 0.0
     repeat_penalty: Annotated[
         float,
         typer.Option(
-            help="Above 1, recent characters get less likely; useful from 1.02 to 1.1.",
+            help="Penalty on recent characters; values from 1.02 to 1.1 are useful, 1 is none.",
             rich_help_panel=FILTERS,
         ),
     ] = 1.0
     repeat_window: Annotated[
         int,
         typer.Option(
-            help="How many characters are recent, the prime's too.", rich_help_panel=FILTERS
+            help="Number of recent characters the penalty applies to, including the prime.",
+            rich_help_panel=FILTERS,
         ),
     ] = 64
 
 
 class Writing(OptionGroup):
-    """How many texts are written, from which seed, and how they are shown."""
+    """How many texts to generate, with which seed, and how to print them."""
 
     seed: Annotated[
         int | None,
-        typer.Option(help="The same seed gives the same text; drawn and shown if left out."),
+        typer.Option(
+            help="Random seed; the same seed gives the same text."
+            + default("random, printed to stderr"),
+        ),
     ] = None
     stop: Annotated[
-        list[str] | None, typer.Option(help="End before this text; may be given several times.")
+        list[str] | None, typer.Option(help="Stop sequence, not printed (repeatable).")
     ] = None
     count: Annotated[
-        int, typer.Option(help="Write this many texts side by side, with the seeds that follow.")
+        int,
+        typer.Option(help="Number of texts to generate in a batch, with consecutive seeds."),
     ] = 1
     interactive: Annotated[
         bool,
-        typer.Option("--interactive", "-i", help="Take turns: type a line, the model goes on."),
-    ] = False
-    color: Annotated[
-        str | None,
         typer.Option(
-            metavar="surprise",
-            help="Tint each character by how unlikely it was.",
-            autocompletion=one_of("surprise"),
-            show_default=False,
+            "--interactive", "-i", help="Take turns: you type a line, the model continues."
         ),
-    ] = None
+    ] = False
+    color: Color = False
     novelty: Annotated[
         bool,
-        typer.Option("--novelty", help="Say what was copied from the training text."),
+        typer.Option(
+            "--novelty", help="Report the longest copy from the training text, and new words."
+        ),
     ] = False
 
 
 class Priming(OptionGroup):
-    """The text given first."""
+    """The text that the model continues."""
 
     prime: Annotated[
         str | None,
         typer.Option(
-            help="Text to go on from; left out, a newline, so that a line begins.",
+            help="Text to continue." + default("a newline"),
             rich_help_panel=PRIMING,
         ),
     ] = None
     prime_file: Annotated[
         str | None,
-        typer.Option(help="File to go on from; - for stdin.", rich_help_panel=PRIMING),
+        typer.Option(help="File with the text to continue; - for stdin.", rich_help_panel=PRIMING),
     ] = None
     echo: Annotated[
         bool,
-        typer.Option("--echo/--no-echo", help="Print the prime too.", rich_help_panel=PRIMING),
+        typer.Option(
+            "--echo/--no-echo", help="Print the prime before the text.", rich_help_panel=PRIMING
+        ),
     ] = True
     unknown: Unknown = "error"
 
@@ -163,11 +176,13 @@ class States(OptionGroup):
 
     save_state: Annotated[
         str | None,
-        typer.Option(help="Keep h and c in this file at the end.", rich_help_panel=STATES),
+        typer.Option(
+            help="File to save the resume state (h and c) to at the end.", rich_help_panel=STATES
+        ),
     ] = None
     state: Annotated[
         str | None,
-        typer.Option(help="Go on from the h and c in this file.", rich_help_panel=STATES),
+        typer.Option(help="File with the resume state to continue from.", rich_help_panel=STATES),
     ] = None
 
 
@@ -178,8 +193,8 @@ def sample(
         typer.Option(
             "--length",
             "-n",
-            help=f"Characters to write, {LENGTH} if left out, {TURN} a turn with --interactive; 0 "
-            "writes without end.",
+            help="Number of characters to generate; 0 for no limit."
+            + default(f"{LENGTH}; {TURN} per turn with --interactive"),
             show_default=False,
         ),
     ] = None,
@@ -189,14 +204,14 @@ def sample(
     priming: Priming,
     states: States,
 ) -> int:
-    """Let a model write."""
-    # One stream multiplies matrices with vectors: a second thread waits for memory, too, and
-    # spins. Set before numpy is imported; a batch and a user's own choice are left alone.
+    """Generate text with a model."""
+    # A single text needs only matrix-vector products, which a second thread does not speed up.
+    # Set before numpy is imported; a batch and the user's own setting are left alone.
     if writing.count == 1:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from charlstm.generate.sampling import SamplingConfig
 
-    # Wrong settings are refused before the model is opened.
+    # Reject wrong settings before loading the model.
     policy = unknown_policy(priming.unknown)
     config = SamplingConfig(**vars(sampling))
     _check(length, writing, priming, states)
@@ -215,8 +230,8 @@ def sample(
     reader.note_stops(writing.stop or ())
     begun = bool(given or writing.interactive or start)
     seed = _seed(writing, "" if begun else vocab.decode(vocab.opening().tolist()))
-    output = Output(raw=as_bytes, color=writing.color is not None)
-    if writing.color is not None:
+    output = Output(raw=as_bytes, color=writing.color)
+    if writing.color:
         _explain_color(output)
     if given or not writing.interactive:
         start = model.prefill(prime, start, progress=progress_of(len(prime)))
@@ -268,7 +283,7 @@ def sample(
 
 
 def _check(length: int | None, writing: Writing, priming: Priming, states: States) -> None:
-    """Raise ``UsageError`` for a value out of its range, and for options that exclude others."""
+    """Raise ``UsageError`` for values out of range and for options that exclude each other."""
     from charlstm.errors import check_integer
     from charlstm.model import MAX_LENGTH, check_count
 
@@ -277,8 +292,6 @@ def _check(length: int | None, writing: Writing, priming: Priming, states: State
     if writing.seed is not None:
         check_integer("`seed`", writing.seed, 0)
     check_count(writing.count)
-    color = writing.color
-    require(color in (None, "surprise"), f"`color` is {color!r}", "there is --color surprise")
     given = {
         "--prime": priming.prime is not None,
         "--prime-file": priming.prime_file is not None,
@@ -288,7 +301,7 @@ def _check(length: int | None, writing: Writing, priming: Priming, states: State
         "--count": writing.count > 1,
         "--novelty": writing.novelty,
         "--save-state": states.save_state is not None,
-        "--color": color is not None,
+        "--color": writing.color,
     }
     for pair in APART:
         check_together(*((name, given[name]) for name in pair))
@@ -296,15 +309,15 @@ def _check(length: int | None, writing: Writing, priming: Priming, states: State
 
 
 def _note_unusual(sampling: Sampling, writing: Writing, priming: Priming) -> None:
-    """Point out values that are allowed and hardly meant."""
+    """Point out values that are allowed but probably not intended."""
     _note_backslashes(priming.prime, writing.stop)
     prime = priming.prime
     if prime and os.path.isfile(prime):
-        note(f"treating {prime!r} as text; to go on from what is in that file: --prime-file")
+        note(f"treating {prime!r} as text, not a file name; to read the file, use --prime-file")
     if sampling.repeat_penalty > USEFUL_PENALTY:
         note(
-            f"note: a repeat penalty above {USEFUL_PENALTY} spoils the text of most models of "
-            f"characters; 1.02 to {USEFUL_PENALTY} is useful"
+            f"note: a repeat penalty above {USEFUL_PENALTY} usually degrades text generated by "
+            f"characters; try 1.02 to {USEFUL_PENALTY}"
         )
 
     primed = writing.interactive or priming.prime is not None or priming.prime_file is not None
@@ -313,21 +326,21 @@ def _note_unusual(sampling: Sampling, writing: Writing, priming: Priming) -> Non
 
 
 def _seed(writing: Writing, opening: str) -> int:
-    """The seed of the first text; a random one is reported, with what stands for a prime."""
+    """The seed of the first text; a random one is reported, with the default prime."""
     from charlstm.model import new_seed
 
     if writing.seed is not None:
         return writing.seed
     seed = new_seed()
     seeds = f"seed {seed}" if writing.count == 1 else f"seeds {seed} to {seed + writing.count - 1}"
-    note(f"{seeds}; with no prime, the text begins after {opening!r}" if opening else seeds)
+    note(f"{seeds}; no prime, so the text begins after {opening!r}" if opening else seeds)
     return seed
 
 
 def _without_effect(
     sampling: Sampling, count: int, primed: bool, echo: bool, unknown: str
 ) -> Iterator[str]:
-    """Which options do nothing next to the others, and why."""
+    """The options that have no effect with the others, and why."""
     filters = {
         "top_k": sampling.top_k > 1,
         "top_p": sampling.top_p < 1,
@@ -335,36 +348,36 @@ def _without_effect(
     }
     filtered = " and ".join(f"`{name}`" for name, is_given in filters.items() if is_given)
     if sampling.temperature == 0 and filtered:
-        yield f"no effect: {filtered}; `temperature` 0 takes the most likely character anyway"
+        yield f"{filtered} has no effect: `temperature` 0 takes the most likely character anyway"
     certain = {"`temperature` 0": sampling.temperature == 0, "`top_k` 1": sampling.top_k == 1}
     certain["`min_p` 1"] = sampling.min_p == 1
     if count > 1 and any(certain.values()):
         reason = next(name for name, is_given in certain.items() if is_given)
-        yield f"all {count} texts are the same: with {reason} no character is random"
+        yield f"all {count} texts will be identical: with {reason}, sampling is not random"
     if sampling.repeat_window != Sampling.repeat_window and sampling.repeat_penalty == 1:
         yield "`repeat_window` has no effect without `repeat_penalty`"
     if not primed and not echo:
         yield "--no-echo has no effect: there is no prime"
     if not primed and unknown != "error":
-        yield "`unknown` has no effect: it is about the characters of a prime, and there is none"
+        yield "`unknown` has no effect: there is no prime"
 
 
 def _note_backslashes(prime: str | None, stop: list[str] | None) -> None:
-    """Say how the shell passes a newline, if an option seems to mean one."""
+    """Explain how to pass a newline, if an option has a backslash and an n."""
     for option, texts in (("--prime", [prime or ""]), ("--stop", stop or [])):
         for text in texts:
             if "\\n" in text:
                 meant = text.replace("'", "\\'")
                 note(
-                    f"note: {option} has a backslash and an n, which are read as they stand; for a "
-                    f"newline, in most shells: {option} $'{meant}'"
+                    f"note: {option} has a literal backslash and n; for a newline, in most "
+                    f"shells: {option} $'{meant}'"
                 )
                 return
 
 
 @contextmanager
 def _saving(path: str | None, model: "Model", text: "Text | Conversation") -> Iterator[None]:
-    """Save the state of ``text`` at the end, whatever ends it."""
+    """Save the resume state of ``text`` at the end, whether it finishes, fails or is stopped."""
 
     def save() -> None:
         with uninterrupted():
@@ -377,7 +390,7 @@ def _saving(path: str | None, model: "Model", text: "Text | Conversation") -> It
         finally:
             try:
                 save()
-            except KeyboardInterrupt:  # a signal came before they were held off
+            except KeyboardInterrupt:  # a signal came before they were ignored
                 save()
                 raise
 
@@ -400,10 +413,10 @@ def _note_novelty(
     found = novelty(texts, corpus, vocab)
     copied = found.copied if found.longest <= 60 else found.copied[:60] + "…"
     copier = next((n for n, text in enumerate(texts) if found.copied in text), 0)
-    of = f", by the text of seed {seed + copier}" if len(texts) > 1 else ""
+    of = f" (seed {seed + copier})" if len(texts) > 1 else ""
     note(
-        f"longest run copied from the training text: {plural(found.longest, 'character')}{of}, "
+        f"longest copy from the training text: {plural(found.longest, 'character')}{of}, "
         f"{copied!r}; "
-        f"{found.new_words:,} of {found.words:,} words are not in it ({found.new_fraction:.1%})"
-        + (f", of all {len(texts)} texts" if len(texts) > 1 else "")
+        f"{found.new_words:,} of {plural(found.words, 'word')} not in it ({found.new_fraction:.1%})"
+        + (f", in all {len(texts)} texts" if len(texts) > 1 else "")
     )

@@ -14,47 +14,57 @@ from charlstm.cli.inputs import (
     training_text,
     unknown_policy,
 )
-from charlstm.cli.options import Checkpoint, Json, Unknown, check_together, example, note_no_colors
+from charlstm.cli.options import (
+    Checkpoint,
+    Color,
+    Json,
+    Unknown,
+    check_together,
+    default,
+    example,
+    note_no_colors,
+)
 from charlstm.errors import check_integer, plural
 
 EXAMPLES = example(
     "charlstm score chapter.txt",
     "charlstm score chapter.txt --color --top 10",
-    "charlstm score chapter.txt --window 256      nanoGPT's protocol",
+    "charlstm score chapter.txt --window 256      as nanoGPT does",
     "cat chapter.txt | charlstm score - --json",
 )
 
 
 def score(
-    file: Annotated[str, typer.Argument(help="The text; - for stdin.")],
+    file: Annotated[str, typer.Argument(help="Text to score; - for stdin.")],
     checkpoint: Checkpoint = None,
     window: Annotated[
         int | None,
         typer.Option(
-            help="Score windows of this many characters, each from zero state; left out, one "
-            "pass with the state carried.",
+            help="Score windows of this many characters, each from zero state."
+            + default("one pass that carries the state"),
             show_default=False,
         ),
     ] = None,
     segments: Annotated[
         int | None,
         typer.Option(
-            help="Score this many segments, each from the state after 256 characters before it.",
+            help="Split the text into this many segments; each starts from the state after the 256 "
+            "characters before it.",
             show_default=False,
         ),
     ] = None,
     adapt: Annotated[
         bool,
-        typer.Option("--adapt", help="Let the weights follow the text while it is scored; slow."),
+        typer.Option(
+            "--adapt", help="Keep training on the text while scoring it (dynamic evaluation; slow)."
+        ),
     ] = False,
-    color: Annotated[
-        bool, typer.Option("--color", help="Print the text, tinted by surprise.")
-    ] = False,
-    top: Annotated[int, typer.Option(help="List this many of the most surprising characters.")] = 0,
+    color: Color = False,
+    top: Annotated[int, typer.Option(help="Number of most surprising characters to list.")] = 0,
     unknown: Unknown = "error",
     as_json: Json = False,
 ) -> int:
-    """How well a model predicts a text."""
+    """Measure how well a model predicts a text."""
     policy = unknown_policy(unknown)
     check_integer("`top`", top, 0)
     if window is not None:

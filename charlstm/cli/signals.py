@@ -1,4 +1,4 @@
-"""What signals do: Ctrl-C, SIGTERM and SIGHUP stop and save, Ctrl-Z and fg are survived."""
+"""Signal handling: Ctrl-C, SIGTERM and SIGHUP stop and save; Ctrl-Z and fg suspend and resume."""
 
 import os
 import select
@@ -16,11 +16,10 @@ SHOW_CURSOR = "\x1b[?25h"
 
 @contextmanager
 def stop_signals(request_stop: Callable[[], None], go_on: str) -> Iterator[None]:
-    """Call ``request_stop`` at the first signal; exit at once at the second.
+    """Call ``request_stop`` at the first signal; at the second, print ``go_on`` and exit.
 
-    ``go_on`` is the command that goes on, which is then shown.
-
-    A signal that was ignored before, as by nohup, stays ignored.
+    ``go_on`` is the command that resumes the work. A signal that was already ignored, as by
+    nohup, stays ignored.
     """
     signals = 0
 
@@ -29,7 +28,7 @@ def stop_signals(request_stop: Callable[[], None], go_on: str) -> Iterator[None]
         signals += 1
         request_stop()
         if signals > 1:
-            _leave(f"stopped at once; go on with: {go_on}")
+            _leave("stopped immediately; to resume:", go_on)
 
     with _handlers(handle, "SIGINT", "SIGTERM", "SIGHUP"):
         yield
@@ -37,9 +36,9 @@ def stop_signals(request_stop: Callable[[], None], go_on: str) -> Iterator[None]
 
 @contextmanager
 def suspension(redraw: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Keys are not echoed; Ctrl-Z gives echo and cursor back to the shell.
+    """Turn echo off; Ctrl-Z restores echo and cursor for the shell.
 
-    ``redraw`` is called when the run goes on.
+    ``redraw`` is called when the process continues.
     """
 
     def suspend(number: int, frame: FrameType | None) -> None:
@@ -63,7 +62,7 @@ def suspension(redraw: Callable[[], None] = lambda: None) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """A closed terminal and SIGTERM end what is inside as Ctrl-C does."""
+    """Make SIGTERM and a closed terminal act like Ctrl-C."""
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         if number == getattr(signal, "SIGHUP", None):
@@ -76,7 +75,7 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """What is inside is short, and is done whatever signal comes."""
+    """Ignore signals during a short critical section."""
     with _handlers(signal.SIG_IGN, "SIGINT", "SIGTERM", "SIGHUP"):
         yield
 
@@ -95,16 +94,17 @@ def _handlers(
             signal.signal(number, handler)
 
 
-def _leave(message: str) -> NoReturn:
-    """Exit at once, even if the terminal takes nothing more: unwinding would wait for it.
+def _leave(*lines: str) -> NoReturn:
+    """Exit immediately, even if the terminal is stalled: unwinding would wait for it.
 
-    What a save left half-written is removed by the next one.
+    A half-written checkpoint is removed by the next save.
     """
     from charlstm.show.printable import printable
 
     echo.restore()
     show_cursor = SHOW_CURSOR if os.isatty(2) else ""
-    _write_if_there_is_room(f"{show_cursor}\n{printable(message, keep='')}\n")
+    message = "\n".join(printable(line, keep="") for line in lines)
+    _write_if_there_is_room(f"{show_cursor}\n{message}\n")
     os._exit(ExitCode.INTERRUPTED)
 
 

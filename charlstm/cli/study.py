@@ -9,21 +9,21 @@ import typer
 
 from charlstm.cli.commands import Commands
 from charlstm.cli.inputs import open_model, open_texts
-from charlstm.cli.options import Json, example, note, one_of, run_names
+from charlstm.cli.options import Json, default, example, note, one_of, run_names
 from charlstm.cli.watch_study import Status, Stop, follow
 from charlstm.errors import UsageError
 from charlstm.net.spec import CELLS
 
 MOST = 10**12
-"""Characters, or steps, that a study may train on."""
+"""Most characters, or steps, that a study may train on."""
 TASK_NAMES = ("reber", "continual-reber", "long-lag", "temporal-order", "anbn", "brackets")
 MOST_CHARACTERS = 10**12
 group = Commands(
-    help="Experiments on what an LSTM is for: long time lags, gradients, the cells compared.",
+    help="Run experiments: long time lags, gradients through time, cells compared.",
     no_args_is_help=True,
 )
 EXAMPLES = example(
-    "charlstm study lag               which cells remember, and for how long",
+    "charlstm study lag               which cells bridge long time lags",
     "charlstm study gradient          how gradients vanish and explode",
     "charlstm study cells book.txt    six cells of equal size on one text",
 )
@@ -35,10 +35,14 @@ def _option(*names: str, help: str, **more: Any) -> Any:
 
 Name = Annotated[
     str | None,
-    _option("--name", help="Name of the folder under studies/ that keeps the results."),
+    _option(
+        "--name",
+        help="Name of the folder under studies/ for the results." + default("from the study"),
+    ),
 ]
 Minutes = Annotated[
-    float | None, _option("--minutes", help="Stop after so long; the same command goes on.")
+    float | None,
+    _option("--minutes", help="Time limit in minutes; the same command continues the study."),
 ]
 
 
@@ -53,31 +57,37 @@ def lag(
     context: typer.Context,
     task: Annotated[
         str,
-        _option("--task", help=f"{', '.join(TASK_NAMES)}.", autocompletion=one_of(*TASK_NAMES)),
+        _option(
+            "--task", help=f"Task: {', '.join(TASK_NAMES)}.", autocompletion=one_of(*TASK_NAMES)
+        ),
     ] = "reber",
     cells: Annotated[
-        str, _option("--cells", help=f"Some of {', '.join(CELLS)}, with commas between them.")
+        str, _option("--cells", help=f"Cells, separated by commas: {', '.join(CELLS)}.")
     ] = "rnn,lstm-1997,lstm,gru",
     lags: Annotated[
         str | None,
-        _option("--lags", help="Numbers with commas between them; what they mean is the task's."),
+        _option(
+            "--lags",
+            help="Lags to train on, separated by commas; the task defines the unit."
+            + default("depends on the task"),
+        ),
     ] = None,
-    trials: Annotated[int, _option("--trials", help="Networks per cell and lag.")] = 5,
+    trials: Annotated[int, _option("--trials", help="Number of networks per cell and lag.")] = 5,
     minutes: Minutes = None,
     characters: Annotated[
-        int, _option("--characters", help="Characters after which a network gives up.")
+        int, _option("--characters", help="Training budget of each network, in characters.")
     ] = 1_000_000,
-    hidden: Annotated[int, _option("--hidden", help="Units of each network.")] = 32,
+    hidden: Annotated[int, _option("--hidden", help="Units per network.")] = 32,
     forget_bias: Annotated[
         float | None,
         _option(
-            "--forget-bias", help="Of the gate that keeps the memory; left out, it suits the lag."
+            "--forget-bias", help="Initial bias of the forget gate." + default("depends on the lag")
         ),
     ] = None,
     name: Name = None,
     as_json: Json = False,
 ) -> int:
-    """Which cells bridge how long a lag: train them on tasks that need a memory."""
+    """Train cells on tasks that need memory, to find the longest time lag each one bridges."""
     import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm.errors import check_integer, check_number
     from charlstm.study.results import ROOT, LagTrial, open_results
@@ -106,7 +116,7 @@ def lag(
     wanted = [(c, s, t + 1) for t in range(trials) for s in sizes for c in names]
 
     note(f"{task}: {chosen.paper}; the lag is {chosen.lag_is}")
-    note(f"solved is: {chosen.criterion}")
+    note(f"solved means: {chosen.criterion}")
     with open_results(ROOT, name or f"lag-{task}", LagTrial, settings) as results:
 
         def work() -> Iterator[Status]:
@@ -118,7 +128,7 @@ def lag(
                 yield Status(where)
                 for step in run_trial(common, cell, size, trial):
                     if isinstance(step, LagProgress):
-                        fraction = f"{100 * step.right:.2f}% right"
+                        fraction = f"{100 * step.right:.2f}% correct"
                         yield Status(f"{where}: {fraction} after {step.characters:,} characters")
                     else:
                         results.add(step)
@@ -126,7 +136,9 @@ def lag(
                         yield Status(f"{where}: {outcome}, {step.characters:,} characters", True)
                     if stop:
                         if isinstance(step, LagProgress):
-                            yield Status(f"{where}: stopped; it begins again when you go on", True)
+                            yield Status(
+                                f"{where}: stopped; it will start over when you continue", True
+                            )
                         return
 
         def view(console: Any, found: Any) -> Any:
@@ -149,25 +161,25 @@ def cells(
     text: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files, folders, or - for stdin, as for train; left out, the bundled text.",
+            help="Files or folders to train on, or - for stdin." + default("the bundled text"),
             show_default=False,
         ),
     ] = None,
     cells: Annotated[
-        str, _option("--cells", help="Some of the six, with commas between them.")
+        str, _option("--cells", help=f"Cells, separated by commas: {', '.join(CELLS)}.")
     ] = ",".join(CELLS),
     parameters: Annotated[
-        int, _option("--parameters", help="Parameters of each model, as nearly as can be.")
+        int, _option("--parameters", help="Parameters per model, approximately.")
     ] = 100_000,
     characters: Annotated[
-        int, _option("--characters", help="Characters that each model reads in all.")
+        int, _option("--characters", help="Training budget of each model, in characters.")
     ] = 1_000_000,
-    seeds: Annotated[int, _option("--seeds", help="Models per cell.")] = 3,
+    seeds: Annotated[int, _option("--seeds", help="Number of models per cell.")] = 3,
     minutes: Minutes = None,
     name: Name = None,
     as_json: Json = False,
 ) -> int:
-    """The cells at equal parameters and equal characters on one text."""
+    """Compare cells on one text, with equal parameters and equal budgets."""
     import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm.errors import check_integer
     from charlstm.runs.run import METRICS_FILE
@@ -207,7 +219,7 @@ def cells(
                             loss = f"validation {event.val_loss:.4f}"
                             yield Status(f"{where}: step {event.step:,}, {loss}")
                         elif isinstance(event, RunFinished) and event.reason == "diverged":
-                            yield Status(f"{where}: diverged, which is no result", True)
+                            yield Status(f"{where}: diverged, no result", True)
                         elif isinstance(event, RunFinished) and event.reason != "stopped":
                             results.add(result(trainer, event))
                             yield Status(f"{where}: validation {event.val_loss:.4f}", True)
@@ -239,19 +251,19 @@ def gradient(
             "-c",
             "--checkpoint",
             metavar="RUN",
-            help="Measure this run's model, instead of models that are trained for a moment.",
+            help="Run whose model to measure." + default("models that are trained briefly first"),
             autocompletion=run_names,
         ),
     ] = None,
     cells: Annotated[
-        str, _option("--cells", help=f"Some of {', '.join(CELLS)}, with commas between them.")
+        str, _option("--cells", help=f"Cells, separated by commas: {', '.join(CELLS)}.")
     ] = "rnn,lstm,gru",
-    reach: Annotated[int, _option("--reach", help="Steps back, K.")] = 100,
-    steps: Annotated[int, _option("--steps", help="Of each short training.")] = 200,
-    hidden: Annotated[int, _option("--hidden", help="Units of each model.")] = 64,
+    reach: Annotated[int, _option("--reach", help="Number of steps K to go back.")] = 100,
+    steps: Annotated[int, _option("--steps", help="Training steps before measuring.")] = 200,
+    hidden: Annotated[int, _option("--hidden", help="Units per model.")] = 64,
     as_json: Json = False,
 ) -> int:
-    """How the gradient of a loss fades or grows on its way back through time."""
+    """Measure how the gradient of the loss shrinks or grows on its way back through time."""
     import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm.errors import check_integer
 
@@ -263,7 +275,9 @@ def gradient(
         for option in ("cells", "steps", "hidden"):
             source = context.get_parameter_source(option)
             if source is not None and source.name != "DEFAULT":
-                raise UsageError(f"--{option} does not go with -c", "a run is measured as it is")
+                raise UsageError(
+                    f"--{option} cannot be used with -c", "a run's model is not trained"
+                )
     if checkpoint is None:
         from charlstm.study.gradient import study_gradients
 
@@ -294,7 +308,7 @@ def _cells(value: str) -> list[str]:
     names = list(dict.fromkeys(name.strip() for name in value.split(",")))
     for name in names:
         if name not in CELLS:
-            raise UsageError(f"--cells names {name!r}", f"choose among {', '.join(CELLS)}")
+            raise UsageError(f"--cells has {name!r}", f"choose from {', '.join(CELLS)}")
     return names
 
 
@@ -303,5 +317,5 @@ def _numbers(option: str, value: str) -> list[int]:
         return [int(number) for number in value.split(",")]
     except ValueError:
         raise UsageError(
-            f"{option} is {value!r}", "give whole numbers with commas between them"
+            f"{option} is {value!r}", "give whole numbers separated by commas"
         ) from None

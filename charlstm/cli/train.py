@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charlstm.cli.inputs import note_keyboard, refuse_run
-from charlstm.cli.options import Json, OptionGroup, command, example, note, one_of, run_names
+from charlstm.cli.options import (
+    Json,
+    OptionGroup,
+    command,
+    default,
+    example,
+    note,
+    one_of,
+    run_names,
+)
 from charlstm.cli.run_setup import find_resumed
 from charlstm.cli.signals import interruptible
 from charlstm.cli.watch_run import watch
@@ -24,17 +33,17 @@ if TYPE_CHECKING:
 BUDGET, MODEL, LEARNING, TEXT, SHOW = (
     "Budget",
     "Model",
-    "Learning",
+    "Training",
     "Text",
-    "What is shown",
+    "Output",
 )
 
 
 EXAMPLES = example(
     "charlstm train book.txt",
     "charlstm train --minutes 2                   the bundled text, for two minutes",
-    "charlstm train src/ --bytes --hidden 256     a folder, as bytes",
-    "charlstm train --resume                      go on with the newest run",
+    "charlstm train src/ --bytes --hidden 256     all files of a folder, as bytes",
+    "charlstm train --resume                      continue the newest run",
     "zcat big.gz | charlstm train - --name big",
 )
 
@@ -44,7 +53,7 @@ def _option(*names: str, help: str, panel: str | None = None, **more: Any) -> An
 
 
 def _usual_settings() -> dict[str, Any]:
-    """The default of every field of the settings that has the same one for all texts."""
+    """The defaults of those settings whose default does not depend on the text."""
     short, long = (
         {**model.to_dict(), **learning.to_dict()}
         for model, learning in (default_settings(1_000, 2), default_settings(10_000_000, 10_000))
@@ -56,21 +65,23 @@ USUAL = _usual_settings()
 
 
 def _setting(field: str, *names: str, help: str, panel: str, **more: Any) -> Any:
-    """The option of a field of the model's or the training's settings; its help has the default."""
-    default = USUAL.get(field, "depends on the text")
-    shown = "" if default is None else f" ({default})"
+    """The option of a field of ``ModelConfig`` or ``TrainConfig``; its help shows the default."""
+    usual = USUAL.get(field, "depends on the text")
+    shown = "" if usual is None else default(usual)
     return _option(*names, help=help + shown, panel=panel, **more)
 
 
 class Start(OptionGroup):
-    """What a run begins from. The fields are arguments of ``begin_run``."""
+    """What a run starts from. The fields are arguments of ``begin_run``."""
 
-    name: Annotated[str | None, _option(help="Name of the run.")] = None
+    name: Annotated[
+        str | None, _option(help="Name of the run." + default("from the text's file name"))
+    ] = None
     init_from: Annotated[
         str | None,
         _option(
             metavar="RUN",
-            help="Begin with the weights of another run.",
+            help="Start from the weights of another run.",
             autocompletion=run_names,
         ),
     ] = None
@@ -78,14 +89,14 @@ class Start(OptionGroup):
         str | None,
         _option(
             metavar="RUN",
-            help="Learn from what another run of the same text predicts, too.",
+            help="Distil from another run on the same text: also learn its predictions.",
             autocompletion=run_names,
         ),
     ] = None
     preset: Annotated[
         str | None,
         _option(
-            help=f"{', '.join(PRESETS)}; left out, the text's size and the minutes choose.",
+            help=f"Preset: {', '.join(PRESETS)}." + default("depends on the text and --minutes"),
             panel=MODEL,
             autocompletion=one_of(*PRESETS),
         ),
@@ -93,17 +104,20 @@ class Start(OptionGroup):
 
 
 class Budget(OptionGroup):
-    """How long a run goes on, where, and what it keeps: what a resumed run may change."""
+    """How long and where a run trains, and what it keeps; a resumed run may change these."""
 
     epochs: Annotated[
-        float | None, _setting("epochs", help="How often to read the text.", panel=BUDGET)
+        float | None,
+        _setting("epochs", help="Training budget in epochs, passes over the text.", panel=BUDGET),
     ] = None
-    steps: Annotated[int | None, _setting("steps", help="Training steps.", panel=BUDGET)] = None
+    steps: Annotated[
+        int | None, _setting("steps", help="Training budget in steps.", panel=BUDGET)
+    ] = None
     minutes: Annotated[
         float | None,
         _setting(
             "minutes",
-            help="Training budget in minutes; fixed as a number of steps after the first seconds.",
+            help="Training budget in minutes; converted to steps after the first few seconds.",
             panel=BUDGET,
         ),
     ] = None
@@ -111,19 +125,21 @@ class Budget(OptionGroup):
         int | None,
         _setting(
             "patience",
-            help="Stop after this many validations without a better one; 0 never.",
+            help="Stop after this many validations without improvement; 0 to never stop early.",
             panel=BUDGET,
         ),
     ] = None
     keep: Annotated[
         int | None,
-        _setting("keep", help="Latest checkpoints to keep, besides the best.", panel=BUDGET),
+        _setting(
+            "keep", help="Number of latest checkpoints to keep, besides the best.", panel=BUDGET
+        ),
     ] = None
     device: Annotated[
         str | None,
         _setting(
             "device",
-            help="auto, cpu, cuda or mps.",
+            help="Device: auto, cpu, cuda or mps.",
             panel=LEARNING,
             autocompletion=one_of("auto", "cpu", "cuda", "mps"),
         ),
@@ -137,7 +153,7 @@ class Shape(OptionGroup):
         str | None,
         _setting(
             "cell",
-            help=f"The recurrent cell: {', '.join(CELLS)}.",
+            help=f"Recurrent cell: {', '.join(CELLS)}.",
             panel=MODEL,
             autocompletion=one_of(*CELLS),
         ),
@@ -145,10 +161,12 @@ class Shape(OptionGroup):
     hidden_size: Annotated[
         int | None, _setting("hidden_size", "--hidden", help="Units per layer.", panel=MODEL)
     ] = None
-    layers: Annotated[int | None, _setting("layers", help="Layers.", panel=MODEL)] = None
+    layers: Annotated[int | None, _setting("layers", help="Number of layers.", panel=MODEL)] = None
     embedding_size: Annotated[
         int | None,
-        _setting("embedding_size", "--embed", help="Size of a character's embedding.", panel=MODEL),
+        _setting(
+            "embedding_size", "--embed", help="Size of the character embeddings.", panel=MODEL
+        ),
     ] = None
 
 
@@ -156,90 +174,138 @@ class Learning(OptionGroup):
     """The other fields of ``TrainConfig``."""
 
     batch: Annotated[
-        int | None, _setting("batch", help="B, streams read in parallel.", panel=LEARNING)
+        int | None,
+        _setting("batch", help="Batch size B, the number of parallel streams.", panel=LEARNING),
     ] = None
     bptt: Annotated[
         int | None,
-        _setting("bptt", help="T, characters the gradient flows back through.", panel=LEARNING),
+        _setting(
+            "bptt",
+            help="Sequence length T, in characters, for truncated backpropagation.",
+            panel=LEARNING,
+        ),
     ] = None
     learning_rate: Annotated[
         float | None,
-        _setting("learning_rate", "--lr", help="Peak rate of Muon, for matrices.", panel=LEARNING),
+        _setting(
+            "learning_rate",
+            "--lr",
+            help="Peak learning rate of Muon, for weight matrices.",
+            panel=LEARNING,
+        ),
     ] = None
     adam_rate: Annotated[
         float | None,
-        _setting("adam_rate", "--adam-lr", help="Peak rate of Adam, for the rest.", panel=LEARNING),
+        _setting(
+            "adam_rate",
+            "--adam-lr",
+            help="Peak learning rate of Adam, for all other parameters.",
+            panel=LEARNING,
+        ),
     ] = None
     warmup_steps: Annotated[
         int | None,
-        _setting("warmup_steps", "--warmup", help="Steps until the peak rate.", panel=LEARNING),
+        _setting(
+            "warmup_steps",
+            "--warmup",
+            help="Warmup steps, until the learning rate peaks.",
+            panel=LEARNING,
+        ),
     ] = None
     hold: Annotated[
         float | None,
-        _setting("hold", help="Fraction of the budget before the rate falls.", panel=LEARNING),
+        _setting(
+            "hold", help="Fraction of the budget before the learning rate decays.", panel=LEARNING
+        ),
     ] = None
     final_rate: Annotated[
         float | None,
-        _setting("final_rate", help="Fraction of the peak rate at the end.", panel=LEARNING),
+        _setting(
+            "final_rate", help="Final learning rate, as a fraction of the peak.", panel=LEARNING
+        ),
     ] = None
     weight_decay: Annotated[
         float | None,
-        _setting("weight_decay", help="Of matrices, times the rate.", panel=LEARNING),
+        _setting(
+            "weight_decay",
+            help="Decoupled weight decay of matrices, multiplied by the learning rate.",
+            panel=LEARNING,
+        ),
     ] = None
     row_averaging: Annotated[
         float | None,
         _setting(
-            "row_averaging", help="Decay of Muon's mean square of rows; 0 off.", panel=LEARNING
+            "row_averaging",
+            help="Decay of Muon's running mean square of each row; 0 to turn off.",
+            panel=LEARNING,
         ),
     ] = None
     reset_every: Annotated[
         int | None,
-        _setting("reset_every", help="Steps until a stream's state is 0; 0 never.", panel=LEARNING),
+        _setting(
+            "reset_every",
+            help="Reset each stream's state to zero after this many steps; 0 for never.",
+            panel=LEARNING,
+        ),
     ] = None
     dropout: Annotated[
-        float | None, _setting("dropout", help="Fraction of units left out.", panel=LEARNING)
+        float | None, _setting("dropout", help="Dropout probability.", panel=LEARNING)
     ] = None
     dropout_masks: Annotated[
         int | None,
-        _setting("dropout_masks", help="Dropout masks that a step averages over.", panel=LEARNING),
+        _setting(
+            "dropout_masks",
+            help="Number of dropout masks to average over per step.",
+            panel=LEARNING,
+        ),
     ] = None
     clip: Annotated[
-        float | None, _setting("clip", help="Greatest norm of the gradient.", panel=LEARNING)
+        float | None,
+        _setting(
+            "clip",
+            help="Largest gradient norm; gradients above it are scaled down.",
+            panel=LEARNING,
+        ),
     ] = None
     averaging: Annotated[
         float | None,
-        _setting("averaging", help="Decay of the moving average of weights.", panel=LEARNING),
+        _setting("averaging", help="Decay of the weight average.", panel=LEARNING),
     ] = None
     seed: Annotated[
-        int | None, _setting("seed", help="Of weights and dropout.", panel=LEARNING)
+        int | None, _setting("seed", help="Seed for initialization and dropout.", panel=LEARNING)
     ] = None
     precision: Annotated[
         str | None,
         _setting(
             "precision",
-            help="float32, bfloat16 or float16; auto tries which is fastest.",
+            help="Precision: auto (the fastest in a trial), float32, bfloat16 or float16.",
             panel=LEARNING,
             autocompletion=one_of("auto", "float32", "bfloat16", "float16"),
         ),
     ] = None
     threads: Annotated[
         int | None,
-        _setting(
-            "threads", help="CPU threads; 0 is as many as a trial finds useful.", panel=LEARNING
-        ),
+        _setting("threads", help="CPU threads; 0 for the fastest in a trial.", panel=LEARNING),
     ] = None
     val_fraction: Annotated[
         float | None,
-        _setting("val_fraction", help="The last part, to validate on.", panel=TEXT),
+        _setting(
+            "val_fraction",
+            help="Fraction of the text, at its end, held out for validation.",
+            panel=TEXT,
+        ),
     ] = None
 
 
 class Reading(OptionGroup):
     """How a text becomes symbols. The fields are arguments of ``open_corpus``."""
 
-    encoding: Annotated[str | None, _option(help="Of the text. (utf-8)", panel=TEXT)] = None
+    encoding: Annotated[
+        str | None, _option(help="Text encoding." + default("utf-8"), panel=TEXT)
+    ] = None
     as_bytes: Annotated[
-        bool | None, _option("--bytes", help="Model bytes: any file, 256 symbols.", panel=TEXT)
+        bool | None,
+        _option("--bytes", help="Train on bytes: any file, vocabulary of 256.", panel=TEXT),
     ] = None
 
 
@@ -247,8 +313,8 @@ def train(
     text: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files, folders, or - for stdin; .gz, .bz2 and .xz are read too. "
-            "Left out, the bundled text is used.",
+            help="Files or folders to train on, or - for stdin; .gz, .bz2 and .xz are decompressed."
+            + default("the bundled text"),
             show_default=False,
         ),
     ] = None,
@@ -259,7 +325,7 @@ def train(
     learning: Learning,
     reading: Reading,
     resume: Annotated[
-        bool, _option("--resume", help="Go on with a run, exactly where it stopped.")
+        bool, _option("--resume", help="Continue a run exactly where it stopped.")
     ] = False,
     checkpoint: Annotated[
         str | None,
@@ -267,21 +333,21 @@ def train(
             "-c",
             "--checkpoint",
             metavar="RUN",
-            help="The run to resume; else the newest.",
+            help="Run to resume." + default("newest run"),
             autocompletion=run_names,
         ),
     ] = None,
     plain: Annotated[
-        bool, _option("--plain", help="Lines instead of the live panel.", panel=SHOW)
+        bool, _option("--plain", help="Print lines instead of the live panel.", panel=SHOW)
     ] = False,
-    quiet: Annotated[bool, _option("--quiet", help="Only the result.", panel=SHOW)] = False,
+    quiet: Annotated[bool, _option("--quiet", help="Print only the result.", panel=SHOW)] = False,
     tensorboard: Annotated[
         str | None,
-        _option(metavar="DIR", help="Also write TensorBoard's files to DIR/RUN.", panel=SHOW),
+        _option(metavar="DIR", help="Also write TensorBoard files to DIR/RUN.", panel=SHOW),
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Train a model on a text, and watch it learn."""
+    """Train a model on a text and watch it learn."""
     import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
 
     check_tensorboard(tensorboard)
@@ -290,7 +356,7 @@ def train(
             _refuse(
                 {**start.given(), **shape.given(), **learning.given(), **reading.given()},
                 "a resumed run keeps its settings",
-                "leave them out, or start a new run",
+                "omit them, or start a new run",
             )
             with _noted_if_interrupted():
                 path, corpus = find_resumed(checkpoint, text or [], quiet)
@@ -298,8 +364,8 @@ def train(
         else:
             _refuse(
                 {} if checkpoint is None else {"checkpoint": checkpoint},
-                "without --resume there is no run to go on with",
-                "add --resume, or use --init-from for a new run with its weights",
+                "only used with --resume",
+                "add --resume, or use --init-from to start a new run from its weights",
             )
             for name in text or ():
                 refuse_run(name)
@@ -317,11 +383,11 @@ def train(
         begun_at = trainer.progress.step
         finished = watch(trainer, stack, plain=plain, quiet=quiet, tensorboard=tensorboard)
         larger = _larger_budget(trainer) if finished.step == begun_at > 0 else None
-    return _conclude(finished, larger, as_json=as_json, quiet=quiet)
+    return _conclude(trainer, finished, larger, as_json=as_json, quiet=quiet)
 
 
 def _larger_budget(trainer: "Trainer") -> tuple[str, str]:
-    """Twice the budget that the run was given, as an option."""
+    """An option and its value for twice the run's budget."""
     used = trainer.run_file.train
     unit = "minutes" if used.minutes else "steps" if used.steps else "epochs"
     return f"--{unit}", f"{2 * getattr(used, unit):g}"
@@ -337,15 +403,20 @@ def _noted_if_interrupted() -> Iterator[None]:
 
 
 def _refuse(fields: Iterable[str], reason: str, remedy: str) -> None:
-    """Raise ``UsageError`` naming the options of these fields, if there are any."""
+    """Raise ``UsageError`` about these fields, if there are any."""
     if names := [f"`{name}`" for name in fields]:
         raise UsageError(f"{', '.join(names)}: {reason}", remedy)
 
 
 def _conclude(
-    finished: "RunFinished", larger: tuple[str, str] | None, *, as_json: bool, quiet: bool
+    trainer: "Trainer",
+    finished: "RunFinished",
+    larger: tuple[str, str] | None,
+    *,
+    as_json: bool,
+    quiet: bool,
 ) -> int:
-    """Say how the run ended; ``larger`` is a budget with which it would not have ended at once."""
+    """Report how the run ended; ``larger`` is a larger budget if it had none left to use."""
     import math
 
     from charlstm.runs.metrics import event_to_dict
@@ -353,6 +424,8 @@ def _conclude(
     from charlstm.show.printable import printable
     from charlstm.show.quantities import duration
 
+    resume = command("train", "--resume", "-c", finished.path)
+    unit = "byte" if trainer.run_file.source.as_bytes else "character"
     if as_json:
         print(json.dumps(event_to_dict(finished)))
     else:
@@ -361,34 +434,35 @@ def _conclude(
         if finished.val_loss is not None:
             loss = finished.val_loss
             line += (
-                f"; step {finished.best_step:,} is best\n"
-                f"validation loss {loss:z.4f} nats per character, {loss / math.log(2):z.3f} bits, "
+                f"; best at step {finished.best_step:,}\n"
+                f"validation loss {loss:z.4f} nats per {unit}, {loss / math.log(2):z.3f} bits, "
                 f"perplexity {perplexity(loss):.2f}"
             )
         print(line)
     if finished.unsaved is not None:
-        note(
-            f"the last checkpoint could not be saved: {finished.unsaved}; "
-            "put that right, then resume"
-        )
+        note(f"the last checkpoint could not be saved: {finished.unsaved}; fix that, then resume:")
+        note(resume)
         return int(ExitCode.FAILED)
     match finished.reason:
         case "stopped":
-            go_on = command("train", "--resume", "-c", finished.path)
-            note(f"stopped and saved; go on with: {go_on}")
+            note("stopped and saved; to resume:")
+            note(resume)
             return int(ExitCode.INTERRUPTED)
         case "diverged":
             note(
-                "the loss stopped being finite again and again; the last good checkpoint is "
-                "saved; try a lower --lr"
+                "training diverged repeatedly: the loss was not finite; the last good checkpoint "
+                "is saved; try a lower --lr"
             )
             return int(ExitCode.FAILED)
         case "patience" if not quiet:
-            note("early stop: the validation loss no longer improves; to go on anyway:")
+            validations = plural(trainer.run_file.train.patience, "validation")
+            note(f"early stop: no improvement in {validations}; to continue anyway:")
             note(command("train", "--resume", "-c", finished.path, "--patience", "0"))
         case "budget" if larger is not None and not quiet:
-            note(f"the run had done its {finished.step:,} steps before; to train it further:")
+            steps = plural(finished.step, "step")
+            note(f"the run had already finished its {steps}; to train it further:")
             note(command("train", "--resume", "-c", finished.path, *larger))
     if not quiet:
-        note(f"now try: {command('sample', '-c', finished.path, '--temp', '0.8')}")
+        note("now try:")
+        note(command("sample", "-c", finished.path, "--temp", "0.8"))
     return int(ExitCode.DONE)

@@ -1,4 +1,4 @@
-"""Run a trainer before the user's eyes, and stop it when asked."""
+"""Run a trainer, show its progress, and stop it when asked."""
 
 from contextlib import ExitStack
 from typing import TYPE_CHECKING

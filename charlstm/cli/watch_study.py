@@ -1,4 +1,4 @@
-"""Do a study's work before the user's eyes, stop it when asked, and say how to go on."""
+"""Run a study, show its progress, stop it when asked, and print how to continue."""
 
 import json
 import math
@@ -14,21 +14,21 @@ import typer
 
 from charlstm.cli.options import note, operands
 from charlstm.cli.signals import stop_signals, suspension
-from charlstm.errors import ExitCode
+from charlstm.errors import ExitCode, plural
 
 if TYPE_CHECKING:
     from charlstm.study.results import Results
 
 
 class Status(NamedTuple):
-    """A line about what a study does; a ``result`` is printed in any case."""
+    """A line about the progress of a study; a ``result`` is always printed."""
 
     line: str
     result: bool = False
 
 
 class Stop:
-    """Whether to stop: asked by a signal, or because the time is up."""
+    """Whether to stop: a signal asked for it, or the time is up."""
 
     def __init__(self, minutes: float | None) -> None:
         from charlstm.errors import check_number
@@ -39,7 +39,7 @@ class Stop:
         self._end = math.inf if minutes is None else time.monotonic() + 60 * minutes
 
     def ask(self) -> None:
-        """Stop at the next occasion."""
+        """Ask the study to stop as soon as it can."""
         self.asked = True
 
     def __bool__(self) -> bool:
@@ -56,10 +56,10 @@ def follow(
     *,
     as_json: bool,
 ) -> int:
-    """Do the ``work``, which adds to the ``results``; then print those that are ``wanted``.
+    """Do the ``work``, which adds to the ``results``; then print the ``wanted`` ones.
 
-    Meanwhile they are live on a terminal, else there is a line for what matters. ``view`` is the
-    renderable of a console and the results so far.
+    A terminal shows them live; otherwise there is a line per result. ``view`` makes a renderable
+    from a console and the results so far.
     """
     from charlstm.show.console import can_animate, stderr_console, stdout_console
     from charlstm.show.study_panel import StudyLines, StudyPanel
@@ -78,7 +78,7 @@ def follow(
             try:
                 shown.show(status.line, result=status.result)
             except (OSError, ValueError):
-                pass  # the terminal is gone; the study goes on
+                pass  # the terminal is gone; the study continues
     found = results.among(wanted)
     if as_json:
         print(json.dumps({**results.to_dict(), "results": [asdict(one) for one in found]}))
@@ -87,12 +87,13 @@ def follow(
         console.print(view(console, found))
     note(f"results: {results.path}")
     if len(found) < len(wanted):
-        note(f"{len(found)} of {len(wanted)} are done; go on with: {go_on}")
+        note(f"{len(found)} of {plural(len(wanted), 'result')} done; to continue:")
+        note(go_on)
     return int(ExitCode.INTERRUPTED if stop.asked else ExitCode.DONE)
 
 
 def _go_on(context: typer.Context) -> str:
-    """The command that was given, without what is at its default."""
+    """The command line of this study, without options at their default."""
     words = context.command_path.split()
     for parameter in context.command.params:
         value: Any = context.params.get(str(parameter.name))

@@ -12,17 +12,17 @@ from charlstm.text.vocabulary import StreamDecoder, Vocabulary
 
 CHARACTERS_PER_SECOND = 40
 CHARACTERS = 600
-"""After so many the model of that moment begins a new text; sooner, but not before
-``LEAST_CHARACTERS``, where it has trained twice as long since as it had when it began to write."""
+"""Length of a text, after which the current model starts a new one. It starts sooner, but not
+before ``LEAST_CHARACTERS``, if training has more than doubled its steps since the text began."""
 LEAST_CHARACTERS = 120
 TEMPERATURE = 0.8
 MOST_AT_ONCE = 40
 
 
 class LiveSample:
-    """The text that the model writes; it grows with the clock, at a reader's pace.
+    """A text that the model writes at reading speed.
 
-    ``take_model`` is called for the weights each time a new text begins.
+    ``take_model`` returns the current weights; it is called each time a new text begins.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class LiveSample:
     ) -> None:
         self.text = ""
         self.step = 0
-        """The step whose weights write."""
+        """The training step of the weights that write the text."""
         self._take_model = take_model
         self._seed = seed
         self._clock = clock
@@ -42,10 +42,10 @@ class LiveSample:
         self._decoder = StreamDecoder(Vocabulary(" "))
 
     def grow(self, step: int) -> None:
-        """Draw the characters that the time since the last call allows."""
+        """Sample as many characters as the time since the last call allows."""
         now = self._clock()
         wanted = int((now - self._due_at) * CHARACTERS_PER_SECOND)
-        if wanted > MOST_AT_ONCE:  # after a pause; what is overdue is let go
+        if wanted > MOST_AT_ONCE:  # after a pause, do not catch up
             wanted, self._due_at = MOST_AT_ONCE, now
         else:
             self._due_at += wanted / CHARACTERS_PER_SECOND
@@ -59,7 +59,7 @@ class LiveSample:
             self.text += self._decoder.feed(symbol)
 
     def finish(self, step: int) -> None:
-        """Write a whole text at once, with the model as it is at the end."""
+        """Write a complete text at once, with the final model."""
         self._begin(step)
         self.text += "".join(self._decoder.feed(symbol) for symbol in self._ids)
 

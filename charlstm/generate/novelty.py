@@ -1,9 +1,9 @@
-"""How much of a text is copied from the training corpus word for word.
+"""How much of a text is copied verbatim from the training corpus.
 
-The longest run of symbols that a text shares with the corpus is found by its length: if they share
-a run of n symbols, they share one of n - 1. For a length, every window of the text and of the
-corpus gets a hash of 64 bits, and windows with the same hash are compared. The corpus is read in
-pieces from its memory map, and no index is built: a megabyte takes under a second.
+The longest common substring is found by a binary search over its length: if two texts share n
+symbols, they share n - 1. For each length, every window of the text and of the corpus gets a hash
+of 64 bits, and windows with equal hashes are compared. The corpus is read in pieces from its memory
+map without an index: a megabyte takes under a second.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from charlstm.text.marks import WORD
 from charlstm.text.vocabulary import Ids, Vocabulary
 
 PIECE = 1 << 20
-"""Symbols of the corpus that are looked at together."""
+"""Symbols of the corpus per piece."""
 _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 _SHIFT, _TOP = np.uint64(29), np.uint64(44)
 
@@ -27,27 +27,27 @@ Hashes = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Novelty:
-    """How much of some texts is in the training corpus."""
+    """How much of the generated texts is in the training corpus."""
 
     longest: int
-    """Symbols of the longest run that was copied: characters, or bytes for a byte model."""
+    """Length of the longest copied passage, in characters, or in bytes for a byte model."""
     copied: str
-    """That run."""
+    """That passage."""
     position: int
-    """Where in the corpus it begins; of several positions, the first one found."""
+    """Its position in the corpus; of several, the first one found."""
     words: int
-    """Words of the texts."""
+    """Number of words in the texts."""
     new_words: int
-    """How many of these are not words of the corpus, whatever their case."""
+    """Number of these words that are not in the corpus, ignoring case."""
 
     @property
     def new_fraction(self) -> float:
-        """Fraction of the words that are not in the corpus; 0 where there are no words."""
+        """``new_words`` / ``words``, or 0 if there are no words."""
         return self.new_words / self.words if self.words else 0.0
 
 
 def novelty(texts: Sequence[str], corpus: Corpus, vocab: Vocabulary) -> Novelty:
-    """Compare ``texts``, each by itself, with the corpus (N,) of ids of ``vocab``."""
+    """Compare each of ``texts`` with the corpus, (N,) ids of ``vocab``."""
     ids = [vocab.encode(text, unknown="replace") for text in texts]
     longest, position = longest_copied(ids, corpus)
     words = [word.casefold() for text in texts for word in WORD.findall(text)]
@@ -66,10 +66,10 @@ def novelty(texts: Sequence[str], corpus: Corpus, vocab: Vocabulary) -> Novelty:
 
 
 def longest_copied(texts: Sequence[Ids], corpus: Corpus) -> tuple[int, int]:
-    """Length and position in the corpus (N,) of the longest run that one of ``texts`` shares."""
+    """Length and position of the longest passage of the corpus (N,) that is in one of ``texts``."""
     position, length, too_long = 0, 0, 1
     limit = max((len(text) for text in texts), default=0)
-    # Twice as long until it fails, then halfway between: length is shared, too_long is not.
+    # Double the length until it fails, then bisect: length is shared, too_long is not.
     while too_long <= limit and (found := _find_shared(texts, corpus, too_long)) is not None:
         position, length, too_long = found, too_long, 2 * too_long
     too_long = min(too_long, limit + 1)
@@ -84,14 +84,14 @@ def longest_copied(texts: Sequence[Ids], corpus: Corpus) -> tuple[int, int]:
 
 
 def _find_shared(texts: Sequence[Ids], corpus: Corpus, length: int) -> int | None:
-    """A position in the corpus of a run of this length that one of the texts has, too."""
+    """A position in the corpus of a passage of this length that is in one of the texts."""
     windows = {
         int(value): text[start : start + length]
         for text in texts
         for start, value in enumerate(_hashes(text, length).tolist())
     }
     wanted = np.array(sorted(windows), dtype=np.uint64)
-    may_be_wanted = np.zeros(1 << 20, dtype=bool)  # by a hash's upper bits; most fail here
+    may_be_wanted = np.zeros(1 << 20, dtype=bool)  # by a hash's upper bits, which exclude most
     may_be_wanted[wanted >> _TOP] = True
     for start in range(0, len(corpus) - length + 1, PIECE):
         piece = corpus[start : start + PIECE + length - 1]
@@ -107,8 +107,8 @@ def _find_shared(texts: Sequence[Ids], corpus: Corpus, length: int) -> int | Non
 def _hashes(ids: NDArray[Any], length: int) -> Hashes:
     """A hash of each window of ``length`` ids: (N - length + 1,), or (0,) if there is none.
 
-    A window is hashed as two halves, and a window whose length is no power of two as two that
-    overlap.
+    A window's hash combines those of its two halves, which overlap if its length is not a power
+    of two.
     """
     if len(ids) < length:
         return np.empty(0, dtype=np.uint64)
@@ -123,7 +123,7 @@ def _hashes(ids: NDArray[Any], length: int) -> Hashes:
 
 
 def _pieces_of_words(corpus: Corpus, vocab: Vocabulary) -> Iterator[str]:
-    """The corpus as text, in pieces that end with a space or a line where there is one."""
+    """The corpus as text, in pieces that end at a space or newline if possible."""
     ends = [vocab.symbols.index(symbol) for symbol in " \n" if symbol in vocab.symbols]
     start = 0
     while start < len(corpus):

@@ -1,6 +1,6 @@
-"""From logits to the distribution that characters are drawn from: penalty, temperature, filters.
+"""From logits to the sampling distribution: repeat penalty, temperature, filters.
 
-The order is: repeat penalty, temperature, top-k, top-p, min-p, renormalise.
+The order is: repeat penalty, temperature, top-k, top-p, min-p, renormalisation.
 """
 
 import sys
@@ -16,9 +16,9 @@ from charlstm.net.engine import log_softmax
 
 LARGEST_WINDOW = 10**9
 STRONGEST_PENALTY = 1e9
-"""Together with ``COLDEST``: no float32 logit overflows a float64."""
+"""With ``COLDEST`` it ensures that no float32 logit overflows float64."""
 COLDEST = 1e-260
-"""A colder temperature than this is this one: it lets the same through."""
+"""Lowest temperature in effect; a lower one would give the same distribution."""
 
 
 class SamplingFields(TypedDict, total=False):
@@ -34,28 +34,28 @@ class SamplingFields(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How the next character is chosen from the model's logits.
+    """How the next character is sampled from the model's logits.
 
     Raises:
-        UsageError: a field is out of its range.
+        UsageError: a field is out of range.
     """
 
     temperature: float = 1.0
-    """Divides the logits, >= 0; 0 takes the most likely character."""
+    """Divides the logits; >= 0, and 0 always takes the most likely character."""
     top_k: int = 0
-    """Keep the k most likely characters, and any tied with the last of them; 0 keeps all."""
+    """Keep the k most likely characters, and any tied with the last one; 0 keeps all."""
     top_p: float = 1.0
-    """Keep the fewest most likely characters whose probabilities reach p, 0 < p <= 1."""
+    """Keep the fewest most likely characters with total probability p or more, 0 < p <= 1."""
     min_p: float = 0.0
-    """Keep characters at least this fraction as likely as the most likely one, 0 to 1."""
+    """Keep characters with at least this fraction of the highest probability, 0 to 1."""
     repeat_penalty: float = 1.0
-    """Divides positive logits, and multiplies negative ones, of recent characters (Keskar et al.
-    2019, for either sign)."""
+    """Divides positive logits of recent characters and multiplies negative ones, after Keskar et
+    al. 2019; 1 turns it off."""
     repeat_window: int = 64
-    """How many characters back count as recent; those of the prime count too."""
+    """Number of characters that count as recent, including those of the prime."""
 
     def __post_init__(self) -> None:
-        hint = "0.5 is cautious, 1 is the model's own"
+        hint = "use 1 for the model's own distribution, less for safer text"
         check_number("`temperature`", self.temperature, 0, sys.float_info.max, hint=hint)
         check_integer("`top_k`", self.top_k, 0)
         check_number("`top_p`", self.top_p, 0, 1, low_allowed=False)
@@ -65,22 +65,22 @@ class SamplingConfig:
         )
         check_integer("`repeat_window`", self.repeat_window, 1, LARGEST_WINDOW)
         for name in ("temperature", "top_p", "min_p", "repeat_penalty"):
-            # Another type, such as a fraction or a NumPy half, would change that of the logits.
+            # Other types, such as Fraction or float16, would change the type of the logits.
             object.__setattr__(self, name, float(getattr(self, name)))
 
 
 def distribution(
     logits: NDArray[Any], config: SamplingConfig, recent: Sequence[Iterable[int]] = ()
 ) -> NDArray[np.float64]:
-    """The probabilities that the next characters are drawn from.
+    """The sampling distribution of the next characters.
 
     Args:
         logits: (B, V).
-        config: the filters.
-        recent: for each text, the ids that the repeat penalty applies to.
+        config: penalty, temperature and filters.
+        recent: the ids of each text that the repeat penalty applies to.
 
     Returns:
-        (B, V) float64, each row summing to 1; characters that a filter removed have 0.
+        (B, V) float64; each row sums to 1, and filtered characters have probability 0.
     """
     weights = weights_of(logits, config, recent)
     weights /= weights.sum(axis=-1, keepdims=True)
@@ -90,7 +90,7 @@ def distribution(
 def weights_of(
     logits: NDArray[Any], config: SamplingConfig, recent: Sequence[Iterable[int]]
 ) -> NDArray[np.float64]:
-    """``distribution`` times a positive number for each row."""
+    """``distribution`` without normalisation: each row times a positive number."""
     scores: NDArray[np.float64] = logits.astype(np.float64)
     if config.repeat_penalty != 1:
         for row, ids in zip(scores, recent, strict=True):
@@ -122,7 +122,7 @@ def weights_of(
 
 
 def surprise_bits(logits: NDArray[Any], ids: NDArray[Any]) -> NDArray[np.float64]:
-    """-log2 p of each of ``ids`` (N,) under the logits (N, V) given before it."""
+    """-log2 p of each of ``ids`` (N,) under the logits (N, V) that predict it."""
     log_p = log_softmax(logits)
     bits: NDArray[np.float64] = log_p[np.arange(len(ids)), ids] / -np.log(2)
     return bits

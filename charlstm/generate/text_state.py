@@ -1,7 +1,7 @@
-"""Where a text stands: h, c and its last characters, in memory and in a file.
+"""Resume states: h, c and the last characters of a text, in memory and in files.
 
-A file is safetensors with the arrays ``state`` (L, S, 1, H), float32, and ``recent`` (R,), int64;
-its metadata has the format and the fingerprint of the model, which no other model may read.
+A file is in the safetensors format with the arrays ``state`` (L, S, 1, H), float32, and ``recent``
+(R,), int64. Its metadata has the format and the fingerprint of the model; other models reject it.
 """
 
 from collections.abc import Sequence
@@ -22,27 +22,27 @@ from charlstm.net.spec import CELLS
 from charlstm.runs.checkpoint import Arrays, ModelFile, fingerprint
 
 REMEMBERED = 4096
-"""Characters that a state keeps for the repeat penalty."""
+"""Number of characters kept for the repeat penalty."""
 FORMAT = "charlstm-state-1"
 HEADER_BYTES = 4096
-"""More than a header takes."""
+"""Upper bound on the size of a header."""
 
 
 @dataclass(frozen=True, eq=False)
 class TextState:
-    """Where a text stands: enough to go on from it.
+    """A resume state: everything needed to continue a text.
 
-    It belongs to the model that made it. Another model of the same size would go on from numbers
-    that mean nothing to it: only a file made by ``save_state`` knows its model.
+    It is valid only for the model that made it. A file written by ``save_state`` records its model,
+    but an object does not: another model of the same shape would continue from a meaningless state.
     """
 
     state: NDArray[Any]
-    """(L, S, 1, H) float32"""
+    """(L, S, 1, H) float32: layers, states of the cell (h and c, or h), one text, units."""
     recent: tuple[int, ...] = field(default=(), repr=False)
-    """The last ids of the text, for the repeat penalty; ``REMEMBERED`` at most."""
+    """The last ids of the text, at most ``REMEMBERED``, for the repeat penalty."""
 
     def fits(self, config: ModelConfig) -> bool:
-        """Whether a model of this shape can go on from here."""
+        """Whether a model of this shape can continue from this state."""
         shape = (config.layers, len(CELLS[config.cell].states), 1, config.hidden_size)
         state = self.state
         return (
@@ -59,20 +59,20 @@ class TextState:
 
 
 def check_state(state: TextState, config: ModelConfig) -> None:
-    """Raise ``UsageError`` unless a model of this shape can go on from ``state``."""
+    """Raise ``UsageError`` unless a model of this shape can continue from ``state``."""
     if not (isinstance(state, TextState) and state.fits(config)):
         raise UsageError(
             "`state` is not a state of this model",
-            "give the `state` of a text that this model wrote",
+            "use the `state` of a text that this model generated",
         )
 
 
 def save_state(path: Path, state: TextState, model: ModelFile) -> None:
-    """Write where a text stands; a reader finds the old file or the new one, never half.
+    """Write a resume state to a file, atomically.
 
     Raises:
         UsageError: the state does not fit the model.
-        CharlstmError: the file cannot be written; one that was there is left as it was.
+        CharlstmError: the file cannot be written; an existing one is unchanged.
     """
     check_state(state, model.config)
     arrays: Arrays = {
@@ -84,15 +84,15 @@ def save_state(path: Path, state: TextState, model: ModelFile) -> None:
         write_output(path, data)
     except OSError as error:
         raise CharlstmError(
-            f"the state cannot be saved in {path}: {reason_of(error)}", "save it elsewhere"
+            f"cannot save the resume state to {path}: {reason_of(error)}", "save it elsewhere"
         ) from None
 
 
 def load_state(path: Path, model: ModelFile) -> TextState:
-    """Read where a text stands.
+    """Read a resume state from a file.
 
     Raises:
-        CharlstmError: there is no such file, it is damaged, or it is another model's.
+        CharlstmError: the file does not exist, is damaged, or belongs to another model.
     """
     config = model.config
     floats = config.layers * len(CELLS[config.cell].states) * config.hidden_size
@@ -100,14 +100,16 @@ def load_state(path: Path, model: ModelFile) -> TextState:
     try:
         size = file_size(path)
         if size > HEADER_BYTES + 4 * floats + 8 * REMEMBERED:
-            raise CharlstmError(f"{path} is not a state of this model: it is too large", remedy)
+            raise CharlstmError(
+                f"{path} is not a resume state of this model: it is too large", remedy
+            )
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise CharlstmError(f"{path} is not a state of charlstm", remedy)
+                raise CharlstmError(f"{path} is not a resume state of charlstm", remedy)
             if metadata.get("model") != fingerprint(model):
                 raise CharlstmError(
-                    f"{path} is the state of another model",
+                    f"{path} is a resume state of another model",
                     "use the `checkpoint` that it was saved with",
                 )
             state, recent = file.get_tensor("state"), file.get_tensor("recent")
@@ -118,5 +120,5 @@ def load_state(path: Path, model: ModelFile) -> TextState:
     plain = (recent.ndim, recent.dtype) == (1, np.int64)
     found = TextState(state, tuple(recent.tolist()) if plain else ())
     if not plain or not found.fits(config):
-        raise CharlstmError(f"{path} is damaged: its arrays do not fit the model", remedy)
+        raise CharlstmError(f"{path} is damaged: its arrays do not match the model", remedy)
     return found

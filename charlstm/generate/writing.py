@@ -1,4 +1,4 @@
-"""Texts as they are written: prefill, draws, characters, stop strings."""
+"""Text generation: prefill, sampling, decoding, stop sequences."""
 
 import random
 from collections import deque
@@ -18,7 +18,7 @@ from charlstm.text.vocabulary import Ids, StreamDecoder, Vocabulary
 
 READ_CHUNK = 512
 BLOCK = 64
-"""Steps of a batch between two looks for stop strings."""
+"""Steps of a batch between two checks for stop sequences."""
 
 
 def prefill(
@@ -27,7 +27,7 @@ def prefill(
     start: TextState | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> TextState:
-    """Read a text of any length, (T,) ids, on from ``start`` or from zero state.
+    """Read a text, (T,) ids of any length, from ``start`` or from zero state.
 
     ``progress`` is called with the characters read so far.
 
@@ -47,16 +47,16 @@ def prefill(
 
 
 class Sampler(Iterator[Ids]):
-    """Draws characters for B texts side by side, without end: yields their next ids (B,).
+    """Samples B texts in parallel: yields their next ids (B,), endlessly.
 
-    All begin at ``start``. Text b uses a Mersenne Twister seeded with ``seed + b``, so each text
-    of a batch can be had again alone.
+    All texts continue from ``start``. Text b uses a Mersenne Twister seeded with ``seed + b``, so
+    each text of a batch can be reproduced alone.
     """
 
     state: NDArray[Any]
-    """(L, S, B, H), after all that was drawn."""
+    """(L, S, B, H), after the last ids yielded."""
     logits: NDArray[Any]
-    """(B, V), of each text's next character."""
+    """(B, V), of the next character of each text."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Sampler(Iterator[Ids]):
 
     @property
     def count(self) -> int:
-        """B."""
+        """The number of texts, B."""
         return len(self._generators)
 
     def __next__(self) -> Ids:
@@ -90,16 +90,16 @@ class Sampler(Iterator[Ids]):
         return ids
 
     def text_state(self, text: int = 0) -> TextState:
-        """Where text number ``text`` stands after all that was drawn."""
-        state = self.state[:, :, text : text + 1].copy()  # the draws go on from the original
+        """The resume state of text number ``text``, after the last id yielded."""
+        state = self.state[:, :, text : text + 1].copy()  # sampling continues from the original
         return TextState(state, tuple(self._recent[text])[-REMEMBERED:])
 
 
 class StopFilter:
-    """Passes text on until one of the stop strings is complete; the stop string is left out.
+    """Passes text on until a stop sequence is complete; the stop sequence is dropped.
 
-    Text that may turn out to be the beginning of a stop string is held back until that is
-    decided, so a stop string is found wherever the pieces are cut.
+    Text that may be the beginning of a stop sequence is held back until that is decided, so stop
+    sequences are found across pieces.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -108,11 +108,11 @@ class StopFilter:
         self.stopped = False
 
     def feed(self, text: str) -> str:
-        """The part of the text so far that is safe to pass on."""
+        """Add ``text``; return what can be passed on."""
         self._held += text
         found = [(start, stop) for stop in self._stops if (start := self._held.find(stop)) >= 0]
         if found:
-            # The first to be complete ends the text, as if it came a character at a time.
+            # The first one that is complete ends the text, as if text came one character at a time.
             cut, _ = min(found, key=lambda match: (match[0] + len(match[1]), match[0]))
             self.stopped = True
             passed, self._held = self._held[:cut], ""
@@ -123,13 +123,13 @@ class StopFilter:
         return passed
 
     def finish(self) -> str:
-        """What was held back when the text ended without a stop."""
+        """The text held back, after the end of a text without a stop sequence."""
         passed, self._held = self._held, ""
         return passed
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of ``text`` that is a beginning of ``stop``."""
+    """Length of the longest suffix of ``text`` that is a proper prefix of ``stop``."""
     for size in range(min(len(text), len(stop) - 1), 0, -1):
         if text.endswith(stop[:size]):
             return size
@@ -137,7 +137,7 @@ def _overlap(text: str, stop: str) -> int:
 
 
 def as_text(ids: Iterable[int], decoder: StreamDecoder, stop: StopFilter) -> Iterator[str]:
-    """Decode drawn ids to text, piece by piece, until a stop string."""
+    """Decode sampled ids to pieces of text, up to a stop sequence."""
     for symbol in ids:
         if piece := stop.feed(decoder.feed(symbol)):
             yield piece
@@ -148,11 +148,11 @@ def as_text(ids: Iterable[int], decoder: StreamDecoder, stop: StopFilter) -> Ite
 
 
 class Text(Iterator[str]):
-    """A text while it is written: an iterator of its pieces that knows where it stands.
+    """A text that is generated while it is iterated over, in pieces.
 
-    A piece is a character, or several where a stop string might have begun, or where bytes make
-    no character. Each piece is written when it is asked for, once. ``str`` writes what is left,
-    and gives the whole text, as often as it is asked for.
+    A piece is a character, or several after the possible beginning of a stop sequence or after
+    bytes that are not a character. Each piece is generated once, when it is asked for. ``str``
+    generates the rest and returns the whole text, as often as it is called.
     """
 
     def __init__(
@@ -184,26 +184,26 @@ class Text(Iterator[str]):
         return self._written.getvalue()
 
     def __repr__(self) -> str:
-        return "<Text, written as it is iterated over: str(text) is all of it>"
+        return "<Text, generated while iterated over: str(text) is the whole text>"
 
     @property
     def state(self) -> TextState:
-        """The state after all that was drawn: also after a stop string, which is not shown."""
+        """The resume state after everything generated, including a stop sequence."""
         return self._sampler.text_state()
 
     def surprise(self, piece: str) -> list[float]:
-        """-log2 p of each character of the piece that came last, without temperature or filters.
+        """-log2 p of each character of the latest piece, without temperature or filters.
 
         Raises:
-            UsageError: the text was made without ``surprise=True``, or this is no new piece.
+            UsageError: the text was generated without ``surprise=True``, or ``piece`` is another.
         """
         require(isinstance(piece, str), f"the piece is {shown(piece)}, but must be a string")
         bits = self._bits
         if bits is None:
-            raise UsageError("the text was not measured", "generate it with `surprise`=True")
+            raise UsageError("the surprise was not measured", "generate with `surprise`=True")
         counts = [self._vocab.symbols_in(character) for character in piece]
         if sum(counts) > len(bits):
-            raise UsageError(f"{shown(piece)} is not the piece that came last")
+            raise UsageError(f"{shown(piece)} is not the latest piece")
         return [sum(bits.popleft() for _ in range(count)) for count in counts]
 
     def _drawn(self, length: int | None) -> Iterator[int]:
@@ -218,11 +218,10 @@ class Text(Iterator[str]):
 def draw_texts(
     sampler: Sampler, vocab: Vocabulary, length: int, stops: Sequence[str] = ()
 ) -> list[str]:
-    """The texts of ``sampler``; text b is that of ``Text`` with ``seed + b``.
+    """The texts of ``sampler``; text b equals a ``Text`` with ``seed + b``, except for rounding.
 
-    One product for all of them rounds a little differently than one for each, so after some
-    thousand characters a draw may fall on the other side of a limit, and from there the text is
-    another.
+    A matrix product for the whole batch rounds slightly differently than one per text. After a few
+    thousand characters this may change a sampled character, and with it the rest of the text.
     """
     decoders = [vocab.decoder() for _ in range(sampler.count)]
     filters = [StopFilter(stops) for _ in range(sampler.count)]

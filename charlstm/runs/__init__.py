@@ -1,1 +1,1 @@
-"""A run on disk: its folder, its checkpoints, its metrics, and how it is found again."""
+"""Runs on disk: folders, checkpoints, metrics, and finding a run by name."""

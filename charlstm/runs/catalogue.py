@@ -1,4 +1,4 @@
-"""The runs there are: found by name and summed up, and the texts that they learn from."""
+"""Find runs and checkpoints by name, summarise runs, and open their training texts."""
 
 import difflib
 import os
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 
 def runs_folder() -> Path:
-    """``checkpoints/``, or the folder of that name that the working folder is a part of.
+    """``checkpoints/``, or the folder of that name that contains the working directory.
 
-    Who stands in a run's folder, or in that of a checkpoint, has the runs around them.
+    So charlstm also works from within the folder of a run or a checkpoint.
     """
     if not ROOT.is_dir():
-        with suppress(OSError):  # the working folder was deleted
+        with suppress(OSError):  # the working directory was deleted
             here = Path.cwd()
             for up, folder in zip(("", "..", "../.."), (here, *here.parents), strict=False):
                 if folder.name == ROOT.name and _runs_in(folder):
@@ -44,7 +44,7 @@ def runs_folder() -> Path:
 
 
 def list_runs(root: Path | None = None) -> list[Path]:
-    """All runs below ``root``, else in ``runs_folder``; the most recently written first."""
+    """All runs in ``root``, by default ``runs_folder``; the most recently written first."""
     return sorted(_runs_in(root or runs_folder()), key=last_written, reverse=True)
 
 
@@ -55,13 +55,16 @@ def _runs_in(root: Path) -> list[Path]:
 
 
 def find_run(name: str | None, root: Path | None = None, *, inside: bool = False) -> Path:
-    """The run called ``name``: a name below ``root``, a folder, or for None the newest run.
+    """The run ``name``: a name in ``root``, a folder, or for None the newest run.
 
-    A name is found as it was given, too: that of märchen.txt is marchen. What has a separator in
-    it, or is a dot, is a path first. Without a ``root`` it is ``runs_folder``, and None is the run
-    in whose folder charlstm is called, if there is one.
+    A name is also found in its original form: märchen finds the run marchen. A name with a path
+    separator, or a dot, is tried as a path first. ``root`` defaults to ``runs_folder``; then None
+    means the run whose folder is the working directory, if there is one.
 
-    With ``inside``, a checkpoint's folder means the run that it is in, and so does a file of it.
+    With ``inside``, the folder of a checkpoint, or a file in it, also means its run.
+
+    Raises:
+        CharlstmError: there is no such run; the hint suggests others.
     """
     if name is None and root is None:
         name = _here()
@@ -71,7 +74,9 @@ def find_run(name: str | None, root: Path | None = None, *, inside: bool = False
         runs = list_runs(root)
         if not runs:
             raise CharlstmError(
-                f"there is no run under {root}/ yet", "make one: charlstm train YOUR.txt"
+                f"there are no runs under {root}/ yet",
+                "train one first:",
+                "charlstm train YOUR.txt",
             )
         return runs[0]
     for path in _candidates(name, root):
@@ -89,22 +94,22 @@ def find_run(name: str | None, root: Path | None = None, *, inside: bool = False
         more = f" and {len(known) - 5} more" if len(known) > 5 else ""
         remedy = f"runs under {root}/: {', '.join(known[:5])}{more}"
     else:
-        remedy = "see charlstm runs"
+        remedy = f"there are no runs under {root}/ yet"
     raise CharlstmError(f"there is no run {name!r}", remedy)
 
 
 def _here() -> str | None:
-    """``.`` if charlstm is called in the folder of a run or of one of its checkpoints."""
+    """``.`` if the working directory is the folder of a run or a checkpoint."""
     return os.curdir if not ROOT.is_dir() and is_part_of_run(Path()) else None
 
 
 def is_run(name: str) -> bool:
-    """Whether a run's folder is at ``name``, or in ``runs_folder`` by that name."""
+    """Whether ``name`` is a run: a path, or a name in ``runs_folder``."""
     return any(_reads_as_run(path) for path in (runs_folder() / name, Path(name)))
 
 
 def is_part_of_run(folder: Path) -> bool:
-    """Whether a folder is that of a run, or of one of its checkpoints."""
+    """Whether a folder is a run or one of its checkpoints."""
     in_run = _has_file(folder, checkpoint.MANIFEST) and _reads_as_run(_parent(folder))
     return in_run or _reads_as_run(folder)
 
@@ -117,27 +122,27 @@ def _reads_as_run(path: Path) -> bool:
 
 
 def _may_be_run(path: Path) -> bool:
-    """A run one of whose files is lost or damaged is found, too, so that it can be told."""
+    """Whether this is a run, even if one of its files is lost: reading it then reports that."""
     return _has_file(path, RUN_FILE) or _has_file(path, POINTER_FILE)
 
 
 def _candidates(name: str, root: Path) -> tuple[Path, ...]:
-    """Where the run or checkpoint called ``name`` may be, the first choice first."""
+    """The paths where the run or checkpoint ``name`` may be, in order of preference."""
     below = root / name, root / _as_run(name)
     is_path = name in (os.curdir, os.pardir) or os.sep in name or (os.altsep or os.sep) in name
     path = Path(name)
-    if path.name in ("", os.pardir):  # a run goes by the name of its folder
+    if path.name in ("", os.pardir):  # a run has the name of its folder
         path = _absolute(path)
     return (path, *below) if is_path else (*below, path)
 
 
 def _folder_of(path: Path) -> Path:
-    """The folder of a file: who names a file of a run or a checkpoint means that."""
+    """The folder of a file, as a file of a run or a checkpoint means the run or checkpoint."""
     return _parent(path) if _has_file(path.parent, path.name) else path
 
 
 def _parent(path: Path) -> Path:
-    """The folder that ``path`` is in, as a path that ends with a name."""
+    """The parent folder of ``path``, as a path that ends with a name."""
     return path.parent if path.parent.name not in ("", os.pardir) else _absolute(path).parent
 
 
@@ -146,28 +151,28 @@ def _absolute(path: Path) -> Path:
 
 
 def _as_run(name: str) -> str:
-    """What a run made for ``name`` is called, where that still says something."""
+    """The name of a run made for ``name``, unless nothing of ``name`` would be left."""
     safe = safe_name(name)
     return name if safe == safe_name("") else safe
 
 
 def _has_file(folder: Path, name: str) -> bool:
-    """Whether the file is there; in a folder that may not be searched it is taken to be."""
+    """Whether the file exists; assumed if the folder is not accessible."""
     try:
         return stat.S_ISREG((folder / name).stat().st_mode)
-    except PermissionError:  # whoever reads it says so
+    except PermissionError:  # reading the file will report this
         return True
     except (OSError, ValueError):  # a name too long for a file, or with a NUL in it
         return False
 
 
 def find_checkpoint(name: str | None, root: Path | None = None) -> Path:
-    """The checkpoint that ``name`` means: a checkpoint's folder, or the best one of a run.
+    """The checkpoint ``name``: the folder of a checkpoint, or the best checkpoint of a run.
 
-    A file in such a folder means the folder; None, and no ``root``, are those of ``find_run``.
+    A file in such a folder means the folder. None, and no ``root``, are as in ``find_run``.
 
     Raises:
-        CharlstmError: there is none; the message says what there is.
+        CharlstmError: there is no such checkpoint; the hint suggests others.
     """
     if name is None and root is None:
         name = _here()
@@ -185,10 +190,10 @@ def find_checkpoint(name: str | None, root: Path | None = None) -> Path:
     run = find_run(name, root, inside=True)
     pointers = read_pointers(run)
     if pointers.best is None:
-        read_run_file(run)  # which may be what is wrong
+        read_run_file(run)  # raises if the run itself is damaged
         raise CharlstmError(
             f"the run {run} has no checkpoint yet",
-            "wait for its first, or resume the run",
+            "wait for the first one, or resume the run",
         )
     return run / pointers.best
 
@@ -196,11 +201,11 @@ def find_checkpoint(name: str | None, root: Path | None = None) -> Path:
 def training_corpus(run: RunFile, *, read_again: bool = True) -> "Corpus":
     """The text that ``run`` was trained on.
 
-    The text is the one with the run's digest in the cache, whatever became of its files; if it is
-    not there, and ``read_again``, what the files hold now, provided that it is the same.
+    It comes from the cache, by the run's digest. If it is not there, and ``read_again``, it is read
+    from its files again, if they have not changed.
 
     Raises:
-        TextGone: the text is gone, or it has changed since.
+        TextGone: the text is gone, or has changed.
     """
     # Imported here: a run is found by name without its text.
     from charlstm.text.corpus import TextGone, find_encoded, reopen_corpus
@@ -210,13 +215,13 @@ def training_corpus(run: RunFile, *, read_again: bool = True) -> "Corpus":
         corpus = reopen_corpus(run.source, run.digest)
     if corpus is None or corpus.digest != run.digest:
         gone = "is no longer in the cache" if corpus is None else "has changed since"
-        raise TextGone(f"the text that the model was trained on {gone}")
+        raise TextGone(f"the training text {gone}")
     return corpus
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One row of the table; ``problem`` says why the rest could not be read."""
+    """A row of the table of runs; ``problem`` says why the rest could not be read."""
 
     name: str
     path: str
@@ -227,11 +232,11 @@ class RunSummary:
     step: int = 0
     total_steps: int | None = None
     best_loss: float | None = None
-    """Nats per character, averaged weights, stateful, as measured during training; None if only
-    the untrained net was validated."""
+    """Validation loss in nats per character: stateful, weight average, measured during training;
+    None if only the untrained model was validated."""
     best_step: int | None = None
     age_seconds: float = 0.0
-    """Since the last checkpoint, or since the run was made."""
+    """Seconds since the last checkpoint was saved, or since the run was created."""
     disk_bytes: int = 0
     problem: str = ""
 
@@ -241,7 +246,7 @@ class RunSummary:
 
 
 def summarise(run: Path) -> RunSummary:
-    """Read a run's small files; a run that cannot be read gets a ``problem``, not an error."""
+    """Summarise a run from its small files; one that cannot be read gets a ``problem``."""
     disk = disk_bytes(run)
     try:
         content = read_run_file(run)

@@ -1,9 +1,8 @@
-"""Checkpoints: a folder of safetensors and JSON, complete or not there at all.
+"""Checkpoints: folders of safetensors and JSON files that appear complete or not at all.
 
-A checkpoint is never changed once it has its name. ``manifest.json`` holds size and SHA-256 of
-every other file, and a digest of itself, so a file that was cut, altered or swapped is noticed
-before a number of it is used. Nothing is ever unpickled. docs/reference/checkpoints.md gives the
-format.
+A checkpoint never changes once it has its name. ``manifest.json`` has the size and SHA-256 of every
+other file, and a digest of itself, so truncated, altered or swapped files are detected before use.
+Nothing is ever unpickled. docs/reference/checkpoints.md specifies the format.
 """
 
 import hashlib
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, plural
 from charlstm.files import (
     MAX_JSON_BYTES,
     check_format,
@@ -44,7 +43,7 @@ MODEL_JSON, MODEL_TENSORS = "model.json", "model.safetensors"
 TRAIN_JSON, TRAIN_TENSORS = "train.json", "train.safetensors"
 MAX_EXCERPT = 1 << 16
 UNRECORDED = ".charlstm-unrecorded"
-"""Lies in a checkpoint that its run does not record: not yet, or no longer."""
+"""Marker file of a checkpoint that its run does not record: not yet, or no longer."""
 REMEDY = "use another checkpoint of the run, or train again"
 
 Arrays = dict[str, NDArray[Any]]
@@ -52,35 +51,35 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class ModelFile:
-    """All that sampling, scoring and inspecting need."""
+    """Everything that sampling, scoring and inspecting need."""
 
     config: ModelConfig
     vocab: Vocabulary
     weights: dict[str, NDArray[np.float32]]
-    """By the names of ``ModelConfig.shapes``; the averaged weights."""
+    """The weight average, by the names of ``ModelConfig.shapes``."""
     excerpt: str
-    """The start of the held-out text: what ``inspect`` reads when given nothing."""
+    """The start of the held-out text, which ``inspect`` reads by default."""
     training: dict[str, Any]
-    """Where it comes from: run, corpus, step, epoch, val_loss (nats per character) …"""
+    """Where the model comes from: run, corpus, step, epoch, val_loss (nats per character) …"""
 
 
 @dataclass(frozen=True)
 class ResumeState:
-    """What only resuming needs."""
+    """What only resuming needs: optimiser state, random generators, position in the text."""
 
     tensors: Arrays
     values: dict[str, Any]
 
 
 def write_checkpoint(folder: Path, model: ModelFile, state: ResumeState) -> Path:
-    """Write a checkpoint below ``folder``; return its path once it is complete on disk.
+    """Write a checkpoint in ``folder``; return its path once it is complete on disk.
 
-    The files are written and synced in a temporary folder, which is then renamed: whenever the
-    process dies, there is a whole checkpoint of that name or none. It is marked as ``UNRECORDED``
-    until the run records it, so that what a kill in between leaves is known as the run's own.
+    The files are written and synced in a temporary folder, which is then renamed: at any moment
+    there is a complete checkpoint of that name or none. It is marked as ``UNRECORDED`` until the
+    run records it, so that the run can delete it if the process is killed in between.
 
     Raises:
-        OSError: the disk is full, or the folder cannot be written; nothing is left behind.
+        OSError: the disk is full, or the folder cannot be written to; nothing is left behind.
     """
     files = _model_files(model) | {
         TRAIN_JSON: to_json(state.values),
@@ -101,9 +100,9 @@ def write_checkpoint(folder: Path, model: ModelFile, state: ResumeState) -> Path
 
 
 def write_model(folder: Path, model: ModelFile) -> None:
-    """Make ``folder`` a checkpoint that can be read and not resumed: it has the model alone.
+    """Write a checkpoint with the model alone, which can be loaded but not resumed.
 
-    Unlike a whole one it comes file by file: its place is in a folder that has no name yet.
+    The files appear one by one, so ``folder`` must be in a temporary folder that is renamed later.
     """
     folder.mkdir()
     _write_files(folder, _model_files(model))
@@ -121,19 +120,19 @@ def _model_files(model: ModelFile) -> dict[str, bytes]:
 
 
 def mark_unrecorded(path: Path) -> None:
-    """Mark a checkpoint as one that its run may delete; a link is left alone, and not followed."""
+    """Mark a checkpoint as one that its run may delete, unless it is a link."""
     if not path.is_symlink():
         open_to_append(path / UNRECORDED).close()
 
 
 def delete_checkpoint(path: Path) -> bool:
-    """Delete the files that charlstm wrote into a checkpoint; return whether the folder is gone.
+    """Delete the files that charlstm wrote to a checkpoint; return whether the folder is gone.
 
-    A folder with anything else in it stays, and so does what is only a link to a folder.
+    A folder with other files stays, and so does a link to a folder.
     """
     if path.is_symlink():
         return False
-    # Without its manifest it is no checkpoint, the mark goes last: so the next try finds it.
+    # The manifest first, so that it is no checkpoint; the marker last, so that a retry finds it.
     for name in (MANIFEST, MODEL_JSON, MODEL_TENSORS, TRAIN_JSON, TRAIN_TENSORS, UNRECORDED):
         with suppress(OSError):
             (path / name).unlink()
@@ -150,14 +149,14 @@ def _write_files(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def _to_safetensors(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    # safetensors writes the memory as it lies, whatever the strides say.
+    # safetensors ignores strides.
     return save({name: np.asarray(array, order="C") for name, array in arrays.items()})
 
 
 def _free_name(folder: Path, name: str) -> Path:
-    """``name``, or ``name-2`` …: a resumed run may come to a step that was saved before."""
+    """``name``, or ``name-2`` …: a resumed run may reach a step that was saved before."""
     target, number = folder / name, 1
-    while os.path.lexists(target):  # a dangling link takes a name, too
+    while os.path.lexists(target):  # a dangling link also takes a name
         number += 1
         target = folder / f"{name}-{number}"
     return target
@@ -179,12 +178,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     entries = manifest.get("files")
     try:
         body = to_json({"format": manifest["format"], "files": entries})
-    except (ValueError, RecursionError):  # NaN; nested deeper than Python 3.12 writes
+    except (ValueError, RecursionError):  # NaN, or nested deeper than Python 3.12 can write
         body = b""
     if hashlib.sha256(body).hexdigest() != manifest.get("sha256"):
         raise CharlstmError(f"{file} is damaged: its checksum does not match", REMEDY)
     if not isinstance(entries, dict) or not all(map(_is_entry, entries.values())):
-        raise CharlstmError(f"{file} is damaged: its entries cannot be read", REMEDY)
+        raise CharlstmError(f"{file} is damaged: it has invalid entries", REMEDY)
     return entries
 
 
@@ -200,24 +199,26 @@ def _read_checked(path: Path, manifest: dict[str, Any], name: str) -> bytes:
     file = path / name
     expected = manifest.get(name)
     if expected is None:
-        raise CharlstmError(f"{file} is not named in {MANIFEST}", REMEDY)
+        raise CharlstmError(f"{file} is not listed in {MANIFEST}", REMEDY)
     try:
-        # The size is checked first: no more memory is taken than the manifest vouches for.
+        # Check the size first, so that no more memory is used than the manifest states.
         size = file_size(file)
         if size != expected["bytes"]:
             raise CharlstmError(
-                f"{file} is damaged: it has {size:,} bytes, "
-                f"not {expected['bytes']:,} as {MANIFEST} says",
+                f"{file} is damaged: it has {plural(size, 'byte')}, "
+                f"but {MANIFEST} says {expected['bytes']:,}",
                 REMEDY,
             )
         most = memory_present() if name.endswith(".safetensors") else MAX_JSON_BYTES
         if most is not None and size > most:
-            raise CharlstmError(f"{file} has {size:,} bytes, {most:,} at most", REMEDY)
+            raise CharlstmError(
+                f"{file} is too large: {size:,} bytes, but at most {most:,} fit", REMEDY
+            )
         data = file.read_bytes()
     except OSError as error:
         raise unreadable(file, error, REMEDY) from None
     if hashlib.sha256(data).hexdigest() != expected["sha256"]:
-        raise CharlstmError(f"{file} is damaged: its checksum is not {MANIFEST}'s", REMEDY)
+        raise CharlstmError(f"{file} is damaged: its checksum does not match {MANIFEST}", REMEDY)
     return data
 
 
@@ -232,7 +233,7 @@ def read_model(path: Path) -> ModelFile:
     """Read the model of the checkpoint at ``path``.
 
     Raises:
-        CharlstmError: a file is missing, altered, of a later format, or does not fit the others.
+        CharlstmError: a file is missing, altered, in a newer format, or contradicts the others.
     """
     manifest = _read_manifest(path)
     source = path / MODEL_JSON
@@ -241,11 +242,12 @@ def read_model(path: Path) -> ModelFile:
     vocab = _vocabulary(content.get("vocabulary"), source)
     if len(vocab) != config.vocab_size:
         raise CharlstmError(
-            f"{source} is damaged: {len(vocab)} symbols, {config.vocab_size} stated", REMEDY
+            f"{source} is damaged: {len(vocab)} symbols, but `vocab_size` is {config.vocab_size}",
+            REMEDY,
         )
     excerpt, training = content.get("excerpt"), content.get("training")
     if not isinstance(excerpt, str) or not isinstance(training, dict):
-        raise CharlstmError(f"{source} is damaged: excerpt or training is missing", REMEDY)
+        raise CharlstmError(f"{source} is damaged: no excerpt or no training data", REMEDY)
     if len(excerpt) > MAX_EXCERPT:  # it is read whenever nothing else is named
         raise CharlstmError(f"{source} is damaged: an excerpt of {len(excerpt):,}", REMEDY)
     shapes = config.shapes()
@@ -253,22 +255,22 @@ def read_model(path: Path) -> ModelFile:
     stated = manifest.get(MODEL_TENSORS, {}).get("bytes", 0)
     if not floats <= stated <= floats + MAX_JSON_BYTES:
         raise CharlstmError(
-            f"{path / MODEL_TENSORS} is damaged: {stated:,} bytes do not hold "
-            f"{config.parameters:,} parameters",
+            f"{path / MODEL_TENSORS} is damaged: {stated:,} bytes cannot hold "
+            f"{plural(config.parameters, 'parameter')}",
             REMEDY,
         )
     file = path / MODEL_TENSORS
     weights = _tensors(_read_checked(path, manifest, MODEL_TENSORS), file)
     found = {name: array.shape for name, array in weights.items()}
     if found != shapes or any(array.dtype != np.float32 for array in weights.values()):
-        raise CharlstmError(f"{file} is damaged: its arrays do not fit the settings", REMEDY)
+        raise CharlstmError(f"{file} is damaged: its arrays do not match the settings", REMEDY)
     if not all(np.isfinite(array).all() for array in weights.values()):
-        raise CharlstmError(f"{file} holds numbers that are not finite", REMEDY)
+        raise CharlstmError(f"{file} is damaged: it has weights that are not finite", REMEDY)
     return ModelFile(config, vocab, weights, excerpt, training)
 
 
 def fingerprint(model: ModelFile) -> str:
-    """SHA-256 over settings, vocabulary and weights: who has another writes another text."""
+    """SHA-256 of settings, vocabulary and weights, which identifies a model."""
     digest = hashlib.sha256(to_json(model.config.to_dict()))
     digest.update(to_json({"kind": model.vocab.kind, "symbols": model.vocab.symbols}))
     for name in model.config.shapes():
@@ -277,7 +279,7 @@ def fingerprint(model: ModelFile) -> str:
 
 
 def read_training(path: Path) -> dict[str, Any]:
-    """What ``model.json`` tells of the training, unchecked and without the model; {} if nothing."""
+    """The ``training`` of ``model.json``, unchecked and without loading the model; {} if lost."""
     try:
         found = read_json(path / MODEL_JSON, REMEDY).get("training")
     except CharlstmError:
@@ -289,13 +291,17 @@ def _vocabulary(value: object, source: Path) -> Vocabulary:
     if isinstance(value, dict):
         symbols, kind = value.get("symbols"), value.get("kind")
         if isinstance(symbols, str) and kind in ("characters", "bytes"):
-            if any("\ud800" <= symbol <= "\udfff" for symbol in symbols):  # cannot be written
-                raise CharlstmError(f"{source} is damaged: half a character is a symbol", REMEDY)
+            if any(
+                "\ud800" <= symbol <= "\udfff" for symbol in symbols
+            ):  # a surrogate, which cannot be encoded
+                raise CharlstmError(
+                    f"{source} is damaged: its vocabulary has half a character", REMEDY
+                )
             try:
                 return Vocabulary(symbols, kind)
             except CharlstmError as error:
                 raise CharlstmError(f"{source} is damaged: {error.message}", REMEDY) from None
-    raise CharlstmError(f"{source} is damaged: its vocabulary cannot be read", REMEDY)
+    raise CharlstmError(f"{source} is damaged: it has no valid vocabulary", REMEDY)
 
 
 def read_resume_state(path: Path) -> ResumeState:

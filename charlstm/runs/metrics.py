@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: a run's events as JSON lines, readable by anything, whole after a kill."""
+"""``metrics.jsonl``: a run's events as JSON lines, complete even after a kill."""
 
 import dataclasses
 import json
@@ -16,12 +16,12 @@ _ELSEWHERE = "move it out of the run's folder: the run goes on without it"
 LARGEST = 1e39
 """A number above float32 was not measured by a run, and would overflow where it is drawn."""
 STEP_SECONDS = 0.5
-STEP_SHARE = 1 / 2000
-"""Steps are logged at this share of the time so far: a long run's file stays small."""
+STEP_FRACTION = 1 / 2000
+"""Time between two logged steps, as a fraction of the time so far: long runs keep small files."""
 
 
 def event_to_dict(event: Event) -> dict[str, Any]:
-    """An event as a JSON object; ``event`` is its name in snake case, NaN becomes null."""
+    """An event as a JSON object; ``event`` is its name in snake case, and NaN becomes null."""
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
     fields: dict[str, Any] = _plain(dataclasses.asdict(event))
     return {"event": name, **fields}
@@ -40,9 +40,9 @@ def _plain(value: Any) -> Any:
 
 
 def event_from_dict(line: dict[str, Any]) -> BudgetFixed | StepDone | Evaluated | None:
-    """The event that a line of ``metrics.jsonl`` tells; None if it is of another kind or not whole.
+    """The event of a line of ``metrics.jsonl``; None if it is of another kind or incomplete.
 
-    These are the events from which a resumed run shows what was before.
+    A resumed run shows its history from these events.
     """
     try:
         match line.get("event"):
@@ -74,11 +74,11 @@ def _checked(kind: Any, value: Any) -> Any:
         return value
     if (kind == int | None and value is None) or isinstance(value, tuple):
         return value
-    raise ValueError(f"{value!r:.50} is no {kind}")
+    raise ValueError(f"{value!r:.50} is not a {kind}")
 
 
 class MetricsLog:
-    """Appends events to a run's file, thinning the steps out."""
+    """Appends events to a run's file; not every step is logged."""
 
     def __init__(self, path: Path) -> None:
         """Open the file, or make it.
@@ -95,11 +95,11 @@ class MetricsLog:
         self._next_step_at = 0.0
 
     def write(self, event: Event) -> None:
-        """Log one event; a full disk loses the line, not the run, and leaves no half of it."""
+        """Log one event. If the disk is full, the line is lost; the run continues."""
         if isinstance(event, StepDone):
             if event.seconds < self._next_step_at:
                 return
-            self._next_step_at = event.seconds * (1 + STEP_SHARE) + STEP_SECONDS
+            self._next_step_at = event.seconds * (1 + STEP_FRACTION) + STEP_SECONDS
         line = (json.dumps(event_to_dict(event), allow_nan=False) + "\n").encode("ascii")
         begun = self._file.tell()
         try:
@@ -114,14 +114,14 @@ class MetricsLog:
 
 
 def cut_metrics(path: Path, step: int, rate_scale: float = 1.0) -> None:
-    """Drop what was logged after ``step``, and a last line that a kill left unfinished.
+    """Drop what was logged after ``step``, and an incomplete last line.
 
-    A resumed run takes those steps again. A run that was rolled back has taken some steps twice,
-    at the lower of two ``rate_scale`` later: what came before the last rollback to the one given
-    or a higher one is history, and what came after the next rollback is dropped.
+    A resumed run repeats those steps. A run that was rolled back has taken some steps twice, the
+    second time at the lower of two ``rate_scale``: lines before the last rollback to the given one
+    or a higher one are history and stay; lines after the next rollback are dropped.
 
     Raises:
-        CharlstmError: the file is there and cannot be read; it stays as it is.
+        CharlstmError: the file exists and cannot be read; it is left as it is.
     """
     try:
         lines = _read(path)
@@ -156,9 +156,9 @@ def _is_until(value: object, step: int) -> bool:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The events of a metrics file; none if it cannot be read.
+    """The events of a metrics file; lines that are not JSON objects are skipped.
 
-    Lines that are no JSON object are passed over.
+    A file that cannot be read has none.
     """
     try:
         return _read(path)

@@ -1,4 +1,4 @@
-"""What of a run may be deleted: files that charlstm wrote, and none of anybody else's."""
+"""Delete checkpoints and runs: only files that charlstm wrote."""
 
 import os
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from charlstm.runs.run import (
 
 
 def superfluous(run: Path) -> list[Path]:
-    """Checkpoints that are neither the best nor the last, and what a killed save left."""
+    """Checkpoints that are neither the best nor the last, and leftovers of killed processes."""
     pointers = read_pointers(run)
     needed = {pointers.best, pointers.last}
     extra = [run / name for name in pointers.kept if name not in needed]
@@ -32,13 +32,13 @@ def superfluous(run: Path) -> list[Path]:
 
 
 def unrecorded(run: Path) -> list[Path]:
-    """What is named as a checkpoint and is none of the run's: a copy, perhaps."""
+    """Folders named like checkpoints that the run does not record, such as copies."""
     own = {*read_pointers(run).kept, *(path.name for path in unfinished(run))}
     return [path for path in named_as_checkpoints(run) if path.name not in own]
 
 
 def written_by_charlstm(run: Path) -> list[Path]:
-    """All parts of a run, in the order in which they are deleted with it."""
+    """All files and folders of a run, in the order in which they are deleted."""
     files = [run / name for name in (METRICS_FILE, POINTER_FILE, RUN_FILE)]
     folders = [*named_as_checkpoints(run), run / TEACHER]
     parts = [*unfinished(run), *(path for path in folders if path.is_dir())]
@@ -49,17 +49,17 @@ def delete_superfluous(run: Path) -> int:
     """Delete what is ``superfluous`` in a run; return the bytes freed.
 
     Raises:
-        CharlstmError: another process trains into the run, or it may not be changed.
+        CharlstmError: another process is training the run, or the run is read-only.
     """
     with _locked(run):
         return sum(_delete(path) for path in superfluous(run))
 
 
 def delete_run(run: Path) -> int:
-    """Delete a run; return the bytes freed. A folder with other files in it stays, with them.
+    """Delete a run; return the bytes freed. A folder with other files stays.
 
     Raises:
-        CharlstmError: another process trains into the run, or it may not be changed.
+        CharlstmError: another process is training the run, or the run is read-only.
     """
     with _locked(run):
         freed = sum(_delete(path) for path in written_by_charlstm(run))
@@ -72,10 +72,10 @@ def delete_run(run: Path) -> int:
 
 @contextmanager
 def _locked(run: Path) -> Iterator[None]:
-    """Hold a run for deleting; where no name can be removed, no checkpoint is emptied either."""
+    """Lock a run for deletion; checks first that files can be removed from its folder."""
     with lock(run):
         if not os.access(run, os.W_OK | os.X_OK):
-            raise CharlstmError(f"{run} may not be changed: permission denied")
+            raise CharlstmError(f"{run} cannot be changed: permission denied")
         yield
 
 

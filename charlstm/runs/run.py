@@ -1,12 +1,12 @@
-"""Runs: folders below ``checkpoints/`` with their configuration, metrics and checkpoints.
+"""Runs: folders in ``checkpoints/`` with their settings, metrics and checkpoints.
 
 checkpoints/NAME/
   run.json            settings, corpus, budget; written before the first step
-  metrics.jsonl       one event a line
-  checkpoints.json    which checkpoints are best, last and kept; replaced in one step
+  metrics.jsonl       one event per line
+  checkpoints.json    the best, last and kept checkpoints; replaced atomically
   step-00000200/ …    checkpoints, see ``checkpoint``
-  teacher/            the model of another run that this one learns from, if there is one
-  lock                held by the process that trains
+  teacher/            the model that this run distils from, if there is one
+  lock                held by the training process
 """
 
 import datetime
@@ -39,10 +39,10 @@ YEAR_10000 = 253402300800.0
 
 @dataclass(frozen=True)
 class Budget:
-    """How many steps a run takes in all, and at which step that became known.
+    """Total steps of a run, and the step at which that became known.
 
-    A budget in minutes depends on the speed that was measured in the first seconds; a run that is
-    repeated from its start repeats that too.
+    A budget in minutes depends on the speed measured in the first seconds. A run that restarts
+    from step 0 measures it again.
     """
 
     total_steps: int | None = None
@@ -51,35 +51,35 @@ class Budget:
 
 @dataclass(frozen=True)
 class RunFile:
-    """``run.json``: everything needed to begin the run again from nothing."""
+    """``run.json``: everything needed to start the run from scratch."""
 
     model: ModelConfig
     train: TrainConfig
     source: TextSource
     digest: str
-    """Of the corpus."""
+    """Digest of the corpus."""
     characters: int
     created: str
     budget: Budget = Budget()
     init_from: str | None = None
-    """The checkpoint whose weights the run began with."""
+    """The checkpoint whose weights the run started from."""
     teacher: str | None = None
-    """The checkpoint that the run learns from, too; the run has a copy of its model."""
+    """The checkpoint that the run distils from; the run has a copy of its model."""
 
 
 @dataclass(frozen=True)
 class Pointers:
-    """Names of a run's checkpoints; ``kept`` in the order they were written."""
+    """Names of a run's checkpoints; ``kept`` is in the order of writing."""
 
     best: str | None = None
     last: str | None = None
     kept: tuple[str, ...] = ()
     saved: float | None = None
-    """When the last one was saved, in seconds since the epoch; None in runs of version 0.1."""
+    """When the last one was saved, in seconds since 1970; None in runs of version 0.1."""
 
 
 def safe_name(name: str) -> str:
-    """A run's name from any text: ASCII letters without accents, digits, dot, dash, underscore."""
+    """A run's name from any text: ASCII letters, digits, dot, dash and underscore."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
     cleaned = re.sub(r"[^\w.-]+", "-", plain, flags=re.ASCII).strip(".-_")
     return cleaned[:60] or "run"
@@ -88,19 +88,19 @@ def safe_name(name: str) -> str:
 def create_run(
     root: Path, name: str, run: RunFile, teacher: checkpoint.ModelFile | None = None
 ) -> Path:
-    """Make the folder of a new run, ``name`` or ``name-2`` …; nothing is ever overwritten.
+    """Create the folder of a new run, ``name`` or ``name-2`` …; nothing is ever overwritten.
 
-    The run keeps ``teacher``: whatever becomes of the run that it is from, this one can go on.
+    The run keeps a copy of ``teacher``, so it does not depend on the teacher's run.
 
     Raises:
-        CharlstmError: there is no room or no permission for it.
+        CharlstmError: the folder cannot be created.
     """
     try:
         return _create_run(root, name, run, teacher)
     except OSError as error:
         raise CharlstmError(
-            f"no run can be made in {root}: {reason_of(error)}",
-            "put that right, or work in another folder",
+            f"cannot create a run in {root}: {reason_of(error)}",
+            "fix that, or work in another folder",
         ) from None
 
 
@@ -115,17 +115,17 @@ def _create_run(root: Path, name: str, run: RunFile, teacher: checkpoint.ModelFi
     try:
         if teacher is not None:
             checkpoint.write_model(work / TEACHER, teacher)
-        write_run_file(work, run)  # the folder is synced with it
+        write_run_file(work, run)  # this also syncs the folder
         number = 1
         while True:
             target = root / (name if number == 1 else f"{name}-{number}")
             number += 1
-            if os.path.lexists(target):  # a dangling link takes a name, too
+            if os.path.lexists(target):  # a dangling link also takes a name
                 continue
             try:
                 os.rename(work, target)
             except OSError:
-                if os.path.lexists(target):  # another process took the name in between
+                if os.path.lexists(target):  # another process just took the name
                     continue
                 raise
             files.sync_folder(root)
@@ -136,7 +136,7 @@ def _create_run(root: Path, name: str, run: RunFile, teacher: checkpoint.ModelFi
 
 
 def write_run_file(run: Path, content: RunFile) -> None:
-    """Put ``run.json`` in place in one step.
+    """Write ``run.json`` atomically.
 
     Raises:
         CharlstmError: the run's lock was deleted, so another process may have taken the run.
@@ -168,7 +168,7 @@ def read_run_file(run: Path) -> RunFile:
     """Read ``run.json``.
 
     Raises:
-        CharlstmError: it is missing, damaged, or from a later version.
+        CharlstmError: it is missing, damaged, or from a newer version.
     """
     path, remedy = run / RUN_FILE, "no checkpoint is in that folder: start a new run"
     if any((saved / checkpoint.MANIFEST).is_file() for saved in named_as_checkpoints(run)):
@@ -211,10 +211,10 @@ def now() -> str:
 
 
 def last_written(run: Path) -> float:
-    """When the run last saved a checkpoint, or was made; seconds since the epoch.
+    """When the run last saved a checkpoint, or was created; in seconds since 1970.
 
-    The time is one that the run recorded, which a copy of its folder keeps. Where it recorded
-    none, the file of the pointers or of the settings has one.
+    The time that the run recorded comes first, because a copy of its folder keeps it; the
+    modification times of its files are the fallback.
     """
     saved = read_pointers(run).saved
     if saved is not None:
@@ -232,12 +232,12 @@ def last_written(run: Path) -> float:
 
 
 def read_pointers(run: Path) -> Pointers:
-    """The run's checkpoints; found by looking if ``checkpoints.json`` cannot be read."""
+    """The run's checkpoints, from ``checkpoints.json`` or, if that is damaged, from its folder."""
     return _recorded(run) or _found(run)
 
 
 def _recorded(run: Path) -> Pointers | None:
-    """What ``checkpoints.json`` says, if it can be read."""
+    """The content of ``checkpoints.json``, or None if it cannot be read."""
     try:
         value = files.read_json(run / POINTER_FILE, "")
         kept = tuple(name for name in value["kept"] if _is_checkpoint_name(name))
@@ -265,7 +265,7 @@ def _time(value: object) -> float | None:
 
 
 def _found(run: Path) -> Pointers:
-    """The complete checkpoints that are in the folder."""
+    """The complete checkpoints in the folder."""
     kept = tuple(p.name for p in named_as_checkpoints(run) if (p / checkpoint.MANIFEST).is_file())
     if not kept:
         return Pointers()
@@ -283,8 +283,8 @@ def best_validation(
 ) -> tuple[int | None, float | None]:
     """Step and loss (nats per character) of a run's best validation; None and None without one.
 
-    ``training`` is what a checkpoint records. An untrained model, of step 0, is the best of
-    nothing; a run may begin with trained weights, and then step 0 counts.
+    ``training`` is what a checkpoint records. Step 0 counts only if the run started from trained
+    weights.
     """
     step, loss = training.get("best_step"), training.get("best_loss")
     if not files.is_count(step):
@@ -296,7 +296,7 @@ def best_validation(
 
 
 def named_as_checkpoints(run: Path) -> list[Path]:
-    """Folders with names as charlstm gives them to checkpoints, by step."""
+    """Folders named like checkpoints, by step."""
     found = [p for p in run.glob("step-*") if _is_checkpoint_name(p.name) and p.is_dir()]
     return sorted(found, key=lambda path: _position(path.name))
 
@@ -309,14 +309,14 @@ _CHECKPOINT_NAME = re.compile(r"step-([0-9]{1,18})(?:-([0-9]{1,18}))?")
 
 
 def _position(name: str) -> tuple[int, int]:
-    """Step and number of a checkpoint's name, in the order in which they were written."""
+    """Step and number in a checkpoint's name, which sort in the order of writing."""
     match = _CHECKPOINT_NAME.fullmatch(name)
     assert match is not None
     return int(match[1]), int(match[2] or 1)
 
 
 def _without(pointers: Pointers, name: str) -> Pointers:
-    """Where the pointers were found by looking, the checkpoint just written is among them."""
+    """``pointers`` without a checkpoint: those of ``_found`` include the one just written."""
     if name not in pointers.kept:
         return pointers
     kept = tuple(other for other in pointers.kept if other != name)
@@ -328,15 +328,15 @@ def _without(pointers: Pointers, name: str) -> Pointers:
 def add_checkpoint(
     run: Path, saved: Path, *, best: bool, keep: int, rollback: str | None = None
 ) -> Pointers:
-    """Point to a new checkpoint and delete those that nothing points to any more.
+    """Record a new checkpoint and delete those that are no longer needed.
 
-    ``rollback`` names one that stays too: a run that diverges after this one goes back to it.
+    ``rollback`` names one to keep as well: a run that diverges goes back to it.
 
-    Only what the run itself has recorded is deleted: copies and notes of the user stay, and where
-    ``checkpoints.json`` could not be read, all that is there.
+    Only checkpoints that the run has recorded are deleted. The user's copies and notes stay; if
+    ``checkpoints.json`` could not be read, everything stays.
 
     Raises:
-        CharlstmError: the run's lock was deleted, so another process may have taken the run.
+        CharlstmError: the run's lock was deleted, so another process may be training it.
     """
     _check_lock(run)
     recorded = _recorded(run)
@@ -347,7 +347,7 @@ def add_checkpoint(
     pointers = replace(pointers, kept=tuple(kept), saved=_later_than_all(run))
     dropped = [run / n for n in recorded.kept if n not in pointers.kept] if recorded else []
     for path in dropped:
-        with suppress(OSError):  # marked first: a kill may come right after the pointers
+        with suppress(OSError):  # mark first: the process may be killed before they are deleted
             checkpoint.mark_unrecorded(path)
             files.sync_folder(path)
     files.replace_file(run / POINTER_FILE, files.to_json(asdict(pointers)))
@@ -361,7 +361,7 @@ def add_checkpoint(
 
 
 def unfinished(run: Path) -> list[Path]:
-    """What a killed process left: half-written files, and checkpoints it did not record."""
+    """Leftovers of a killed process: half-written files, and checkpoints it did not record."""
     kept = read_pointers(run).kept
     unrecorded = [
         path
@@ -372,13 +372,13 @@ def unfinished(run: Path) -> list[Path]:
 
 
 def sweep(run: Path) -> None:
-    """Delete what is ``unfinished``; for whoever holds the run's lock."""
+    """Delete what is ``unfinished``; the caller holds the run's lock."""
     for path in unfinished(run):
         delete_part(path)
 
 
 def delete_part(path: Path) -> None:
-    """Delete a checkpoint, or a file or folder that only charlstm can have named."""
+    """Delete a checkpoint, or a file or folder with a name that only charlstm uses."""
     if _is_checkpoint_name(path.name):
         checkpoint.delete_checkpoint(path)
     else:
@@ -386,7 +386,7 @@ def delete_part(path: Path) -> None:
 
 
 def resume_order(run: Path) -> Iterator[Path]:
-    """The checkpoints to resume from, the last one first, then the ones before it."""
+    """The checkpoints to resume from, last one first."""
     pointers = read_pointers(run)
     names = [*pointers.kept]
     if pointers.last in names:
@@ -397,18 +397,18 @@ def resume_order(run: Path) -> Iterator[Path]:
 
 
 _held: dict[str, files.Lock] = {}
-"""The locks of this process, by the real path of their runs."""
+"""The locks held by this process, by the real path of their run."""
 
 
 @contextmanager
 def lock(run: Path) -> Iterator[str]:
-    """Hold a run for training. The system lets go of the lock when the process ends.
+    """Lock a run for training. The system releases the lock when the process ends.
 
-    Yields why there is no lock, on a file system that has none; else an empty string.
+    Yields an empty string, or a warning on a file system without locks.
 
     Raises:
-        UsageError: another process trains into the run.
-        CharlstmError: its lock file cannot be opened.
+        UsageError: another process is training the run.
+        CharlstmError: the lock file cannot be opened.
     """
     key = os.path.realpath(run)
     try:
@@ -417,17 +417,17 @@ def lock(run: Path) -> Iterator[str]:
         held = _held[key] = files.Lock(run / LOCK_FILE)
     except files.Locked:
         raise UsageError(
-            f"another process is training into {run}", "wait for it, or start a new run"
+            f"another process is training {run}", "wait for it to finish, or start a new run"
         ) from None
     except OSError as error:
         raise CharlstmError(
             f"{run / LOCK_FILE} cannot be opened: {reason_of(error)}",
-            "put that right, or copy the folder without that file and use the copy",
+            "fix that, or use a copy of the run's folder without that file",
         ) from None
     try:
         yield (
-            f"the file system of {run} has no locks ({held.problem}): nothing keeps a second "
-            "process from training into the run"
+            f"the file system of {run} does not support locks ({held.problem}); make sure that no "
+            "other process trains this run"
             if held.problem
             else ""
         )
@@ -440,6 +440,6 @@ def _check_lock(run: Path) -> None:
     held = _held.get(os.path.realpath(run))
     if held is not None and held.is_lost():
         raise CharlstmError(
-            f"{held.path} was deleted or replaced: another process may be training into the run",
-            "make sure that none does, then resume the run from its last checkpoint",
+            f"{held.path} was deleted or replaced: another process may be training this run",
+            "make sure that none is, then resume the run",
         )

@@ -25,7 +25,7 @@ from charlstm.show.style import OPEN, OPEN_CELL, SHUT, SHUT_CELL, TRAIN, VAL, sa
 MOST_DRAWINGS_PER_SECOND = 4
 NUMBERS_WIDTH = 30
 CHART_SECONDS = 1.0
-RESULT_LINES = 6
+RESULT_LINES = 7
 """Lines left below the final panel, for the result and the shell prompt."""
 CLOSE_SECONDS = 1.0
 """How long to wait for the terminal to take the final panel."""

@@ -102,10 +102,12 @@ def test_help_of_train_has_the_defaults() -> None:
         model, learning = default_settings(characters, 80)
         for name, value in {**model.to_dict(), **learning.to_dict()}.items():
             if name in shown and value is not None:
-                assert shown[name].endswith((f"({value})", "(depends on the text)")), name
-    for name, default in (("learning_rate", "(0.04)"), ("cell", "(lstm)"), ("seed", "(1)")):
+                assert shown[name].endswith(
+                    (f"default: {value}]", "default: depends on the text]")
+                ), name
+    for name, default in (("learning_rate", "0.04]"), ("cell", "lstm]"), ("seed", "1]")):
         assert shown[name].endswith(default)
-    assert shown["hidden_size"].endswith("(depends on the text)")
+    assert shown["hidden_size"].endswith("[default: depends on the text]")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows deletes no working directory")
@@ -124,7 +126,7 @@ def test_a_deleted_working_directory_is_one_line(
     gone.rmdir()
     assert run(command.split()) == 1
     assert capsys.readouterr().err == (
-        "charlstm: the working directory has been deleted; change to another one with cd\n"
+        "charlstm: the working directory was deleted; change to another one with cd\n"
     )
 
 
@@ -149,7 +151,7 @@ def test_advice_for_too_little_memory_has_only_options_of_the_command(
         name = "begin_run" if module == "train" else "open_model"
         monkeypatch.setattr(sys.modules[f"charlstm.cli.{module}"], name, exhausted)
     assert run(command.split()) == 1
-    assert capsys.readouterr().err == f"charlstm: there is not enough memory{advice}\n"
+    assert capsys.readouterr().err == f"charlstm: out of memory{advice}\n"
 
 
 @pytest.mark.parametrize("columns", [40, 60])
@@ -190,7 +192,7 @@ def test_an_empty_value_is_refused(
     assert run(words) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err == f"charlstm: {option} is empty; give a value, or leave it out\n"
+    assert shown.err == f"charlstm: {option} is empty; give a value, or omit the option\n"
 
 
 def test_no_word_may_stand_for_an_empty_prime(
@@ -206,10 +208,10 @@ def test_advised_commands_can_be_pasted_into_a_shell(
 ) -> None:
     (folder / name).write_text("to be")
     assert run([name]) == 2
-    assert shlex.split(capsys.readouterr().err.rpartition(": ")[2])[2:] == [name]
+    assert shlex.split(capsys.readouterr().err.splitlines()[-1])[2:] == [name]
     run(["inspect", name, "--unknown", "skip"])
     advice = next(line for line in capsys.readouterr().err.splitlines() if "--file" in line)
-    assert shlex.split(advice.rpartition(": ")[2]) == ["--file", name]
+    assert shlex.split(advice) == ["charlstm", "inspect", "--file", name]
 
 
 def test_a_run_in_a_folder_with_a_blank_is_named_as_the_shell_needs_it(
@@ -222,10 +224,10 @@ def test_a_run_in_a_folder_with_a_blank_is_named_as_the_shell_needs_it(
     shutil.copytree(folder / "checkpoints" / "small", tmp_path / path)
     monkeypatch.chdir(tmp_path)
     assert run(["train", "--resume", "-c", path, "--steps", "160", "--plain"]) == 0
-    advice = capsys.readouterr().err.rpartition(": ")[2]
+    advice = capsys.readouterr().err.splitlines()[-1]
     assert shlex.split(advice) == ["charlstm", "sample", "-c", path, "--temp", "0.8"]
     assert run(["train", path, "--resume"]) == 2
-    advice = capsys.readouterr().err.rpartition("; ")[2].removesuffix(" goes on with it\n")
+    advice = capsys.readouterr().err.splitlines()[-1]
     assert shlex.split(advice) == ["charlstm", "train", "--resume", "-c", path]
 
 
@@ -241,7 +243,7 @@ def test_a_library_that_cannot_be_loaded_is_one_line(
     assert shown.out == ""
     assert shown.err.endswith(
         "charlstm: torch cannot be loaded: libtorch_cpu.so: failed to map segment; "
-        "there may be too little memory\n"
+        "the system may be out of memory\n"
     )
 
 
@@ -271,4 +273,39 @@ def test_the_end_of_memory_is_reported_where_nothing_more_can_be_loaded(
     monkeypatch.setattr(sys.modules["charlstm.cli.score"], "open_model", exhausted)
     monkeypatch.setattr("charlstm.show.printable.printable", exhausted)
     assert run(["score", "x.txt"]) == 1
-    assert capsys.readouterr().err == "charlstm: there is not enough memory\n"
+    assert capsys.readouterr().err == "charlstm: out of memory\n"
+
+
+@pytest.mark.parametrize("wanted", ["option", "environment", ""])
+def test_traceback_shows_what_the_error_boundary_hides(
+    wanted: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints" / "old").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "old" / "run.json").mkdir()
+    (tmp_path / "checkpoints" / "old" / "checkpoints.json").touch()
+    monkeypatch.setenv("CHARLSTM_TRACEBACK", "1" if wanted == "environment" else "")
+    options = ["--traceback"] if wanted == "option" else []
+    assert run([*options, "runs", "show", "old"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("charlstm: checkpoints/old/run.json cannot be read")
+    assert ("Traceback (most recent call last):" in lines) == bool(wanted)
+    # The cause, which ``from None`` hides, comes first.
+    assert any(line.startswith("OSError: ") for line in lines) == bool(wanted)
+    assert run(["runs", "show", "old"]) == 1
+    shown = capsys.readouterr().err.count("Traceback")
+    assert bool(shown) == (wanted == "environment")
+
+
+def test_traceback_of_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--traceback", "tran"]) == 2
+    assert "Traceback (most recent call last):" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["sample --color surprise", "score x --color surprise"])
+def test_a_flag_takes_no_value(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command.split()) == 2
+    assert capsys.readouterr().err.endswith("; --color takes no value\n")

@@ -75,7 +75,7 @@ def test_retry_writes_the_last_turn_again_with_another_seed(talk: Talk, model: M
 def test_forget_begins_anew(talk: Talk, model: Model) -> None:
     out, _ = talk("NED: \n/forget\nTAM: \n", "--no-echo")
     assert out.splitlines()[-1] == text(model, model.prefill("TAM: "), 2).splitlines()[-1]
-    assert "there is no turn" in talk("NED\n/forget\n/retry\n")[1]
+    assert "nothing to retry" in talk("NED\n/forget\n/retry\n")[1]
 
 
 def test_temperature_and_length_change_from_the_next_turn_on(talk: Talk, model: Model) -> None:
@@ -87,14 +87,14 @@ def test_temperature_and_length_change_from_the_next_turn_on(talk: Talk, model: 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("/temp", "'' is no number; for example /temp 0.8"),
-        ("/temp warm", "'warm' is no number"),
+        ("/temp", "'' is not a number; for example /temp 0.8"),
+        ("/temp warm", "'warm' is not a number"),
         ("/temp -1", "must be"),
         ("/temp nan", "must be"),
-        ("/length 1.5", "'1.5' is no number"),
+        ("/length 1.5", "'1.5' is not a number"),
         ("/length -1", "/length is -1"),
-        ("/nix", "there is no command /nix; /help lists them"),
-        ("/retry", "there is no turn"),
+        ("/nix", "unknown command /nix; type /help"),
+        ("/retry", "nothing to retry"),
         ("€", "'€' (U+20AC)"),
     ],
 )
@@ -211,7 +211,7 @@ def test_lines_are_edited_remembered_and_answered_at_a_terminal(
     terminal: Callable[..., Terminal], model: Model
 ) -> None:
     there = terminal("--seed", "1", "--length", "30", "--temp", "0")
-    assert b"/help explains, Ctrl-D ends\r\n" in there.wait_for(b"> ")
+    assert b"/help lists commands, Ctrl-D quits\r\n" in there.wait_for(b"> ")
     there.type(b"XED: \x01\x1b[3~N\r")  # to the beginning, delete, type N
     one = text(model, model.prefill("NED: "), 1, temperature=0)
     there.wait_for(re.escape(one.replace("\n", "\r\n").encode()))
@@ -265,7 +265,7 @@ def test_a_terminal_that_goes_away_leaves_a_whole_state(
 
 @pytest_posix
 def test_characters_are_tinted_at_a_terminal(terminal: Callable[..., Terminal]) -> None:
-    there = terminal("--seed", "1", "--length", "60", "--temp", "3", "--color", "surprise")
+    there = terminal("--seed", "1", "--length", "60", "--temp", "3", "--color")
     there.wait_for(b"surprise in bits")
     there.wait_for(b"> ")
     there.type(b"NED: \r")

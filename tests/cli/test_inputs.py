@@ -31,8 +31,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("ends", "note"),
     [
         ("\n", ""),
-        ("\r\n", "note: the lines end with a carriage return and a newline,"),
-        ("\r", "note: the lines end with carriage returns alone,"),
+        ("\r\n", "note: lines end with CR LF"),
+        ("\r", "note: lines end with a carriage return"),
     ],
 )
 def test_line_ends_with_carriage_returns_are_noted_once(
@@ -43,7 +43,8 @@ def test_line_ends_with_carriage_returns_are_noted_once(
         open_texts(["a.txt"], quiet=False)
         err = capsys.readouterr().err
         assert err.startswith(note)
-        assert err.count("\n") == bool(note)
+        assert err.count("note: ") == bool(note)
+        assert err.endswith("charlstm train -\n") == bool(note)
     open_texts(["a.txt"], quiet=False, as_bytes=True)
     assert capsys.readouterr().err == ""
 
@@ -111,14 +112,14 @@ TINY = ["--hidden", "8", "--layers", "1", "--steps", "2", "--threads", "1", "--b
     ("text", "options", "note"),
     [
         (PROSE * 20, [], ""),
-        (PROSE.replace("s", "\x1b") * 20, [], r"controls or marks .*'\\x1b'"),
-        (PROSE.replace("s", "\ufffd") * 20, [], r"controls or marks .*'\\ufffd'"),
+        (PROSE.replace("s", "\x1b") * 20, [], r"control or replacement characters .*'\\x1b'"),
+        (PROSE.replace("s", "\ufffd") * 20, [], r"control or replacement characters .*'\\ufffd'"),
         (PROSE * 100 + "\0\ufeff", [], ""),  # a few are noise
-        ("“" + PROSE * 20, ["--encoding", "latin-1"], "may be cp1252"),
+        ("“" + PROSE * 20, ["--encoding", "latin-1"], "probably cp1252"),
         ("é" + PROSE * 20, ["--encoding", "latin-1"], ""),
         (PROSE.replace("s", "\x1b") * 20, ["--bytes"], ""),
         ("{\\rtf1 " + PROSE * 20, [], "is an RTF file, not plain text"),
-        ("a line\r\n" * 100 + "a line\n" * 100, [], "50% of the lines end with a carriage"),
+        ("a line\r\n" * 100 + "a line\n" * 100, [], "50% of the lines end with CR LF"),
         ("a line\r\n" * 3 + "a line\n" * 100, [], ""),
     ],
     ids=[
@@ -145,7 +146,7 @@ def test_what_a_text_should_not_have_is_noted(
     (folder / "a.txt").write_bytes(text.encode(encoding))
     assert run(["train", "a.txt", *TINY, *options]) == 0
     told = capsys.readouterr().err.splitlines()
-    noted = [one for one in told if re.search("controls|carriage|plain text", one)]
+    noted = [one for one in told if re.search("control or|control char|CR LF|plain text", one)]
     assert len(noted) == bool(note), noted
     assert all(re.search(note, one) for one in noted)
 
@@ -160,7 +161,7 @@ def test_of_many_notices_of_a_kind_a_few_are_printed(
     assert run(["train", "many", *TINY]) == 0
     told = capsys.readouterr().err
     assert told.count("skipped ") == told.count("byte-order mark") == 3
-    assert told.count("… and 6 more of these\n") == 2
+    assert told.count("… and 6 more like these\n") == 2
 
 
 def test_utf_8_with_a_few_nuls_is_read(folder: Path) -> None:
@@ -173,10 +174,10 @@ def test_waiting_for_the_keyboard_is_noted(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Keyboard(io.BytesIO(PROSE.encode())))
     assert read_text("-", as_bytes=False) == PROSE
-    assert capsys.readouterr().err.startswith("reading from the keyboard; end with Ctrl-")
+    assert capsys.readouterr().err.startswith("reading from the keyboard; press Ctrl-")
     monkeypatch.setattr(sys, "stdin", Keyboard(io.BytesIO(PROSE.encode())))
     open_texts(["-"], quiet=True)
-    assert capsys.readouterr().err.startswith("reading from the keyboard; end with Ctrl-")
+    assert capsys.readouterr().err.startswith("reading from the keyboard; press Ctrl-")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(PROSE.encode())))
     read_text("-", as_bytes=False)
     assert capsys.readouterr().err == ""
@@ -188,22 +189,22 @@ def test_waiting_for_the_keyboard_is_noted(
         (["--prime", r"Row\n"], r"in most shells: --prime $'Row\n'"),
         (["--stop", r"it's\n"], r"in most shells: --stop $'it\'s\n'"),
         (["--prime", "Row\n"], ""),
-        (["--repeat-penalty", "1.3"], "1.02 to 1.1 is useful"),
+        (["--repeat-penalty", "1.3"], "try 1.02 to 1.1"),
         (["--repeat-penalty", "1.1"], ""),
         (
             ["--temp", "0", "--top-p", "0.9", "--top-k", "9"],
             "takes the most likely character anyway",
         ),
         (["--temp", "0", "--top-k", "1"], ""),
-        (["--temp", "0", "--count", "2"], "with --temp 0 no character is random"),
-        (["--min-p", "1", "--count", "2"], "with --min-p 1 no character is random"),
+        (["--temp", "0", "--count", "2"], "with --temp 0, sampling is not random"),
+        (["--min-p", "1", "--count", "2"], "with --min-p 1, sampling is not random"),
         (["--temp", "0.1", "--count", "2"], ""),
         (["--repeat-window", "9"], "--repeat-window has no effect without --repeat-penalty"),
         (["--repeat-window", "9", "--repeat-penalty", "1.05"], ""),
         (["--no-echo"], "--no-echo has no effect: there is no prime"),
         (["--no-echo", "--prime", "Row"], ""),
         (["--prime", "small.txt"], "--prime-file"),
-        (["--unknown", "skip"], "and there is none"),
+        (["--unknown", "skip"], "--unknown has no effect: there is no prime"),
         (["--unknown", "skip", "--prime", "Row"], ""),
     ],
     ids=str,
@@ -221,6 +222,7 @@ def test_sample_notes_what_was_hardly_meant(
     assert run(["sample", *settings, *options]) == 0
     err = capsys.readouterr().err
     notes = [line for line in err.splitlines() if line.startswith(("note: ", "treating"))]
+    notes = [line for line in notes if "cannot occur" not in line]
     assert len(notes) == bool(note)
     assert all(line.endswith(note) for line in notes)
 
@@ -256,7 +258,7 @@ def test_another_unicode_form_is_noted_once(
     typed = "e\u0301te\u0301\nete\u0301\n".encode()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed)))
     assert run([*command, "-c", accented]) == 0
-    assert capsys.readouterr().err.count("Unicode form that the model knows") == 1
+    assert capsys.readouterr().err.count("Unicode form of the vocabulary") == 1
 
 
 @pytest.mark.parametrize(
@@ -266,4 +268,4 @@ def test_unknown_characters_are_counted_in_the_form_that_is_read(
     command: list[str], accented: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run([*command, "e\u0301\u20ac", "-c", accented, "--unknown", "skip"]) == 0
-    assert "never saw: 1 of 2, left out\n" in capsys.readouterr().err
+    assert "skipped 1 of 2 characters: not in the vocabulary\n" in capsys.readouterr().err

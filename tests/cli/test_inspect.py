@@ -205,7 +205,7 @@ def test_wrong_usage_is_one_line_that_names_it(
     assert inspect(LINE, *arguments) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert re.fullmatch(r"charlstm: [^\n]+\n", shown.err)
+    assert re.fullmatch(r"charlstm: [^\n]+\n(charlstm [^\n]+\n)?", shown.err)
     assert all(word in shown.err for word in words), shown.err
 
 
@@ -223,7 +223,7 @@ def test_what_cannot_be_read_is_one_line(
     assert inspect(*arguments) == 1
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert re.fullmatch(r"charlstm: [^\n]+\n", shown.err)
+    assert re.fullmatch(r"charlstm: [^\n]+\n(charlstm [^\n]+\n)?", shown.err)
     assert all(word in shown.err for word in words), shown.err
 
 
@@ -376,7 +376,7 @@ def test_run_given_as_the_text_is_read_as_words_and_told(
     trained_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert inspect(str(trained_run), "--unknown", "skip") == 0
-    assert f"for the run of that name: -c {trained_run}\n" in capsys.readouterr().err
+    assert f"\ncharlstm inspect -c {trained_run}\n" in capsys.readouterr().err
 
 
 def test_warmup_that_is_the_name_of_a_file_is_noted(
@@ -384,7 +384,7 @@ def test_warmup_that_is_the_name_of_a_file_is_noted(
 ) -> None:
     (folder / "Row").write_text("Row")
     assert inspect(LINE, "--warmup", "Row", "--view", "walk") == 0
-    assert capsys.readouterr().err == "treating 'Row' as text, not as the name of a file\n"
+    assert capsys.readouterr().err == "treating 'Row' as text, not a file name\n"
 
 
 @pytest.mark.parametrize(("length", "drawn"), [(49, False), (50, True)])

@@ -67,7 +67,7 @@ def test_what_is_no_parameter_of_the_command_stays_as_it_is() -> None:
         ("train --hidden 0", "--hidden is 0, but must be at least 1 and at most 16384"),
         ("train --lr -3", "--lr is -3, but must be above 0 and at most 10"),
         ("train --resume --lr 3 --bytes", "--lr, --bytes: a resumed run keeps its settings"),
-        ("train --init-from x --embed 3", "--embed: with --init-from the model has the shape"),
+        ("train --init-from x --embed 3", "--embed: --init-from takes the model's shape"),
     ],
 )
 def test_errors_name_options(

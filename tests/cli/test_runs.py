@@ -74,7 +74,7 @@ def test_a_run_in_place_of_a_command_is_answered_by_a_command_that_works(
     given: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(given) == 2
-    advised = capsys.readouterr().err.partition("for the run of that name: charlstm ")[2].split()
+    advised = capsys.readouterr().err.partition("for the run of that name:\ncharlstm ")[2].split()
     assert "new" in advised
     assert run([*advised, *(["--length", "3"] if "sample" in advised else [])]) == 0
 
@@ -154,11 +154,11 @@ def test_without_runs_the_remedy_is_told(
     assert run(["runs"]) == 0
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert re.fullmatch(r"[^\n]*checkpoints/[^\n]*charlstm train[^\n]*\n", shown.err)
+    assert re.fullmatch(r"[^\n]*checkpoints/[^\n]*\ncharlstm train[^\n]*\n", shown.err)
     assert run(["runs", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
     assert run(["runs", "show"]) == 1
-    assert re.fullmatch(ONE_LINE, capsys.readouterr().err)
+    assert re.fullmatch(ONE_LINE + "charlstm train YOUR.txt\n", capsys.readouterr().err)
     assert not checkpoints.exists()
 
 
@@ -185,7 +185,7 @@ def test_show_tells_all_of_one_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert "lstm 2×24" in facts["model"]
     assert "small.txt" in facts["corpus"]
     assert "150 of 150" in facts["steps"]
-    assert "nats at step" in facts["best"]
+    assert "nats per character at step" in facts["best validation"]
     assert "(best" in facts["checkpoints"]
     assert "last)" in facts["checkpoints"]
     assert re.search(r"^ *learning rate +0\.02$", shown.out, re.MULTILINE)
@@ -302,7 +302,7 @@ def test_run_in_training_is_not_pruned(
     with store.lock(checkpoints / "old"):
         assert run(["runs", "prune", "--whole", "--yes", "old"]) == 1
         assert run(["runs", "prune", "--yes", "old"]) == 1
-    assert "another process is training into checkpoints/old" in capsys.readouterr().err
+    assert "another process is training checkpoints/old" in capsys.readouterr().err
     assert files_below(checkpoints) == before
 
 
@@ -364,7 +364,9 @@ def test_what_somebody_else_put_into_a_run_stays_and_is_named(
 ) -> None:
     (checkpoints / "old" / "notes.txt").write_text("precious")
     assert run(["runs", "prune", "old", "--whole", "--yes"]) == 0
-    assert "checkpoints/old stays: it holds what charlstm did not write" in capsys.readouterr().err
+    assert (
+        "kept checkpoints/old: it has files that charlstm did not write" in capsys.readouterr().err
+    )
     assert files_below(checkpoints / "old") == {"notes.txt"}
 
 
@@ -373,7 +375,7 @@ def test_a_copy_of_a_checkpoint_is_left_alone_with_a_note(
 ) -> None:
     copy_checkpoint(checkpoints / "old", "step-00000001")
     assert run(["runs", "prune", "old", "--yes"]) == 0
-    assert "left alone: checkpoints/old/step-00000001" in capsys.readouterr().err
+    assert "kept checkpoints/old/step-00000001" in capsys.readouterr().err
     assert (checkpoints / "old" / "step-00000001").is_dir()
 
 

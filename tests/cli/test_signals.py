@@ -169,7 +169,7 @@ def test_stopped_run_saves_tells_how_to_go_on_and_ends_with_the_same_bits(
     assert child.returncode == 130
     assert "Traceback" not in err
     remedy = f"charlstm train --resume -c {path}"
-    assert err.splitlines()[-1] == f"stopped and saved; go on with: {remedy}"
+    assert err.splitlines()[-1] == remedy
     finished = read_lines(path / "metrics.jsonl")[-1]
     assert (finished["event"], finished["reason"]) == ("run_finished", "stopped")
     assert out.startswith(f"{path}  {finished['step']:,} steps")

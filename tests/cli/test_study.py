@@ -99,9 +99,9 @@ def test_lag_stops_when_its_minutes_are_up_and_says_how_to_go_on(
 ) -> None:
     assert run([*LAG, "--minutes", "0.000001"]) == 0
     shown = capsys.readouterr()
-    assert "0 of 4 are done; go on with: charlstm study lag --task long-lag" in shown.err
+    assert "0 of 4 results done; to continue:\ncharlstm study lag --task long-lag" in shown.err
     assert shown.out == "no trial is done yet\n"
-    assert "trial 1: stopped; it begins again when you go on" in shown.err
+    assert "trial 1: stopped; it will start over when you continue" in shown.err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
@@ -128,9 +128,8 @@ def test_lag_stopped_with_ctrl_c_keeps_its_trials_and_names_the_command_that_goe
     kept = json.loads(results.read_text())["results"]
     assert 0 < len(kept) < 160
     assert out.splitlines()[0].split()[:3] == ["cell", "lag", "solved"]
-    last = err.splitlines()[-1]
-    told, _, command = last.partition("; go on with: ")
-    assert told == f"{len(kept)} of 160 are done"
+    done, command = err.splitlines()[-2:]
+    assert done.startswith(f"{len(kept)} of 160 results done; ")
     words = shlex.split(command)
     assert words[0] == "charlstm"
     assert run([*words[1:], "--trials", "1", "--lags", "2", "--cells", "rnn", "--json"]) == 0
@@ -141,7 +140,7 @@ def test_lag_stopped_with_ctrl_c_keeps_its_trials_and_names_the_command_that_goe
     ("options", "complaint"),
     [
         (["--task", "chess"], "--task is 'chess'; choose one of reber, "),
-        (["--cells", "lstm,transformer"], "--cells names 'transformer'; choose among lstm, "),
+        (["--cells", "lstm,transformer"], "--cells has 'transformer'; choose from lstm, "),
         (["--lags", "2,x"], "--lags is '2,x'; give whole numbers"),
         (["--lags", "1"], "the lag 1 is too short for long-lag; give 2 at least"),
         (["--lags", str(2**31)], f"the lag {2**31} is too long; give 300 at most"),
@@ -217,7 +216,7 @@ def test_cells_stopped_by_its_minutes_saves_and_goes_on(
     command = ["study", "cells", tales, *SIZES, "--cells", "lstm,rnn", "--seeds", "1"]
     assert run([*command, "--minutes", "0.00001"]) == 0
     shown = capsys.readouterr()
-    assert "0 of 2 are done; go on with: charlstm study cells tales.txt --cells" in shown.err
+    assert "0 of 2 results done; to continue:\ncharlstm study cells tales.txt --cells" in shown.err
     assert list(Path("studies/cells-tales/lstm-1").glob("step-*"))
     assert run([*command, "--json"]) == 0
     assert [one["cell"] for one in printed_json(capsys)["results"]] == ["lstm", "rnn"]
@@ -235,7 +234,7 @@ def test_a_cell_that_diverges_is_no_result(
         run(command)
     shown = capsys.readouterr()
     assert "diverged" in shown.err
-    assert "0 of 1 are done" in shown.err
+    assert "0 of 1 result done" in shown.err
     assert run([*command, "--json"]) == 0
     assert len(printed_json(capsys)["results"]) == 1
 
@@ -262,10 +261,10 @@ def test_gradient_of_a_run(
     ("options", "complaint"),
     [
         (["--reach", "1"], "--reach is 1, but must be at least 2"),
-        (["--cells", "mlp"], "--cells names 'mlp'"),
+        (["--cells", "mlp"], "--cells has 'mlp'"),
         (["--steps", "0"], "--steps is 0"),
-        (["-c", "any", "--steps", "200"], "--steps does not go with -c"),
-        (["-c", "any", "--cells", "gru"], "--cells does not go with -c"),
+        (["-c", "any", "--steps", "200"], "--steps cannot be used with -c"),
+        (["-c", "any", "--cells", "gru"], "--cells cannot be used with -c"),
     ],
 )
 def test_gradient_refuses_what_makes_no_sense(

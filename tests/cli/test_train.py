@@ -102,13 +102,13 @@ def test_result_goes_to_stdout_and_all_else_to_stderr(
     shown = capsys.readouterr()
     number = r"\d+\.\d+"
     assert re.fullmatch(
-        r"checkpoints/tales  6 steps in \d+ s; step \d is best\n"
+        r"checkpoints/tales  6 steps in \d+ s; best at step \d\n"
         rf"validation loss {number} nats per character, {number} bits, perplexity {number}\n",
         shown.out,
     )
     assert "tales: lstm 1×16" in shown.err
     assert "step 6  validation" in shown.err
-    assert shown.err.endswith("now try: charlstm sample -c checkpoints/tales --temp 0.8\n")
+    assert shown.err.endswith("now try:\ncharlstm sample -c checkpoints/tales --temp 0.8\n")
     assert "\x1b" not in shown.out + shown.err
 
 
@@ -148,8 +148,8 @@ def test_terminal_gets_the_panel(
         ("patience", None, 0, "--patience 0"),
         ("stopped", None, 130, "charlstm train --resume -c checkpoints/tales"),
         ("diverged", None, 1, "lower --lr"),
-        ("budget", "no space", 1, "could not be saved: no space; put that right"),
-        ("stopped", "no space", 1, "could not be saved: no space; put that right"),
+        ("budget", "no space", 1, "could not be saved: no space; fix that"),
+        ("stopped", "no space", 1, "could not be saved: no space; fix that"),
     ],
 )
 def test_exit_code_and_advice_follow_how_the_run_ended(
@@ -242,7 +242,7 @@ def test_batch_that_does_not_fit_the_text_is_told(
     assert "too short" not in capsys.readouterr().err
     assert train("tales.txt", "--batch", "4000") == 0
     told = capsys.readouterr().err
-    assert f"note: the text is too short for --batch 4000: it is {fitting}\n" in told
+    assert f"note: the text is too short for --batch 4000; using {fitting}\n" in told
     assert "--bptt" not in told
 
 
@@ -294,7 +294,7 @@ def assert_refused(
     """One line on stderr with all of ``words``, and nothing made."""
     shown = capsys.readouterr()
     assert (code, shown.out) == (expected, "")
-    assert re.fullmatch(r"charlstm: [^\n]+\n", shown.err)
+    assert re.fullmatch(r"charlstm: [^\n]+\n(charlstm [^\n]+\n)?", shown.err)
     assert all(word in shown.err for word in words), shown.err
     assert not Path("checkpoints").exists()
 
@@ -357,7 +357,7 @@ def test_place_that_cannot_be_written_is_named(
     (folder / "checkpoints").write_text("a file")
     assert train("tales.txt", "--quiet") == 1
     shown = capsys.readouterr().err
-    assert re.fullmatch(r"charlstm: no run can be made in checkpoints\b[^\n]+\n", shown)
+    assert re.fullmatch(r"charlstm: cannot create a run in checkpoints\b[^\n]+\n", shown)
 
 
 # -- resume ------------------------------------------------------------------------------------
@@ -392,7 +392,7 @@ def test_interrupted_run_goes_on_to_the_weights_of_an_undisturbed_one(
     stop_after(5)
     assert train("tales.txt", "--cell", cell, steps=12) == 130
     told = capsys.readouterr().err
-    assert "go on with: charlstm train --resume -c checkpoints/tales\n" in told
+    assert "to resume:\ncharlstm train --resume -c checkpoints/tales\n" in told
     assert run(["train", "--resume", "-c", str(TALES)]) == 0
     assert same_bits(last_weights(TALES), last_weights(TALES.with_name("whole")))
 
@@ -431,7 +431,7 @@ def test_budget_may_be_extended(capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert run(["train", "--resume"]) == 0
     shown = capsys.readouterr()
-    assert "the run had done its 9 steps before; to train it further:\n" in shown.err
+    assert "the run had already finished its 9 steps; to train it further:\n" in shown.err
     assert "\ncharlstm train --resume -c checkpoints/tales --steps 18\n" in shown.err
     assert shown.out.startswith("checkpoints/tales  9 steps")
 
@@ -439,7 +439,7 @@ def test_budget_may_be_extended(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("options", "note"),
     [
-        (["--warmup", "5"], "--warmup is 4, not 5: a tenth of the steps at most"),
+        (["--warmup", "5"], "using --warmup 4, not 5: at most a tenth of the steps"),
         (["--warmup", "4"], ""),
         (["--patience", "3", "--val-fraction", "0"], "--patience has no effect"),
         (["--patience", "0", "--val-fraction", "0"], ""),
@@ -539,7 +539,10 @@ def test_moved_text_is_named_once(folder: Path, capsys: pytest.CaptureFixture[st
     for command in asking:
         assert run(command) == 1
         err = capsys.readouterr().err
-        assert "tales.txt no longer exists and is not in the cache; say where it is now: " in err
+        assert (
+            "tales.txt no longer exists and is not in the cache; give its new path:\ncharlstm train"
+            in err
+        )
         assert err.endswith("charlstm train TEXT --resume -c checkpoints/tales\n")
     assert run(["train", "moved.txt", "--resume", "--steps", "9"]) == 0
     for command in asking:
@@ -551,7 +554,7 @@ def test_moved_text_is_found_in_the_cache(folder: Path, capsys: pytest.CaptureFi
     assert train("tales.txt") == 0
     (folder / "tales.txt").unlink()
     assert run(["train", "--resume", "--steps", "9"]) == 0
-    assert "tales.txt is no longer there; its text is in the cache\n" in capsys.readouterr().err
+    assert "tales.txt no longer exists; using its text from the cache\n" in capsys.readouterr().err
 
 
 def test_a_pipe_is_no_place_to_keep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -573,7 +576,7 @@ def test_a_text_names_its_run(folder: Path, capsys: pytest.CaptureFixture[str]) 
         assert f"resuming checkpoints/{name}\n" in capsys.readouterr().err
     assert run(["train", "my b.txt", "--resume", "-c", "tales"]) == 2
     assert capsys.readouterr().err == (
-        "charlstm: my b.txt is not the text of the run tales but of my-b; "
+        "charlstm: my b.txt is the text of the run my-b, not of tales; to resume my-b:\n"
         "charlstm train 'my b.txt' --resume -c checkpoints/my-b\n"
     )
     (folder / "my b.txt").write_text("It was a wet day, and nobody sat down.\n" * 20)
@@ -581,7 +584,7 @@ def test_a_text_names_its_run(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert "the text has changed since run my-b started" in capsys.readouterr().err
     (folder / "c.txt").write_text("Nobody has read this text until now.\n" * 20)
     assert run(["train", "c.txt", "--resume"]) == 2
-    assert "no run has learnt c.txt as it is now; name the run" in capsys.readouterr().err
+    assert "no run was trained on c.txt as it is now; name the run" in capsys.readouterr().err
 
 
 def test_a_folder_of_texts_is_named_on_resume(
@@ -622,7 +625,7 @@ def test_advice_quotes_what_a_shell_would_split(
     (folder / "checkpoints").rename(folder / "my runs")
     capsys.readouterr()
     assert run(["train", "my runs/tales", "--resume"]) == 2
-    assert "charlstm train --resume -c 'my runs/tales' goes on" in capsys.readouterr().err
+    assert "to resume it:\ncharlstm train --resume -c 'my runs/tales'\n" in capsys.readouterr().err
     assert run(["train", "--resume", "-c", "my runs/tales", "--steps", "9"]) == 0
     assert "charlstm sample -c 'my runs/tales' --temp 0.8" in capsys.readouterr().err
 
@@ -639,7 +642,7 @@ def test_a_text_that_is_not_there_resumes_nothing(capsys: pytest.CaptureFixture[
     assert train("tales.txt") == 0
     capsys.readouterr()
     assert run(["train", "--resume", "talse", "--steps", "9"]) == 2
-    told = "there is no file talse; a run is named by -c; charlstm runs has all"
+    told = "there is no file talse; name a run with -c; to list runs:\ncharlstm runs"
     assert capsys.readouterr().err == f"charlstm: {told}\n"
 
 
@@ -660,7 +663,7 @@ def test_ctrl_c_before_the_run_began_is_told(
 
     monkeypatch.setattr(new_run, "choose_device", interrupted)
     assert train("tales.txt") == 130
-    assert capsys.readouterr().err.endswith("stopped before the run began\n")
+    assert capsys.readouterr().err.endswith("stopped before the run started\n")
     assert not TALES.exists()
 
 
@@ -675,10 +678,11 @@ def test_a_run_in_the_place_of_a_text_is_told_how_to_resume(
     for name in ("tales", "checkpoints/tales"):
         for more in (["--resume"], []):
             assert run(["train", *more, name, "--steps", "9"]) == 2
-            goes_on = f"charlstm train --resume -c {name} goes on with it"
-            assert capsys.readouterr().err == f"charlstm: {name} is a run and no text; {goes_on}\n"
+            resume = f"charlstm train --resume -c {name}"
+            refused = f"charlstm: {name} is a run, not a text; to resume it:\n{resume}\n"
+            assert capsys.readouterr().err == refused
         assert run(["score", name]) == 2
-        assert f"{name} is a run and no text; give a text; the run" in capsys.readouterr().err
+        assert f"{name} is a run, not a text; give a text; the run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("run_of_it", [True, False])
@@ -703,8 +707,9 @@ def test_a_run_is_not_trained_on(capsys: pytest.CaptureFixture[str]) -> None:
     last = runs.read_pointers(TALES).last
     for name in ("tales", "checkpoints/tales", f"checkpoints/tales/{last}"):
         assert train("tales.txt", name) == 2
-        goes_on = f"charlstm train --resume -c {name} goes on with it"
-        assert capsys.readouterr().err == f"charlstm: {name} is a run and no text; {goes_on}\n"
+        resume = f"charlstm train --resume -c {name}"
+        refused = f"charlstm: {name} is a run, not a text; to resume it:\n{resume}\n"
+        assert capsys.readouterr().err == refused
     assert os.listdir("checkpoints") == ["tales"]
 
 
@@ -722,7 +727,7 @@ def test_text_from_stdin_is_found_in_the_cache_and_asked_for_when_it_is_gone(
     assert run(["train", "--resume", "-c", "stdin", "--steps", "6"]) == 1
     told = capsys.readouterr().err
     assert re.fullmatch(
-        r"charlstm: [^\n]*stdin[^\n]*charlstm train - --resume -c checkpoints/stdin[^\n]*\n", told
+        r"charlstm: [^\n]*stdin[^\n]*\ncharlstm train - --resume -c checkpoints/stdin[^\n]*\n", told
     )
     give_stdin(monkeypatch, (TEXT * 20).encode())
     assert run(["train", "-", "--resume", "--steps", "6"]) == 0

@@ -112,7 +112,7 @@ def test_surprise_of_what_was_not_measured_is_refused(model: Model) -> None:
     text = model.generate("NED:", length=3, seed=2, surprise=True)
     piece = next(text)
     assert len(text.surprise(piece)) == 1
-    with pytest.raises(UsageError, match="is not the piece that came last"):
+    with pytest.raises(UsageError, match="is not the latest piece"):
         text.surprise(piece)
 
 

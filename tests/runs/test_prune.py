@@ -107,7 +107,7 @@ def test_of_a_run_that_may_not_be_changed_no_checkpoint_is_emptied(
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: path != run and access(path, mode))
     for delete in (delete_superfluous, delete_run):
-        with pytest.raises(CharlstmError, match="may not be changed: permission denied"):
+        with pytest.raises(CharlstmError, match="cannot be changed: permission denied"):
             delete(run)
     assert sorted(path for path in run.rglob("*") if path.name != "lock") == [
         path for path in before if path.name != "lock"

@@ -116,14 +116,14 @@ def test_a_run_that_cannot_be_made_leaves_nothing(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "rename", fail)
-    with pytest.raises(CharlstmError, match=r"no run can be made in .*: permission denied"):
+    with pytest.raises(CharlstmError, match=r"cannot create a run in .*: permission denied"):
         create_run(tmp_path, "tales", RUN)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_in_the_place_of_the_runs_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("mine")
-    with pytest.raises(CharlstmError, match=r"no run can be made in .*checkpoints: "):
+    with pytest.raises(CharlstmError, match=r"cannot create a run in .*checkpoints: "):
         create_run(tmp_path / "checkpoints", "tales", RUN)
     assert (tmp_path / "checkpoints").read_text() == "mine"
 
@@ -306,7 +306,7 @@ def test_values_that_cannot_be_are_damage(run: Path, values: dict[str, Any]) -> 
 
 def test_a_run_of_a_later_format_asks_for_an_update(run: Path) -> None:
     change(run, format=2)
-    with pytest.raises(CharlstmError, match=r"has format 2; .* update charlstm"):
+    with pytest.raises(CharlstmError, match=r"has format 2, .* update charlstm"):
         read_run_file(run)
 
 
@@ -712,7 +712,9 @@ def test_the_newest_checkpoint_is_that_of_the_newest_run_that_has_one(tmp_path: 
 
 def test_when_there_is_no_run_the_error_says_how_to_make_one(tmp_path: Path) -> None:
     for find in (find_run, find_checkpoint):
-        with pytest.raises(CharlstmError, match=r"there is no run under .*; make one: charlstm"):
+        with pytest.raises(
+            CharlstmError, match=r"there are no runs under .*; train one first:\ncharlstm"
+        ):
             find(None, tmp_path / "checkpoints")
 
 
@@ -722,7 +724,7 @@ def test_a_run_that_is_not_there_is_named_beside_those_that_are(run: Path) -> No
             find_checkpoint(name, run.parent)
     with pytest.raises(CharlstmError, match=r"there is no run 'tails'; did you mean tales\?$"):
         find_checkpoint("tails", run.parent)
-    with pytest.raises(CharlstmError, match="see charlstm runs"):
+    with pytest.raises(CharlstmError, match="there are no runs under"):
         find_run("tails", run / "none")
 
 
@@ -768,7 +770,7 @@ def test_a_run_that_may_not_be_looked_into_does_not_hide_the_others(
 
 def test_a_run_without_a_checkpoint_is_told_apart(run: Path) -> None:
     for name in ("tales", str(run), None):
-        with pytest.raises(CharlstmError, match=r"tales has no checkpoint yet; wait for its first"):
+        with pytest.raises(CharlstmError, match=r"tales has no checkpoint yet; wait for the first"):
             find_checkpoint(name, run.parent)
 
 
@@ -794,7 +796,7 @@ def test_a_run_is_held_by_one_process_until_it_dies(run: Path) -> None:
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(UsageError, match="another process is training into"), lock(run):
+        with pytest.raises(UsageError, match="another process is training"), lock(run):
             pass
         holder.send_signal(signal.SIGKILL)
         assert holder.wait(timeout=60) == -signal.SIGKILL

@@ -131,7 +131,7 @@ def test_a_disk_without_room_for_the_state_keeps_the_old_one(folder: Path) -> No
     assert done.returncode == 1
     assert done.stdout == expected(length=20)
     assert re.fullmatch(
-        r"charlstm: the state cannot be saved in room\.state: [^\n]+\n", done.stderr
+        r"charlstm: cannot save the resume state to room\.state: [^\n]+\n", done.stderr
     )
     assert path.read_bytes() == b"the old one"
     assert not list(folder.glob(".charlstm-*"))

@@ -228,12 +228,12 @@ def test_shells_complete_the_values_of_options(
 @pytest.mark.parametrize(
     ("arguments", "meant"),
     [
-        (["tran"], "train"),
-        (["runs", "remove"], "prune"),
-        (["runs", "list"], "charlstm runs"),
-        (["list"], "runs"),
-        (["runs", "shwo"], "show"),
-        (["generate"], "sample"),
+        (["tran"], "train?"),
+        (["runs", "remove"], "prune?"),
+        (["runs", "list"], "this?\ncharlstm runs"),
+        (["list"], "runs?"),
+        (["runs", "shwo"], "show?"),
+        (["generate"], "sample?"),
     ],
     ids=str,
 )
@@ -241,7 +241,7 @@ def test_a_command_that_does_not_exist_names_the_one_meant(
     arguments: list[str], meant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(arguments) == 2
-    assert capsys.readouterr().err.endswith(f"; did you mean {meant}?\n")
+    assert capsys.readouterr().err.endswith(f"; did you mean {meant}\n")
 
 
 def test_a_text_in_the_place_of_a_command_learns_how_to_train_on_it(
@@ -251,7 +251,7 @@ def test_a_text_in_the_place_of_a_command_learns_how_to_train_on_it(
     (tmp_path / "book.txt").touch()
     (tmp_path / "studies").mkdir()
     assert run(["book.txt"]) == 2
-    assert capsys.readouterr().err.endswith("; to train on book.txt: charlstm train book.txt\n")
+    assert capsys.readouterr().err.endswith("; to train on book.txt:\ncharlstm train book.txt\n")
     assert run(["studies"]) == 2
     assert capsys.readouterr().err.endswith("; did you mean study?\n")
 
@@ -261,7 +261,9 @@ def test_a_run_in_the_place_of_a_word_too_many_learns_how_to_name_it(
 ) -> None:
     monkeypatch.chdir(trained_run.parent.parent)
     assert run(["sample", trained_run.name]) == 2
-    assert capsys.readouterr().err.endswith(f"; the run of that name: -c {trained_run.name}\n")
+    assert capsys.readouterr().err.endswith(
+        f"; to use the run of that name: -c {trained_run.name}\n"
+    )
     assert run(["sample", "nothing"]) == 2
     assert "-c" not in capsys.readouterr().err
 
@@ -269,7 +271,7 @@ def test_a_run_in_the_place_of_a_word_too_many_learns_how_to_name_it(
 def test_a_command_like_no_other_gets_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["xyzzy"]) == 2
     assert (
-        "there are train, sample, inspect, score, export, help, study, runs"
+        "choose one of train, sample, inspect, score, export, help, study, runs"
         in capsys.readouterr().err
     )
 

@@ -159,7 +159,7 @@ def test_view_uses_an_option_or_refuses_it(
         else:
             assert (code, shown.out) == (2, ""), words
             option = words[0] if words[0].startswith("--") else "TEXT"
-            line = rf"charlstm: {option} does not go with --view {view}; it takes ([^\n]+)\n"
+            line = rf"charlstm: --view {view} does not take {option}; it takes ([^\n]+)\n"
             told = re.fullmatch(line, shown.err)
             assert told, shown.err
             assert told[1].split(", ") == [option_of(name) for name in parameters_of(view)]
@@ -193,7 +193,7 @@ def test_less_text_than_a_view_wants_is_told(
         return
     assert code == 0
     if VIEWS[view].reads:
-        line = rf"no text .* is in the cache, so {view} read the [\d,]+ characters .*--file.*\n"
+        line = rf"note: .* not in the cache; {view} read only the [\d,]+ characters .*--file.*\n"
         assert re.fullmatch(line, shown.err)
         (folder / "words.txt").write_text("Row, said the heron. " * 20)
         assert inspect(view, "--file", "words.txt") == 0
@@ -201,12 +201,12 @@ def test_less_text_than_a_view_wants_is_told(
     assert shown.err == ""
 
 
-@pytest.mark.parametrize(("policy", "done"), [("skip", "left out"), ("replace", "replaced")])
+@pytest.mark.parametrize(("policy", "done"), [("skip", "skipped"), ("replace", "replaced")])
 def test_characters_that_are_not_read_as_they_stand_are_counted(
     policy: str, done: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert inspect("walk", "Καλημέρα κόσμε", "--unknown", policy) == 0
-    assert capsys.readouterr().err == f"characters that the model never saw: 13 of 14, {done}\n"
+    assert capsys.readouterr().err == f"{done} 13 of 14 characters: not in the vocabulary\n"
     assert inspect("walk", "a wet day", "--unknown", policy) == 0
     assert capsys.readouterr().err == ""
 
@@ -224,8 +224,8 @@ def test_characters_that_a_png_cannot_show_are_told(
     assert run(["inspect", "-c", str(path), "漢字かな", "--png", f"{tmp_path}/x"]) == 0
     wrote, note = capsys.readouterr().err.splitlines()
     assert wrote == f"wrote {tmp_path}/x"
-    assert note.startswith(f"{tmp_path}/x has empty boxes for characters")
-    assert "such as 漢字かな; --svg and --html show them" in note
+    assert note.startswith(f"note: the font of {tmp_path}/x lacks some characters")
+    assert "such as 漢字かな; use --svg or --html" in note
 
 
 @pytest.mark.parametrize("view", ["gates", "walk", "cell", "memory", "errors", "match"])
@@ -323,7 +323,7 @@ def test_wrong_usage_is_one_line(
     assert run(["inspect", "-c", "small", "--view", *arguments]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert re.fullmatch(r"charlstm: [^\n]+\n", shown.err)
+    assert re.fullmatch(r"charlstm: [^\n]+\n(charlstm [^\n]+\n)?", shown.err)
     assert all(word in shown.err for word in words), shown.err
 
 
@@ -391,6 +391,6 @@ def test_only_regular_files_are_written_and_that_is_said_before_the_work(
         ("sample", "--save-state"),
     ):
         assert run([command, option, str(fifo)]) == 2
-        told = f"charlstm: {option} {fifo} is a pipe, and only a regular file is written"
+        told = f"charlstm: {option} {fifo} is a pipe, not a regular file"
         assert capsys.readouterr().err.startswith(told)
         assert fifo.is_fifo()

@@ -181,7 +181,7 @@ def doubled(bench: Bench, trials: int, seed: int) -> Figures:
             assert ended in ([0, 2], [0, 0]), [child.told() for child in both]
             if ended == [0, 2]:  # else one was done before the other began
                 refused += 1
-                assert any("another process is training into" in c.told() for c in both)
+                assert any("another process is training" in c.told() for c in both)
             _finish(bench, name)
     assert refused, "of two that resume one run none was refused"
     return {"pairs": 2 * trials, "refused": refused, "texts sampled while saving": texts}
