@@ -415,9 +415,9 @@ def begin_run(
         raise TypeError(f"there is no setting {', '.join(sorted(unknown))}")
     if init_from is not None and shape:
         raise UsageError(
-            f"{', '.join(f'`{field}`' for field in shape)}: with `init_from` the model has the "
-            "shape of that run's",
-            "leave them out, or train without `init_from`",
+            f"{', '.join(f'`{field}`' for field in shape)}: `init_from` takes the model's shape "
+            "from the other run",
+            "omit them, or train without `init_from`",
         )
     corpus = open_text(text, note=note, advise=advise, **reading)
     from charlstm.presets import advice, default_settings
@@ -458,24 +458,24 @@ def begin_run(
     for notice in trainer.notices:
         note(f"note: {notice}")
     if name is not None and trainer.path.name != name:
-        note(f"the run is called {trainer.path.name}")
+        note(f"the run is named {trainer.path.name}")
     return trainer
 
 
 def _without_effect(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[str]:
-    """Which of the settings that were given the run does not use, or not as given, and why."""
+    """The given settings that the run does not use, or not as given, and why."""
     used, total = trainer.run_file.train, trainer.run_file.budget.total_steps
     for field in ("batch", "bptt"):
         if given.get(field, 0) > (limit := getattr(used, field)):
-            yield f"the text is too short for `{field}` {given[field]}: it is {limit}"
+            yield f"the text is too short for `{field}` {given[field]}; using {limit}"
     if total is not None and (warmup := given.get("warmup_steps", 0)) > total // 10:
-        yield f"`warmup_steps` is {total // 10}, not {warmup}: a tenth of the steps at most"
+        yield f"using `warmup_steps` {total // 10}, not {warmup}: at most a tenth of the steps"
     if given.get("patience") and used.val_fraction == 0:
-        yield "`patience` has no effect: with `val_fraction` 0 there are no validations"
+        yield "`patience` has no effect: with `val_fraction` 0 nothing is validated"
     if given.get("dropout_masks", 1) > 1 and used.dropout == 0:
         yield "`dropout_masks` has no effect: `dropout` is 0"
     if "final_rate" in given and used.hold == 1:
-        yield "`final_rate` has no effect: with `hold` 1 the learning rate never falls"
+        yield "`final_rate` has no effect: with `hold` 1 the learning rate never decays"
 
 
 def resume_run(
@@ -548,7 +548,7 @@ def text_of_run(run: "RunFile", text: Sequence[str | Path] | None, note: Note) -
         return open_corpus(text, encoding=run.source.encoding, as_bytes=run.source.as_bytes)
     corpus = reopen_corpus(run.source, run.digest)
     if (lost := run.source.not_there()) and lost[1] == "nothing":
-        note(f"note: {lost[0]} is no longer there; its text is in the cache")
+        note(f"note: {lost[0]} no longer exists; using its text from the cache")
     return corpus
 
 

@@ -30,13 +30,13 @@ def write_document(
         write_file(png, to_png(picture))
         if missing := lacking(picture):
             note(
-                f"{png} has empty boxes for characters that its font lacks, such as "
-                f"{missing[:5]}; --svg and --html show them"
+                f"note: the font of {png} lacks some characters, such as {missing[:5]}; use --svg "
+                "or --html to show them"
             )
 
 
 def write_file(path: str, data: bytes) -> None:
-    """Write the file in one step, and say so."""
+    """Write the file atomically, and report it."""
     from charlstm.files import write_output
 
     write_output(Path(path), data)

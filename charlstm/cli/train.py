@@ -398,7 +398,7 @@ def _noted_if_interrupted() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        note("stopped before the run began")
+        note("stopped before the run started")
         raise
 
 

@@ -1,19 +1,20 @@
-"""What a user should know of a text before a model learns it."""
+"""What a user should know about a text before training on it."""
 
 import codecs
 from collections.abc import Iterable, Iterator
 from unicodedata import category
 
+from charlstm.errors import plural
 from charlstm.text.corpus import Corpus
 
 MOST_ALIKE = 3
-"""Notices of one kind that are shown."""
+"""Most notices of one kind that are shown."""
 LEFT_OVER, MUCH_LEFT_OVER = "\ufffd\ufeff", 0.001
-"""Characters that conversions leave in a text, and the fraction of it that is noted."""
+"""Characters left by failed conversions, and the fraction of a text that is reported."""
 
 
 def text_notes(corpus: Corpus) -> Iterator[str]:
-    """A sentence for each thing that is notable, what was left out first."""
+    """One note for each notable thing, skipped files first."""
     yield from _few_alike(corpus.notices)
     if corpus.vocab.kind != "bytes":
         yield from _line_ends(corpus)
@@ -21,37 +22,37 @@ def text_notes(corpus: Corpus) -> Iterator[str]:
 
 
 def _few_alike(notices: Iterable[str]) -> Iterator[str]:
-    """Of each kind of notices a few: a folder may have thousands of files."""
+    """A few notices of each kind: a folder may have thousands of files."""
     kinds: dict[str, list[str]] = {}
     for notice in notices:
         kinds.setdefault(notice.partition(" ")[0], []).append(notice)
     for alike in kinds.values():
         yield from alike[:MOST_ALIKE]
         if (more := len(alike) - MOST_ALIKE) > 0:
-            yield f"… and {more:,} more of these"
+            yield f"… and {more:,} more like these"
 
 
 def _line_ends(corpus: Corpus) -> Iterator[str]:
-    """What carriage returns in a text mean: the model learns and writes them."""
+    """Carriage returns in a text: the model would learn them."""
     occurrences = dict(zip(corpus.vocab.symbols, corpus.counts, strict=True))
     returns, newlines = occurrences.get("\r", 0), occurrences.get("\n", 0)
     if returns and not newlines:
         yield (
-            "note: the lines end with carriage returns alone, and so will those of the model; "
-            "to train on newlines, convert them first: tr '\\r' '\\n' < TEXT > NEW"
+            "note: lines end with a carriage return (CR), and the model will write them that way; "
+            "to train on newlines instead:"
         )
+        yield "tr '\\r' '\\n' < TEXT | charlstm train -"
     elif returns > newlines / 20:
-        lines = (
-            "the lines" if returns > 0.95 * newlines else f"{returns / newlines:.0%} of the lines"
-        )
+        lines = "lines" if returns > 0.95 * newlines else f"{returns / newlines:.0%} of the lines"
         yield (
-            f"note: {lines} end with a carriage return and a newline, and so will those of the "
-            "model; to train on newlines alone, convert them first: tr -d '\\r' < TEXT > NEW"
+            f"note: {lines} end with CR LF (Windows), and the model will write them that way; "
+            "to train on newlines instead:"
         )
+        yield "tr -d '\\r' < TEXT | charlstm train -"
 
 
 def _controls(corpus: Corpus) -> Iterator[str]:
-    """Characters that hardly anybody wrote: the model will write them."""
+    """Control characters and signs of a failed conversion: the model would learn them."""
     usual = "\t\n\v\f\r"
     found = {
         symbol: count
@@ -60,10 +61,10 @@ def _controls(corpus: Corpus) -> Iterator[str]:
     }
     latin = codecs.lookup(corpus.source.encoding).name == "iso8859-1"
     if latin and any("\x80" <= one < "\xa0" for one in found):
-        yield "note: the text has controls that latin-1 texts lack: `encoding` may be cp1252"
+        yield "note: the text has C1 control characters, so it is probably cp1252; set `encoding`"
     elif (total := sum(found.values())) > MUCH_LEFT_OVER * len(corpus):
         shown = ", ".join(ascii(one) for one in sorted(found, key=lambda one: -found[one])[:5])
         yield (
-            f"note: {total:,} characters are controls or marks of a failed conversion ({shown}); "
-            "the model learns to write them"
+            f"note: {plural(total, 'control or replacement character')} in the text ({shown}); "
+            "the model will learn to write them"
         )

@@ -67,13 +67,13 @@ def test_a_terminal_gets_a_chart_and_tables(capsys: pytest.CaptureFixture[str]) 
     assert ["hidden", "size", "16", "12"] in lines
     assert ["cell", "lstm", "gru"] in lines
     assert ["steps", "8", "8"] in lines
-    assert ["across:", "steps"] in lines
+    assert ["x:", "steps"] in lines
     assert "different texts" not in shown
     assert not any(line[:1] == ["bptt"] for line in lines)
 
 
 def test_curves_go_along_characters_and_time(capsys: pytest.CaptureFixture[str]) -> None:
-    for by, label in (("characters", "across: characters"), ("time", "across: seconds")):
+    for by, label in (("characters", "x: characters"), ("time", "x: seconds")):
         assert run(["runs", "compare", "a", "b", "--by", by]) == 0
         assert label in capsys.readouterr().out
     (plots,) = (b for b in compare_runs(paths("a", "b"), "characters").document().blocks[:1])

@@ -93,7 +93,7 @@ def test_help_alone_is_about_charlstm_and_knows_no_other_words(
         assert run(["help", *words]) == 2
         assert "unexpected argument tran;" in capsys.readouterr().err
     assert run(["help", "runs", "tran"]) == 2
-    assert "there is no command tran" in capsys.readouterr().err
+    assert "unknown command tran" in capsys.readouterr().err
 
 
 def test_help_of_train_has_the_defaults() -> None:

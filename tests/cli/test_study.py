@@ -100,7 +100,7 @@ def test_lag_stops_when_its_minutes_are_up_and_says_how_to_go_on(
     assert run([*LAG, "--minutes", "0.000001"]) == 0
     shown = capsys.readouterr()
     assert "0 of 4 results done; to continue:\ncharlstm study lag --task long-lag" in shown.err
-    assert shown.out == "no trial is done yet\n"
+    assert shown.out == "no finished trial yet\n"
     assert "trial 1: stopped; it will start over when you continue" in shown.err
 
 
@@ -142,8 +142,8 @@ def test_lag_stopped_with_ctrl_c_keeps_its_trials_and_names_the_command_that_goe
         (["--task", "chess"], "--task is 'chess'; choose one of reber, "),
         (["--cells", "lstm,transformer"], "--cells has 'transformer'; choose from lstm, "),
         (["--lags", "2,x"], "--lags is '2,x'; give whole numbers"),
-        (["--lags", "1"], "the lag 1 is too short for long-lag; give 2 at least"),
-        (["--lags", str(2**31)], f"the lag {2**31} is too long; give 300 at most"),
+        (["--lags", "1"], "the lag is 1, too short for long-lag; use at least 2"),
+        (["--lags", str(2**31)], f"the lag is {2**31}, which is too long; use at most 300"),
         (["--trials", "0"], "--trials is 0, but must be at least 1"),
         (["--minutes", "0"], "--minutes is 0, but must be above 0"),
         (["--characters", "0"], "--characters is 0"),
@@ -169,9 +169,7 @@ def test_a_study_with_other_settings_needs_another_name(
     small = [*LAG, "--lags", "2", "--cells", "rnn"]
     assert run(small) == 0
     assert run([*small, "--hidden", "9"]) == 2
-    assert "holds a study with hidden 8, not 9; give this one another --name" in (
-        capsys.readouterr().err
-    )
+    assert "holds a study with hidden 8, not 9; choose another --name" in (capsys.readouterr().err)
     assert run([*small, "--hidden", "9", "--name", "nine"]) == 0
     assert Path("studies/nine/results.json").exists()
 

@@ -214,7 +214,7 @@ def test_a_report_is_valid_json_where_gradients_overflow() -> None:
 
 
 @pytest.mark.parametrize(
-    ("length", "remedy"), [(90, "set `reach` to 39 at most"), (40, "use a run of a longer text")]
+    ("length", "remedy"), [(90, "set `reach` to at most 39"), (40, "use a run of a longer text")]
 )
 def test_the_remedy_for_a_short_excerpt_can_be_followed(length: int, remedy: str) -> None:
     config, vocab = model_config(2), Vocabulary("ab")

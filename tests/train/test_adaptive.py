@@ -53,7 +53,7 @@ def test_a_text_without_a_character_to_predict_is_refused(
     model: Model, ids: np.ndarray, training: np.ndarray
 ) -> None:
     for length in (0, 1):
-        with pytest.raises(CharlstmError, match="needs 2"):
+        with pytest.raises(CharlstmError, match="at least 2"):
             score_adaptive(model.file, ids[:length], training)
     assert score_adaptive(model.file, ids[:2], training).characters == 1
 

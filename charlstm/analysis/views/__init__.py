@@ -30,7 +30,9 @@ VIEWS = {
         "the text coloured by one unit", ("text", "layer", "units", "state", "guesses", "rows")
     ),
     "find": ViewInfo(
-        "units that track quotes, brackets, lines, words …", ("text", "state", "features"), 50_000
+        "units that track quotes, brackets, lines, words and more",
+        ("text", "state", "features"),
+        50_000,
     ),
     "ablate": ViewInfo(
         "how much the loss rises without a unit",
