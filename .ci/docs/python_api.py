@@ -64,10 +64,16 @@ def _section(name: str, thing: Any) -> str:
     return "\n".join(parts)
 
 
+def annotation(node: ast.expr) -> str:
+    """A type as it is written, without the quotes of one that is only imported for type checks."""
+    quoted = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return str(node.value) if quoted else ast.unparse(node)  # type: ignore[attr-defined]
+
+
 def _function(node: ast.FunctionDef, shown: str) -> str:
     """Signature and docstring of a function, a method or a property."""
     decorators = {ast.unparse(one) for one in node.decorator_list}
-    result = ast.unparse(node.returns) if node.returns else "None"
+    result = annotation(node.returns) if node.returns else "None"
     if decorators & {"property", "cached_property"}:
         signature = f"{shown}: {result}"
     else:
@@ -96,7 +102,7 @@ def _parameters(arguments: ast.arguments) -> list[str]:
 
 
 def _parameter(node: ast.arg, default: ast.expr | None) -> str:
-    kind = f": {ast.unparse(node.annotation)}" if node.annotation else ""
+    kind = f": {annotation(node.annotation)}" if node.annotation else ""
     return f"{node.arg}{kind}" + (f" = {ast.unparse(default)}" if default else "")
 
 
@@ -118,7 +124,7 @@ def _fields(node: ast.ClassDef) -> list[tuple[str, str, str, str]]:
         if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
             text = " ".join(_inline(str(following.value.value)).split())
         default = f"`{ast.unparse(member.value)}`" if member.value else ""
-        kind = ast.unparse(member.annotation)
+        kind = annotation(member.annotation)
         fields.append(
             (member.target.id, kind.replace("|", "\\|"), default, text.replace("|", "\\|"))
         )
