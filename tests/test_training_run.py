@@ -203,7 +203,7 @@ def test_a_moved_text_is_named(folder: Path) -> None:
         ({"hidden_size": 0}, "`hidden_size` is 0"),
         ({"minutes": 1}, "2 budgets"),
         ({"preset": "giant"}, "`preset` is 'giant'"),
-        ({"init_from": "x"}, "`hidden_size`, .* with `init_from`"),
+        ({"init_from": "x"}, "`hidden_size`, .*`init_from` takes"),
     ],
 )
 def test_wrong_settings_name_the_fields_and_make_nothing(

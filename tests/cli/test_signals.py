@@ -207,7 +207,7 @@ def test_a_signal_before_the_first_step_is_noted(
         child.send_signal(number)
         _, err = child.communicate(timeout=LONGEST_WAIT)
     assert child.returncode == 130
-    assert err.endswith("stopped before the run began\n")
+    assert err.endswith("stopped before the run started\n")
     assert not (folder / "checkpoints/early").exists()
 
 
