@@ -17,8 +17,8 @@ and the highest value of the rounds. Ratios are computed within a round, so a sl
 machine affects both sides. Shapes are layers × units × B × T. The *plain loop* is the usual
 training loop with `nn.LSTM` in float32.
 
-**Machine.** Two cores of an AMD EPYC with AVX-512 and bfloat16. The nanoGPT
-section was measured on an Intel Xeon with AMX. The other records lack the processor's full name
+**Machine.** Two cores of an AMD EPYC with AVX-512 and bfloat16. The sections
+on nanoGPT and on the page were measured on an Intel Xeon with AMX. The other records lack the processor's full name
 and the commits of the other projects. A commit marked *dirty* had uncommitted changes.
 """
 TITLES = {
@@ -33,6 +33,7 @@ TITLES = {
     "memory": "Memory of training on a gigabyte of text",
     "sampling": "Sampling and scoring without torch",
     "inspect": "`charlstm inspect` on a text as long as a book",
+    "page": "Writing in the page of `charlstm export`, in headless Chromium",
 }
 
 WORDS = {
@@ -62,6 +63,7 @@ WORDS = {
     "average": "weight average",
     "corpus_mb": "size of the text, MB",
     "peak_mb": "peak memory, MB",
+    "file_mb": "size of the page, MB",
     "a: over bare products, 1 thread": "time relative to bare matrix products, 1 thread",
     "a: over bare products, all threads": "time relative to bare matrix products, all threads",
     "b: times torch": "speedup over a loop in torch",
@@ -126,6 +128,7 @@ SHORT = (
         "chars per second",
         "batch, all threads",
     ),
+    ("exported page, 3×320, characters per second", "page", "3x320", "chars_per_second"),
     ("first character of a sample, seconds", "sampling", "seconds", "first character"),
 )
 """Label, record, and path of the figure in the record."""

@@ -33,9 +33,8 @@ LIMIT = 256_000_000
 """Maximum size in bytes: browsers reject strings above about half a gigabyte, phones far less."""
 WATCHED = 10_000
 """Held-out characters that are searched for named units."""
-PRODUCTS_PER_SECOND = 0.4e9
-"""Multiplications per second of one core in a browser: a guess on the safe side. A page of 0.8
-million weights wrote 430 to 650 characters per second in headless Chromium on a busy machine."""
+PRODUCTS_PER_SECOND = 0.8e9
+"""Multiplications per second of one core in a browser, measured by benchmarks/page.py."""
 Array = NDArray[Any]
 
 
