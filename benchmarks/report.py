@@ -19,7 +19,8 @@ training loop with `nn.LSTM` in float32.
 
 **Machine.** Two cores of an AMD EPYC with AVX-512 and bfloat16. The sections
 on nanoGPT and on the page were measured on an Intel Xeon with AMX. The other records lack the
-processor's full name and the commits of the other projects. A commit marked *dirty* had uncommitted changes.
+processor's full name and the commits of the other projects. A commit marked *dirty* had
+uncommitted changes.
 """
 TITLES = {
     "nanogpt": "Comparison with nanoGPT's CPU recipe",

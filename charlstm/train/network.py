@@ -10,6 +10,12 @@ from charlstm.net.spec import CELLS
 from charlstm.runs.checkpoint import ModelFile
 from charlstm.train.cells import CELL_LAYERS, CellLayer
 
+for _function in (torch.sqrt, torch.tanh, torch.exp, torch.log):
+    # MKL's vector functions race when they are first called from two threads at once: one of them
+    # then computes with half the digits, and the same seed gives other weights. So few numbers
+    # take one thread.
+    _function(torch.ones(8))
+
 
 class LanguageModel(nn.Module):
     """A character-level language model: p(next character | all characters before it).
