@@ -20,7 +20,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import charlstm.train  # before torch: it sets how threads wait  # noqa: F401
+import charlstm.training  # before torch: it sets how threads wait  # noqa: F401
 
 # isort: split
 import torch
@@ -32,10 +32,10 @@ from charlstm.net.model_config import ModelConfig
 from charlstm.presets import default_settings
 from charlstm.runs.catalogue import find_checkpoint
 from charlstm.text.corpus import Corpus, open_corpus
-from charlstm.train.device import Precision
-from charlstm.train.network import LanguageModel, load_arrays
-from charlstm.train.new_run import begin
-from charlstm.train.validation import stateful_loss, windowed_loss
+from charlstm.training.device import Precision
+from charlstm.training.network import LanguageModel, load_arrays
+from charlstm.training.new_run import begin
+from charlstm.training.validation import stateful_loss, windowed_loss
 
 MODEL_FIELDS = {field.name for field in fields(ModelConfig)}
 TRAIN_FIELDS = {field.name for field in fields(TrainConfig)}

@@ -34,7 +34,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-import charlstm.train  # noqa: E402, F401  # before numpy: it sets how threads wait
+import charlstm.training  # noqa: E402, F401  # before numpy: it sets how threads wait
 
 # isort: split
 import torch  # noqa: E402
@@ -46,12 +46,12 @@ from charlstm.model import load  # noqa: E402
 from charlstm.net.spec import CELLS  # noqa: E402
 from charlstm.presets import default_settings  # noqa: E402
 from charlstm.text.corpus import Corpus, open_corpus  # noqa: E402
-from charlstm.train.device import Precision  # noqa: E402
-from charlstm.train.network import stored_model  # noqa: E402
-from charlstm.train.new_run import begin  # noqa: E402
-from charlstm.train.resume import open_run  # noqa: E402
-from charlstm.train.trainer import Trainer  # noqa: E402
-from charlstm.train.validation import windowed_loss  # noqa: E402
+from charlstm.training.device import Precision  # noqa: E402
+from charlstm.training.network import stored_model  # noqa: E402
+from charlstm.training.new_run import begin  # noqa: E402
+from charlstm.training.resume import open_run  # noqa: E402
+from charlstm.training.trainer import Trainer  # noqa: E402
+from charlstm.training.validation import windowed_loss  # noqa: E402
 
 EMBEDDING, BPTT = 64, 128
 AGREEMENT = 1e-3

@@ -25,7 +25,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
+import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
 
 # isort: split
 import numpy as np
@@ -35,10 +35,10 @@ from measure import Spread, ratio, record, spread_of
 from charlstm.model import load
 from charlstm.presets import default_settings
 from charlstm.text.corpus import open_corpus
-from charlstm.train.device import Precision
-from charlstm.train.network import LanguageModel, load_arrays
-from charlstm.train.new_run import begin
-from charlstm.train.validation import stateful_loss, windowed_loss
+from charlstm.training.device import Precision
+from charlstm.training.network import LanguageModel, load_arrays
+from charlstm.training.new_run import begin
+from charlstm.training.validation import stateful_loss, windowed_loss
 
 RECIPE = (
     "config/train_shakespeare_char.py --device=cpu --compile=False --eval_iters=20 "

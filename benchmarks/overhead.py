@@ -26,13 +26,13 @@ from pathlib import Path
 from measure import interleave, ratio, record, spread_of
 from rich.console import Console
 
-import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
+import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
 from charlstm.events import StepDone
 from charlstm.generate.live_sample import LiveSample
 from charlstm.presets import default_settings
 from charlstm.show.live import LivePanel
 from charlstm.text.corpus import open_corpus
-from charlstm.train.new_run import begin
+from charlstm.training.new_run import begin
 
 ROOT = Path(__file__).parent.parent
 TEXT = ROOT / "data" / "nettle-quay.txt"

@@ -16,7 +16,7 @@ from typing import Any
 from measure import interleave, record, spread_of
 from speed import Shape, settings
 
-import charlstm.train  # before torch: it sets how threads wait  # noqa: F401
+import charlstm.training  # before torch: it sets how threads wait  # noqa: F401
 
 STEPS = 20
 SHAPES = ("3x384x32x64", "3x192x32x64", "1x512x64x64")
@@ -28,10 +28,10 @@ def parts(shape: Shape) -> dict[str, float]:
     from torch import nn
 
     from charlstm.text.streams import Streams
-    from charlstm.train import learner
-    from charlstm.train.network import LanguageModel
-    from charlstm.train.new_run import begin
-    from charlstm.train.optimiser import Optimiser
+    from charlstm.training import learner
+    from charlstm.training.network import LanguageModel
+    from charlstm.training.new_run import begin
+    from charlstm.training.optimiser import Optimiser
 
     parts: list[tuple[Any, str, str]] = [
         (Streams, "read", "batch"),

@@ -56,7 +56,7 @@ class Shape:
 
 def ours(shape: Shape, cell: str, root: Path, **train_fields: float) -> Step:
     """The step of ``charlstm train`` with its default optimiser."""
-    from charlstm.train.new_run import begin
+    from charlstm.training.new_run import begin
 
     corpus, model, train = settings(shape, cell, **train_fields)
     with begin(corpus, model, train, root=root) as trainer:

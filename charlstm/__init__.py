@@ -8,9 +8,7 @@
 Names are imported on first use, so that ``charlstm --help`` stays fast.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -64,21 +62,3 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"charlstm.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'charlstm' has no attribute {name!r}")
-
-
-class _Package(ModuleType):
-    """``charlstm.train`` is the function, also once the folder of that name was imported.
-
-    Importing the folder sets it as the package's attribute, in place of the function.
-    """
-
-    @property
-    def train(self) -> Any:
-        return __getattr__("train")
-
-    @train.setter
-    def train(self, folder: ModuleType) -> None:
-        pass
-
-
-sys.modules[__name__].__class__ = _Package

@@ -8,7 +8,7 @@ from charlstm.config import TrainConfig
 from charlstm.errors import check_choice, plural, require
 from charlstm.net.model_config import ModelConfig
 
-if TYPE_CHECKING:  # numpy must not come before charlstm.train, which sets its threads
+if TYPE_CHECKING:  # numpy must not come before charlstm.training, which sets its threads
     from charlstm.text.vocabulary import Vocabulary
 
 

@@ -75,7 +75,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small finished run, named ``small``, below a folder ``checkpoints``."""
-    from charlstm.train.new_run import begin
+    from charlstm.training.new_run import begin
 
     folder = tmp_path_factory.mktemp("trained")
     text = folder / "small.txt"

@@ -3,7 +3,6 @@
 import inspect
 import io
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -23,8 +22,8 @@ from charlstm.config import TrainConfig
 from charlstm.errors import UsageError
 from charlstm.events import Event, RunFinished, RunStarted
 from charlstm.net.model_config import ModelConfig
+from charlstm.opening import BudgetFields, TrainingFields
 from charlstm.runs import run as runs
-from charlstm.training_run import BudgetFields, TrainingFields
 
 SMALL: TrainingFields = {
     "hidden_size": 16,
@@ -51,7 +50,7 @@ def begin(steps: int = 6, **settings: Any) -> charlstm.TrainingRun:
 
 def interrupt_at(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Send what a notebook sends to interrupt a cell, at this step."""
-    from charlstm.train.trainer import Trainer
+    from charlstm.training.trainer import Trainer
 
     take_step = Trainer.take_step
 
@@ -265,8 +264,7 @@ def test_a_run_says_where_it_stands() -> None:
 
 def test_importing_charlstm_imports_neither_torch_nor_numpy() -> None:
     script = (
-        "import sys, charlstm; assert callable(charlstm.train); import charlstm.train;"
-        "assert callable(charlstm.train);"
+        "import sys, charlstm; assert callable(charlstm.train);"
         "print([n for n in ('torch', 'rich', 'IPython', 'numpy') if n in sys.modules])"
     )
     root = str(Path(charlstm.__file__).parents[1])
@@ -278,10 +276,3 @@ def test_importing_charlstm_imports_neither_torch_nor_numpy() -> None:
         check=True,
     )
     assert done.stdout == "[]\n"
-
-
-def test_charlstm_train_is_the_function_also_after_the_folder_is_imported() -> None:
-    import charlstm.train.trainer
-
-    assert charlstm.train is charlstm.training_run.train  # type: ignore[attr-defined]
-    assert pickle.loads(pickle.dumps(charlstm.train)) is charlstm.train

@@ -25,7 +25,7 @@ from charlstm.show.live import RESULT_LINES, LivePanel
 from charlstm.show.svg import FONT
 from charlstm.text.corpus import open_corpus
 from charlstm.text.sources import bundled_corpus
-from charlstm.train.new_run import begin
+from charlstm.training.new_run import begin
 
 STEPS = 3000
 WIDTH, HEIGHT = 80, 25

@@ -36,8 +36,8 @@ from charlstm.show.picture import document_picture
 from charlstm.show.svg import to_svg
 from charlstm.text.corpus import open_corpus
 from charlstm.text.sources import bundled_corpus
-from charlstm.train.new_run import begin
-from charlstm.train.trainer import Trainer
+from charlstm.training.new_run import begin
+from charlstm.training.trainer import Trainer
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 TEXT = 'ODILE: "Is it the bell?" (She listens.)'

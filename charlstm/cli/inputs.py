@@ -11,7 +11,7 @@ from charlstm.cli.option_names import option_of
 from charlstm.cli.options import command, note
 from charlstm.cli.signals import interruptible
 from charlstm.errors import CharlstmError, UsageError, plural, reason_of
-from charlstm.training_run import open_text
+from charlstm.opening import open_text
 
 if TYPE_CHECKING:
     import numpy as np

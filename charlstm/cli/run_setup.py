@@ -9,7 +9,7 @@ from charlstm.cli.inputs import name_again, note_keyboard, refuse_run
 from charlstm.cli.options import command, note, operands
 from charlstm.cli.signals import interruptible
 from charlstm.errors import CharlstmError, UsageError
-from charlstm.training_run import text_of_run
+from charlstm.opening import text_of_run
 
 if TYPE_CHECKING:
     from charlstm.runs.run import RunFile

@@ -82,7 +82,7 @@ def score(
     ids = reader.encode(text)
     progress = progress_of(len(ids))
     if training is not None:
-        from charlstm.train.adaptive import score_adaptive
+        from charlstm.training.adaptive import score_adaptive
 
         result = score_adaptive(model.file, ids, training, progress=progress)
     else:

@@ -88,7 +88,7 @@ def lag(
     as_json: Json = False,
 ) -> int:
     """Train cells on tasks that need memory, to find the longest time lag each one bridges."""
-    import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
+    import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm.errors import check_integer, check_number
     from charlstm.study.results import ROOT, LagTrial, open_results
     from charlstm.study.tasks import TASKS
@@ -180,7 +180,7 @@ def cells(
     as_json: Json = False,
 ) -> int:
     """Compare cells on one text, with equal parameters and equal budgets."""
-    import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
+    import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm.errors import check_integer
     from charlstm.runs.run import METRICS_FILE
     from charlstm.study.results import ROOT, CellRun, matched_model, open_results
@@ -264,7 +264,7 @@ def gradient(
     as_json: Json = False,
 ) -> int:
     """Measure how the gradient of the loss shrinks or grows on its way back through time."""
-    import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
+    import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm.errors import check_integer
 
     names = _cells(cells)

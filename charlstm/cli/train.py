@@ -23,12 +23,12 @@ from charlstm.cli.signals import interruptible
 from charlstm.cli.watch_run import watch
 from charlstm.errors import ExitCode, UsageError, plural
 from charlstm.net.spec import CELLS
+from charlstm.opening import begin_run, check_tensorboard, resume_run
 from charlstm.presets import PRESETS, default_settings
-from charlstm.training_run import begin_run, check_tensorboard, resume_run
 
 if TYPE_CHECKING:
     from charlstm.events import RunFinished
-    from charlstm.train.trainer import Trainer
+    from charlstm.training.trainer import Trainer
 
 BUDGET, MODEL, LEARNING, TEXT, SHOW = (
     "Budget",
@@ -348,7 +348,7 @@ def train(
     as_json: Json = False,
 ) -> int:
     """Train a model on a text and watch it learn."""
-    import charlstm.train  # before numpy: it sets how threads wait  # noqa: F401
+    import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
 
     check_tensorboard(tensorboard)
     with ExitStack() as stack, interruptible():  # until `watch` has handlers of its own

@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING
 
 from charlstm.cli.options import command
 from charlstm.cli.signals import stop_signals, suspension
-from charlstm.training_run import RunDisplay, TrainingRun
 
 if TYPE_CHECKING:
     from charlstm.events import RunFinished
-    from charlstm.train.trainer import Trainer
+    from charlstm.training.trainer import Trainer
 
 
 def watch(
     trainer: "Trainer", opened: ExitStack, *, plain: bool, quiet: bool, tensorboard: str | None
 ) -> "RunFinished":
     """Run the trainer to its end; a signal stops it. ``opened`` holds its run."""
+    from charlstm.run_display import RunDisplay
+    from charlstm.training_run import TrainingRun
+
     display = None if quiet else RunDisplay(trainer, plain=plain)
     training = TrainingRun(trainer, opened, display, tensorboard)
     go_on = command("train", "--resume", "-c", trainer.path)

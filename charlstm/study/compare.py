@@ -13,9 +13,9 @@ from charlstm.runs import metrics
 from charlstm.runs.run import METRICS_FILE, RUN_FILE, read_run_file, safe_name
 from charlstm.study.results import CellRun
 from charlstm.text.corpus import Corpus
-from charlstm.train.new_run import begin
-from charlstm.train.resume import open_run
-from charlstm.train.trainer import Trainer
+from charlstm.training.new_run import begin
+from charlstm.training.resume import open_run
+from charlstm.training.trainer import Trainer
 
 PRESET, EMBEDDING = "quick", 32
 

@@ -16,12 +16,12 @@ from charlstm.runs.checkpoint import ModelFile
 from charlstm.study.results import Clipping, GradientProfile, GradientReport
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Ids
-from charlstm.train.cells import CellLayer
-from charlstm.train.device import Precision
-from charlstm.train.learner import Learner
-from charlstm.train.network import LanguageModel, stored_model, untrained_model
-from charlstm.train.schedule import rate_multiplier
-from charlstm.train.validation import quick_stateful_loss
+from charlstm.training.cells import CellLayer
+from charlstm.training.device import Precision
+from charlstm.training.learner import Learner
+from charlstm.training.network import LanguageModel, stored_model, untrained_model
+from charlstm.training.schedule import rate_multiplier
+from charlstm.training.validation import quick_stateful_loss
 
 WARMUP = 50
 """Characters read from zero state before the first state measured."""

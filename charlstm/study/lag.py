@@ -21,11 +21,11 @@ from charlstm.study.tasks import (
     numbered_examples,
     training_text,
 )
-from charlstm.train.cells import CellLayer
-from charlstm.train.device import Precision
-from charlstm.train.learner import Learner
-from charlstm.train.network import LanguageModel, untrained_model
-from charlstm.train.schedule import rate_multiplier
+from charlstm.training.cells import CellLayer
+from charlstm.training.device import Precision
+from charlstm.training.learner import Learner
+from charlstm.training.network import LanguageModel, untrained_model
+from charlstm.training.schedule import rate_multiplier
 
 EMBEDDING, STREAM_STEPS = 16, 64
 TEXT_CHARACTERS = 300_000

@@ -37,7 +37,7 @@ LONGEST_WAIT = 60.0
 # speed is measured at once. Neither has an influence on the weights.
 SLOW = """
 import time
-from charlstm.train import schedule, trainer
+from charlstm.training import schedule, trainer
 schedule.MEASURED_SECONDS = 0.0
 take_step = trainer.Trainer.take_step
 def take_step_slowly(self):
@@ -180,7 +180,7 @@ def test_stopped_run_saves_tells_how_to_go_on_and_ends_with_the_same_bits(
 
 STARTING = """
 import pathlib, time
-from charlstm.train import device
+from charlstm.training import device
 def choose_for_ever(name):
     pathlib.Path("choosing").touch()
     time.sleep(60)

@@ -18,7 +18,7 @@ from charlstm.cli import run
 from charlstm.events import RunFinished
 from charlstm.net.spec import CELLS
 from charlstm.study.tasks import TASKS
-from charlstm.train.trainer import Trainer
+from charlstm.training.trainer import Trainer
 
 LAG = ["study", "lag", "--task", "long-lag", "--lags", "2,3", "--cells", "rnn,gru"]
 LAG += ["--trials", "1", "--characters", "600", "--hidden", "8"]

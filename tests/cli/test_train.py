@@ -44,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Stops the next run after so many steps, as a signal would."""
-    from charlstm.train.trainer import Trainer
+    from charlstm.training.trainer import Trainer
 
     take_step = Trainer.take_step
 
@@ -160,7 +160,7 @@ def test_exit_code_and_advice_follow_how_the_run_ended(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from charlstm.train.trainer import Trainer
+    from charlstm.training.trainer import Trainer
 
     def ended(self: Trainer) -> Iterator[Event]:
         yield RunFinished(reason, 6, 1.0, 2.0, 1.5, 4, self.path, unsaved)
@@ -465,7 +465,7 @@ def test_what_follows_the_finished_panel_fits_below_it(
     reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from charlstm.show.live import RESULT_LINES
-    from charlstm.train.trainer import Trainer
+    from charlstm.training.trainer import Trainer
 
     assert train("tales.txt") == 0
     capsys.readouterr()
@@ -659,7 +659,7 @@ def test_ctrl_c_before_the_run_began_is_told(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    from charlstm.train import new_run
+    from charlstm.training import new_run
 
     monkeypatch.setattr(new_run, "choose_device", interrupted)
     assert train("tales.txt") == 130

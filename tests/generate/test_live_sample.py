@@ -158,7 +158,7 @@ def test_a_byte_model_shows_whole_characters_only(clock: Clock) -> None:
 def test_training_is_not_influenced(
     make_corpus: Callable[..., Corpus], tmp_path: Path, clock: Clock
 ) -> None:
-    from charlstm.train.new_run import begin
+    from charlstm.training.new_run import begin
 
     corpus = make_corpus()
 

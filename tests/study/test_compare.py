@@ -13,9 +13,9 @@ from charlstm.runs.metrics import MetricsLog, read_lines
 from charlstm.study.compare import EMBEDDING, open_cell_run, result
 from charlstm.study.results import CellRun, matched_model
 from charlstm.text.corpus import Corpus
-from charlstm.train import initial, new_run
-from charlstm.train import trainer as trainer_module
-from charlstm.train.trainer import Trainer
+from charlstm.training import initial, new_run
+from charlstm.training import trainer as trainer_module
+from charlstm.training.trainer import Trainer
 
 CHARACTERS = 40_000
 

@@ -30,8 +30,8 @@ from charlstm.study.gradient import (
 from charlstm.study.results import Clipping, GradientProfile, GradientReport, growth
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
-from charlstm.train.network import LanguageModel, load_arrays
-from charlstm.train.optimiser import Optimiser
+from charlstm.training.network import LanguageModel, load_arrays
+from charlstm.training.optimiser import Optimiser
 
 VOCAB_SIZE, REACH, TEXTS = 9, 12, 3
 IDS = np.random.default_rng(4).integers(0, VOCAB_SIZE, (REACH + 1, TEXTS))

@@ -17,7 +17,7 @@ from charlstm.study.lag import (
 )
 from charlstm.study.results import LagTrial
 from charlstm.study.tasks import TASKS, WARMUP, examples, is_right
-from charlstm.train.network import to_arrays
+from charlstm.training.network import to_arrays
 
 
 @pytest.fixture(autouse=True)

@@ -31,18 +31,23 @@ ROOMS: dict[str, set[str]] = {
         *("errors", "text", "net", "runs", "generate", "scoring", "analysis", "show"),
         "html_table",
     },
-    "train": {
+    "training": {
         *("errors", "events", "config", "presets", "text", "net", "runs", "scoring", "analysis"),
     },
-    "study": {"errors", "files", "events", "config", "presets", "text", "net", "runs", "train"},
+    "study": {"errors", "files", "events", "config", "presets", "text", "net", "runs", "training"},
     "show": {"errors", "files", "events", "net", "runs", "scoring", "analysis", "study"},
+    "opening": {
+        *("errors", "config", "presets", "text", "net", "runs", "training", "export"),
+    },
+    "run_display": {"events", "runs", "generate", "training", "show"},
     "training_run": {
-        *("errors", "events", "config", "presets", "text", "net", "runs", "generate", "model"),
-        *("train", "export", "show", "html_table"),
+        *("errors", "events", "runs", "model", "training", "export", "show", "html_table"),
+        *("opening", "run_display"),
     },
     "cli": {
         *("errors", "files", "events", "presets", "text", "net", "runs", "generate", "scoring"),
-        *("analysis", "export", "model", "training_run", "train", "study", "show", "__init__"),
+        *("analysis", "export", "model", "training", "study", "show", "__init__"),
+        *("opening", "run_display", "training_run"),
     },
     "__main__": {"cli"},
     "__init__": {
@@ -50,7 +55,7 @@ ROOMS: dict[str, set[str]] = {
     },
 }
 HOMES = {
-    "torch": {"train", "study"},
+    "torch": {"training", "study"},
     "rich": {"show"},
     "plotext": {"show"},
     "typer": {"cli"},

@@ -8,7 +8,7 @@ from helpers import model_config, train_config
 from charlstm.events import Evaluated, RunFinished
 from charlstm.model import load
 from charlstm.text.corpus import open_corpus
-from charlstm.train.new_run import begin
+from charlstm.training.new_run import begin
 
 
 def test_split_is_that_of_published_figures(shakespeare: Path) -> None:

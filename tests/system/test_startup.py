@@ -276,7 +276,7 @@ def test_a_command_like_no_other_gets_the_list(capsys: pytest.CaptureFixture[str
     )
 
 
-# Training sets up the whole process; charlstm/train/__init__.py has the reasons.
+# Training sets up the whole process; charlstm/training/__init__.py has the reasons.
 TRAIN = """
 from charlstm.cli import run
 assert run("train tales.txt --hidden 16 --batch 2 --bptt 8 --steps 1 --quiet".split()) == 0
@@ -294,7 +294,7 @@ import resource
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
-import charlstm.train
+import charlstm.training
 before = resident()
 bytearray(200_000_000)
 print("kept", resident() - before > 150_000_000)

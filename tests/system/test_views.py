@@ -50,7 +50,7 @@ def viewed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run with metrics and its corpus in the cache."""
     from helpers import train_config
 
-    from charlstm.train.new_run import begin
+    from charlstm.training.new_run import begin
 
     folder = tmp_path_factory.mktemp("viewed")
     (folder / "small.txt").write_text(TEXT * 60, encoding="utf-8")

@@ -42,7 +42,7 @@ class Victim:
     """A small run with three checkpoints, kept intact beside the copy that is damaged."""
 
     def __init__(self, folder: Path) -> None:
-        from charlstm.train import new_run
+        from charlstm.training import new_run
 
         self.folder = folder
         self.text = folder / "tales.txt"
@@ -169,7 +169,7 @@ ACCIDENTS: tuple[Callable[[random.Random, Path, Path], None], ...] = (
 
 def damage(victim: Victim, trials: int, seed: int) -> Figures:
     """2: files of a checkpoint cut, flipped, swapped, lost: noticed by name, and passed over."""
-    from charlstm.train import resume
+    from charlstm.training import resume
 
     figures: Counter[str] = Counter()
     contents = {file: file.read_bytes() for file in sorted(victim.intact.glob("step-*/*"))}

@@ -34,7 +34,7 @@ CHANGES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
 def serve() -> None:
     """Fork for each order that comes as a line of JSON; answer with process id, then status."""
     import charlstm.cli.train
-    import charlstm.train.new_run  # noqa: F401
+    import charlstm.training.new_run  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w")
     for number in (1, 2):
@@ -50,7 +50,7 @@ def serve() -> None:
 
 def _obey(order: dict[str, Any]) -> None:
     import charlstm.cli
-    from charlstm.train import schedule, trainer
+    from charlstm.training import schedule, trainer
 
     os.chdir(order["folder"])
     os.setpgid(0, 0)  # a group of its own has its parent outside, without which none is suspended

@@ -190,7 +190,7 @@ WAYS = ("all", "none", "until", "any")
 def power_cut(folder: Path, trials: int, seed: int) -> Figures:
     """1: the power is cut after every change of a run that has a teacher; ``trials`` losses of each
     kind are drawn."""
-    from charlstm.train import new_run, schedule
+    from charlstm.training import new_run, schedule
 
     figures: Counter[str] = Counter()
     text = folder / "tales.txt"

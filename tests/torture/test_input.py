@@ -91,7 +91,7 @@ def folder(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tales.txt").write_text(TEXT * 4, encoding="utf-8")
     assert answered("train", "tales.txt", *SMALL)[0] == 0
-    from charlstm.train.schedule import Plan
+    from charlstm.training.schedule import Plan
 
     monkeypatch.setattr(Plan, "steps_left", lambda *_: False)
     monkeypatch.setattr("charlstm.cli.train.watch", _stop_at_once)

@@ -17,7 +17,7 @@ from charlstm.runs.metrics import MetricsLog
 from charlstm.runs.run import METRICS_FILE, read_pointers
 from charlstm.scoring import score
 from charlstm.text.corpus import open_corpus
-from charlstm.train.new_run import begin
+from charlstm.training.new_run import begin
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import pytest
 from helpers import train_config
 
 from charlstm.runs.run import Budget
-from charlstm.train.schedule import EVALUATION_FRACTION, FORWARD_FRACTION, Plan, SpeedTrial
+from charlstm.training.schedule import EVALUATION_FRACTION, FORWARD_FRACTION, Plan, SpeedTrial
 
 
 def due(total: int, val_characters: int) -> list[int]:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from charlstm.events import StepDone
 from charlstm.runs.checkpoint import read_resume_state
 from charlstm.text.corpus import Corpus
-from charlstm.train import loss_scale, new_run, resume
-from charlstm.train.loss_scale import FIRST_SCALE, LossScale
-from charlstm.train.schedule import rate_multiplier
-from charlstm.train.trainer import Trainer
+from charlstm.training import loss_scale, new_run, resume
+from charlstm.training.loss_scale import FIRST_SCALE, LossScale
+from charlstm.training.schedule import rate_multiplier
+from charlstm.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 Begin = Callable[..., Trainer]

@@ -7,9 +7,9 @@ from helpers import model_config, train_config
 from numpy.testing import assert_allclose
 from torch import Tensor
 
-from charlstm.train import optimiser as optimiser_module
-from charlstm.train.network import LanguageModel
-from charlstm.train.optimiser import (
+from charlstm.training import optimiser as optimiser_module
+from charlstm.training.network import LanguageModel
+from charlstm.training.optimiser import (
     POLAR_EXPRESS,
     ROOT_EVERY,
     Optimiser,
@@ -17,7 +17,7 @@ from charlstm.train.optimiser import (
     row_factors,
     update_average,
 )
-from charlstm.train.schedule import rate_multiplier
+from charlstm.training.schedule import rate_multiplier
 
 CONFIG = train_config(warmup_steps=4, final_rate=0.1)
 

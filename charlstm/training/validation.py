@@ -14,8 +14,8 @@ from charlstm.net.engine import Engine
 from charlstm.runs.checkpoint import read_model
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
-from charlstm.train.device import Precision
-from charlstm.train.network import LanguageModel, stored_model, to_arrays
+from charlstm.training.device import Precision
+from charlstm.training.network import LanguageModel, stored_model, to_arrays
 
 SEGMENTS = 32
 """Segments of the held-out text that are read in parallel."""

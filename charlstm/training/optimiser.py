@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from charlstm.config import TrainConfig
-from charlstm.train.network import LanguageModel
+from charlstm.training.network import LanguageModel
 
 MOMENTUM = 0.95
 ADAM_BETAS, ADAM_EPSILON = (0.9, 0.99), 1e-8

@@ -25,11 +25,11 @@ from charlstm.events import (
 )
 from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
 from charlstm.runs.run import RunFile, add_checkpoint, read_pointers, sweep, write_run_file
-from charlstm.train.learner import Learner
-from charlstm.train.network import to_arrays
-from charlstm.train.progress import Progress
-from charlstm.train.schedule import Plan, rate_multiplier
-from charlstm.train.validation import HeldOut
+from charlstm.training.learner import Learner
+from charlstm.training.network import to_arrays
+from charlstm.training.progress import Progress
+from charlstm.training.schedule import Plan, rate_multiplier
+from charlstm.training.validation import HeldOut
 
 REPORT_SECONDS = 0.2
 SAVE_SECONDS = 60.0

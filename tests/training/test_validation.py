@@ -12,9 +12,9 @@ from charlstm.model import load
 from charlstm.net.engine import Engine
 from charlstm.scoring import score
 from charlstm.text.corpus import Corpus
-from charlstm.train.device import Precision
-from charlstm.train.network import LanguageModel, load_arrays
-from charlstm.train.validation import (
+from charlstm.training.device import Precision
+from charlstm.training.network import LanguageModel, load_arrays
+from charlstm.training.validation import (
     held_out_notes,
     quick_stateful_loss,
     stateful_loss,

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from charlstm.config import TrainConfig
 from charlstm.text.streams import Streams
-from charlstm.train.device import Precision
-from charlstm.train.loss_scale import LossScale
-from charlstm.train.network import LanguageModel, load_arrays
-from charlstm.train.optimiser import Optimiser, update_average
+from charlstm.training.device import Precision
+from charlstm.training.loss_scale import LossScale
+from charlstm.training.network import LanguageModel, load_arrays
+from charlstm.training.optimiser import Optimiser, update_average
 
 
 class Learner:

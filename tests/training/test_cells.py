@@ -12,9 +12,9 @@ from charlstm.net.engine import STEPS as STEPS_OF_THE_ENGINE
 from charlstm.net.engine import Engine
 from charlstm.net.model_config import ModelConfig
 from charlstm.net.spec import CELLS
-from charlstm.train.cells import CELL_LAYERS, CellLayer
-from charlstm.train.network import LanguageModel, load_arrays, to_arrays
-from charlstm.train.peephole import peephole_recurrence
+from charlstm.training.cells import CELL_LAYERS, CellLayer
+from charlstm.training.network import LanguageModel, load_arrays, to_arrays
+from charlstm.training.peephole import peephole_recurrence
 
 VOCAB_SIZE, STREAMS, STEPS = 11, 3, 30
 IDS = torch.from_numpy(np.random.default_rng(5).integers(0, VOCAB_SIZE, (STEPS, STREAMS)))

@@ -12,7 +12,7 @@ from charlstm.errors import check_integer, check_number
 from charlstm.runs.checkpoint import ModelFile
 from charlstm.scoring import Score, check_scorable, summarise
 from charlstm.text.vocabulary import Ids
-from charlstm.train.network import LanguageModel, stored_model
+from charlstm.training.network import LanguageModel, stored_model
 
 FLOOR = 0.1
 """epsilon as a fraction of the mean RMS: keeps weights with tiny gradients from jumping."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from charlstm.net.model_config import ModelConfig
 from charlstm.net.spec import CELLS
 from charlstm.runs.checkpoint import ModelFile
-from charlstm.train.cells import CELL_LAYERS, CellLayer
+from charlstm.training.cells import CELL_LAYERS, CellLayer
 
 for _function in (torch.sqrt, torch.tanh, torch.exp, torch.log):
     # MKL's vector functions race when they are first called from two threads at once: one of them

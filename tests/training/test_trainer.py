@@ -38,12 +38,12 @@ from charlstm.scoring import score
 from charlstm.text.corpus import Corpus, open_corpus
 from charlstm.text.streams import fit_streams
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
-from charlstm.train import initial, learner, new_run, schedule, validation
-from charlstm.train import resume as resuming
-from charlstm.train import trainer as training
-from charlstm.train.cells import LSTMLayer
-from charlstm.train.network import to_arrays
-from charlstm.train.trainer import Trainer
+from charlstm.training import initial, learner, new_run, schedule, validation
+from charlstm.training import resume as resuming
+from charlstm.training import trainer as training
+from charlstm.training.cells import LSTMLayer
+from charlstm.training.network import to_arrays
+from charlstm.training.trainer import Trainer
 
 Begin = Callable[..., Trainer]
 E = TypeVar("E")

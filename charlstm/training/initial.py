@@ -11,9 +11,9 @@ from charlstm.errors import CharlstmError, UsageError, plural, require
 from charlstm.runs.checkpoint import ModelFile, read_model
 from charlstm.runs.run import TEACHER, RunFile, read_pointers, read_run_file
 from charlstm.text.vocabulary import Vocabulary
-from charlstm.train.device import Precision, available_cores, choose_device
-from charlstm.train.learner import Learner
-from charlstm.train.network import (
+from charlstm.training.device import Precision, available_cores, choose_device
+from charlstm.training.learner import Learner
+from charlstm.training.network import (
     LanguageModel,
     load_arrays,
     stored_model,

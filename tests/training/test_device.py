@@ -8,8 +8,8 @@ from helpers import TEXT, model_config, train_config
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.net.spec import CELLS
 from charlstm.text.corpus import Corpus
-from charlstm.train import device as device_module
-from charlstm.train.device import (
+from charlstm.training import device as device_module
+from charlstm.training.device import (
     Precision,
     Trial,
     choose_device,
@@ -17,8 +17,8 @@ from charlstm.train.device import (
     choose_threads,
     torch_errors_explained,
 )
-from charlstm.train.learner import Learner
-from charlstm.train.network import LanguageModel
+from charlstm.training.learner import Learner
+from charlstm.training.network import LanguageModel
 
 CPU = torch.device("cpu")
 META = torch.device("meta")

@@ -13,7 +13,7 @@ from charlstm.runs.checkpoint import ModelFile, read_model
 from charlstm.runs.run import ROOT, RunFile, create_run, now
 from charlstm.text.corpus import Corpus
 from charlstm.text.streams import fit_streams
-from charlstm.train.device import (
+from charlstm.training.device import (
     Trial,
     available_cores,
     choose_device,
@@ -23,10 +23,10 @@ from charlstm.train.device import (
     threads_restored,
     torch_errors_explained,
 )
-from charlstm.train.initial import teacher_model
-from charlstm.train.resume import open_run
-from charlstm.train.schedule import budget_of
-from charlstm.train.trainer import Trainer
+from charlstm.training.initial import teacher_model
+from charlstm.training.resume import open_run
+from charlstm.training.schedule import budget_of
+from charlstm.training.trainer import Trainer
 
 STEP_OVER_PASS = 1.25
 """Time of a training step, relative to a forward and backward pass."""

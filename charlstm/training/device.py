@@ -11,7 +11,7 @@ from torch import nn
 
 from charlstm.errors import CharlstmError, UsageError, check_choice
 from charlstm.net.model_config import ModelConfig
-from charlstm.train.network import LanguageModel
+from charlstm.training.network import LanguageModel
 
 TRIALS = 3
 WORTHWHILE = 1.1

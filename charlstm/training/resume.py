@@ -24,7 +24,7 @@ from charlstm.runs.run import (
     write_run_file,
 )
 from charlstm.text.corpus import Corpus, find_encoded
-from charlstm.train.device import (
+from charlstm.training.device import (
     Precision,
     Trial,
     choose_device,
@@ -32,12 +32,12 @@ from charlstm.train.device import (
     threads_restored,
     torch_errors_explained,
 )
-from charlstm.train.initial import initial_learner
-from charlstm.train.learner import Learner
-from charlstm.train.progress import Progress
-from charlstm.train.schedule import budget_of
-from charlstm.train.trainer import Resumption, Snapshot, Trainer
-from charlstm.train.validation import HeldOut
+from charlstm.training.initial import initial_learner
+from charlstm.training.learner import Learner
+from charlstm.training.progress import Progress
+from charlstm.training.schedule import budget_of
+from charlstm.training.trainer import Resumption, Snapshot, Trainer
+from charlstm.training.validation import HeldOut
 
 BUDGETS = frozenset({"epochs", "steps", "minutes"})
 

@@ -10,8 +10,8 @@ from helpers import TEXT
 import charlstm
 from charlstm import CharlstmError, Model
 from charlstm.errors import UsageError
-from charlstm.train.adaptive import FLOOR, Adaptation, score_adaptive
-from charlstm.train.network import LanguageModel, load_arrays
+from charlstm.training.adaptive import FLOOR, Adaptation, score_adaptive
+from charlstm.training.network import LanguageModel, load_arrays
 
 
 @pytest.fixture(scope="module")

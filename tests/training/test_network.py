@@ -7,8 +7,8 @@ import sys
 import pytest
 
 FIRST_AND_SECOND = """
-import charlstm.train
-from charlstm.train import network
+import charlstm.training
+from charlstm.training import network
 import torch
 
 torch.set_num_threads(2)

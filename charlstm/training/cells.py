@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from charlstm.net.spec import CELLS, CellSpec
-from charlstm.train.peephole import peephole_recurrence
+from charlstm.training.peephole import peephole_recurrence
 
 FORGET_NOTHING = 30.0
 """As a pre-activation: sigma(30) is 1.0 in float32."""

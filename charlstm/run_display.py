@@ -1,0 +1,83 @@
+"""Show a run while it trains: a panel in a terminal, an output in a notebook, lines elsewhere."""
+
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from charlstm.events import Event
+    from charlstm.training.trainer import Trainer
+
+
+class RunDisplay:
+    """Shows a run's events: on a panel, in a notebook's output, or as lines on stderr."""
+
+    def __init__(self, trainer: "Trainer", *, plain: bool = False) -> None:
+        """With ``plain`` they are lines, whatever there is."""
+        from charlstm.generate.live_sample import LiveSample
+        from charlstm.runs.metrics import read_lines
+        from charlstm.runs.run import METRICS_FILE
+        from charlstm.show.console import can_animate, in_kernel, stderr_console
+        from charlstm.show.curves import replay
+        from charlstm.show.live import LivePanel
+        from charlstm.show.notebook import NotebookOutput
+        from charlstm.show.plain import PlainLog
+
+        self.panel: LivePanel | None = None
+        self._sample = LiveSample(trainer.model_file, trainer.run_file.train.seed)
+        self._show: Callable[[Event], None]
+        console = stderr_console()
+        if plain or not (in_kernel() or can_animate(console)):
+            self._show = PlainLog(sys.stderr).write
+            self._follow: Callable[[Event], None] = lambda event: None
+            return
+        self._follow = self._grow
+        shown: LivePanel | NotebookOutput
+        if in_kernel():
+            shown = NotebookOutput(self._written)
+        else:
+            shown = self.panel = LivePanel(console, self._written)
+        self._show = shown.show
+        replay(shown.view, read_lines(trainer.path / METRICS_FILE))
+
+    def __enter__(self) -> Self:
+        if self.panel is not None:
+            self.panel.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.panel is not None:
+            self.panel.__exit__(*error)
+
+    def show(self, event: "Event") -> None:
+        """Show an event; neither a terminal that went away nor a bug in drawing ends the run."""
+        try:
+            self._follow(event)
+            self._show(event)
+        except (OSError, ValueError):
+            pass
+        except Exception as error:
+            print_note(f"what is shown is not complete: {error!r}")
+
+    def _written(self) -> tuple[str, int]:
+        return self._sample.text, self._sample.step
+
+    def _grow(self, event: "Event") -> None:
+        from charlstm.events import RunFinished, StepDone
+
+        if isinstance(event, StepDone):
+            self._sample.grow(event.step)
+        if isinstance(event, RunFinished):
+            self._sample.finish(event.step)
+
+
+def print_note(message: str) -> None:
+    """Print a note: to stderr, in a notebook to its output."""
+    from charlstm.show.console import in_kernel
+    from charlstm.show.printable import printable
+
+    with suppress(OSError, ValueError):  # the terminal is gone; what is being done goes on
+        stream = sys.stdout if in_kernel() else sys.stderr  # a notebook shows stderr as an error
+        stream.write(printable(message, keep="") + "\n")
+        stream.flush()
