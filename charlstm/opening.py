@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from charlstm.errors import UsageError
+from charlstm.errors import UsageError, require
 
 if TYPE_CHECKING:
     from charlstm.runs.run import RunFile
@@ -86,7 +86,8 @@ def begin_run(
         {f.name: settings[f.name] for f in fields(kind) if f.name in settings}
         for kind in (ModelConfig, TrainConfig)
     )
-    unknown = settings.keys() - shape.keys() - learning.keys() | shape.keys() & {"vocab_size"}
+    unknown = settings.keys() - shape.keys() - learning.keys()
+    unknown |= shape.keys() & {"vocab_size", "end"}
     if unknown:
         raise TypeError(f"there is no setting {', '.join(sorted(unknown))}")
     if init_from is not None and shape:
@@ -106,6 +107,7 @@ def begin_run(
         len(corpus.vocab),
         preset=preset,
         with_teacher=taught_by is not None,
+        is_list=corpus.vocab.end is not None,
         model=shape,
         train=learning,
     )
@@ -177,11 +179,20 @@ def check_tensorboard(folder: str | Path | None) -> None:
 
 
 def open_text(
-    text: Sequence[str | Path] | None, *, note: Note, advise: Note, **reading: Any
+    text: Sequence[str | Path] | None,
+    *,
+    note: Note,
+    advise: Note,
+    lines: bool = False,
+    **reading: Any,
 ) -> "Corpus":
     """The corpus of files, folders or stdin (-), or the bundled one for none.
 
-    ``note`` gets what is notable about them, ``advise`` how far a long text is read.
+    With ``lines`` each line is an item of a list. ``note`` gets what is notable about the text,
+    ``advise`` how far a long one is read.
+
+    Raises:
+        UsageError: the separator does not occur in the text.
     """
     from charlstm.text.corpus import open_corpus
     from charlstm.text.notes import text_notes
@@ -197,7 +208,15 @@ def open_text(
             shown = characters
             advise(f"read {characters:,} characters …")
 
+    if lines:
+        require("separator" not in reading, "`lines` excludes `separator`", "use one of them")
+        reading["separator"] = "\n"
     corpus = open_corpus(text or [bundled_corpus()], progress=progress, **reading)
+    if (end := corpus.vocab.end) is not None and corpus.counts[end] == 1:  # only that of the file
+        raise UsageError(
+            f"the separator {corpus.vocab.separator!r} does not occur in the text",
+            "in most shells, a newline is written as $'\\n'",
+        )
     for sentence in text_notes(corpus):
         note(sentence)
     return corpus
@@ -212,7 +231,12 @@ def text_of_run(run: "RunFile", text: Sequence[str | Path] | None, note: Note) -
     from charlstm.text.corpus import open_corpus, reopen_corpus
 
     if text:
-        return open_corpus(text, encoding=run.source.encoding, as_bytes=run.source.as_bytes)
+        return open_corpus(
+            text,
+            encoding=run.source.encoding,
+            as_bytes=run.source.as_bytes,
+            separator=run.source.separator,
+        )
     corpus = reopen_corpus(run.source, run.digest)
     if (lost := run.source.not_there()) and lost[1] == "nothing":
         note(f"note: {lost[0]} no longer exists; using its text from the cache")

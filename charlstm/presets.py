@@ -74,12 +74,14 @@ def default_settings(
     *,
     preset: str | None = None,
     with_teacher: bool = False,
+    is_list: bool = False,
     model: Mapping[str, Any] | None = None,
     train: Mapping[str, Any] | None = None,
 ) -> tuple[ModelConfig, TrainConfig]:
     """The settings of a new run on a text of ``characters`` characters.
 
-    ``preset`` is a name in ``PRESETS``, or None to choose by text size and time. ``model`` and
+    ``preset`` is a name in ``PRESETS``, or None to choose by text size and time. ``is_list`` marks
+    a list of items. ``model`` and
     ``train`` hold the fields of ``ModelConfig`` and ``TrainConfig`` that the user set; all others
     get their defaults.
 

@@ -40,6 +40,8 @@ def train(
     preset: str | None = None,
     encoding: str | None = None,
     as_bytes: bool = False,
+    lines: bool = False,
+    separator: str | None = None,
     progress: bool = True,
     tensorboard: str | Path | None = None,
     **settings: Unpack[TrainingFields],
@@ -58,6 +60,8 @@ def train(
         preset: a name in ``presets.PRESETS``; the text's size and the minutes choose if left out.
         encoding: of the text; utf-8 if left out.
         as_bytes: model bytes, of any file, instead of characters.
+        lines: the text is a list of items that stand alone, such as names, one per line.
+        separator: the same with another text between two items.
         progress: show how the run goes on: a panel in a terminal, an output that is updated in a
             notebook, lines elsewhere.
         tensorboard: a folder for TensorBoard's files; they are below it in one of the run's name.
@@ -75,7 +79,8 @@ def train(
         stack,
         [text] if isinstance(text, str | Path) else text,
         dict(settings),
-        reading={"as_bytes": as_bytes, **({} if encoding is None else {"encoding": encoding})},
+        reading={"as_bytes": as_bytes, "lines": lines}
+        | {k: v for k, v in (("encoding", encoding), ("separator", separator)) if v is not None},
         name=name,
         init_from=None if init_from is None else str(init_from),
         teacher=None if teacher is None else str(teacher),

@@ -43,6 +43,7 @@ EXAMPLES = example(
     "charlstm train book.txt",
     "charlstm train --minutes 2                   the bundled text, for two minutes",
     "charlstm train src/ --bytes --hidden 256     all files of a folder, as bytes",
+    "charlstm train names.txt --lines             a list: each line stands alone",
     "charlstm train --resume                      continue the newest run",
     "zcat big.gz | charlstm train - --name big",
 )
@@ -291,14 +292,14 @@ class Learning(OptionGroup):
         float | None,
         _setting(
             "val_fraction",
-            help="Fraction of the text, at its end, held out for validation.",
+            help="Fraction held out for validation: the end of a text, random items of a list.",
             panel=TEXT,
         ),
     ] = None
 
 
 class Reading(OptionGroup):
-    """How a text becomes symbols. The fields are arguments of ``open_corpus``."""
+    """How a text becomes symbols. The fields are arguments of ``open_text``."""
 
     encoding: Annotated[
         str | None, _option(help="Text encoding." + default("utf-8"), panel=TEXT)
@@ -306,6 +307,22 @@ class Reading(OptionGroup):
     as_bytes: Annotated[
         bool | None,
         _option("--bytes", help="Train on bytes: any file, vocabulary of 256.", panel=TEXT),
+    ] = None
+    lines: Annotated[
+        bool | None,
+        _option(
+            "--lines",
+            help="Train on a list: each line is an item that stands alone, such as a name.",
+            panel=TEXT,
+        ),
+    ] = None
+    separator: Annotated[
+        str | None,
+        _option(
+            metavar="TEXT",
+            help="Train on a list whose items are separated by this text, not by newlines.",
+            panel=TEXT,
+        ),
     ] = None
 
 

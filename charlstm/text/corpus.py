@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from charlstm import files
 from charlstm.errors import CharlstmError, plural, reason_of
 from charlstm.text import sources as texts
+from charlstm.text.items import split_items
 from charlstm.text.sources import STDIN, FoundText, TextSource, find_text
 from charlstm.text.vocabulary import BYTE_SYMBOLS, MAX_VOCABULARY, Vocabulary
 
@@ -106,7 +107,12 @@ class Corpus:
     def split(
         self, val_fraction: float
     ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]:
-        """The training part and the held-out part, the last ``val_fraction`` of the ids."""
+        """The training part and the held-out part: the last ``val_fraction`` of the ids.
+
+        Of a list, it is that fraction of its items, chosen by ``items.split_items``.
+        """
+        if self.vocab.end is not None:
+            return split_items(self.ids, self.vocab.end, val_fraction)
         cut = int(len(self.ids) * (1 - val_fraction))
         return self.ids[:cut], self.ids[cut:]
 
@@ -116,6 +122,7 @@ def open_corpus(
     *,
     encoding: str = "utf-8",
     as_bytes: bool = False,
+    separator: str | None = None,
     stdin: BinaryIO | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Corpus:
@@ -123,8 +130,9 @@ def open_corpus(
 
     Files are concatenated in the given order, a folder's files in the order of their paths, with
     nothing in between. ``.gz``, ``.bz2`` and ``.xz`` are decompressed. Text is decoded strictly,
-    without newline translation; a byte-order mark at the start of a file is dropped. ``progress``
-    receives the number of characters read so far.
+    without newline translation; a byte-order mark at the start of a file is dropped. With a
+    ``separator`` the text is a list of items, see ``items``. ``progress`` receives the number of
+    characters read so far.
 
     Raises:
         CharlstmError: a source is missing, unreadable, empty or not valid in ``encoding``.
@@ -135,6 +143,7 @@ def open_corpus(
         sources,
         encoding,
         as_bytes,
+        separator=separator,
         left_out=[files.RUNS_FOLDER, files.STUDIES_FOLDER, root],
         stdin=stdin,
     )
@@ -169,7 +178,12 @@ def reopen_corpus(source: TextSource, digest: str) -> Corpus:
             raise TextGone(f"the text {path} no longer exists and is not in the cache")
         origin = "stdin" if path == STDIN else f"{path} (a {kind})"
         raise TextGone(f"the text came from {origin} and is not in the cache")
-    return open_corpus(source.paths, encoding=source.encoding, as_bytes=source.as_bytes)
+    return open_corpus(
+        source.paths,
+        encoding=source.encoding,
+        as_bytes=source.as_bytes,
+        separator=source.separator,
+    )
 
 
 def find_encoded(digest: str, source: TextSource) -> Corpus | None:
@@ -383,7 +397,7 @@ def _load(folder: Path, source: TextSource, notices: tuple[str, ...] = ()) -> Co
         size = files.file_size(folder / IDS)  # refuses a pipe, which would block
         symbols = "".join(map(chr, meta["vocabulary"]))
         kind = "bytes" if source.as_bytes else "characters"
-        vocab = Vocabulary(symbols, kind)  # type: ignore[arg-type]
+        vocab = Vocabulary(symbols, kind, source.separator)  # type: ignore[arg-type]
         dtype = _id_type(len(vocab))
         if size != meta["length"] * dtype.itemsize:
             raise ValueError("wrong length")

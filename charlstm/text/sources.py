@@ -21,8 +21,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import CharlstmError, UsageError, reason_of
+from charlstm.errors import CharlstmError, UsageError, reason_of, require, shown
 from charlstm.files import read_json
+from charlstm.text.items import with_ends
 from charlstm.text.vocabulary import code_points
 
 STDIN, STDIN_NAME = "-", "standard input"
@@ -52,6 +53,8 @@ class TextSource:
     """Absolute paths as given, or ``-``."""
     encoding: str = "utf-8"
     as_bytes: bool = False
+    separator: str | None = None
+    """Text between two items of a list; None for a text."""
 
     @property
     def name(self) -> str:
@@ -92,7 +95,9 @@ class FoundText:
             except OSError as error:
                 raise CharlstmError(f"{name} cannot be read: {reason_of(error)}") from None
             with nullcontext() if name == STDIN_NAME else stream:
-                yield from decoded(name, stream, self.source, notices)
+                points = decoded(name, stream, self.source, notices)
+                separator = self.source.separator
+                yield from points if separator is None else with_ends(points, separator)
 
 
 def find_text(
@@ -100,6 +105,7 @@ def find_text(
     encoding: str = "utf-8",
     as_bytes: bool = False,
     *,
+    separator: str | None = None,
     left_out: Sequence[Path] = (),
     stdin: BinaryIO | None = None,
 ) -> FoundText:
@@ -109,11 +115,14 @@ def find_text(
 
     Raises:
         CharlstmError: a path is missing, a device, or a folder without text files.
-        UsageError: the encoding is unknown, or stdin is combined with other paths.
+        UsageError: the encoding is unknown, the separator is empty or does not fit in a byte, or
+            stdin is combined with other paths.
     """
     _check_encoding(encoding)
     named = tuple(STDIN if str(path) == STDIN else str(Path(path).absolute()) for path in paths)
-    source = TextSource(named, encoding, as_bytes)
+    if separator is not None:
+        _check_separator(separator, as_bytes)
+    source = TextSource(named, encoding, as_bytes, separator)
     if STDIN in named:
         if len(named) > 1:
             raise UsageError("stdin (-) cannot be combined with other paths", "use - alone")
@@ -148,6 +157,20 @@ def _check_encoding(encoding: str) -> None:
         bytes("a", encoding)  # rejects codecs that are not text encodings
     except (LookupError, ValueError):
         raise UsageError(f"unknown encoding {encoding!r}", "try utf-8, latin-1 or utf-16") from None
+
+
+def _check_separator(separator: str, as_bytes: bool) -> None:
+    """Raise ``UsageError`` unless items can be separated by this text."""
+    require(
+        isinstance(separator, str) and separator != "",
+        f"`separator` is {shown(separator)}, but must be text",
+        "give the text between two items",
+    )
+    require(
+        not as_bytes or (len(separator) == 1 and separator.isascii()),
+        f"`separator` is {shown(separator)}, but must be one ASCII character with `as_bytes`",
+        "model characters, or use another separator",
+    )
 
 
 def opener(path: Path) -> Callable[[], BinaryIO]:
@@ -224,6 +247,8 @@ def _list_files(
 def _key(paths: list[Path], source: TextSource) -> str:
     """A digest of paths, contents and encoding that identifies a text."""
     facts: list[Any] = [3, source.encoding, source.as_bytes]
+    if source.separator is not None:
+        facts.append(source.separator)
     for path in paths:
         try:
             status = path.stat()

@@ -1,6 +1,7 @@
 """The schedule of a run: steps, learning rate and validations."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from charlstm.config import TrainConfig
@@ -20,13 +21,15 @@ GUESSED_FLOPS = 1e11
 """Assumed floating-point operations per second, for estimates without a measurement."""
 
 
-def budget_of(config: TrainConfig, train_characters: int) -> Budget:
-    """The budget in steps; a budget in minutes is unknown until the speed is measured."""
+def budget_of(config: TrainConfig, steps_in: Callable[[float], int]) -> Budget:
+    """The budget in steps; a budget in minutes is unknown until the speed is measured.
+
+    ``steps_in`` gives the steps of a number of epochs.
+    """
     if config.steps is not None:
         return Budget(total_steps=config.steps)
     if config.epochs is not None:
-        steps = config.epochs * train_characters / (config.batch * config.bptt)
-        return Budget(total_steps=max(1, math.ceil(steps)))
+        return Budget(total_steps=steps_in(config.epochs))
     return Budget()
 
 
