@@ -152,6 +152,8 @@ def _without_effect(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[st
         yield "`patience` has no effect: with `val_fraction` 0 nothing is validated"
     if given.get("dropout_masks", 1) > 1 and used.dropout == 0:
         yield "`dropout_masks` has no effect: `dropout` is 0"
+    if given.get("reset_every") and trainer.run_file.source.separator is not None:
+        yield "`reset_every` has no effect: every item of a list starts from zero state"
     if "final_rate" in given and used.hold == 1:
         yield "`final_rate` has no effect: with `hold` 1 the learning rate never decays"
 
