@@ -107,7 +107,7 @@ def begin_run(
         len(corpus.vocab),
         preset=preset,
         with_teacher=taught_by is not None,
-        is_list=corpus.vocab.end is not None,
+        items=None if corpus.vocab.end is None else corpus.counts[corpus.vocab.end],
         model=shape,
         train=learning,
     )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # torch and what draws are imported when a run begins
     from charlstm.training.trainer import Trainer
 
 TextSources = str | Path | Sequence[str | Path]
-SAMPLE_CHARACTERS = 400
+SAMPLE_CHARACTERS, SAMPLE_ITEMS = 400, 10
 
 
 def train(
@@ -292,8 +292,11 @@ def sample_of(file: "ModelFile") -> str:
     from charlstm.model import Model
     from charlstm.show.printable import printable
 
-    text = Model(file, Path()).generate(length=SAMPLE_CHARACTERS, temperature=0.8, seed=1)
-    return printable(str(text))
+    model, separator = Model(file, Path()), file.vocab.separator
+    count = 1 if separator is None else SAMPLE_ITEMS
+    length = SAMPLE_CHARACTERS // count
+    texts = model.generate_batch(count=count, length=length, temperature=0.8, seed=1)
+    return printable((separator or "").join(texts))
 
 
 def _no_note(message: str) -> None:

@@ -156,7 +156,7 @@ class Writing(OptionGroup):
     ] = False
     new: Annotated[
         bool,
-        typer.Option("--new", help="Only items that are not in the training list, each once."),
+        typer.Option("--new", help="Only new items: not in the list of the model, each once."),
     ] = False
 
 
@@ -266,7 +266,7 @@ def sample(
         output.write((separator or BETWEEN).join(shown + one for one in texts))
         output.close(separator if texts else None)
         if len(texts) < writing.count:
-            note(f"note: found only {plural(len(texts), 'new item')}; try a higher --temp")
+            note(f"note: found {len(texts):,} of {writing.count:,} new items; try a higher --temp")
     elif writing.interactive:
         talk = Conversation(
             model,
@@ -429,7 +429,7 @@ def _note_new(texts: list[str], items: set[str]) -> None:
     """Report how many generated items are not in the list."""
     new = sum(text not in items for text in texts)
     note(
-        f"{new:,} of {plural(len(texts), 'item')} not in the training list "
+        f"{new:,} of {plural(len(texts), 'item')} not in the list "
         f"({new / max(1, len(texts)):.1%}); {len(set(texts)):,} different"
     )
 

@@ -481,5 +481,6 @@ def _conclude(
             note(command("train", "--resume", "-c", finished.path, *larger))
     if not quiet:
         note("now try:")
-        note(command("sample", "-c", finished.path, "--temp", "0.8"))
+        several = () if trainer.run_file.model.end is None else ("--count", 20)
+        note(command("sample", "-c", finished.path, "--temp", "0.8", *several))
     return int(ExitCode.DONE)

@@ -323,4 +323,6 @@ def test_a_text_that_looks_like_a_list_is_noted(
     assert run(arguments) == 0
     assert ("use --lines" in capsys.readouterr().err) == is_noted
     assert run([*arguments, "--lines"]) == 0
-    assert "use --lines" not in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "use --lines" not in shown
+    assert shown.rstrip().endswith("--temp 0.8 --count 20")
