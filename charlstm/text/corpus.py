@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from charlstm import files
 from charlstm.errors import CharlstmError, plural, reason_of
-from charlstm.text import sources as texts
+from charlstm.text.encoder import IdFile, id_type
 from charlstm.text.sources import STDIN, FoundText, TextSource, find_text
-from charlstm.text.vocabulary import BYTE_SYMBOLS, MAX_VOCABULARY, Vocabulary
+from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
 
 MIN_CHARACTERS = 20
 CACHE_VARIABLE = "CHARLSTM_CACHE"
@@ -207,71 +207,6 @@ def delete_cached(folder: Path) -> int:
     return before - files.disk_bytes(folder)
 
 
-class _Writer:
-    """Writes ids to disk in order of first appearance, and widens the dtype when V outgrows it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.table = np.full(MAX_VOCABULARY, -1, dtype=np.int32)
-        self.seen: list[int] = []
-        self.counts = np.zeros(0, dtype=np.int64)
-        self.dtype: np.dtype[np.unsignedinteger] = np.dtype(np.uint8)
-        self.length = 0
-        self._file = path.open("wb")
-
-    def add(self, points: NDArray[np.uint32]) -> None:
-        ids = self.table[points]
-        if (ids < 0).any():
-            unseen, first = np.unique(points[ids < 0], return_index=True)
-            fresh = unseen[np.argsort(first)]
-            self.table[fresh] = np.arange(len(self.seen), len(self.seen) + len(fresh))
-            self.seen += fresh.tolist()
-            ids = self.table[points]
-            self._widen()
-        counted = np.bincount(ids, minlength=len(self.seen))
-        counted[: len(self.counts)] += self.counts
-        self.counts = counted
-        self._file.write(ids.astype(self.dtype).tobytes())
-        self.length += len(ids)
-
-    def _widen(self) -> None:
-        needed = _id_type(len(self.seen))
-        if needed.itemsize == self.dtype.itemsize:
-            return
-        self._file.close()
-        narrow = self.path.with_suffix(".narrow")
-        self.path.rename(narrow)
-        self._file = self.path.open("wb")
-        with narrow.open("rb") as old:
-            while chunk := old.read(texts.CHUNK_BYTES):
-                self._file.write(np.frombuffer(chunk, self.dtype).astype(needed).tobytes())
-        narrow.unlink()
-        self.dtype = needed
-
-    def finish(self, vocab_order: NDArray[np.int64]) -> str:
-        """Renumber the ids so that ``vocab_order[new] == old``; return their SHA-256."""
-        self._file.close()
-        rank = np.empty(len(vocab_order), dtype=self.dtype)
-        rank[vocab_order] = np.arange(len(vocab_order))
-        digest = hashlib.sha256()
-        with self.path.open("r+b") as file:
-            position = 0
-            while chunk := file.read(texts.CHUNK_BYTES):
-                renumbered = rank[np.frombuffer(chunk, self.dtype)].tobytes()
-                digest.update(renumbered)
-                file.seek(position)
-                file.write(renumbered)
-                position += len(chunk)
-        return digest.hexdigest()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _id_type(size: int) -> np.dtype[np.unsignedinteger]:
-    return np.dtype(np.uint8 if size <= 1 << 8 else np.uint16 if size <= 1 << 16 else np.uint32)
-
-
 def _encode(found: FoundText, folder: Path | None, progress: Callable[[int], None]) -> Corpus:
     root = _corpora()
     try:
@@ -328,7 +263,8 @@ def _move_into_place(work: Path, target: Path) -> None:
 
 
 def _write_ids(found: FoundText, path: Path, progress: Callable[[int], None]) -> dict[str, Any]:
-    writer, notices = _Writer(path), list[str]()
+    as_bytes, notices = found.source.as_bytes, list[str]()
+    writer = IdFile(path, range(256) if as_bytes else range(0))
     try:
         for points in found.code_points(notices):
             writer.add(points)
@@ -340,22 +276,13 @@ def _write_ids(found: FoundText, path: Path, progress: Callable[[int], None]) ->
                 f"{what} has {length}, but must have at least {MIN_CHARACTERS}",
                 "use a longer text: at least a few thousand characters",
             )
-        seen = np.array(writer.seen, dtype=np.int64)
-        if found.source.as_bytes:
-            missing = np.setdiff1d(np.arange(256), seen)
-            seen = np.concatenate([seen, missing])
-            symbols = BYTE_SYMBOLS
-        else:
-            symbols = "".join(map(chr, sorted(writer.seen)))
-        order = np.argsort(seen)
-        counts = np.zeros(len(seen), dtype=np.int64)
-        counts[: len(writer.counts)] = writer.counts
-        ids_digest = writer.finish(order)
+        ids_digest, counts = writer.finish(lambda _: None)
     finally:
         writer.close()
+    symbols = BYTE_SYMBOLS if as_bytes else "".join(map(chr, sorted(writer.seen)))
     return {
         "vocabulary": [ord(s) for s in symbols],
-        "counts": counts[order].tolist(),
+        "counts": counts.tolist(),
         "length": writer.length,
         "digest": _digest(symbols, ids_digest),
         "notices": notices,
@@ -384,7 +311,7 @@ def _load(folder: Path, source: TextSource, notices: tuple[str, ...] = ()) -> Co
         symbols = "".join(map(chr, meta["vocabulary"]))
         kind = "bytes" if source.as_bytes else "characters"
         vocab = Vocabulary(symbols, kind)  # type: ignore[arg-type]
-        dtype = _id_type(len(vocab))
+        dtype = id_type(len(vocab))
         if size != meta["length"] * dtype.itemsize:
             raise ValueError("wrong length")
         # Costs a second per gigabyte, and catches a text that a failing disk has changed.

@@ -81,8 +81,8 @@ class FoundText:
     notices: tuple[str, ...]
     """Notes about skipped files."""
 
-    def code_points(self, notices: list[str]) -> Iterator[NDArray[np.uint32]]:
-        """The code points (or bytes) of the text in chunks (N,) of uint32.
+    def code_points(self, notices: list[str]) -> Iterator[NDArray[np.unsignedinteger]]:
+        """The code points (or bytes) of the text in chunks (N,).
 
         Notes for the user are appended to ``notices``. Raises the errors of ``decoded``.
         """
@@ -309,8 +309,8 @@ def _not_text(path: Path, encoding: str, as_bytes: bool) -> str:
 
 def decoded(
     name: str, stream: BinaryIO, source: TextSource, notices: list[str]
-) -> Iterator[NDArray[np.uint32]]:
-    """The code points (or bytes) of one source in chunks (N,) of uint32.
+) -> Iterator[NDArray[np.unsignedinteger]]:
+    """The code points (or bytes) of one source in chunks (N,).
 
     Raises:
         CharlstmError: the source cannot be read, or is not valid in the encoding; the message has
@@ -318,7 +318,7 @@ def decoded(
     """
     if source.as_bytes:
         while chunk := _read(name, stream):
-            yield np.frombuffer(chunk, dtype=np.uint8).astype(np.uint32)
+            yield np.frombuffer(chunk, dtype=np.uint8)
         return
     decoder = codecs.getincrementaldecoder(source.encoding)("strict")
     offset = 0

@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from charlstm.errors import CharlstmError, UsageError
-from charlstm.text import corpus
+from charlstm.text import corpus, encoder
 from charlstm.text import sources as texts
 from charlstm.text.corpus import (
     CACHE_VARIABLE,
@@ -393,7 +393,7 @@ def test_a_cached_text_that_cannot_be_read_is_not_called_damaged(
 def test_a_full_cache_is_no_fault_of_the_text(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corpus._Writer, "add", refuse(errno.ENOSPC))
+    monkeypatch.setattr(encoder.IdFile, "add", refuse(errno.ENOSPC))
     with pytest.raises(CharlstmError) as caught:
         open_corpus([write(tmp_path / "b.txt", PLAIN)])
     assert f"the cache {cache}: no space left" in caught.value.message
@@ -451,7 +451,7 @@ def test_without_a_home_nobody_elses_folder_is_used(
 
 KILLED = """
 import os, signal, sys
-from charlstm.text import corpus
+from charlstm.text import corpus, encoder
 
 def stop(length):
     os.kill(os.getpid(), signal.SIGKILL)
