@@ -53,7 +53,7 @@ class IdFile:
         for start in range(0, len(points), BLOCK):
             block = points[start : start + BLOCK]
             found = self._table.take(block, mode="clip")
-            if (found < 0).any():
+            if found.min() < 0:
                 self._learn(block[found < 0])
                 found = self._table.take(block, mode="clip")
                 ids = ids.astype(self.dtype, copy=False)

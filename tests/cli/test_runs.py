@@ -17,7 +17,8 @@ from rich.cells import cell_len
 from charlstm.cli import run
 from charlstm.files import Lock
 from charlstm.runs import run as store
-from charlstm.text.corpus import CACHE_VARIABLE, Corpus, cached_corpora
+from charlstm.text.cache import CACHE_VARIABLE, cached_corpora
+from charlstm.text.corpus import Corpus
 
 ONE_LINE = r"charlstm: [^\n]+\n"
 
