@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,12 +43,12 @@ class FoundText:
     skipped: tuple[str, ...] = ()
     """Notes about files that are no text, once they are read."""
 
-    @property
+    @cached_property
     def size(self) -> int | None:
         """Bytes on disk, or None for stdin and pipes."""
         return sum(file.size for file in self.files) if self.is_repeatable else None
 
-    @property
+    @cached_property
     def is_repeatable(self) -> bool:
         """Whether the text can be read again: it is neither stdin nor a pipe."""
         return self.source.paths != (STDIN,) and all(file.record for file in self.files)
