@@ -3,8 +3,9 @@
 The command and the Python functions share this module.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -14,11 +15,14 @@ from charlstm.errors import UsageError
 if TYPE_CHECKING:
     from charlstm.runs.run import RunFile
     from charlstm.text.corpus import Corpus
+    from charlstm.text.found import Progress
     from charlstm.training.trainer import Trainer
 
 Note = Callable[[str], object]
-REPORTED_CHARACTERS = 50_000_000
-"""Characters of a long text between two notes of how far it is read."""
+Watch = Callable[[], AbstractContextManager["Progress"]]
+"""What shows the progress through a text while it is read."""
+LINE_SECONDS = 5.0
+"""Seconds between two lines that say how far a long text is read."""
 
 
 class BudgetFields(TypedDict, total=False):
@@ -72,11 +76,13 @@ def begin_run(
     preset: str | None = None,
     note: Note,
     advise: Note,
+    watch: Watch | None = None,
 ) -> "Trainer":
     """Read a text and begin a run on it, which ``stack`` holds.
 
     ``settings`` are fields of ``ModelConfig`` and ``TrainConfig``, ``reading`` arguments of
-    ``open_corpus``. ``note`` gets what the user must know, ``advise`` what might help.
+    ``open_corpus``. ``note`` gets what the user must know, ``advise`` what might help; ``watch`` is
+    as in ``open_text``.
     """
     import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm.config import TrainConfig
@@ -95,7 +101,7 @@ def begin_run(
             "from the other run",
             "omit them, or train without `init_from`",
         )
-    corpus = open_text(text, note=note, advise=advise, **reading)
+    corpus = open_text(text, note=note, advise=advise, watch=watch, **reading)
     from charlstm.presets import advice, default_settings
     from charlstm.runs.catalogue import find_checkpoint, runs_folder
 
@@ -177,11 +183,17 @@ def check_tensorboard(folder: str | Path | None) -> None:
 
 
 def open_text(
-    text: Sequence[str | Path] | None, *, note: Note, advise: Note, **reading: Any
+    text: Sequence[str | Path] | None,
+    *,
+    note: Note,
+    advise: Note,
+    watch: Watch | None = None,
+    **reading: Any,
 ) -> "Corpus":
     """The corpus of files, folders or stdin (-), or the bundled one for none.
 
-    ``note`` gets what is notable about them, ``advise`` how far a long text is read.
+    ``note`` gets what is notable about them. ``watch`` shows how far a long text is read; by
+    default ``advise`` gets lines about that.
     """
     from charlstm.text.corpus import open_corpus
     from charlstm.text.notes import text_notes
@@ -189,31 +201,56 @@ def open_text(
 
     if reading.get("as_bytes") and "encoding" in reading:
         note("note: `encoding` has no effect with `as_bytes`")
-    shown = 0
-
-    def progress(characters: int) -> None:
-        nonlocal shown
-        if characters - shown >= REPORTED_CHARACTERS:
-            shown = characters
-            advise(f"read {characters:,} characters …")
-
-    corpus = open_corpus(text or [bundled_corpus()], progress=progress, **reading)
+    with nullcontext(progress_lines(advise)) if watch is None else watch() as progress:
+        corpus = open_corpus(text or [bundled_corpus()], progress=progress, **reading)
     for sentence in text_notes(corpus):
         note(sentence)
     return corpus
 
 
-def text_of_run(run: "RunFile", text: Sequence[str | Path] | None, note: Note) -> "Corpus":
+def progress_lines(write: Note, clock: Callable[[], float] = time.monotonic) -> "Progress":
+    """A function of (activity, bytes done, total) that writes a line every few seconds."""
+    began: dict[str, float] = {}
+    written_at = clock()
+
+    def report(activity: str, done: int, total: int | None) -> None:
+        nonlocal written_at
+        now = clock()
+        start = began.setdefault(activity, now)
+        if now - written_at < LINE_SECONDS:
+            return
+        written_at = now
+        line = f"{activity} the text: {done / 1e6:,.0f} MB"
+        if total and done and now > start:
+            left = (now - start) * (total - done) / done
+            line += f" of {total / 1e6:,.0f} MB, {left:,.0f} s left"
+        write(f"{line} …")
+
+    return report
+
+
+def text_of_run(
+    run: "RunFile",
+    text: Sequence[str | Path] | None,
+    note: Note,
+    watch: Watch | None = None,
+) -> "Corpus":
     """A run's text, read from where it is now, or from where the run has recorded that it was.
+
+    ``watch`` is as in ``open_text``.
 
     Raises:
         TextGone: it is no longer there.
     """
     from charlstm.text.corpus import open_corpus, reopen_corpus
 
-    if text:
-        return open_corpus(text, encoding=run.source.encoding, as_bytes=run.source.as_bytes)
-    corpus = reopen_corpus(run.source, run.digest)
-    if (lost := run.source.not_there()) and lost[1] == "nothing":
+    source = run.source
+    with nullcontext(progress_lines(note)) if watch is None else watch() as progress:
+        if text:
+            return open_corpus(
+                text, encoding=source.encoding, as_bytes=source.as_bytes, progress=progress
+            )
+        corpus = reopen_corpus(source, run.digest, progress)
+    if (lost := source.not_there()) and lost[1] == "nothing":
         note(f"note: {lost[0]} no longer exists; using its text from the cache")
     return corpus

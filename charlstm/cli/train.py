@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlstm.cli.inputs import note_keyboard, refuse_run
+from charlstm.cli.inputs import note_keyboard, reading_watch, refuse_run
 from charlstm.cli.options import (
     Json,
     OptionGroup,
@@ -368,6 +368,7 @@ def train(
                     **start.given(),
                     note=note,
                     advise=(lambda message: None) if quiet else note,
+                    watch=reading_watch(quiet),
                 )
         begun_at = trainer.progress.step
         finished = watch(trainer, stack, plain=plain, quiet=quiet, tensorboard=tensorboard)
