@@ -152,12 +152,13 @@ class Optimiser:
     def _normalised(self, matrix: Tensor) -> Tensor:
         """``matrix`` or its transpose, the one with R >= C, at Frobenius norm 1."""
         tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
-        return (tall / (tall.norm() + 1e-30)).to(self._dtype)
+        normalised: Tensor = tall / (tall.norm() + 1e-30)
+        return normalised.to(self._dtype)
 
     def _orthogonalise(self, matrix: Tensor, name: str) -> Tensor:
         """About U V^T of ``matrix`` (R, C) = U S V^T."""
-        reduced: Tensor = self._normalised(matrix) @ self._roots[name].to(self._dtype)
-        direction: Tensor = reduced.to(matrix.dtype)
+        direction = self._normalised(matrix) @ self._roots[name].to(self._dtype)
+        direction = direction.to(matrix.dtype)
         return direction if direction.shape == matrix.shape else direction.mT
 
     def _step_adam(self, rate: float, steps: int) -> None:
