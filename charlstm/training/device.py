@@ -1,6 +1,7 @@
 """Choose the device, the precision and the number of CPU threads for training."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -67,7 +68,8 @@ def choose_device(name: str) -> tuple[torch.device, tuple[str, ...]]:
                 return torch.device(kind), ()
             notes.append(f"{kind} was found but does not work ({trouble}); training on the CPU")
         return torch.device("cpu"), tuple(notes)
-    check_choice("`device`", name, DEVICES)
+    if not re.fullmatch(r"cuda:[0-9]{1,3}", name):
+        check_choice("`device`", name, (*DEVICES, "cuda:N"))
     if trouble := _trouble_with(name):
         raise UsageError(
             f"device {name!r} is not available ({trouble})", "set `device` to cpu or auto"
@@ -108,10 +110,11 @@ def threads_restored() -> Iterator[None]:
 
 
 def available_cores() -> int:
-    """Number of CPU cores available to this process."""
+    """Number of CPU cores for this process; those that torchrun starts divide them equally."""
+    cores = os.cpu_count() or 1
     with suppress(AttributeError, OSError):  # not on every system; a sandbox may forbid it
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
 from charlstm.runs.run import RunFile, add_checkpoint, read_pointers, sweep, write_run_file
 from charlstm.training.learner import Learner
 from charlstm.training.network import to_arrays
+from charlstm.training.processes import Processes
 from charlstm.training.progress import Progress
 from charlstm.training.schedule import Plan, rate_multiplier
 from charlstm.training.validation import HeldOut
@@ -102,10 +103,13 @@ class Trainer:
         notices: tuple[str, ...] = (),
         step_seconds: float | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        processes: Processes | None = None,
     ) -> None:
         self.path = path
         self.run_file = run
         self.learner = learner
+        self.is_first = processes is None or processes.rank == 0
+        """Whether this one of the run's processes writes and shows it."""
         self.progress = Progress() if resumption is None else resumption.progress
         self.notices = notices
         """Notes for the user before training starts."""
@@ -120,8 +124,8 @@ class Trainer:
             val_characters=len(held_out.quick_ids),
             final_characters=len(held_out.ids),
         )
-        self._clock = clock
-        self._stop = False
+        self._processes = processes or Processes()
+        self._own_clock = clock
         self._nats = torch.zeros((), device=learner.precision.device)
         self._worst_loss = self._worst_norm = torch.zeros_like(self._nats)
         """Of the steps since ``_trouble`` was last asked for; not finite if one of them was not."""
@@ -133,6 +137,10 @@ class Trainer:
         """Step and rate of the last checkpoint."""
         self._saved_seconds = self.progress.seconds
         self._budget_written = True
+
+    def _clock(self) -> float:
+        """The time in seconds, by the clock of process 0."""
+        return self._processes.first(self._own_clock)
 
     # -- the loop --------------------------------------------------------------------------
 
@@ -149,7 +157,7 @@ class Trainer:
         reason = "patience" if self._out_of_patience() else "budget"
         last_report = self._clock()
         while reason == "budget" and self._plan.steps_left(self.progress.step):
-            if self._stop:
+            if self._processes.stopping:
                 reason = "stopped"
                 if trouble := self._trouble(thorough=True):
                     rolled_back = self._roll_back(trouble)
@@ -159,7 +167,7 @@ class Trainer:
                         yield rolled_back
                 break
             gradient_norm = self.take_step()
-            now = self._clock()
+            now = self._processes.time_of_step(self._clock)
             self.progress.seconds = now - begun
             if (step_seconds := speed.step_done(now)) is not None:
                 yield self._fix_budget(step_seconds)
@@ -201,14 +209,16 @@ class Trainer:
             return "the loss is not finite"
         if loss > math.log(len(self._held_out.vocab)) + EXPLODED_NATS:
             return f"the loss has exploded to {loss:.3g}"
-        return "the weights are not finite" if thorough and not self.learner.is_finite() else ""
+        if thorough and not self._processes.all(self.learner.is_finite()):
+            return "the weights are not finite"
+        return ""
 
     def _forget_worst(self) -> None:
         self._worst_loss = self._worst_norm = torch.zeros_like(self._nats)
 
     def request_stop(self) -> None:
         """Finish the current step, save and stop; safe to call from a signal handler."""
-        self._stop = True
+        self._processes.request_stop()
 
     def take_step(self) -> Tensor:
         """One step of truncated BPTT; returns the gradient norm before clipping, on the device."""
@@ -241,7 +251,8 @@ class Trainer:
     def _write_budget(self) -> None:
         """Store the budget for a resumed run; on a full disk, the next save tries again."""
         try:
-            write_run_file(self.path, self.run_file)
+            if self.is_first:
+                write_run_file(self.path, self.run_file)
             self._budget_written = True
         except OSError:
             pass
@@ -335,7 +346,7 @@ class Trainer:
             unsaved = event.reason if isinstance(event, SaveFailed) else None
             yield event
         val_loss = None
-        best = read_pointers(self.path).best
+        best = self._processes.first(lambda: read_pointers(self.path).best)
         if reason != "stopped" and self._held_out and best is not None:
             val_loss = self._held_out.final_loss(self.path / best, self.learner.precision.device)
         self.progress.seconds = self._clock() - begun
@@ -415,6 +426,14 @@ class Trainer:
         self._saved_seconds = progress.seconds
         if not self._budget_written:
             self._write_budget()
+        event = self._processes.first(lambda: self._write(snapshot, best=best))
+        if isinstance(event, Saved):
+            self._saved = self._mark()
+        return event
+
+    def _write(self, snapshot: Snapshot, *, best: bool) -> Saved | SaveFailed:
+        """Write and record a checkpoint, and report it."""
+        progress = self.progress
         try:
             saved = write_checkpoint(self.path, snapshot.model, snapshot.state)
             add_checkpoint(
@@ -431,5 +450,4 @@ class Trainer:
             named = name and not name.startswith(".")  # users do not know our temporary names
             reason = f"{name}: {reason_of(error)}" if named else reason_of(error)
             return SaveFailed(progress.step, reason)
-        self._saved = self._mark()
         return Saved(progress.step, saved, best)

@@ -210,11 +210,15 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         choose_device("cuda")
 
 
-@pytest.mark.parametrize("name", ["meta", "nonsense", "cpu:x", "cuda:1", ""])
+@pytest.mark.parametrize("name", ["meta", "nonsense", "cpu:x", "cuda:", "cuda:x", ""])
 def test_another_name_is_no_device(name: str) -> None:
-    """Also "cuda:1": the run would record cuda, and go on with the first one."""
-    with pytest.raises(UsageError, match=r"choose one of auto, cpu, cuda, mps$"):
+    with pytest.raises(UsageError, match=r"choose one of auto, cpu, cuda, mps, cuda:N$"):
         choose_device(name)
+
+
+def test_a_gpu_is_chosen_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "_trouble_with", lambda _: "")
+    assert choose_device("cuda:1") == (torch.device("cuda:1"), ())
 
 
 @pytest.mark.parametrize("error", [OSError("no libcuda"), KeyError("nvml"), AttributeError("_C")])
