@@ -3,6 +3,7 @@
 The command and the Python functions share this module.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
@@ -78,6 +79,7 @@ def begin_run(
     ``settings`` are fields of ``ModelConfig`` and ``TrainConfig``, ``reading`` arguments of
     ``open_corpus``. ``note`` gets what the user must know, ``advise`` what might help.
     """
+    begun = time.perf_counter()
     import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm.config import TrainConfig
     from charlstm.net.model_config import ModelConfig
@@ -127,6 +129,7 @@ def begin_run(
         teacher=taught_by,
     )
     trainer = stack.enter_context(opened)
+    trainer.progress.seconds += time.perf_counter() - begun
     if taught_by is not None:
         advise(f"taught by {taught_by}")
     for sentence in _without_effect(learning, trainer):
