@@ -84,6 +84,7 @@ def begin_run(
     ``open_corpus``. ``note`` gets what the user must know, ``advise`` what might help; ``watch`` is
     as in ``open_text``.
     """
+    begun = time.perf_counter()
     import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm.config import TrainConfig
     from charlstm.net.model_config import ModelConfig
@@ -151,6 +152,7 @@ def begin_run(
         teacher=taught_by,
     )
     trainer = stack.enter_context(opened)
+    trainer.progress.seconds += time.perf_counter() - begun
     if taught_by is not None:
         advise(f"taught by {taught_by}")
     for sentence in _without_effect(learning, trainer):

@@ -279,7 +279,7 @@ class Learning(OptionGroup):
         str | None,
         _setting(
             "precision",
-            help="Precision: auto (the fastest in a trial), float32, bfloat16 or float16.",
+            help="Precision: auto (what suits the processor), float32, bfloat16 or float16.",
             panel=LEARNING,
             autocompletion=one_of("auto", "float32", "bfloat16", "float16"),
         ),
