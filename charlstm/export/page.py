@@ -1,7 +1,8 @@
 """Export to a web page: one HTML file in which a model reads, writes and shows its units.
 
-``page.html`` is the template and ``page.js`` the script. The file contains both, with the weights
-in base64. The page loads nothing, and its content security policy forbids it.
+``page.html`` is the template. ``model.js`` reads and samples, ``page.js`` shows; both run in one
+scope. The file contains all three, with the weights in base64. The page loads nothing, and its
+content security policy forbids it.
 
 No data of a model or a text can become markup: titles are escaped, and the metadata is ASCII JSON
 without ``<``, which the script only shows as text.
@@ -101,7 +102,7 @@ def to_page(
         right=RIGHT_SATURATED,
         meta=json.dumps(meta).replace("<", "\\u003c"),
         weights=base64.b64encode(b"".join(a.tobytes() for a in arrays.values())).decode(),
-        script=_resource("page.js"),
+        script=_resource("model.js") + _resource("page.js"),
     )
     products = config.parameters - file.weights["embedding"].size
     return Page(html.encode(), _cost(model, precision), PRODUCTS_PER_SECOND / products)
