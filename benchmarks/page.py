@@ -3,8 +3,9 @@
     python benchmarks/page.py --rounds 3
 
 ``chars_per_second`` is the model alone, through ``window.charlstm.write``. ``played_per_second`` is
-the page after Play at its highest speed, with everything it draws. It needs the package selenium, chromium and chromedriver. The weights are random: the time of a
-character does not depend on them. The page's script runs on one thread.
+the page after Play at its highest speed, with everything it draws. It needs the package selenium,
+chromium and chromedriver. The weights are random: the time of a character does not depend on them.
+The page's script runs on one thread.
 """
 
 import argparse
@@ -79,7 +80,9 @@ def main() -> None:
             rounds = range(arguments.rounds)
             results[shape] = {
                 "chars_per_second": spread_of([browser.execute_script(WRITE) for _ in rounds]),
-                "played_per_second": spread_of([browser.execute_async_script(PLAY) for _ in rounds]),
+                "played_per_second": spread_of(
+                    [browser.execute_async_script(PLAY) for _ in rounds]
+                ),
                 "file_mb": len(html) / 1e6,
             }
     browser.quit()

@@ -1,7 +1,7 @@
 """Make the pictures of the docs from a real run on the bundled text: ``.ci/make.py pictures``.
 
-    python .ci/docs/pictures.py          the live panel, then train the worked case, then its views
-    python .ci/docs/pictures.py RUN      only the views of ``charlstm inspect``, of that run
+    python .ci/docs/pictures.py          the live panel, then the worked case: train it, show it
+    python .ci/docs/pictures.py RUN      only the views and the page of that run
 
 The panel is shown as a terminal draws it, the views as ``--svg`` writes them. The SVGs name no font
 to download, so they look the same without a network.
@@ -182,15 +182,23 @@ def views(run: Path) -> None:
         print(path)
 
 
+def show(run: Path) -> None:
+    """The views of a run, and its page."""
+    from live_page import write_page
+
+    views(run)
+    write_page(run)
+
+
 def main() -> None:
     """Train, and take the pictures."""
     PICTURES.mkdir(exist_ok=True)
     if len(sys.argv) > 1:
-        views(Path(sys.argv[1]))
+        show(Path(sys.argv[1]))
         return
     with tempfile.TemporaryDirectory() as folder:
         live(Path(folder))
-        views(worked_case(Path(folder)))
+        show(worked_case(Path(folder)))
 
 
 if __name__ == "__main__":

@@ -274,14 +274,15 @@ function showStep() {
   if (before) {
     const guesses = before.logits && mostLikely(before, 3).map(({ name, percent }) => `${name} ${percent}`);
     sentence = `Read ${sign(symbols[frame.id])}: surprise ${frame.bits.toFixed(2)} bits.`
-      + (guesses ? ` Expected: ${guesses.join(", ")}.` : "");
+      + (guesses ? ` Expected: ${guesses.join(" · ")}` : "");
   }
   $("read").textContent = sentence;
   const rows = before && !before.values ? [] : explain(frame, before, layer, unit);
   $("equations").tBodies[0].replaceChildren(...rows.map(({ equation, terms, value, gate }) => {
-    const parts = Object.entries(terms).map(([name, term]) => `${name} ${signed(term)}`).join(", ");
+    const parts = Object.entries(terms).flatMap(([name, term], n) =>
+      [n ? ", " : "", element("span", { textContent: `${name} ${signed(term)}` })]);
     const note = !gate ? "" : value < meta.left ? " shut" : value > meta.right ? " open" : "";
-    return element("tr", {}, element("th", { textContent: equation }), element("td", { textContent: parts }),
+    return element("tr", {}, element("th", { textContent: equation }), element("td", {}, ...parts),
       element("td", { textContent: (gate ? value.toFixed(2) : signed(value)) + note }));
   }));
   page.marked?.removeAttribute("aria-current");

@@ -154,9 +154,10 @@ def _cost(model: LoadedModel, precision: str) -> float | None:
 
 
 def _prime(file: ModelFile) -> str:
-    """A default prime: the first words of a line of the held-out text."""
-    lines = [line for line in file.excerpt.split("\n")[1:] if line.strip()]
-    return " ".join((lines or [file.excerpt])[0].split()[:3])[:40]
+    """A default prime: the first words of a paragraph of the held-out text, or of a line."""
+    paragraphs = file.excerpt.split("\n\n")[1:]
+    texts = (text.split() for text in (*paragraphs, file.excerpt))
+    return " ".join(next((words for words in texts if words), [])[:3])[:40]
 
 
 def _resource(name: str) -> str:

@@ -1,5 +1,6 @@
 """The exported page in a real browser, compared with the NumPy engine."""
 
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -385,9 +386,12 @@ def test_nothing_in_a_model_becomes_markup(open_page: Callable[..., Any]) -> Non
 
 
 @in_browser
+@pytest.mark.parametrize("cell", ["peephole", "gru"])
 @pytest.mark.parametrize("width", [1280, 600, 500, 400, 360])
-def test_nothing_sticks_out_of_a_narrow_page(open_page: Callable[..., Any], width: int) -> None:
-    browser = open_page(model())
+def test_nothing_sticks_out_of_a_narrow_page(
+    open_page: Callable[..., Any], width: int, cell: str
+) -> None:
+    browser = open_page(model(cell))
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500},
@@ -419,3 +423,18 @@ def test_a_page_that_is_too_large_says_how_large_it_would_be(
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(UsageError, match="float16"):
         to_page(model(), "1", precision="int8")
+
+
+@pytest.mark.parametrize(
+    ("excerpt", "prime"),
+    [
+        ("the end of it.\n\n \n\nBab fed a bee,\nand", "Bab fed a"),
+        ("one line\nonly", "one line only"),
+        ("a" * 60, "a" * 40),
+        ("", ""),
+    ],
+)
+def test_the_prime_is_the_beginning_of_a_paragraph(excerpt: str, prime: str) -> None:
+    of = model()
+    file = dataclasses.replace(of.file, excerpt=excerpt)
+    assert f'id="prime" value="{prime}"' in to_page(Model(file, of.path), "1").html.decode()
