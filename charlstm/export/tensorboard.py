@@ -54,7 +54,7 @@ class TensorBoardLog:
 
     def _opened(self, step: int) -> Any:
         """A writer that purges what follows ``step``, and everything at 0."""
-        # TensorBoard reads the files in the order of their names, which otherwise have seconds only.
+        # TensorBoard reads files in the order of their names, which otherwise end with the second.
         suffix = f".{time.time_ns()}"
         purged = step + 1 if step else 0
         return self._class(str(self._folder), purge_step=purged, filename_suffix=suffix)
