@@ -41,7 +41,7 @@ from charlstm.training.trainer import Trainer
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 TEXT = 'ODILE: "Is it the bell?" (She listens.)'
-CASE = {"steps": 4000, "hold": 0.0, "row_averaging": 0.0, "reset_every": 0}
+CASE = {"steps": 4000, "hold": 0.0, "row_averaging": 0.0, "reset_every": 0, "threads": 1}
 NEAR_END = 0.95
 SPANS = re.compile(
     r'<text class="([^"]+)" x="([^"]+)" y="([^"]+)" textLength="([^"]+)"([^>]*)>(.*?)</text>',
