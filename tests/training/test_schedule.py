@@ -29,7 +29,7 @@ def test_even_a_short_run_is_validated_on_the_way(total: int) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "known_at"), [(0.0, 5), (6.0, 5), (6.1, 6), (9.5, 9)])
-def test_speed_is_told_once_and_from_the_later_half(seconds: float, known_at: int) -> None:
+def test_speed_is_reported_once_and_from_the_later_half(seconds: float, known_at: int) -> None:
     trial = SpeedTrial(0.0, seconds)
     marks = [1.5, 3.0, *range(4, 30)]  # the first two steps are slow
     reported = {step: trial.step_done(now) for step, now in enumerate(marks, 1)}
