@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Note = Callable[[str], object]
 REPORTED_CHARACTERS = 50_000_000
-"""Characters of a long text between two notes of how far it is read."""
+"""Interval of the notes on the progress of reading a long text."""
 
 
 class BudgetFields(TypedDict, total=False):
@@ -73,10 +73,10 @@ def begin_run(
     note: Note,
     advise: Note,
 ) -> "Trainer":
-    """Read a text and begin a run on it, which ``stack`` holds.
+    """Read a text and begin a run on it; ``stack`` holds the run's lock.
 
-    ``settings`` are fields of ``ModelConfig`` and ``TrainConfig``, ``reading`` arguments of
-    ``open_corpus``. ``note`` gets what the user must know, ``advise`` what might help.
+    ``settings`` are fields of ``ModelConfig`` and ``TrainConfig``; ``reading`` has arguments of
+    ``open_corpus``. ``note`` gets what the user must know, ``advise`` what may help.
     """
     import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm.config import TrainConfig
@@ -139,7 +139,7 @@ def begin_run(
 
 
 def _without_effect(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[str]:
-    """The given settings that the run does not use, or not as given, and why."""
+    """A sentence for each given setting that the run does not use as given."""
     used, total = trainer.run_file.train, trainer.run_file.budget.total_steps
     for field in ("batch", "bptt"):
         if given.get(field, 0) > (limit := getattr(used, field)):
@@ -157,7 +157,7 @@ def _without_effect(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[st
 def resume_run(
     stack: ExitStack, path: Path, corpus: "Corpus", changes: Mapping[str, Any], note: Note
 ) -> "Trainer":
-    """Open a run to train it further, which ``stack`` holds; ``changes`` are ``BudgetFields``."""
+    """Open a run to train it further; ``stack`` holds its lock, ``changes`` are ``BudgetFields``."""
     if unknown := changes.keys() - BudgetFields.__annotations__.keys():
         raise TypeError(f"a resumed run cannot change {', '.join(sorted(unknown))}")
     from charlstm.training.resume import open_run
@@ -179,9 +179,9 @@ def check_tensorboard(folder: str | Path | None) -> None:
 def open_text(
     text: Sequence[str | Path] | None, *, note: Note, advise: Note, **reading: Any
 ) -> "Corpus":
-    """The corpus of files, folders or stdin (-), or the bundled one for none.
+    """The corpus of files, folders or stdin (-); None stands for the bundled text.
 
-    ``note`` gets what is notable about them, ``advise`` how far a long text is read.
+    ``note`` gets what is unusual about the text, ``advise`` the progress of a long one.
     """
     from charlstm.text.corpus import open_corpus
     from charlstm.text.notes import text_notes
@@ -204,10 +204,10 @@ def open_text(
 
 
 def text_of_run(run: "RunFile", text: Sequence[str | Path] | None, note: Note) -> "Corpus":
-    """A run's text, read from where it is now, or from where the run has recorded that it was.
+    """A run's text, read from ``text`` if it was moved, otherwise from its recorded path.
 
     Raises:
-        TextGone: it is no longer there.
+        TextGone: the text is no longer there.
     """
     from charlstm.text.corpus import open_corpus, reopen_corpus
 

@@ -27,7 +27,7 @@ from charlstm.cli.app import app
 from charlstm.cli.option_names import use_parameters, with_options
 from charlstm.events import StepDone
 from charlstm.generate.live_sample import LiveSample
-from charlstm.model import load
+from charlstm.model import Model, load
 from charlstm.presets import default_settings
 from charlstm.runs.metrics import MetricsLog
 from charlstm.runs.run import METRICS_FILE
@@ -43,6 +43,7 @@ PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 TEXT = 'ODILE: "Is it the bell?" (She listens.)'
 CASE = {"steps": 4000, "hold": 0.0, "row_averaging": 0.0, "reset_every": 0, "threads": 1}
 NEAR_END = 0.95
+PASSAGE_LINES = 14
 SPANS = re.compile(
     r'<text class="([^"]+)" x="([^"]+)" y="([^"]+)" textLength="([^"]+)"([^>]*)>(.*?)</text>',
     re.DOTALL,
@@ -160,17 +161,16 @@ def views(run: Path) -> None:
         subject = Subject(model, longer[len(subject.warmup) :], subject.warmup)
     found = find_view("find")(subject, Options()).to_dict()["features"]
     best = {one["feature"]: one["best"][0] for one in found if one["best"]}
-    line, quoted = (
-        Options(layer=best[name]["layer"], units=(best[name]["unit"],))
-        for name in ("position in line", "inside quotes")
-    )
-    passage = model.file.excerpt[300:700]
+    # In the worked case this unit tracks round brackets.
+    unit = best["inside quotes"]
+    quoted = Options(layer=unit["layer"], units=(unit["unit"],))
+    passage = bracketed(model)
     shown = {
         "inspect": see("gates", TEXT),
         "inspect-walk": see("walk", TEXT, replace(quoted, at=7)),
-        "inspect-cell": see("cell", passage, line),
+        "inspect-cell": see("cell", passage, quoted),
         "inspect-guesses": see("cell", TEXT, replace(quoted, guesses=5)),
-        "inspect-match": see("match", None, replace(line, rows=10)),
+        "inspect-match": see("match", None, replace(quoted, rows=10)),
         **{
             f"inspect-{name}": see(name)
             for name in ("find", "ablate", "probe", "errors", "memory", "context", "drift")
@@ -180,6 +180,15 @@ def views(run: Path) -> None:
         path = PICTURES / f"{name}.svg"
         path.write_text(to_svg(document_picture(document)), encoding="utf-8")
         print(path)
+
+
+def bracketed(model: Model) -> str:
+    """The passage of whole lines of the held-out text that has most in round brackets."""
+    ids = held_out(model, VIEWS["match"].reads)
+    assert ids is not None
+    lines = model.file.vocab.decode(ids).splitlines(keepends=True)
+    passages = ("".join(lines[n : n + PASSAGE_LINES]) for n in range(len(lines)))
+    return max(passages, key=lambda one: sum(map(len, re.findall(r"\([^()]*\)", one))))
 
 
 def show(run: Path) -> None:
