@@ -157,7 +157,7 @@ def _without_effect(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[st
 def resume_run(
     stack: ExitStack, path: Path, corpus: "Corpus", changes: Mapping[str, Any], note: Note
 ) -> "Trainer":
-    """Open a run to train it further; ``stack`` holds its lock, ``changes`` are ``BudgetFields``."""
+    """Open a run to train it on; ``stack`` holds its lock, ``changes`` are ``BudgetFields``."""
     if unknown := changes.keys() - BudgetFields.__annotations__.keys():
         raise TypeError(f"a resumed run cannot change {', '.join(sorted(unknown))}")
     from charlstm.training.resume import open_run
