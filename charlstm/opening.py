@@ -78,7 +78,7 @@ def begin_run(
     advise: Note,
     watch: Watch | None = None,
 ) -> "Trainer":
-    """Read a text and begin a run on it, which ``stack`` holds.
+    """Read a text and begin a run on it; ``stack`` holds the run's lock.
 
     ``settings`` are fields of ``ModelConfig`` and ``TrainConfig``, ``reading`` arguments of
     ``open_corpus``. ``note`` gets what the user must know, ``advise`` what might help; ``watch`` is
@@ -219,7 +219,7 @@ def resumed_text(
 
 
 def _without_effect(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[str]:
-    """The given settings that the run does not use, or not as given, and why."""
+    """A sentence for each given setting that the run does not use as given."""
     used, total = trainer.run_file.train, trainer.run_file.budget.total_steps
     for field in ("batch", "bptt"):
         if given.get(field, 0) > (limit := getattr(used, field)):
@@ -237,7 +237,7 @@ def _without_effect(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[st
 def resume_run(
     stack: ExitStack, path: Path, corpus: "Corpus", changes: Mapping[str, Any], note: Note
 ) -> "Trainer":
-    """Open a run to train it further, which ``stack`` holds; ``changes`` are ``BudgetFields``."""
+    """Open a run to train it on; ``stack`` holds its lock, ``changes`` are ``BudgetFields``."""
     if unknown := changes.keys() - BudgetFields.__annotations__.keys():
         raise TypeError(f"a resumed run cannot change {', '.join(sorted(unknown))}")
     from charlstm.training.resume import open_run
@@ -264,7 +264,7 @@ def open_text(
     watch: Watch | None = None,
     **reading: Any,
 ) -> "Corpus":
-    """The corpus of files, folders or stdin (-), or the bundled one for none.
+    """The corpus of files, folders or stdin (-); None stands for the bundled text.
 
     ``note`` gets what is notable about them. ``watch`` shows how far a long text is read; by
     default ``advise`` gets lines about that.
@@ -314,7 +314,7 @@ def text_of_run(
     ``watch`` is as in ``open_text``.
 
     Raises:
-        TextGone: it is no longer there.
+        TextGone: the text is no longer there.
     """
     from charlstm.text.corpus import open_corpus, reopen_corpus
 

@@ -68,7 +68,7 @@ def test_the_mark_of_utf_16_without_its_own_mark_is_dropped(make_corpus: MakeCor
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
-def test_a_text_that_announces_its_encoding_is_told_apart(
+def test_a_text_that_announces_its_encoding_is_recognised(
     make_corpus: MakeCorpus, encoding: str
 ) -> None:
     with pytest.raises(CharlstmError, match=f"use `encoding` {encoding}$"):

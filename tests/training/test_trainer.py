@@ -243,7 +243,7 @@ def test_tiny_text_trains(begin: Begin, length: int, val_fraction: float) -> Non
     assert is_finite(trainer.path)
 
 
-def test_twenty_characters_are_learnt_by_heart(begin: Begin) -> None:
+def test_twenty_characters_are_memorised(begin: Begin) -> None:
     rates = {"learning_rate": 0.05, "adam_rate": 0.03}
     trainer = begin(
         "abcdefghij jihgfeabc", hidden=24, steps=200, val_fraction=0, dropout=0, **rates
@@ -280,7 +280,7 @@ def test_state_is_carried_into_the_next_batch(begin: Begin) -> None:
 
 
 @pytest.mark.parametrize("every", [1, 3, 6, 10**12])
-def test_streams_begin_anew_in_turn(begin: Begin, every: int) -> None:
+def test_streams_are_reset_in_turn(begin: Begin, every: int) -> None:
     trainer = begin(steps=8, reset_every=every)
     model, streams = trainer.learner.model, trainer.learner.streams
     for step in range(8):
@@ -642,7 +642,7 @@ def test_another_patience_leaves_the_budget_as_it_was_measured(begin: Begin) -> 
 
 
 @pytest.mark.parametrize("patience", [1, 3])
-def test_run_ends_after_so_many_validations_without_a_better_one(
+def test_run_ends_after_patience_validations_without_a_better_one(
     begin: Begin, monkeypatch: pytest.MonkeyPatch, patience: int
 ) -> None:
     losses = chain([3.0, 2.0, 2.5, 2.0, 2.2, 2.1], repeat(2.3))  # the last is the final figure
@@ -925,7 +925,7 @@ def test_trained_weights_that_a_run_begins_with_count_as_the_best_until_it_has_b
     assert load(trainer.path).file.training["step"] == 24
 
 
-def test_best_weights_that_are_saved_only_at_the_second_attempt_are_still_the_best(
+def test_best_weights_that_are_saved_only_at_the_second_attempt_remain_the_best(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = begin(steps=12)
@@ -977,7 +977,7 @@ def test_gradient_is_of_the_text_and_of_what_the_teacher_predicts(
     assert trainer.take_step().item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_loss_that_is_told_is_of_the_text_alone(begin: Begin) -> None:
+def test_reported_loss_leaves_out_the_teacher(begin: Begin) -> None:
     teacher = finish(begin(steps=20)).path
     losses = []
     for taught in ({}, {"teacher": load(teacher).path, "distillation": 0.5}):
@@ -1016,7 +1016,7 @@ def test_teacher_with_other_characters_is_refused_and_nothing_is_made(
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_damaged_teacher_is_noticed_and_the_way_out_told(begin: Begin) -> None:
+def test_damaged_teacher_is_noticed_and_the_remedy_named(begin: Begin) -> None:
     teacher = load(finish(begin(steps=5)).path).path
     trainer = begin(steps=30, teacher=teacher, distillation=0.5)
     run_and_stop(trainer, 7)
