@@ -13,20 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.text.streams import IGNORED, Batch, Streams
-from charlstm.text.vocabulary import CODE_POINTS, RECORD_SEPARATOR, code_points
+from charlstm.text.vocabulary import RECORD_SEPARATOR, code_points
 
 Ids = NDArray[np.unsignedinteger]
 
 
-def with_ends(chunks: Iterable[NDArray[np.uint32]], separator: str) -> Iterator[NDArray[np.uint32]]:
+def with_ends(chunks: Iterable[Ids], separator: str) -> Iterator[Ids]:
     """The code points of one file, with one symbol for each separator, and after the last item.
 
-    ``chunks`` and the result are arrays (N,) of uint32. The symbol is ``Vocabulary.end_symbol``.
+    ``chunks`` and the result are arrays (N,). The symbol is ``Vocabulary.end_symbol``.
     """
     end = separator if len(separator) == 1 else RECORD_SEPARATOR
     held = symbol = ""
     for chunk in chunks:
-        parts = (held + chunk.tobytes().decode(CODE_POINTS)).split(separator)
+        parts = (held + chunk.astype("<u4").tobytes().decode("utf-32-le")).split(separator)
         cut = max(0, len(parts[-1]) - len(separator) + 1)  # from here a separator may begin
         held, parts[-1] = parts[-1][cut:], parts[-1][:cut]
         if text := end.join(parts):
@@ -154,7 +154,14 @@ def _groups(lengths: NDArray[np.int64], batch: int, bptt: int) -> Iterator[slice
 
 
 def open_batches(
-    ids: Ids, batch: int, bptt: int, end: int | None, seed: int
+    ids: Ids,
+    batch: int,
+    bptt: int,
+    end: int | None,
+    seed: int,
+    block: slice = slice(None),
 ) -> Streams | ItemBatches:
-    """The batches of a text, or of a list whose items end with the id ``end``."""
-    return Streams(ids, batch, bptt) if end is None else ItemBatches(ids, end, batch, bptt, seed)
+    """The batches of a text, of which ``block`` is read here, or of a list with the id ``end``."""
+    if end is None:
+        return Streams(ids, batch, bptt, block)
+    return ItemBatches(ids, end, batch, bptt, seed)
