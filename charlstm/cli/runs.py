@@ -97,7 +97,9 @@ def show(
         "run": summary.path,
         "created": content.created,
         "model": f"{summary.model}, {summary.parameters:,} parameters",
-        "corpus": f"{', '.join(content.source.paths)} ({plural(summary.characters, unit)})",
+        "corpus": f"{', '.join(content.source.paths)} ({plural(summary.characters, unit)}"
+        + ("" if content.source.separator is None else ", a list")
+        + ")",
         "steps": f"{summary.step:,}"
         + (f" of {summary.total_steps:,}" if summary.total_steps else ""),
         "best validation": "–"

@@ -154,7 +154,12 @@ def _cost(model: LoadedModel, precision: str) -> float | None:
 
 
 def _prime(file: ModelFile) -> str:
-    """A default prime: the first words of a paragraph of the held-out text, or of a line."""
+    """A default prime: the first words of a paragraph of the held-out text, or of a line.
+
+    A list has none: its items are short, and begin without one.
+    """
+    if file.vocab.end is not None:
+        return ""
     paragraphs = file.excerpt.split("\n\n")[1:]
     texts = (text.split() for text in (*paragraphs, file.excerpt))
     return " ".join(next((words for words in texts if words), [])[:3])[:40]

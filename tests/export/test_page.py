@@ -135,8 +135,10 @@ def test_the_page_of_a_list_reads_each_item_from_zero_state(
     ids = vocab.encode(f"abba{prime}")
     logits, _ = of.engine.forward(np.append(vocab.end, ids), of.engine.initial_state())
     script = "return Array.from(charlstm.logits(arguments[0]))"
-    found = open_page(of, precision="float32").execute_script(script, f"abba{prime}")
+    browser = open_page(of, precision="float32")
+    found = browser.execute_script(script, f"abba{prime}")
     np.testing.assert_allclose(found, logits[-1], rtol=0, atol=1e-4)
+    assert browser.find_element("id", "prime").get_attribute("value") == ""
 
 
 @in_browser
