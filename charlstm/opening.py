@@ -78,15 +78,17 @@ def begin_run(
     advise: Note,
     watch: Watch | None = None,
 ) -> "Trainer":
-    """Read a text and begin a run on it, which ``stack`` holds.
+    """Read a text and begin a run on it; ``stack`` holds the run's lock.
 
     ``settings`` are fields of ``ModelConfig`` and ``TrainConfig``, ``reading`` arguments of
     ``open_corpus``. ``note`` gets what the user must know, ``advise`` what might help; ``watch`` is
     as in ``open_text``.
     """
+    begun = time.perf_counter()
     import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm.config import TrainConfig
     from charlstm.net.model_config import ModelConfig
+    from charlstm.training.processes import all_processes, may_restart, started_by_torchrun
 
     shape, learning = (
         {f.name: settings[f.name] for f in fields(kind) if f.name in settings}
@@ -101,12 +103,29 @@ def begin_run(
             "from the other run",
             "omit them, or train without `init_from`",
         )
-    corpus = open_text(text, note=note, advise=advise, watch=watch, **reading)
+    if name is None and may_restart():
+        raise UsageError(
+            "torchrun may restart the run, which needs a `name` to continue", "choose a `name`"
+        )
+    processes = all_processes()
+    corpus = processes.same_text(
+        lambda: open_text(text, note=note, advise=advise, watch=watch, **reading)
+    )
     from charlstm.presets import advice, default_settings
     from charlstm.runs.catalogue import find_checkpoint, runs_folder
 
-    source = None if init_from is None else find_checkpoint(init_from)
-    taught_by = None if teacher is None else find_checkpoint(teacher)
+    if name is not None and started_by_torchrun():
+        run_name = name
+        found = processes.first(lambda: _run_of_that_name(run_name, settings, corpus))
+        if found is not None:
+            note(f"resuming {found[0]}")
+            path, changes = found
+            return resume_run(stack, path, corpus, changes, note)
+
+    def find(run: str | None) -> Path | None:
+        return processes.first(lambda: None if run is None else find_checkpoint(run))
+
+    source, taught_by = find(init_from), find(teacher)
     model_config, train_config = default_settings(
         len(corpus),
         len(corpus.vocab),
@@ -133,6 +152,7 @@ def begin_run(
         teacher=taught_by,
     )
     trainer = stack.enter_context(opened)
+    trainer.progress.seconds += time.perf_counter() - begun
     if taught_by is not None:
         advise(f"taught by {taught_by}")
     for sentence in _without_effect(learning, trainer):
@@ -144,8 +164,62 @@ def begin_run(
     return trainer
 
 
+def _run_of_that_name(
+    name: str, settings: Mapping[str, Any], corpus: "Corpus"
+) -> "tuple[Path, dict[str, Any]] | None":
+    """The run that a restarted command continues, if there is one, and the changes to its budget.
+
+    Raises:
+        UsageError: it has other settings than the command.
+    """
+    from charlstm.runs.catalogue import runs_folder
+    from charlstm.runs.run import RUN_FILE, read_run_file, safe_name
+    from charlstm.text.streams import fit_streams
+
+    path = runs_folder() / safe_name(name)
+    if not (path / RUN_FILE).is_file():
+        return None
+    run = read_run_file(path)
+    has = {**run.model.to_dict(), **run.train.to_dict()}
+    train_ids, _ = corpus.split(run.train.val_fraction)
+    sizes = (settings.get(field, has[field]) for field in ("batch", "bptt"))
+    fitted = dict(zip(("batch", "bptt"), fit_streams(len(train_ids), *sizes), strict=True))
+    changes = {}
+    for field, value in settings.items():
+        if value in ("auto", has[field]) or (field == "threads" and value == 0):
+            continue
+        if field in BudgetFields.__annotations__:
+            changes[field] = value
+        elif fitted.get(field) != has[field]:
+            raise UsageError(
+                f"the run {name} exists, with `{field}` {has[field]} instead of {value}",
+                "choose another `name`, or leave that setting out to continue the run",
+            )
+    return path, changes
+
+
+def resumed_text(
+    find: Callable[[], tuple[Path, "Corpus"]], text: Sequence[str | Path] | None, note: Note
+) -> tuple[Path, "Corpus"]:
+    """The run that ``find`` finds in process 0, and its text, opened once on each machine."""
+    from charlstm.runs.run import read_run_file
+    from charlstm.training.processes import all_processes
+
+    opened: list[Corpus] = []
+
+    def find_first() -> "tuple[Path, RunFile]":
+        path, corpus = find()
+        opened.append(corpus)
+        return path, read_run_file(path)
+
+    processes = all_processes()
+    path, run = processes.first(find_first, patient=True)
+    corpus = processes.same_text(lambda: opened[0] if opened else text_of_run(run, text, note))
+    return path, corpus
+
+
 def _without_effect(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[str]:
-    """The given settings that the run does not use, or not as given, and why."""
+    """A sentence for each given setting that the run does not use as given."""
     used, total = trainer.run_file.train, trainer.run_file.budget.total_steps
     for field in ("batch", "bptt"):
         if given.get(field, 0) > (limit := getattr(used, field)):
@@ -163,7 +237,7 @@ def _without_effect(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[st
 def resume_run(
     stack: ExitStack, path: Path, corpus: "Corpus", changes: Mapping[str, Any], note: Note
 ) -> "Trainer":
-    """Open a run to train it further, which ``stack`` holds; ``changes`` are ``BudgetFields``."""
+    """Open a run to train it on; ``stack`` holds its lock, ``changes`` are ``BudgetFields``."""
     if unknown := changes.keys() - BudgetFields.__annotations__.keys():
         raise TypeError(f"a resumed run cannot change {', '.join(sorted(unknown))}")
     from charlstm.training.resume import open_run
@@ -190,7 +264,7 @@ def open_text(
     watch: Watch | None = None,
     **reading: Any,
 ) -> "Corpus":
-    """The corpus of files, folders or stdin (-), or the bundled one for none.
+    """The corpus of files, folders or stdin (-); None stands for the bundled text.
 
     ``note`` gets what is notable about them. ``watch`` shows how far a long text is read; by
     default ``advise`` gets lines about that.
@@ -240,7 +314,7 @@ def text_of_run(
     ``watch`` is as in ``open_text``.
 
     Raises:
-        TextGone: it is no longer there.
+        TextGone: the text is no longer there.
     """
     from charlstm.text.corpus import open_corpus, reopen_corpus
 

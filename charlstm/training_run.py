@@ -15,16 +15,18 @@ from charlstm.opening import (
     begin_run,
     check_tensorboard,
     resume_run,
+    resumed_text,
     text_of_run,
 )
 from charlstm.run_display import RunDisplay, print_note
 
-if TYPE_CHECKING:  # torch and what draws are imported when a run begins
+if TYPE_CHECKING:  # torch and Rich are imported when a run begins
     from charlstm.events import Event, RunFinished
     from charlstm.export.tensorboard import TensorBoardLog
     from charlstm.model import Model
     from charlstm.runs.checkpoint import ModelFile
     from charlstm.runs.history import History
+    from charlstm.text.corpus import Corpus
     from charlstm.training.trainer import Trainer
 
 TextSources = str | Path | Sequence[str | Path]
@@ -46,29 +48,32 @@ def train(
 ) -> "TrainingRun":
     """Begin a run on ``text`` below ``checkpoints/``, as ``charlstm train`` does.
 
-    Nothing is trained yet: iterate over the run for its events, or call ``run``.
+    It trains when you call ``run``, or iterate over it for its events.
 
         model = charlstm.train("book.txt", minutes=2).run().model
 
     Args:
         text: a file, a folder or ``-`` for stdin, or several of them; None is the bundled text.
-        name: of the run; the text's name if left out.
-        init_from: a run or checkpoint with whose weights to begin.
-        teacher: a run of the same text from whose predictions to learn, too.
-        preset: a name in ``presets.PRESETS``; the text's size and the minutes choose if left out.
-        encoding: of the text; utf-8 if left out.
-        as_bytes: model bytes, of any file, instead of characters.
-        progress: show how the run goes on: a panel in a terminal, an output that is updated in a
-            notebook, lines elsewhere.
-        tensorboard: a folder for TensorBoard's files; they are below it in one of the run's name.
-        **settings: fields of ``ModelConfig`` and ``TrainConfig``; those left out depend on the
+        name: name of the run; by default the text's name.
+        init_from: a run or checkpoint that supplies the initial weights.
+        teacher: a run of the same text that this one distils.
+        preset: a name in ``presets.PRESETS``; by default the text's size and the minutes decide.
+        encoding: encoding of the text; by default UTF-8.
+        as_bytes: model the bytes of any file instead of characters.
+        progress: show the run: as a panel in a terminal, an output that is updated in a notebook,
+            lines elsewhere.
+        tensorboard: a folder for TensorBoard; the run writes to a folder of its own name in it.
+        **settings: fields of ``ModelConfig`` and ``TrainConfig``; the defaults depend on the
             text (docs/explanation/training.md).
 
     Raises:
-        UsageError: a setting is out of its range, or does not go with another.
-        CharlstmError: the text or a run cannot be read, or memory does not suffice.
+        UsageError: a setting is out of range, or excludes another one.
+        CharlstmError: the text or a run cannot be read, or there is too little memory.
     """
     check_tensorboard(tensorboard)
+    from charlstm.training.processes import is_first
+
+    progress = progress and is_first()
     note = print_note if progress else _no_note
     stack = ExitStack()
     trainer = begin_run(
@@ -94,47 +99,53 @@ def resume(
     tensorboard: str | Path | None = None,
     **changes: Unpack[BudgetFields],
 ) -> "TrainingRun":
-    """Open a stopped or finished run, to train it on exactly where it stopped.
+    """Open a stopped or finished run, to continue exactly where it stopped.
 
     Args:
-        checkpoint: the run; the newest if left out.
+        checkpoint: the run; by default the newest.
         text: where the run's text is now, if it was moved.
         progress: as for ``train``.
         tensorboard: as for ``train``.
-        **changes: another budget for the whole run, ``patience``, ``keep`` or ``device``.
+        **changes: a new budget for the whole run, ``patience``, ``keep`` or ``device``.
 
     Raises:
         UsageError: another process trains the run, or the budget ends before the run's step.
-        CharlstmError: there is no such run, its text is gone or has changed, or no checkpoint of
-            it can be read.
+        CharlstmError: there is no such run, its text is gone or has changed, or none of its
+            checkpoints can be read.
     """
     import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm.runs.catalogue import find_run
     from charlstm.runs.run import read_run_file
     from charlstm.text.corpus import TextGone
+    from charlstm.training.processes import is_first
 
     check_tensorboard(tensorboard)
+    progress = progress and is_first()
     note = print_note if progress else _no_note
-    path = find_run(None if checkpoint is None else str(checkpoint), inside=True)
-    run = read_run_file(path)
-    try:
-        corpus = text_of_run(run, [text] if isinstance(text, str | Path) else text, note)
-    except TextGone as error:
-        raise CharlstmError(error.message, "give `text`: where it is now") from None
+    texts = [text] if isinstance(text, str | Path) else text
+
+    def find() -> "tuple[Path, Corpus]":
+        path = find_run(None if checkpoint is None else str(checkpoint), inside=True)
+        try:
+            return path, text_of_run(read_run_file(path), texts, note)
+        except TextGone as error:
+            raise CharlstmError(error.message, "give `text`: where it is now") from None
+
+    path, corpus = resumed_text(find, texts, note)
     stack = ExitStack()
     trainer = resume_run(stack, path, corpus, dict(changes), note)
     return TrainingRun(trainer, stack, RunDisplay(trainer) if progress else None, tensorboard)
 
 
 class TrainingRun(Iterator["Event"]):
-    """A run that is open for training: an iterator of its events, see ``charlstm.events``.
+    """A run that is open for training: an iterator of its events (``charlstm.events``).
 
-    Each ``next`` trains until something happened, and returns that event. The last one is a
-    ``RunFinished``. An interrupt (Ctrl-C, or that of a notebook's cell) while it trains stops and
-    saves the run, as ``stop`` does; a second one ends it at once, at its last checkpoint.
+    Each ``next`` trains until the next event and returns it. The last one is a ``RunFinished``.
+    An interrupt (Ctrl-C, or a notebook's stop button) saves and stops the run, as ``stop`` does.
+    A second interrupt ends it at once, at its last checkpoint.
 
-    While it is open, no other process can train this run. One that is dropped before its end is
-    closed at its last checkpoint.
+    While it is open, no other process can train the run. If it is deleted before its end, the run
+    is closed at its last checkpoint.
     """
 
     def __init__(
@@ -144,14 +155,14 @@ class TrainingRun(Iterator["Event"]):
         display: RunDisplay | None = None,
         tensorboard: str | Path | None = None,
     ) -> None:
-        """``opened`` holds the trainer's run; it is closed with the last event."""
+        """``opened`` holds the lock of the run; the last event closes it."""
         self.path = trainer.path
         """The run's folder."""
         self.finished: RunFinished | None = None
         """The last event, once the run has ended."""
         self._trainer = trainer
         board = None
-        if tensorboard is not None:
+        if tensorboard is not None and trainer.is_first:
             from charlstm.export.tensorboard import TensorBoardLog
 
             board = TensorBoardLog(Path(tensorboard) / self.path.name, trainer.progress.step)
@@ -164,7 +175,7 @@ class TrainingRun(Iterator["Event"]):
             return self._next()
 
     def run(self) -> Self:
-        """Train to the end of the budget, or until it is stopped; returns this run."""
+        """Train to the end of the budget, or until the run is stopped; return this object."""
         with self._training(), suppress(StopIteration):
             while True:
                 self._next()
@@ -173,8 +184,8 @@ class TrainingRun(Iterator["Event"]):
     def stop(self) -> None:
         """Finish the step, save, and end the run.
 
-        Where the run is being trained, by a loop in another thread or by the caller of a signal's
-        handler, that loop does so, and ``stop`` returns at once.
+        If the run is training, in another thread or below a signal handler, ``stop`` returns at
+        once, and the loop that trains ends the run.
         """
         self._trainer.request_stop()
         if not self._is_training:
@@ -182,10 +193,10 @@ class TrainingRun(Iterator["Event"]):
 
     @property
     def model(self) -> "Model":
-        """The best checkpoint so far, or the last one if nothing is held out; loaded again.
+        """The best checkpoint so far, or the last one if nothing is held out; loaded each time.
 
         Raises:
-            CharlstmError: there is none yet.
+            CharlstmError: there is no checkpoint yet.
         """
         from charlstm.model import load
 
@@ -193,7 +204,7 @@ class TrainingRun(Iterator["Event"]):
 
     @property
     def history(self) -> "History":
-        """The curves so far, with those of earlier sessions, as NumPy arrays."""
+        """The curves of all sessions so far, as NumPy arrays."""
         from charlstm.runs.history import read_history
 
         return read_history(self.path)
@@ -234,7 +245,7 @@ class TrainingRun(Iterator["Event"]):
 
     @contextmanager
     def _training(self) -> Iterator[None]:
-        """An interrupt stops the run while this is entered, unless the caller handles it."""
+        """Within this context an interrupt stops the run, unless the caller handles interrupts."""
         before: Any = None
 
         def handle(number: int, frame: FrameType | None) -> None:
@@ -261,12 +272,15 @@ def _events(
     display: RunDisplay | None,
     board: "TensorBoardLog | None",
 ) -> Iterator["Event"]:
-    """Train, log and show; ``opened`` is closed at the end, or when nobody holds the events."""
+    """Train, log and show; close ``opened`` at the end, or when the iterator is deleted."""
     from charlstm.events import Evaluated
     from charlstm.runs.metrics import MetricsLog
     from charlstm.runs.run import METRICS_FILE
 
     with opened:
+        if not trainer.is_first:
+            yield from trainer.run()
+            return
         log = MetricsLog(trainer.path / METRICS_FILE)
         opened.callback(log.close)
         if display is not None:
@@ -283,7 +297,7 @@ def _events(
 
 
 def sample_of(file: "ModelFile") -> str:
-    """What a model writes for a log: the same seed each time, so that samples can be compared."""
+    """A sample for a log: always of the same seed, so that samples can be compared."""
     from charlstm.model import Model
     from charlstm.show.printable import printable
 
@@ -292,4 +306,4 @@ def sample_of(file: "ModelFile") -> str:
 
 
 def _no_note(message: str) -> None:
-    pass
+    """Print nothing: what ``progress=False`` does with notes."""

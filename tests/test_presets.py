@@ -59,7 +59,7 @@ def test_a_chosen_budget_replaces_the_default_one(budget: dict[str, float]) -> N
     assert {name: value for name, value in given.items() if value is not None} == budget
 
 
-def test_a_preset_that_is_not_there_is_named_beside_those_that_are() -> None:
+def test_an_unknown_preset_is_named_with_the_known_ones() -> None:
     with pytest.raises(
         UsageError, match="'giant'; choose one of tiny, quick, small, medium, large, huge"
     ):

@@ -1,7 +1,8 @@
 """Export to a web page: one HTML file in which a model reads, writes and shows its units.
 
-``page.html`` is the template and ``page.js`` the script. The file contains both, with the weights
-in base64. The page loads nothing, and its content security policy forbids it.
+``page.html`` is the template. ``model.js`` reads and samples, ``page.js`` shows; both run in one
+scope. The file contains all three, with the weights in base64. The page loads nothing, and its
+content security policy forbids it.
 
 No data of a model or a text can become markup: titles are escaped, and the metadata is ASCII JSON
 without ``<``, which the script only shows as text.
@@ -101,7 +102,7 @@ def to_page(
         right=RIGHT_SATURATED,
         meta=json.dumps(meta).replace("<", "\\u003c"),
         weights=base64.b64encode(b"".join(a.tobytes() for a in arrays.values())).decode(),
-        script=_resource("page.js"),
+        script=_resource("model.js") + _resource("page.js"),
     )
     products = config.parameters - file.weights["embedding"].size
     return Page(html.encode(), _cost(model, precision), PRODUCTS_PER_SECOND / products)
@@ -153,9 +154,10 @@ def _cost(model: LoadedModel, precision: str) -> float | None:
 
 
 def _prime(file: ModelFile) -> str:
-    """A default prime: the first words of a line of the held-out text."""
-    lines = [line for line in file.excerpt.split("\n")[1:] if line.strip()]
-    return " ".join((lines or [file.excerpt])[0].split()[:3])[:40]
+    """A default prime: the first words of a paragraph of the held-out text, or of a line."""
+    paragraphs = file.excerpt.split("\n\n")[1:]
+    texts = (text.split() for text in (*paragraphs, file.excerpt))
+    return " ".join(next((words for words in texts if words), [])[:3])[:40]
 
 
 def _resource(name: str) -> str:

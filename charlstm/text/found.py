@@ -198,6 +198,8 @@ def _files(path: Path, left_out: Sequence[Path], notices: list[str]) -> Iterator
             f"no such file: {path}", "check the path, or leave it out to use the bundled text"
         )
     match kind_of(path):
+        case "folder" if path.resolve() == Path(path.resolve().anchor):
+            raise CharlstmError(f"{path} is the root of the file system", "use a folder with texts")
         case "folder":
             yield from folder.files_of(path, left_out, notices)
         case "device":

@@ -148,7 +148,7 @@ def test_json_has_a_row_per_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert "damaged" in rows["broken"]["problem"]
 
 
-def test_without_runs_the_remedy_is_told(
+def test_without_runs_the_remedy_is_printed(
     checkpoints: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(checkpoints)

@@ -1,5 +1,6 @@
 """The exported page in a real browser, compared with the NumPy engine."""
 
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -11,13 +12,15 @@ import numpy as np
 import pytest
 from helpers import model_config, random_weights
 
+from charlstm.analysis.subject import Subject
+from charlstm.analysis.views.walk import measure
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.export import page as page_module
 from charlstm.export.page import to_page
 from charlstm.generate.sampling import surprise_bits
 from charlstm.model import Model
 from charlstm.net.engine import Engine
-from charlstm.net.spec import CELLS
+from charlstm.net.spec import CELLS, RIGHT_SATURATED
 from charlstm.runs.checkpoint import ModelFile
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
 
@@ -158,17 +161,17 @@ def test_half_precision_rounds_the_weights(open_page: Callable[..., Any]) -> Non
     np.testing.assert_allclose(found, logits[-1], rtol=0, atol=0.02)
 
 
-# -- drawing ----------------------------------------------------------------------------------
+# -- sampling ---------------------------------------------------------------------------------
 
 
 @in_browser
-def test_symbols_are_drawn_by_their_probabilities(open_page: Callable[..., Any]) -> None:
+def test_symbols_are_sampled_by_their_probabilities(open_page: Callable[..., Any]) -> None:
     of = model()
     browser = open_page(of, precision="float32")
     script = (
-        "const counts = {}; for (let seed = 0; seed < 3000; seed++) { const drawn ="
+        "const counts = {}; for (let seed = 0; seed < 3000; seed++) { const sampled ="
         " charlstm.write({prime: 'ab', length: 1, seed, ...arguments[0]});"
-        " counts[drawn] = (counts[drawn] ?? 0) + 1 } return counts"
+        " counts[sampled] = (counts[sampled] ?? 0) + 1 } return counts"
     )
     for fields, filters in (
         ({}, {}),
@@ -221,6 +224,45 @@ def test_typing_reads_and_backspace_goes_back(open_page: Callable[..., Any]) -> 
 
 
 @in_browser
+def test_lines_can_be_removed_and_copied(open_page: Callable[..., Any]) -> None:
+    browser = open_page(model())
+    set_value(browser, "prime", "")
+    press(browser, "again", "\n")
+    text = "ab\n\ncd\n"
+    press(browser, "typed", "ab", "\n", "\n", "cd", "\n")
+    assert shown_text(browser) == text
+    copied = "getSelection().selectAllChildren(document.getElementById('text'));"
+    assert browser.execute_script(copied + "return getSelection().toString()").rstrip("\n") == (
+        text.rstrip("\n")
+    )
+    while text:
+        press(browser, "back", "\n")
+        text = text[:-1]
+        assert shown_text(browser) == text
+    press(browser, "typed", "!")
+    assert shown_text(browser) == "!"
+
+
+@in_browser
+def test_a_fast_text_is_drawn_once_per_frame_of_the_screen(open_page: Callable[..., Any]) -> None:
+    browser = open_page(model())
+    set_value(browser, "speed", 2000)
+    written, drawn = browser.execute_async_script(
+        "const done = arguments[0], strips = CanvasRenderingContext2D.prototype;"
+        "const draw = strips.putImageData; let frames = 0, draws = 0;"
+        "strips.putImageData = function (...image) { draws++; draw.apply(this, image) };"
+        "const count = () => document.querySelectorAll('#text [data-at]').length, before = count();"
+        "const next = () => { if (count() - before > 500 && frames > 3)"
+        "  done([count() - before, draws / 2 / frames]);"
+        "  else { frames++; requestAnimationFrame(next) } };"
+        "document.getElementById('play').click(); requestAnimationFrame(next)"
+    )
+    press(browser, "play", "\n")
+    assert written > 500
+    assert drawn <= 1.5  # one drawing of two layers a frame, and what was drawn before the first
+
+
+@in_browser
 def test_a_guess_can_be_taken_and_the_text_played(open_page: Callable[..., Any]) -> None:
     browser = open_page(model())
     set_value(browser, "prime", "ab")
@@ -228,6 +270,8 @@ def test_a_guess_can_be_taken_and_the_text_played(open_page: Callable[..., Any])
     browser.find_element("css selector", "#guesses button").click()
     wait_for_drawing(browser)
     assert len(shown_text(browser)) == 3
+    focused = browser.switch_to.active_element
+    assert focused.get_attribute("aria-label").startswith("Append")  # so Enter takes another
     press(browser, "next", "\n")
     assert len(shown_text(browser)) == 4
     set_value(browser, "length", 30)
@@ -242,7 +286,7 @@ def test_a_guess_can_be_taken_and_the_text_played(open_page: Callable[..., Any])
 
 @in_browser
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_unit_colours_the_text_and_a_step_is_explained(
+def test_a_unit_colours_the_text_and_a_step_has_its_surprise(
     open_page: Callable[..., Any], cell: str
 ) -> None:
     of = model(cell)
@@ -266,11 +310,44 @@ def test_a_unit_colours_the_text_and_a_step_is_explained(
         assert ("230, 97, 1" in alpha) == (value > 0)
     spans[1].click()
     wait_for_drawing(browser)
-    explained = browser.find_element("id", "step").text
     bits = surprise_bits(logits[1:2], ids[2:3])[0]
-    assert f"Read b: surprise {bits:.2f} bits" in explained
-    for gate, value in zip(of.engine.spec.gates, trace.gates[2, 1, :, 3], strict=True):
-        assert f"{gate} {value:.2f}" in explained
+    assert f"Read b: surprise {bits:.2f} bits" in browser.find_element("id", "read").text
+
+
+@in_browser
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_step_is_explained_as_the_view_walk_does(
+    open_page: Callable[..., Any], cell: str
+) -> None:
+    of = model(cell)
+    browser = open_page(of, precision="float32")
+    set_value(browser, "prime", "abba")
+    press(browser, "again", "\n")
+    set_value(browser, "unit", 3)
+    ids = of.file.vocab.encode("abba")
+    for layer in (0, 1):
+        set_value(browser, "layer", layer + 1)
+        browser.find_element("css selector", "#text span[data-at='3']").click()
+        wait_for_drawing(browser)
+        rows = browser.execute_script(
+            "return Array.from(document.querySelectorAll('#equations tr'),"
+            " (row) => Array.from(row.cells, (cell) => cell.textContent))"
+        )
+        walk = measure(Subject(of, ids, of.file.vocab.opening()), layer, 2)
+        for (equation, terms, value), step in zip(rows, walk.steps, strict=True):
+            assert equation == step.equation
+            shown = dict(term.rsplit(" ", 1) for term in terms.split(", "))
+            expected = {name: row[3] for name, row in step.terms.items()}
+            expected["from x"] = expected.get("from x", 0) + expected.pop("bias", 0)
+            for name, number in shown.items():
+                assert as_number(number) == pytest.approx(expected[name], abs=0.006)
+            assert as_number(value.split()[0]) == pytest.approx(step.value[3], abs=0.006)
+            if step.is_gate:
+                assert ("open" in value) == (step.value[3] > RIGHT_SATURATED)
+
+
+def as_number(shown: str) -> float:
+    return float(shown.replace("−", "-"))
 
 
 @in_browser
@@ -309,9 +386,12 @@ def test_nothing_in_a_model_becomes_markup(open_page: Callable[..., Any]) -> Non
 
 
 @in_browser
+@pytest.mark.parametrize("cell", ["peephole", "gru"])
 @pytest.mark.parametrize("width", [1280, 600, 500, 400, 360])
-def test_nothing_sticks_out_of_a_narrow_page(open_page: Callable[..., Any], width: int) -> None:
-    browser = open_page(model())
+def test_nothing_sticks_out_of_a_narrow_page(
+    open_page: Callable[..., Any], width: int, cell: str
+) -> None:
+    browser = open_page(model(cell))
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500},
@@ -343,3 +423,18 @@ def test_a_page_that_is_too_large_says_how_large_it_would_be(
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(UsageError, match="float16"):
         to_page(model(), "1", precision="int8")
+
+
+@pytest.mark.parametrize(
+    ("excerpt", "prime"),
+    [
+        ("the end of it.\n\n \n\nBab fed a bee,\nand", "Bab fed a"),
+        ("one line\nonly", "one line only"),
+        ("a" * 60, "a" * 40),
+        ("", ""),
+    ],
+)
+def test_the_prime_is_the_beginning_of_a_paragraph(excerpt: str, prime: str) -> None:
+    of = model()
+    file = dataclasses.replace(of.file, excerpt=excerpt)
+    assert f'id="prime" value="{prime}"' in to_page(Model(file, of.path), "1").html.decode()

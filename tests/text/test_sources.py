@@ -68,7 +68,7 @@ def test_the_mark_of_utf_16_without_its_own_mark_is_dropped(make_corpus: MakeCor
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
-def test_a_text_that_announces_its_encoding_is_told_apart(
+def test_a_text_that_announces_its_encoding_is_recognised(
     make_corpus: MakeCorpus, encoding: str
 ) -> None:
     with pytest.raises(CharlstmError, match=f"use `encoding` {encoding}$"):
@@ -141,6 +141,11 @@ def test_a_folder_is_its_text_files_in_the_order_of_their_paths(tmp_path: Path) 
     assert text_of(found) == "<a/b/deep><a/z.md><b.txt><c.text.gz><ä.txt>"
     assert found.notices == ()
     assert found.name == "books"
+
+
+def test_the_root_of_the_file_system_is_refused() -> None:
+    with pytest.raises(CharlstmError, match="root of the file system"):
+        open_corpus(["/"])
 
 
 def test_files_of_a_folder_that_are_no_text_are_skipped_and_named(tmp_path: Path) -> None:
