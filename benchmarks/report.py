@@ -34,6 +34,7 @@ TITLES = {
     "memory": "Memory of training on a gigabyte of text",
     "encoding": "Encoding a text",
     "sampling": "Sampling and scoring without torch",
+    "names": "Loss on a list of names, by makemore's protocol",
     "inspect": "`charlstm inspect` on a text as long as a book",
     "page": "Writing in the page of `charlstm export`, in headless Chromium",
 }

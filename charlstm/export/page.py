@@ -84,7 +84,7 @@ def to_page(
         **{"blocks": model.engine.spec.blocks, "states": model.engine.spec.states},
         **{"gates": model.engine.spec.gates, "memory": model.engine.spec.memory},
         **{"left": LEFT_SATURATED, "right": RIGHT_SATURATED, "precision": precision},
-        **{"kind": file.vocab.kind, "symbols": list(file.vocab.symbols)},
+        **{"kind": file.vocab.kind, "symbols": list(file.vocab.symbols), "end": config.end},
         "arrays": [[name, array.size] for name, array in arrays.items()],
         "named": _named_units(model),
         "version": version,

@@ -45,6 +45,8 @@ class TextSource:
     """Absolute paths as given, or ``-``."""
     encoding: str = "utf-8"
     as_bytes: bool = False
+    separator: str | None = None
+    """Text between two items of a list; None for a text."""
 
     @property
     def name(self) -> str:

@@ -1,7 +1,7 @@
 """The schedule of a run: steps, learning rate and validations."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from charlstm.config import TrainConfig
@@ -26,13 +26,15 @@ FLOAT32_COST = 2.0
 """Cost of the final validation, in float32, relative to one in training; at most about this."""
 
 
-def budget_of(config: TrainConfig, train_characters: int) -> Budget:
-    """The budget in steps; a budget in minutes is unknown until the speed is measured."""
+def budget_of(config: TrainConfig, steps_in: Callable[[float], int]) -> Budget:
+    """The budget in steps; a budget in minutes is unknown until the speed is measured.
+
+    ``steps_in`` gives the steps of a number of epochs.
+    """
     if config.steps is not None:
         return Budget((Revision(0, config.steps),))
     if config.epochs is not None:
-        steps = config.epochs * train_characters / (config.batch * config.bptt)
-        return Budget((Revision(0, max(1, math.ceil(steps))),))
+        return Budget((Revision(0, steps_in(config.epochs)),))
     return Budget()
 
 

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,23 @@ def test_surprise_and_logits_are_the_engine_s(open_page: Callable[..., Any], cel
     np.testing.assert_allclose(rest, surprise_bits(logits[:-1], ids[1:]), rtol=0, atol=1e-4)
     last = browser.execute_script("return Array.from(charlstm.logits(arguments[0]))", text)
     np.testing.assert_allclose(last, logits[-1], rtol=0, atol=1e-4)
+
+
+@in_browser
+@pytest.mark.parametrize("prime", ["", "abba"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_page_of_a_list_reads_each_item_from_zero_state(
+    open_page: Callable[..., Any], cell: str, prime: str
+) -> None:
+    vocab = Vocabulary(SYMBOLS, separator="b")
+    config = replace(model(cell).file.config, end=vocab.end)
+    file = replace(model(cell).file, config=config, vocab=vocab)
+    of = Model(file, Path("checkpoints/book"))
+    ids = vocab.encode(f"abba{prime}")
+    logits, _ = of.engine.forward(np.append(vocab.end, ids), of.engine.initial_state())
+    script = "return Array.from(charlstm.logits(arguments[0]))"
+    found = open_page(of, precision="float32").execute_script(script, f"abba{prime}")
+    np.testing.assert_allclose(found, logits[-1], rtol=0, atol=1e-4)
 
 
 @in_browser
