@@ -36,7 +36,7 @@ class GroupBench(Bench):
 
     def finish_to_the_bit(self, name: str) -> None:
         """Go on to the end, and compare with the run that nobody disturbed."""
-        first, *others = self.finish(name)
+        others = self.finish(name)[1:]
         assert all(child.told() == "" for child in others), told(others)
         assert self.last_bits(name) == self.bits
         path = self.folder / "checkpoints" / name
