@@ -13,6 +13,7 @@ if os.name == "nt" or not Path("/proc/self/fd").is_dir():
     pytest.skip("signals, limits and /proc as Linux has them", allow_module_level=True)
 
 import damage
+import elastic
 import power
 import ranks
 import stops
@@ -108,6 +109,11 @@ def test_full_disk_of_process_0_costs_a_save_and_not_the_run(
     group_bench: ranks.GroupBench,
 ) -> None:
     assert ranks.full_disk_rank(group_bench, 1, SEED)["saves that failed"]
+
+
+@pytest.mark.slow
+def test_torchrun_continues_a_run_after_a_death_and_saves_it_when_stopped(tmp_path: Path) -> None:
+    assert elastic.restart(tmp_path, 1, SEED)["restarts"] == 1
 
 
 @against_the_clock
