@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from forks import SETTINGS
@@ -29,9 +30,9 @@ def restart(folder: Path, trials: int, seed: int) -> Figures:
             path = folder / "checkpoints" / name
             process = _torchrun(folder, name)
             try:
-                _wait(lambda: len(_steps(path)) > 3, process)
+                _wait(partial(_has_steps, path), process)
                 os.kill(_workers(process)[trial % 2], signal.SIGKILL)
-                _wait(lambda: _has_restarted(path), process)
+                _wait(partial(_has_restarted, path), process)
                 process.send_signal(signal.SIGINT if trial % 2 else signal.SIGTERM)
                 printed = process.communicate(timeout=PATIENCE)[1]
             finally:
@@ -45,10 +46,9 @@ def restart(folder: Path, trials: int, seed: int) -> Figures:
 
 def _torchrun(folder: Path, name: str) -> "subprocess.Popen[str]":
     arguments = ["--nproc-per-node", "2", "--max-restarts", "2", "-m", "charlstm", "train"]
-    settings = [*SETTINGS, "--steps", "1000000", "--val-fraction", "0"]
+    settings = ["--name", name, *SETTINGS, "--steps", "1000000", "--val-fraction", "0"]
     return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", *arguments, "--name", name]
-        + ["tales.txt", *settings],
+        [sys.executable, "-m", "torch.distributed.run", *arguments, "tales.txt", *settings],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(Path(charlstm.__file__).parents[1])},
         stdout=subprocess.DEVNULL,
@@ -65,9 +65,9 @@ def _wait(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> No
         time.sleep(0.1)
 
 
-def _steps(path: Path) -> list[int]:
+def _has_steps(path: Path) -> bool:
     lines = read_lines(path / runs.METRICS_FILE)
-    return [line["step"] for line in lines if line["event"] == "step_done"]
+    return sum(line["event"] == "step_done" for line in lines) > 3
 
 
 def _has_restarted(path: Path) -> bool:

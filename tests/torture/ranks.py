@@ -120,11 +120,11 @@ def stop_rank(bench: GroupBench, trials: int, seed: int) -> Figures:
     for trial in range(trials):
         with named("stop_rank", seed, trial):
             random, name = generator(seed, trial), f"stopped-{seed}-{trial}"
-            children = bench.start_group(bench.train(name), SIZE, pace=0.05)
+            children = bench.start_group(bench.train(name), SIZE, pace=0.1)
             path = bench.folder / "checkpoints" / name
             while not runs.read_pointers(path).kept:
                 time.sleep(0.002)
-            time.sleep(random.uniform(0.0, bench.seconds / 2))
+            time.sleep(random.uniform(0.0, 0.5))
             number = random.choice((signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
             for child in random.choice((children, children[:1], children[1:])):
                 child.signal(number)
