@@ -1,12 +1,14 @@
 """How far training scales over processes, and what their communication costs.
 
     python benchmarks/scaling.py processes --rounds 5
+    python benchmarks/scaling.py cells --steps 300
     python benchmarks/scaling.py communication
     python benchmarks/scaling.py communication --gigabits 1 --delay 0.5    as root
     python benchmarks/scaling.py paper --step-seconds 0.12 --parameters 25000000
     python benchmarks/scaling.py batch --characters 4000000 --batches 32 64 128 256 512 1024
 
 ``processes`` compares one process that has two threads with two processes that have one each.
+``cells`` compares the validation losses of one process and of two, for each cell.
 ``communication`` times the sum over two processes that a step needs, for models of several sizes:
 over the loopback interface, or between two network namespaces whose link has that rate and delay.
 ``paper`` computes the efficiency of N processes in a ring, from the measured step of one:
@@ -90,6 +92,31 @@ def compare_processes(text: str, shapes: list[str], steps: int, rounds: int) -> 
     return results
 
 
+def compare_cells(text: str, steps: int) -> dict[str, Any]:
+    """Validation losses of runs in one process and in two, for each cell."""
+    from charlstm.net.spec import CELLS
+
+    results = {}
+    for cell in CELLS:
+        options = f"--cell {cell} --layers 2 --hidden 32 --batch 16 --bptt 32 --steps {steps}"
+        options += " --precision float32 --device cpu --dropout 0.2 --patience 0 --threads 1"
+        one, two = (_validation_losses(options, text, processes) for processes in (1, 2))
+        pairs = zip(one.values(), two.values(), strict=True)
+        results[cell] = {
+            "one process": one[steps],
+            "two processes": two[steps],
+            "largest difference": max(abs(a - b) for a, b in pairs),
+            "validations": len(one),
+        }
+        print(cell, results[cell], flush=True)
+    return results
+
+
+def _validation_losses(options: str, text: str, processes: int) -> dict[int, float]:
+    events = charlstm(options, text, processes)
+    return {event["step"]: event["val_loss"] for event in events if event["event"] == "evaluated"}
+
+
 # -- communication -----------------------------------------------------------------------------
 
 WORKER = """
@@ -142,7 +169,8 @@ def link(gigabits: float | None, delay: float) -> Iterator[tuple[str, ...]]:
         return
 
     def run(*command: str) -> None:
-        subprocess.run(command, check=True)
+        if subprocess.run(command, check=False).returncode:
+            sys.exit(f"failed, as without root or without netem in the kernel: {' '.join(command)}")
 
     for space in SPACES:
         run("ip", "netns", "add", space)
@@ -210,7 +238,7 @@ def losses(text: str, characters: int, batches: list[int], options: str) -> dict
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("what", choices=("processes", "communication", "batch", "paper"))
+    parser.add_argument("what", choices=("processes", "cells", "communication", "batch", "paper"))
     parser.add_argument("--text", default=str(ROOT / "data" / "nettle-quay.txt"))
     parser.add_argument("--shapes", nargs="*", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--steps", type=int, default=60)
@@ -227,6 +255,8 @@ def main() -> None:
     results: dict[str, Any]
     if asked.what == "processes":
         results = compare_processes(text, asked.shapes, asked.steps, asked.rounds)
+    elif asked.what == "cells":
+        results = compare_cells(text, asked.steps)
     elif asked.what == "communication":
         results = communicate(asked.shapes, 4 * asked.rounds, asked.gigabits, asked.delay)
     elif asked.what == "batch":
