@@ -412,6 +412,16 @@ def test_the_page_says_what_its_precision_costs() -> None:
     assert 0 < abs(cost) < 0.01
 
 
+def test_the_speed_falls_with_the_size_and_has_the_page_s_maximum() -> None:
+    page = to_page(model(), "1")
+    assert page.characters_per_second == page_module.MAX_SPEED
+    assert f'max="{page_module.MAX_SPEED}"'.encode() in page.html
+    config = model_config(len(SYMBOLS), hidden=256, layers=2, cell="lstm")
+    large = ModelFile(config, Vocabulary(SYMBOLS), random_weights(config), "", {})
+    speed = to_page(Model(large, Path("checkpoints/book")), "1").characters_per_second
+    assert 500 < speed < page_module.MAX_SPEED
+
+
 def test_a_page_that_is_too_large_says_how_large_it_would_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
