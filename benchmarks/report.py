@@ -64,6 +64,7 @@ WORDS = {
     "average": "weight average",
     "corpus_mb": "size of the text, MB",
     "peak_mb": "peak memory, MB",
+    "played_per_second": "characters per second while it plays and draws",
     "file_mb": "size of the page, MB",
     "a: over bare products, 1 thread": "time relative to bare matrix products, 1 thread",
     "a: over bare products, all threads": "time relative to bare matrix products, all threads",
