@@ -351,6 +351,88 @@ def as_number(shown: str) -> float:
 
 
 @in_browser
+def test_surprise_colours_the_text(open_page: Callable[..., Any]) -> None:
+    of = model()
+    browser = open_page(of, precision="float32")
+    set_value(browser, "prime", "abba")
+    press(browser, "again", "\n")
+    set_value(browser, "tint", "surprise")
+    ids = np.concatenate([of.file.vocab.opening(), of.file.vocab.encode("abba")])
+    logits, _ = of.engine.forward(ids, of.engine.initial_state())
+    for span, bits in zip(
+        browser.find_elements("css selector", "#text span[data-at]"),
+        surprise_bits(logits[:-1], ids[1:]),
+        strict=True,
+    ):
+        shown = browser.execute_script("return arguments[0].style.background", span)
+        alpha = float(shown.rsplit(",", 1)[1].strip(" )"))
+        assert alpha == pytest.approx(0.75 * min(1, bits / 8), abs=0.006)
+        assert (span.get_attribute("class") == "high") == (bits > 4)
+
+
+@in_browser
+def test_named_units_are_buttons(
+    open_page: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {"layer": 1, "unit": 7, "part": "h", "label": "inside <quotes>"}
+    monkeypatch.setattr(page_module, "_named_units", lambda _: [named])
+    browser = open_page(model())
+    set_value(browser, "unit", 2)
+    (button,) = browser.find_elements("css selector", "#named button")
+    assert button.text == "inside <quotes> (layer 2, unit 7)"
+    button.click()
+    wait_for_drawing(browser)
+    fields = {"layer": "2", "unit": "7", "part": "h", "tint": "unit"}
+    for field, value in fields.items():
+        assert browser.find_element("id", field).get_property("value") == value
+    assert "Unit 7 of layer 2" in browser.find_element("id", "equations").text
+
+
+@in_browser
+def test_the_text_is_read_by_pointer_and_by_keyboard(open_page: Callable[..., Any]) -> None:
+    from selenium.webdriver import ActionChains, Keys
+
+    browser = open_page(model())
+    set_value(browser, "prime", "abc")
+    press(browser, "again", "\n")
+
+    def read() -> str:
+        return str(browser.find_element("id", "read").text).split(":")[0]
+
+    def marked() -> list[str]:
+        return [e.text for e in browser.find_elements("css selector", "#text [aria-current]")]
+
+    assert (read(), marked()) == ("Read c", [])
+    press(browser, "text", Keys.ARROW_LEFT)
+    assert (read(), marked()) == ("Read b", ["b"])
+    press(browser, "text", Keys.ARROW_LEFT, Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    assert (read(), marked()) == ("Read a", ["a"])
+    press(browser, "text", Keys.ARROW_RIGHT)
+    assert (read(), marked()) == ("Read b", ["b"])
+    first = browser.find_element("css selector", "#text span[data-at='1']")
+    ActionChains(browser).move_to_element(first).perform()
+    wait_for_drawing(browser)
+    assert (read(), marked()) == ("Read a", ["a"])
+    ActionChains(browser).move_to_element(browser.find_element("id", "play")).perform()
+    wait_for_drawing(browser)
+    assert (read(), marked()) == ("Read c", [])
+
+
+@in_browser
+def test_the_page_follows_dark_and_light(open_page: Callable[..., Any]) -> None:
+    browser = open_page(model())
+    papers = {}
+    for scheme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        script = "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]"
+        papers[scheme] = browser.execute_script(script)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert papers["light"] == ["rgb(28, 28, 28)", "rgb(255, 255, 255)"]
+    assert papers["dark"] == ["rgb(232, 232, 232)", "rgb(22, 22, 22)"]
+
+
+@in_browser
 def test_long_texts_forget_old_values_and_read_them_again(open_page: Callable[..., Any]) -> None:
     browser = open_page(model())
     set_value(browser, "prime", "ab" * 2100)
