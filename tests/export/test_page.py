@@ -239,6 +239,8 @@ def test_lines_can_be_removed_and_copied(open_page: Callable[..., Any]) -> None:
         press(browser, "back", "\n")
         text = text[:-1]
         assert shown_text(browser) == text
+        lines = browser.find_elements("css selector", "#text div")
+        assert len(lines) == text.count("\n") + 1
     press(browser, "typed", "!")
     assert shown_text(browser) == "!"
 
