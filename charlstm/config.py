@@ -134,9 +134,9 @@ class TrainConfig(Settings):
     seed: int = 1
     """Seed for initialization and dropout."""
     device: str = "auto"
-    """Device: auto (the first GPU that works, or the CPU), cpu, cuda or mps."""
+    """Device: auto (the first GPU that works, or the CPU), cpu, cuda, cuda:N or mps."""
     precision: str = "auto"
-    """Format of matrix products: float32, bfloat16, float16, or auto (the fastest in a trial)."""
+    """Format of matrix products: float32, bfloat16, float16, or auto (what suits the processor)."""
     threads: int = 0
     """CPU threads; 0 lets a short trial choose."""
     dropout_masks: int = 1

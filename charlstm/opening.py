@@ -3,8 +3,9 @@
 The command and the Python functions share this module.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -14,11 +15,14 @@ from charlstm.errors import UsageError
 if TYPE_CHECKING:
     from charlstm.runs.run import RunFile
     from charlstm.text.corpus import Corpus
+    from charlstm.text.found import Progress
     from charlstm.training.trainer import Trainer
 
 Note = Callable[[str], object]
-REPORTED_CHARACTERS = 50_000_000
-"""Interval of the notes on the progress of reading a long text."""
+Watch = Callable[[], AbstractContextManager["Progress"]]
+"""What shows the progress through a text while it is read."""
+LINE_SECONDS = 5.0
+"""Seconds between two lines that say how far a long text is read."""
 
 
 class BudgetFields(TypedDict, total=False):
@@ -72,15 +76,19 @@ def begin_run(
     preset: str | None = None,
     note: Note,
     advise: Note,
+    watch: Watch | None = None,
 ) -> "Trainer":
     """Read a text and begin a run on it; ``stack`` holds the run's lock.
 
-    ``settings`` are fields of ``ModelConfig`` and ``TrainConfig``; ``reading`` has arguments of
-    ``open_corpus``. ``note`` gets what the user must know, ``advise`` what may help.
+    ``settings`` are fields of ``ModelConfig`` and ``TrainConfig``, ``reading`` arguments of
+    ``open_corpus``. ``note`` gets what the user must know, ``advise`` what might help; ``watch`` is
+    as in ``open_text``.
     """
+    begun = time.perf_counter()
     import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm.config import TrainConfig
     from charlstm.net.model_config import ModelConfig
+    from charlstm.training.processes import all_processes, may_restart, started_by_torchrun
 
     shape, learning = (
         {f.name: settings[f.name] for f in fields(kind) if f.name in settings}
@@ -95,12 +103,29 @@ def begin_run(
             "from the other run",
             "omit them, or train without `init_from`",
         )
-    corpus = open_text(text, note=note, advise=advise, **reading)
+    if name is None and may_restart():
+        raise UsageError(
+            "torchrun may restart the run, which needs a `name` to continue", "choose a `name`"
+        )
+    processes = all_processes()
+    corpus = processes.same_text(
+        lambda: open_text(text, note=note, advise=advise, watch=watch, **reading)
+    )
     from charlstm.presets import advice, default_settings
     from charlstm.runs.catalogue import find_checkpoint, runs_folder
 
-    source = None if init_from is None else find_checkpoint(init_from)
-    taught_by = None if teacher is None else find_checkpoint(teacher)
+    if name is not None and started_by_torchrun():
+        run_name = name
+        found = processes.first(lambda: _run_of_that_name(run_name, settings, corpus))
+        if found is not None:
+            note(f"resuming {found[0]}")
+            path, changes = found
+            return resume_run(stack, path, corpus, changes, note)
+
+    def find(run: str | None) -> Path | None:
+        return processes.first(lambda: None if run is None else find_checkpoint(run))
+
+    source, taught_by = find(init_from), find(teacher)
     model_config, train_config = default_settings(
         len(corpus),
         len(corpus.vocab),
@@ -127,6 +152,7 @@ def begin_run(
         teacher=taught_by,
     )
     trainer = stack.enter_context(opened)
+    trainer.progress.seconds += time.perf_counter() - begun
     if taught_by is not None:
         advise(f"taught by {taught_by}")
     for sentence in _without_effect(learning, trainer):
@@ -136,6 +162,60 @@ def begin_run(
     if name is not None and trainer.path.name != name:
         note(f"the run is named {trainer.path.name}")
     return trainer
+
+
+def _run_of_that_name(
+    name: str, settings: Mapping[str, Any], corpus: "Corpus"
+) -> "tuple[Path, dict[str, Any]] | None":
+    """The run that a restarted command continues, if there is one, and the changes to its budget.
+
+    Raises:
+        UsageError: it has other settings than the command.
+    """
+    from charlstm.runs.catalogue import runs_folder
+    from charlstm.runs.run import RUN_FILE, read_run_file, safe_name
+    from charlstm.text.streams import fit_streams
+
+    path = runs_folder() / safe_name(name)
+    if not (path / RUN_FILE).is_file():
+        return None
+    run = read_run_file(path)
+    has = {**run.model.to_dict(), **run.train.to_dict()}
+    train_ids, _ = corpus.split(run.train.val_fraction)
+    sizes = (settings.get(field, has[field]) for field in ("batch", "bptt"))
+    fitted = dict(zip(("batch", "bptt"), fit_streams(len(train_ids), *sizes), strict=True))
+    changes = {}
+    for field, value in settings.items():
+        if value in ("auto", has[field]) or (field == "threads" and value == 0):
+            continue
+        if field in BudgetFields.__annotations__:
+            changes[field] = value
+        elif fitted.get(field) != has[field]:
+            raise UsageError(
+                f"the run {name} exists, with `{field}` {has[field]} instead of {value}",
+                "choose another `name`, or leave that setting out to continue the run",
+            )
+    return path, changes
+
+
+def resumed_text(
+    find: Callable[[], tuple[Path, "Corpus"]], text: Sequence[str | Path] | None, note: Note
+) -> tuple[Path, "Corpus"]:
+    """The run that ``find`` finds in process 0, and its text, opened once on each machine."""
+    from charlstm.runs.run import read_run_file
+    from charlstm.training.processes import all_processes
+
+    opened: list[Corpus] = []
+
+    def find_first() -> "tuple[Path, RunFile]":
+        path, corpus = find()
+        opened.append(corpus)
+        return path, read_run_file(path)
+
+    processes = all_processes()
+    path, run = processes.first(find_first, patient=True)
+    corpus = processes.same_text(lambda: opened[0] if opened else text_of_run(run, text, note))
+    return path, corpus
 
 
 def _without_effect(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[str]:
@@ -177,11 +257,17 @@ def check_tensorboard(folder: str | Path | None) -> None:
 
 
 def open_text(
-    text: Sequence[str | Path] | None, *, note: Note, advise: Note, **reading: Any
+    text: Sequence[str | Path] | None,
+    *,
+    note: Note,
+    advise: Note,
+    watch: Watch | None = None,
+    **reading: Any,
 ) -> "Corpus":
     """The corpus of files, folders or stdin (-); None stands for the bundled text.
 
-    ``note`` gets what is unusual about the text, ``advise`` the progress of a long one.
+    ``note`` gets what is notable about them. ``watch`` shows how far a long text is read; by
+    default ``advise`` gets lines about that.
     """
     from charlstm.text.corpus import open_corpus
     from charlstm.text.notes import text_notes
@@ -189,31 +275,56 @@ def open_text(
 
     if reading.get("as_bytes") and "encoding" in reading:
         note("note: `encoding` has no effect with `as_bytes`")
-    shown = 0
-
-    def progress(characters: int) -> None:
-        nonlocal shown
-        if characters - shown >= REPORTED_CHARACTERS:
-            shown = characters
-            advise(f"read {characters:,} characters …")
-
-    corpus = open_corpus(text or [bundled_corpus()], progress=progress, **reading)
+    with nullcontext(progress_lines(advise)) if watch is None else watch() as progress:
+        corpus = open_corpus(text or [bundled_corpus()], progress=progress, **reading)
     for sentence in text_notes(corpus):
         note(sentence)
     return corpus
 
 
-def text_of_run(run: "RunFile", text: Sequence[str | Path] | None, note: Note) -> "Corpus":
-    """A run's text, read from ``text`` if it was moved, otherwise from its recorded path.
+def progress_lines(write: Note, clock: Callable[[], float] = time.monotonic) -> "Progress":
+    """A function of (activity, bytes done, total) that writes a line every few seconds."""
+    began: dict[str, float] = {}
+    written_at = clock()
+
+    def report(activity: str, done: int, total: int | None) -> None:
+        nonlocal written_at
+        now = clock()
+        start = began.setdefault(activity, now)
+        if now - written_at < LINE_SECONDS:
+            return
+        written_at = now
+        line = f"{activity} the text: {done / 1e6:,.0f} MB"
+        if total and done and now > start:
+            left = (now - start) * (total - done) / done
+            line += f" of {total / 1e6:,.0f} MB, {left:,.0f} s left"
+        write(f"{line} …")
+
+    return report
+
+
+def text_of_run(
+    run: "RunFile",
+    text: Sequence[str | Path] | None,
+    note: Note,
+    watch: Watch | None = None,
+) -> "Corpus":
+    """A run's text, read from where it is now, or from where the run has recorded that it was.
+
+    ``watch`` is as in ``open_text``.
 
     Raises:
         TextGone: the text is no longer there.
     """
     from charlstm.text.corpus import open_corpus, reopen_corpus
 
-    if text:
-        return open_corpus(text, encoding=run.source.encoding, as_bytes=run.source.as_bytes)
-    corpus = reopen_corpus(run.source, run.digest)
-    if (lost := run.source.not_there()) and lost[1] == "nothing":
+    source = run.source
+    with nullcontext(progress_lines(note)) if watch is None else watch() as progress:
+        if text:
+            return open_corpus(
+                text, encoding=source.encoding, as_bytes=source.as_bytes, progress=progress
+            )
+        corpus = reopen_corpus(source, run.digest, progress)
+    if (lost := source.not_there()) and lost[1] == "nothing":
         note(f"note: {lost[0]} no longer exists; using its text from the cache")
     return corpus

@@ -15,6 +15,7 @@ from charlstm.opening import (
     begin_run,
     check_tensorboard,
     resume_run,
+    resumed_text,
     text_of_run,
 )
 from charlstm.run_display import RunDisplay, print_note
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # torch and Rich are imported when a run begins
     from charlstm.model import Model
     from charlstm.runs.checkpoint import ModelFile
     from charlstm.runs.history import History
+    from charlstm.text.corpus import Corpus
     from charlstm.training.trainer import Trainer
 
 TextSources = str | Path | Sequence[str | Path]
@@ -69,6 +71,9 @@ def train(
         CharlstmError: the text or a run cannot be read, or there is too little memory.
     """
     check_tensorboard(tensorboard)
+    from charlstm.training.processes import is_first
+
+    progress = progress and is_first()
     note = print_note if progress else _no_note
     stack = ExitStack()
     trainer = begin_run(
@@ -112,15 +117,21 @@ def resume(
     from charlstm.runs.catalogue import find_run
     from charlstm.runs.run import read_run_file
     from charlstm.text.corpus import TextGone
+    from charlstm.training.processes import is_first
 
     check_tensorboard(tensorboard)
+    progress = progress and is_first()
     note = print_note if progress else _no_note
-    path = find_run(None if checkpoint is None else str(checkpoint), inside=True)
-    run = read_run_file(path)
-    try:
-        corpus = text_of_run(run, [text] if isinstance(text, str | Path) else text, note)
-    except TextGone as error:
-        raise CharlstmError(error.message, "give `text`: where it is now") from None
+    texts = [text] if isinstance(text, str | Path) else text
+
+    def find() -> "tuple[Path, Corpus]":
+        path = find_run(None if checkpoint is None else str(checkpoint), inside=True)
+        try:
+            return path, text_of_run(read_run_file(path), texts, note)
+        except TextGone as error:
+            raise CharlstmError(error.message, "give `text`: where it is now") from None
+
+    path, corpus = resumed_text(find, texts, note)
     stack = ExitStack()
     trainer = resume_run(stack, path, corpus, dict(changes), note)
     return TrainingRun(trainer, stack, RunDisplay(trainer) if progress else None, tensorboard)
@@ -151,7 +162,7 @@ class TrainingRun(Iterator["Event"]):
         """The last event, once the run has ended."""
         self._trainer = trainer
         board = None
-        if tensorboard is not None:
+        if tensorboard is not None and trainer.is_first:
             from charlstm.export.tensorboard import TensorBoardLog
 
             board = TensorBoardLog(Path(tensorboard) / self.path.name, trainer.progress.step)
@@ -267,6 +278,9 @@ def _events(
     from charlstm.runs.run import METRICS_FILE
 
     with opened:
+        if not trainer.is_first:
+            yield from trainer.run()
+            return
         log = MetricsLog(trainer.path / METRICS_FILE)
         opened.callback(log.close)
         if display is not None:

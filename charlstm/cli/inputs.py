@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from charlstm.model import Model
+    from charlstm.opening import Watch
     from charlstm.text.corpus import Corpus
     from charlstm.text.sources import TextSource
     from charlstm.text.vocabulary import Ids, UnknownPolicy, Vocabulary
@@ -162,10 +164,16 @@ def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpu
         refuse_run(name)
     note_keyboard(text)
     with interruptible():  # leaves no half-written cache
-        return open_text(
-            text, note=note, advise=(lambda message: None) if quiet else note, **reading
-        )
-        note("tr -d '\\r' < TEXT | charlstm train -")
+        advise = (lambda message: None) if quiet else note
+        return open_text(text, note=note, advise=advise, watch=reading_watch(quiet), **reading)
+
+
+def reading_watch(quiet: bool) -> "Watch | None":
+    """A progress bar for a text that is read, on a terminal; elsewhere the lines suffice."""
+    from charlstm.show.console import can_animate, progress_bar, stderr_console
+
+    console = stderr_console()
+    return None if quiet or not can_animate(console) else partial(progress_bar, console)
 
 
 def progress_of(total: int) -> Callable[[int], None]:

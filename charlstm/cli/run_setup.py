@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charlstm.cli.inputs import name_again, note_keyboard, refuse_run
+from charlstm.cli.inputs import name_again, note_keyboard, reading_watch, refuse_run
 from charlstm.cli.options import command, note, operands
 from charlstm.cli.signals import interruptible
 from charlstm.errors import CharlstmError, UsageError
@@ -50,7 +50,7 @@ def _named_run(checkpoint: str | None, text: list[str]) -> "tuple[Path, RunFile,
     path = find_run(checkpoint, inside=True)
     run = read_run_file(path)
     try:
-        return path, run, text_of_run(run, text, note)
+        return path, run, text_of_run(run, text, note, reading_watch(False))
     except TextGone as error:
         raise CharlstmError(error.message, *name_again(run.source, path)) from None
 
@@ -81,7 +81,7 @@ def _run_of(text: list[str]) -> "tuple[Path, RunFile, Corpus]":
             if once and read:
                 continue
             try:
-                read[reading] = text_of_run(run, text, note)
+                read[reading] = text_of_run(run, text, note, reading_watch(False))
             except CharlstmError as error:
                 read[reading] = error
         corpus = read[reading]

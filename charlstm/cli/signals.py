@@ -1,4 +1,4 @@
-"""Signal handling: Ctrl-C, SIGTERM and SIGHUP stop and save; Ctrl-Z and fg suspend and resume."""
+"""Signals: Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 stop and save; Ctrl-Z suspends, fg continues."""
 
 import os
 import select
@@ -12,14 +12,16 @@ from charlstm.cli import echo
 from charlstm.errors import ExitCode
 
 SHOW_CURSOR = "\x1b[?25h"
+STOPS = ("SIGTERM", "SIGHUP", "SIGUSR1")
+"""Sent by the system, when the terminal is closed, and by batch systems before the time is up."""
 
 
 @contextmanager
-def stop_signals(request_stop: Callable[[], None], go_on: str) -> Iterator[None]:
+def stop_signals(request_stop: Callable[[], None], go_on: str | None) -> Iterator[None]:
     """Call ``request_stop`` at the first signal; at the second, print ``go_on`` and exit.
 
-    ``go_on`` is the command that resumes the work. A signal that was already ignored, as by
-    nohup, stays ignored.
+    ``go_on`` is the command that resumes the work; None ignores all but the first. A signal
+    that was already ignored, as by nohup, stays ignored.
     """
     signals = 0
 
@@ -27,10 +29,10 @@ def stop_signals(request_stop: Callable[[], None], go_on: str) -> Iterator[None]
         nonlocal signals
         signals += 1
         request_stop()
-        if signals > 1:
+        if signals > 1 and go_on is not None:
             _leave("stopped immediately; to resume:", go_on)
 
-    with _handlers(handle, "SIGINT", "SIGTERM", "SIGHUP"):
+    with _handlers(handle, "SIGINT", *STOPS):
         yield
 
 
@@ -62,21 +64,21 @@ def suspension(redraw: Callable[[], None] = lambda: None) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Make SIGTERM and a closed terminal act like Ctrl-C."""
+    """Make the signals of ``STOPS`` act like Ctrl-C."""
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         if number == getattr(signal, "SIGHUP", None):
             signal.signal(number, signal.SIG_IGN)  # a closed terminal sends it twice
         raise KeyboardInterrupt
 
-    with _handlers(interrupt, "SIGTERM", "SIGHUP"):
+    with _handlers(interrupt, *STOPS):
         yield
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Ignore signals during a short critical section."""
-    with _handlers(signal.SIG_IGN, "SIGINT", "SIGTERM", "SIGHUP"):
+    with _handlers(signal.SIG_IGN, "SIGINT", *STOPS):
         yield
 
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlstm.cli.inputs import note_keyboard, refuse_run
+from charlstm.cli.inputs import note_keyboard, reading_watch, refuse_run
 from charlstm.cli.options import (
     Json,
     OptionGroup,
+    TextReading,
     command,
     default,
     example,
@@ -23,7 +24,7 @@ from charlstm.cli.signals import interruptible
 from charlstm.cli.watch_run import watch
 from charlstm.errors import ExitCode, UsageError, plural
 from charlstm.net.spec import CELLS
-from charlstm.opening import begin_run, check_tensorboard, resume_run
+from charlstm.opening import begin_run, check_tensorboard, resume_run, resumed_text
 from charlstm.presets import PRESETS, default_settings
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Budget(OptionGroup):
         str | None,
         _setting(
             "device",
-            help="Device: auto, cpu, cuda or mps.",
+            help="Device: auto, cpu, cuda, cuda:N or mps.",
             panel=LEARNING,
             autocompletion=one_of("auto", "cpu", "cuda", "mps"),
         ),
@@ -278,7 +279,7 @@ class Learning(OptionGroup):
         str | None,
         _setting(
             "precision",
-            help="Precision: auto (the fastest in a trial), float32, bfloat16 or float16.",
+            help="Precision: auto (what suits the processor), float32, bfloat16 or float16.",
             panel=LEARNING,
             autocompletion=one_of("auto", "float32", "bfloat16", "float16"),
         ),
@@ -297,18 +298,6 @@ class Learning(OptionGroup):
     ] = None
 
 
-class Reading(OptionGroup):
-    """How a text becomes symbols. The fields are arguments of ``open_corpus``."""
-
-    encoding: Annotated[
-        str | None, _option(help="Text encoding." + default("utf-8"), panel=TEXT)
-    ] = None
-    as_bytes: Annotated[
-        bool | None,
-        _option("--bytes", help="Train on bytes: any file, vocabulary of 256.", panel=TEXT),
-    ] = None
-
-
 def train(
     text: Annotated[
         list[str] | None,
@@ -323,7 +312,7 @@ def train(
     start: Start,
     shape: Shape,
     learning: Learning,
-    reading: Reading,
+    reading: TextReading,
     resume: Annotated[
         bool, _option("--resume", help="Continue a run exactly where it stopped.")
     ] = False,
@@ -349,8 +338,10 @@ def train(
 ) -> int:
     """Train a model on a text and watch it learn."""
     import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
+    from charlstm.training.processes import all_processes, is_first
 
     check_tensorboard(tensorboard)
+    say = note if is_first() else _silent
     with ExitStack() as stack, interruptible():  # until `watch` has handlers of its own
         if resume:
             _refuse(
@@ -358,9 +349,11 @@ def train(
                 "a resumed run keeps its settings",
                 "omit them, or start a new run",
             )
-            with _noted_if_interrupted():
-                path, corpus = find_resumed(checkpoint, text or [], quiet)
-                trainer = resume_run(stack, path, corpus, budget.given(), note)
+            with _noted_if_interrupted(), all_processes().named_errors():
+                path, corpus = resumed_text(
+                    lambda: find_resumed(checkpoint, text or [], quiet), text, say
+                )
+                trainer = resume_run(stack, path, corpus, budget.given(), say)
         else:
             _refuse(
                 {} if checkpoint is None else {"checkpoint": checkpoint},
@@ -370,19 +363,23 @@ def train(
             for name in text or ():
                 refuse_run(name)
             note_keyboard(text)
-            with _noted_if_interrupted():
+            with _noted_if_interrupted(), all_processes().named_errors():
                 trainer = begin_run(
                     stack,
                     text,
                     {**shape.given(), **budget.given(), **learning.given()},
                     reading=reading.given(),
                     **start.given(),
-                    note=note,
-                    advise=(lambda message: None) if quiet else note,
+                    note=say,
+                    advise=_silent if quiet else say,
+                    watch=reading_watch(quiet or say is _silent),
                 )
         begun_at = trainer.progress.step
-        finished = watch(trainer, stack, plain=plain, quiet=quiet, tensorboard=tensorboard)
+        with all_processes().named_errors():
+            finished = watch(trainer, stack, plain=plain, quiet=quiet, tensorboard=tensorboard)
         larger = _larger_budget(trainer) if finished.step == begun_at > 0 else None
+    if not trainer.is_first:
+        return int(ExitCode.DONE)
     return _conclude(trainer, finished, larger, as_json=as_json, quiet=quiet)
 
 
@@ -395,11 +392,18 @@ def _larger_budget(trainer: "Trainer") -> tuple[str, str]:
 
 @contextmanager
 def _noted_if_interrupted() -> Iterator[None]:
+    from charlstm.training.processes import is_first
+
     try:
         yield
     except KeyboardInterrupt:
-        note("stopped before the run started")
+        if is_first():
+            note("stopped before the run started")
         raise
+
+
+def _silent(message: str) -> None:
+    pass
 
 
 def _refuse(fields: Iterable[str], reason: str, remedy: str) -> None:
@@ -423,6 +427,7 @@ def _conclude(
     from charlstm.scoring import perplexity
     from charlstm.show.printable import printable
     from charlstm.show.quantities import duration
+    from charlstm.training.processes import started_by_torchrun
 
     resume = command("train", "--resume", "-c", finished.path)
     unit = "byte" if trainer.run_file.source.as_bytes else "character"
@@ -447,7 +452,8 @@ def _conclude(
         case "stopped":
             note("stopped and saved; to resume:")
             note(resume)
-            return int(ExitCode.INTERRUPTED)
+            # torchrun starts a command again that fails.
+            return int(ExitCode.DONE if started_by_torchrun() else ExitCode.INTERRUPTED)
         case "diverged":
             note(
                 "training diverged repeatedly: the loss was not finite; the last good checkpoint "

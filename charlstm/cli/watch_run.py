@@ -16,11 +16,14 @@ def watch(
 ) -> "RunFinished":
     """Run the trainer to its end; a signal stops it. ``opened`` holds its run."""
     from charlstm.run_display import RunDisplay
+    from charlstm.training.processes import started_by_torchrun
     from charlstm.training_run import TrainingRun
 
-    display = None if quiet else RunDisplay(trainer, plain=plain)
+    display = None if quiet or not trainer.is_first else RunDisplay(trainer, plain=plain)
     training = TrainingRun(trainer, opened, display, tensorboard)
-    go_on = command("train", "--resume", "-c", trainer.path)
+    go_on = None
+    if not started_by_torchrun():  # which sends each signal again, and kills after 30 seconds
+        go_on = command("train", "--resume", "-c", trainer.path)
     with ExitStack() as stack:
         stack.enter_context(stop_signals(trainer.request_stop, go_on))
         if display is not None and display.panel is not None:

@@ -34,10 +34,17 @@ def fit_streams(length: int, batch: int, bptt: int) -> tuple[int, int]:
 class Streams:
     """B parallel readers of a text ``ids`` (N,), in batches of T = ``bptt`` characters."""
 
-    def __init__(self, ids: NDArray[np.unsignedinteger], batch: int, bptt: int) -> None:
+    def __init__(
+        self,
+        ids: NDArray[np.unsignedinteger],
+        batch: int,
+        bptt: int,
+        block: slice = slice(None),
+    ) -> None:
+        """``block``: the streams of the B that are read here; ``batch_at`` returns only these."""
         self._ids = np.asarray(ids)  # a plain view: fancy indexing of a memmap is slower
         self._bptt = bptt
-        self._starts = np.arange(batch, dtype=np.int64) * len(ids) // batch
+        self._starts = (np.arange(batch, dtype=np.int64) * len(ids) // batch)[block]
         self.batch = batch
 
     def batch_at(self, position: int) -> Batch:

@@ -14,19 +14,23 @@ from charlstm.errors import CharlstmError, check_choice, require, shown
 
 UnknownPolicy = Literal["error", "skip", "replace"]
 UNKNOWN_POLICIES: tuple[UnknownPolicy, ...] = ("error", "skip", "replace")
-CODE_POINTS = "utf-32-le"
 MAX_VOCABULARY = sys.maxunicode + 1
 """The number of Unicode code points."""
 Ids = NDArray[np.int64]
 
 
-def code_points(text: str) -> NDArray[np.uint32]:
-    """The code point of each character; uint32 (len(text),).
+def code_points(text: str) -> NDArray[np.unsignedinteger]:
+    """The code point of each character (len(text),); uint8 for ASCII, else uint16 or uint32.
 
     Raises:
         UnicodeEncodeError: ``text`` has a lone surrogate.
     """
-    return np.frombuffer(text.encode(CODE_POINTS), dtype="<u4")
+    if text.isascii():
+        return np.frombuffer(text.encode("ascii"), np.uint8)
+    units = np.frombuffer(text.encode("utf-16-le"), "<u2")
+    if len(units) == len(text):
+        return units
+    return np.frombuffer(text.encode("utf-32-le"), "<u4")  # it has surrogate pairs
 
 
 @dataclass(frozen=True)

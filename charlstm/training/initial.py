@@ -20,10 +20,15 @@ from charlstm.training.network import (
     to_arrays,
     untrained_model,
 )
+from charlstm.training.processes import Processes
 
 
 def initial_learner(
-    path: Path, run: RunFile, train_ids: NDArray[np.unsignedinteger], vocab: Vocabulary
+    path: Path,
+    run: RunFile,
+    train_ids: NDArray[np.unsignedinteger],
+    vocab: Vocabulary,
+    processes: Processes,
 ) -> tuple[Learner, tuple[str, ...]]:
     """The learner of the run at ``path``, and notes for the user if the run is new.
 
@@ -33,17 +38,19 @@ def initial_learner(
     """
     if run.train.threads:  # rounding depends on it; a smaller machine uses all its cores
         torch.set_num_threads(min(run.train.threads, available_cores()))
+    processes.use_device(run.train.device)
     device, _ = choose_device(run.train.device)
     model, notices = untrained_model(run.model, run.train.seed), tuple[str, ...]()
-    begins = not read_pointers(path).kept
-    if begins and run.init_from is not None:
-        source = read_model(Path(run.init_from))
+    begins = processes.first(lambda: not read_pointers(path).kept)
+    if begins and (init_from := run.init_from) is not None:
+        source = processes.first(lambda: read_model(Path(init_from)))
         load_arrays(model, transplant(source, vocab, to_arrays(model)))
         notices += _what_is_new(source.vocab, vocab)
     teacher = None
     if run.teacher is not None:
         try:
-            teacher = teacher_model(read_model(path / TEACHER), vocab).to(device)
+            file = processes.first(lambda: read_model(path / TEACHER))
+            teacher = teacher_model(file, vocab).to(device)
         except CharlstmError as error:
             raise CharlstmError(
                 error.message,
@@ -52,7 +59,8 @@ def initial_learner(
         if begins:
             notices += _what_a_teacher_may_know(Path(run.teacher), run)
     precision = Precision(device, run.train.precision)
-    return Learner(run.train, train_ids, model.to(device), precision, teacher), notices
+    model = model.to(device)
+    return Learner(run.train, train_ids, model, precision, teacher, processes), notices
 
 
 def teacher_model(file: ModelFile, vocab: Vocabulary) -> LanguageModel:

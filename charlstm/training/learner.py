@@ -1,6 +1,7 @@
 """One step of truncated BPTT, and all state that a step changes."""
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from charlstm.training.device import Precision
 from charlstm.training.loss_scale import LossScale
 from charlstm.training.network import LanguageModel, load_arrays
 from charlstm.training.optimiser import Optimiser, update_average
+from charlstm.training.processes import Processes
 
 
 class Learner:
@@ -34,18 +36,22 @@ class Learner:
         model: LanguageModel,
         precision: Precision,
         teacher: LanguageModel | None = None,
+        processes: Processes | None = None,
     ) -> None:
+        self._processes = processes or Processes()
+        self._block = self._processes.block(config.batch)
+        size = self._block.stop - self._block.start
         self.model = model
         self.average = copy.deepcopy(model).requires_grad_(False)
         """Moving average of the weights: the model that is validated, saved and sampled."""
         self.precision = precision
-        self.streams = Streams(train_ids, config.batch, config.bptt)
-        self.state = model.initial_state(config.batch)
-        """h and c of every stream, (L, S, B, H), carried from one step to the next."""
+        self.streams = Streams(train_ids, config.batch, config.bptt, self._block)
+        self.state = model.initial_state(size)
+        """h and c of every stream of this process, (L, S, B, H), carried from step to step."""
         self._teacher = teacher
-        self._teacher_state = teacher.initial_state(config.batch) if teacher else torch.zeros(0)
+        self._teacher_state = teacher.initial_state(size) if teacher else torch.zeros(0)
         self.config = config
-        self._optimiser = Optimiser(model, config)
+        self._optimiser = Optimiser(model, config, self._processes)
         self._loss_scale = LossScale(precision.device) if precision.name == "float16" else None
         self._dropout = torch.Generator().manual_seed(config.seed)
 
@@ -63,8 +69,11 @@ class Learner:
         masks = self.model.dropout_masks(
             config.dropout_masks, config.batch, config.dropout, self._dropout
         )
+        if masks is not None:  # every process draws those of all streams
+            masks = masks[:, self._block]
         if config.reset_every:
-            self.state[:, :, step % config.reset_every :: config.reset_every] = 0
+            first = (step - self._block.start) % config.reset_every
+            self.state[:, :, first :: config.reset_every] = 0
         with self.precision.autocast():
             logits, state = self.model(inputs, self.state, masks)
         if masks is not None:  # the same recurrence under several masks (Inoue 2019)
@@ -77,10 +86,12 @@ class Learner:
             probabilities = self._teacher_probabilities(self._teacher, inputs)
             distilled = -(probabilities * mean_log_p).sum(-1).mean()
             minimised = torch.lerp(loss, distilled, config.distillation)
-        if self._loss_scale is None:
-            minimised.backward()  # type: ignore[no-untyped-call]
-        else:
-            self._loss_scale.backward(minimised, self.model.parameters())
+        if self._loss_scale is not None:
+            minimised = self._loss_scale.scaled(minimised)
+        minimised.backward()  # type: ignore[no-untyped-call]
+        loss = self._processes.average_gradients(self.model.parameters(), loss)
+        if self._loss_scale is not None:
+            self._loss_scale.unscale(self.model.parameters())
         self.state = state.detach().float()  # h and c carry over to the next batch
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self._optimiser.step(multiplier)
@@ -106,14 +117,25 @@ class Learner:
         return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors that a step changes, except the average, by name in a checkpoint."""
+        """All tensors that a step changes, except the average, by name in a checkpoint.
+
+        The states are those of all B streams, whichever processes have them.
+        """
+        return self._tensors(self._processes.gather)
+
+    def _tensors(self, of_all_streams: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {f"weights/{n}": p for n, p in self.model.named_parameters()}
         tensors |= {f"optimiser/{n}": t for n, t in self._optimiser.state().items()}
         if self._loss_scale is not None:
             tensors["loss_scale"] = self._loss_scale.state
         if self._teacher is not None:
-            tensors["teacher_state"] = self._teacher_state
-        return tensors | {"state": self.state, "dropout": self._dropout.get_state()}
+            tensors["teacher_state"] = of_all_streams(self._teacher_state)
+        state = of_all_streams(self.state)
+        return tensors | {"state": state, "dropout": self._dropout.get_state()}
+
+    def _zeros(self, state: Tensor) -> Tensor:
+        """Zeros of the shape of ``state``, but for all B streams."""
+        return state.new_zeros((*state.shape[:2], self.config.batch, *state.shape[3:]))
 
     def load(
         self, tensors: dict[str, Tensor], average: dict[str, NDArray[np.float32]], steps: int
@@ -125,7 +147,7 @@ class Learner:
         Raises:
             KeyError, RuntimeError, ValueError: the tensors do not fit this model.
         """
-        own = self.tensors()
+        own = self._tensors(self._zeros)
         # Runs of earlier versions have no roots; zeros mark a root that has to be computed.
         tensors = {n: torch.zeros_like(t) for n, t in own.items() if n.endswith("/root")} | tensors
         if ("loss_scale" in own) != ("loss_scale" in tensors):
@@ -145,10 +167,11 @@ class Learner:
         self._optimiser.load_state(
             {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         )
-        self.state = tensors["state"].to(self.state.device)
+        self.state = tensors["state"][:, :, self._block].to(self.state.device)
         self._dropout.set_state(tensors["dropout"])
         if self._teacher is not None:
-            self._teacher_state = tensors["teacher_state"].to(self._teacher_state.device)
+            theirs = tensors["teacher_state"][:, :, self._block]
+            self._teacher_state = theirs.to(self._teacher_state.device)
         if self._loss_scale is not None:
             self._loss_scale.state.copy_(tensors["loss_scale"])
 

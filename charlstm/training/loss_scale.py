@@ -25,10 +25,13 @@ class LossScale:
         self.state = torch.tensor([FIRST_SCALE, 0.0], device=device)
         """(2,) float32: s, and the steps since s last changed or a gradient overflowed."""
 
-    def backward(self, loss: Tensor, parameters: Iterable[nn.Parameter]) -> None:
-        """Set the gradients of ``parameters``, all 0 if any overflows; then adapt s."""
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The ``loss`` times s, for the backward pass."""
+        return loss * self.state[0]
+
+    def unscale(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Divide the gradients of ``parameters`` by s, all 0 if any overflows; then adapt s."""
         scale, steps = self.state.unbind()
-        (loss * scale).backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for p in parameters if p.grad is not None]
         finite = torch.stack([gradient.isfinite().all() for gradient in gradients]).all()
         for gradient in gradients:

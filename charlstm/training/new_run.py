@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from charlstm.config import TrainConfig
 from charlstm.errors import plural, require
 from charlstm.net.model_config import ModelConfig
@@ -24,6 +26,7 @@ from charlstm.training.device import (
     torch_errors_explained,
 )
 from charlstm.training.initial import teacher_model
+from charlstm.training.processes import all_processes, check_batch, started_by_torchrun
 from charlstm.training.resume import open_run
 from charlstm.training.schedule import budget_of
 from charlstm.training.trainer import Trainer
@@ -54,10 +57,15 @@ def begin(
         UsageError: ``threads`` exceeds the available cores, the device is not available, or the
             teacher's vocabulary differs from the text's.
     """
-    with threads_restored():
+
+    def create() -> tuple[Path, NewRun]:
         with torch_errors_explained():
             new = resolve(corpus, model_config, train_config, init_from=init_from, teacher=teacher)
         path = create_run(root, name or corpus.name, new.run, new.teacher)
+        return path, replace(new, teacher=None)  # the run has a copy
+
+    with threads_restored():
+        path, new = all_processes().first(create)
         opened = open_run(path, corpus, step_seconds=new.step_seconds, notices=new.notices)
         with opened as trainer:
             yield trainer
@@ -88,6 +96,7 @@ def resolve(
     """
     train_ids, _ = corpus.split(config.val_fraction)
     batch, bptt = fit_streams(len(train_ids), config.batch, config.bptt)
+    check_batch(batch, all_processes().size)
     config = replace(config, batch=batch, bptt=bptt)
     if init_from is not None:
         model_config = replace(read_model(init_from).config, vocab_size=len(corpus.vocab))
@@ -109,14 +118,14 @@ def resolve(
     device, notices = choose_device(config.device)
     if device.type == "cpu":
         require_memory(model_config, config)
-    trial = Trial(model_config, device, batch, bptt)
+    trial = Trial(model_config, device, batch // all_processes().size, bptt)
     precision, seconds = choose_precision(config.precision, trial)
     if threads == 0:
         threads, seconds = choose_threads(precision, trial, seconds)
     seconds *= STEP_OVER_PASS
     if reader is not None:
         seconds += reading_seconds(reader.to(device), precision, batch, bptt)
-    config = replace(config, device=device.type, precision=precision.name, threads=threads)
+    config = replace(config, device=str(device), precision=precision.name, threads=threads)
     run = RunFile(
         model=model_config,
         train=config,
@@ -128,4 +137,15 @@ def resolve(
         init_from=None if init_from is None else str(init_from.absolute()),
         teacher=None if teacher is None else str(teacher.absolute()),
     )
-    return NewRun(run, teacher_file, seconds, notices)
+    return NewRun(run, teacher_file, seconds, notices + _idle_gpus(device.type))
+
+
+def _idle_gpus(kind: str) -> tuple[str, ...]:
+    """A note about how to use several GPUs."""
+    count = torch.cuda.device_count() if kind == "cuda" and not started_by_torchrun() else 1
+    if count == 1:
+        return ()
+    return (
+        f"training on one of {count} GPUs; to use all of them, start with "
+        f"torchrun --nproc-per-node {count} -m charlstm train …",
+    )

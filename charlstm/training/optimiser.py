@@ -5,6 +5,7 @@ from torch import Tensor
 
 from charlstm.config import TrainConfig
 from charlstm.training.network import LanguageModel
+from charlstm.training.processes import Processes
 
 MOMENTUM = 0.95
 ADAM_BETAS, ADAM_EPSILON = (0.9, 0.99), 1e-8
@@ -81,10 +82,14 @@ class Optimiser:
     Rows, one for each gate of each unit, differ in norm; ``row_factors`` evens them out.
 
     Adam follows Kingma & Ba 2015, algorithm 1. Both share one schedule, each with its own peak
-    rate. docs/explanation/training.md has the gain of Muon.
+    rate. docs/explanation/training.md has the gain of Muon. Several processes divide the inverse
+    roots of a step among them.
     """
 
-    def __init__(self, model: LanguageModel, config: TrainConfig) -> None:
+    def __init__(
+        self, model: LanguageModel, config: TrainConfig, processes: Processes | None = None
+    ) -> None:
+        self._processes = processes or Processes()
         named = dict(model.named_parameters())
         self._config = config
         self._matrices = {
@@ -113,12 +118,15 @@ class Optimiser:
         self._step_adam(self._config.adam_rate * multiplier, steps)
 
     def _step_muon(self, rate: float, steps: int) -> None:
-        for index, (name, matrix) in enumerate(self._matrices.items()):
+        for name, matrix in self._matrices.items():
             gradient, momentum = matrix.grad, self._momenta[name]
             assert gradient is not None
             momentum.lerp_(gradient, 1 - MOMENTUM)
-            due = name in self._rootless or (steps + index) % ROOT_EVERY == 0
-            direction = self._orthogonalise(gradient.lerp_(momentum, MOMENTUM), name, due)
+            gradient.lerp_(momentum, MOMENTUM)
+        self._renew_roots(steps)
+        for name, matrix in self._matrices.items():
+            assert matrix.grad is not None
+            direction = self._orthogonalise(matrix.grad, name)
             scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
             matrix.mul_(1 - rate * self._config.weight_decay)
             if name in self._rows:
@@ -128,17 +136,30 @@ class Optimiser:
                 matrix.add_(direction, alpha=-rate * scale)
             matrix.grad = None
 
-    def _orthogonalise(self, matrix: Tensor, name: str, due: bool) -> Tensor:
-        """About U V^T of ``matrix`` (R, C) = U S V^T; computes a new inverse root if ``due``."""
-        if matrix.shape[0] < matrix.shape[1]:
-            return self._orthogonalise(matrix.T, name, due).T
-        x = (matrix / (matrix.norm() + 1e-30)).to(self._dtype)
-        root = self._roots[name]
-        if due:
-            root.copy_(inverse_root(x))
-            self._rootless.discard(name)
-        direction: Tensor = x @ root.to(self._dtype)
-        return direction.to(matrix.dtype)
+    def _renew_roots(self, steps: int) -> None:
+        """Compute the inverse roots that are due, each in the process that owns it."""
+        renewed = []
+        for index, (name, matrix) in enumerate(self._matrices.items()):
+            if name in self._rootless or (steps + index) % ROOT_EVERY == 0:
+                owner = index // ROOT_EVERY  # of the roots of one step, each has another
+                if self._processes.is_owner(owner):
+                    assert matrix.grad is not None
+                    self._roots[name].copy_(inverse_root(self._normalised(matrix.grad)))
+                renewed.append((owner, self._roots[name]))
+        self._processes.broadcast(renewed)
+        self._rootless.clear()
+
+    def _normalised(self, matrix: Tensor) -> Tensor:
+        """``matrix`` or its transpose, the one with R >= C, at Frobenius norm 1."""
+        tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
+        normalised: Tensor = tall / (tall.norm() + 1e-30)
+        return normalised.to(self._dtype)
+
+    def _orthogonalise(self, matrix: Tensor, name: str) -> Tensor:
+        """About U V^T of ``matrix`` (R, C) = U S V^T."""
+        direction = self._normalised(matrix) @ self._roots[name].to(self._dtype)
+        direction = direction.to(matrix.dtype)
+        return direction if direction.shape == matrix.shape else direction.mT
 
     def _step_adam(self, rate: float, steps: int) -> None:
         beta1, beta2 = ADAM_BETAS

@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from charlstm.errors import CharlstmError, UsageError, plural
+from charlstm.errors import AccessError, CharlstmError, UsageError, plural
 from charlstm.runs.checkpoint import read_model, read_resume_state
 from charlstm.runs.metrics import cut_metrics
 from charlstm.runs.run import (
@@ -34,6 +34,7 @@ from charlstm.training.device import (
 )
 from charlstm.training.initial import initial_learner
 from charlstm.training.learner import Learner
+from charlstm.training.processes import Processes, all_processes, started_by_torchrun
 from charlstm.training.progress import Progress
 from charlstm.training.schedule import budget_of
 from charlstm.training.trainer import Resumption, Snapshot, Trainer
@@ -64,31 +65,59 @@ def open_run(
         UsageError: another process is training the run, or the run has already passed the end of
             the new budget.
     """
-    with threads_restored(), lock(path) as problem, torch_errors_explained():
+    processes = all_processes()
+    with threads_restored(), ExitStack() as locked, torch_errors_explained():
+        problem = processes.first(lambda: locked.enter_context(lock(path)))
         notices += (problem,) if problem else ()
-        recorded = read_run_file(path)
-        _check_corpus(path, recorded, corpus)
+        recorded = processes.first(lambda: _recorded(path, corpus))
         train_ids, val_ids = corpus.split(recorded.train.val_fraction)
-        run, found = _with_changes(_at_new_path(recorded, corpus), changes, len(train_ids))
-        notices += found
-        sweep(path)
-        learner, found = initial_learner(path, run, train_ids, corpus.vocab)
-        notices += found + _environment_notices()
-        resumption, found = _restore(path, learner)
-        notices += found
-        if resumption is not None and changes.keys() & BUDGETS:
-            _check_extension(run, resumption.progress)
-        if run != recorded:
-            write_run_file(path, run)
-        if resumption is None:
-            (path / METRICS_FILE).unlink(missing_ok=True)
-        else:
-            done = resumption.progress
-            cut_metrics(path / METRICS_FILE, done.step, done.rate_scale)
-        held_out = HeldOut(train_ids, val_ids, corpus.vocab)
-        yield Trainer(
-            path, run, held_out, learner, resumption, notices=notices, step_seconds=step_seconds
+        run, found = processes.first(
+            lambda: _with_changes(_at_new_path(recorded, corpus), changes, len(train_ids))
         )
+        notices += found
+        learner, found = initial_learner(path, run, train_ids, corpus.vocab, processes)
+        notices += found + _environment_notices()
+        resumption, found = _restore(path, learner, processes)
+        notices += found
+        processes.first(lambda: _begin_session(path, run, recorded, resumption, changes))
+        held_out = HeldOut(train_ids, val_ids, corpus.vocab, processes)
+        yield Trainer(
+            path,
+            run,
+            held_out,
+            learner,
+            resumption,
+            notices=notices,
+            step_seconds=step_seconds,
+            processes=processes,
+        )
+
+
+def _recorded(path: Path, corpus: Corpus) -> RunFile:
+    """The run's settings, after a check that the corpus is the run's."""
+    recorded = read_run_file(path)
+    _check_corpus(path, recorded, corpus)
+    sweep(path)
+    return recorded
+
+
+def _begin_session(
+    path: Path,
+    run: RunFile,
+    recorded: RunFile,
+    resumption: Resumption | None,
+    changes: Mapping[str, Any],
+) -> None:
+    """Write changed settings, and drop the metrics of steps that will be repeated."""
+    if resumption is not None and changes.keys() & BUDGETS:
+        _check_extension(run, resumption.progress)
+    if run != recorded:
+        write_run_file(path, run)
+    if resumption is None:
+        (path / METRICS_FILE).unlink(missing_ok=True)
+    else:
+        done = resumption.progress
+        cut_metrics(path / METRICS_FILE, done.step, done.rate_scale)
 
 
 def _check_corpus(path: Path, run: RunFile, corpus: Corpus) -> None:
@@ -126,7 +155,7 @@ def _with_changes(
         changes = {**dict.fromkeys(BUDGETS), **changes}
     if "device" in changes:
         precision, notices = _precision_on(changes["device"], run)
-        changes |= {"device": precision.device.type, "precision": precision.name}
+        changes |= {"device": str(precision.device), "precision": precision.name}
     run = replace(run, train=replace(run.train, **changes))
     if extended:
         run = replace(run, budget=budget_of(run.train, train_characters))
@@ -137,7 +166,7 @@ def _precision_on(name: str, run: RunFile) -> tuple[Precision, tuple[str, ...]]:
     """The device of that name, with the run's precision if supported, otherwise float32."""
     device, notices = choose_device(name)
     old, new = run.train, Precision(device, run.train.precision)
-    if device.type == old.device:
+    if device.type == torch.device(old.device).type:
         return new, notices
     try:
         choose_precision(old.precision, Trial(run.model, device, old.batch, old.bptt))
@@ -150,19 +179,36 @@ def _precision_on(name: str, run: RunFile) -> tuple[Precision, tuple[str, ...]]:
     return new, (*notices, note)
 
 
-def _restore(path: Path, learner: Learner) -> tuple[Resumption | None, tuple[str, ...]]:
-    """Restore a learner from the run's last readable checkpoint, with notes for the user.
+def _restore(
+    path: Path, learner: Learner, processes: Processes
+) -> tuple[Resumption | None, tuple[str, ...]]:
+    """Restore a learner from the run's last readable checkpoint, with notes for the user."""
+    latest, resumption, notices = processes.first(lambda: _find_restorable(path, learner))
+    if processes.rank and latest is not None:
+        latest.restore(learner)
+    return resumption, notices
+
+
+def _find_restorable(
+    path: Path, learner: Learner
+) -> tuple[Snapshot | None, Resumption | None, tuple[str, ...]]:
+    """The last checkpoint that can be restored, after doing so, and where the run resumes.
 
     A run is also saved by the clock, between validations. A rollback always goes to the last
     validation, so that an interrupted run ends like an uninterrupted one.
     """
     failures: list[str] = []
     restored: tuple[Progress, Snapshot, str] | None = None
+    latest: Snapshot | None = None
     for candidate in resume_order(path):
         try:
             snapshot = Snapshot(read_model(candidate), read_resume_state(candidate))
             if restored is None:
                 restored = snapshot.restore(learner), snapshot, candidate.name
+                latest = snapshot
+        except AccessError:
+            if restored is None:  # an older checkpoint would discard what this one holds
+                raise
         except CharlstmError as error:
             if restored is None:
                 failures.append(str(error))
@@ -171,30 +217,30 @@ def _restore(path: Path, learner: Learner) -> tuple[Resumption | None, tuple[str
             restored = restored[0], snapshot, candidate.name
             break
     notices = tuple(f"skipped a checkpoint: {failure}" for failure in failures)
-    if restored is None:
+    if restored is None or latest is None:
         if failures:
             raise CharlstmError(
                 f"no readable checkpoint in {path} ({failures[0]})", "start a new run"
             )
-        return None, ()
-    was, threads = restored[1].state.values.get("threads"), torch.get_num_threads()
+        return None, None, ()
+    was, threads = latest.state.values.get("threads"), torch.get_num_threads()
     if threads != was:
         notices += (
             f"trained with {was} CPU threads so far, now with {threads}; rounding may differ from "
             "an uninterrupted run",
         )
-    return Resumption(*restored), notices
+    return latest, Resumption(*restored), notices
 
 
 def _environment_notices() -> tuple[str, ...]:
     """Notes about environment variables that ask for something charlstm does not do."""
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if not processes.isdecimal() or processes.lstrip("0") in ("", "1"):
+    count = os.environ.get("WORLD_SIZE", "1")
+    if started_by_torchrun() or not count.isdecimal() or count.lstrip("0") in ("", "1"):
         return ()
-    shown = processes if len(processes) < 10 else f"{processes[:9]}…"
+    shown = count if len(count) < 10 else f"{count[:9]}…"
     return (
-        f"WORLD_SIZE is {shown}, but charlstm does not train in parallel: each process trains its "
-        "own run",
+        f"WORLD_SIZE is {shown}, but torchrun has not started this process: it trains a run of its "
+        "own",
     )
 
 

@@ -27,8 +27,9 @@ from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
 from charlstm.runs.run import RunFile, add_checkpoint, read_pointers, sweep, write_run_file
 from charlstm.training.learner import Learner
 from charlstm.training.network import to_arrays
+from charlstm.training.processes import Processes
 from charlstm.training.progress import Progress
-from charlstm.training.schedule import Plan, rate_multiplier
+from charlstm.training.schedule import Pace, Plan
 from charlstm.training.validation import HeldOut
 
 REPORT_SECONDS = 0.2
@@ -102,10 +103,13 @@ class Trainer:
         notices: tuple[str, ...] = (),
         step_seconds: float | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        processes: Processes | None = None,
     ) -> None:
         self.path = path
         self.run_file = run
         self.learner = learner
+        self.is_first = processes is None or processes.rank == 0
+        """Whether this one of the run's processes writes and shows it."""
         self.progress = Progress() if resumption is None else resumption.progress
         self.notices = notices
         """Notes for the user before training starts."""
@@ -116,12 +120,11 @@ class Trainer:
         self._plan = Plan(
             run.train,
             run.budget,
-            run.model.parameters,
             val_characters=len(held_out.quick_ids),
             final_characters=len(held_out.ids),
         )
-        self._clock = clock
-        self._stop = False
+        self._processes = processes or Processes()
+        self._own_clock = clock
         self._nats = torch.zeros((), device=learner.precision.device)
         self._worst_loss = self._worst_norm = torch.zeros_like(self._nats)
         """Of the steps since ``_trouble`` was last asked for; not finite if one of them was not."""
@@ -133,6 +136,12 @@ class Trainer:
         """Step and rate of the last checkpoint."""
         self._saved_seconds = self.progress.seconds
         self._budget_written = True
+        self._estimated = False
+        """Whether the duration was estimated from steps of this session."""
+
+    def _clock(self) -> float:
+        """The time in seconds, by the clock of process 0."""
+        return self._processes.first(self._own_clock)
 
     # -- the loop --------------------------------------------------------------------------
 
@@ -140,16 +149,17 @@ class Trainer:
         """Train to the end of the budget, an early stop, divergence, or ``request_stop``."""
         begun = self._clock() - self.progress.seconds
         yield self._started()
+        pace = self._plan.pace(self._clock())
         if self.progress.step == 0:
             yield from self._evaluate_and_save(begun)
+            pace.evaluation_done(self._clock())
         if self.guessed_step_seconds is not None and self._plan.budget.total_steps is not None:
-            yield self._estimate(self.guessed_step_seconds)
-        speed = self._plan.speed_trial(self._clock())
+            yield self._estimate(Pace(0.0, 0.0, 0.0, self.guessed_step_seconds))
         # A run that was killed after its last validation, or resumed after its end, is at its end.
         reason = "patience" if self._out_of_patience() else "budget"
         last_report = self._clock()
         while reason == "budget" and self._plan.steps_left(self.progress.step):
-            if self._stop:
+            if self._processes.stopping:
                 reason = "stopped"
                 if trouble := self._trouble(thorough=True):
                     rolled_back = self._roll_back(trouble)
@@ -159,10 +169,10 @@ class Trainer:
                         yield rolled_back
                 break
             gradient_norm = self.take_step()
-            now = self._clock()
+            now = self._processes.time_of_step(self._clock)
             self.progress.seconds = now - begun
-            if (step_seconds := speed.step_done(now)) is not None:
-                yield self._fix_budget(step_seconds)
+            if pace.step_done(now):
+                yield from self._revise_budget(pace)
             evaluate = self._plan.evaluation_due(self.progress.step)
             if not (evaluate or now - last_report >= REPORT_SECONDS):
                 continue
@@ -175,12 +185,13 @@ class Trainer:
                     reason = "diverged"
                     break
                 yield rolled_back
-                speed = self._plan.speed_trial(self._clock())
+                pace = self._plan.pace(self._clock())
                 continue
             yield report
             if evaluate:
                 yield from self._evaluate_and_save(begun)
                 last_report = self._clock()
+                pace.evaluation_done(last_report)
                 if self._out_of_patience():
                     reason = "patience"
                     break
@@ -201,21 +212,21 @@ class Trainer:
             return "the loss is not finite"
         if loss > math.log(len(self._held_out.vocab)) + EXPLODED_NATS:
             return f"the loss has exploded to {loss:.3g}"
-        return "the weights are not finite" if thorough and not self.learner.is_finite() else ""
+        if thorough and not self._processes.all(self.learner.is_finite()):
+            return "the weights are not finite"
+        return ""
 
     def _forget_worst(self) -> None:
         self._worst_loss = self._worst_norm = torch.zeros_like(self._nats)
 
     def request_stop(self) -> None:
         """Finish the current step, save and stop; safe to call from a signal handler."""
-        self._stop = True
+        self._processes.request_stop()
 
     def take_step(self) -> Tensor:
         """One step of truncated BPTT; returns the gradient norm before clipping, on the device."""
         progress = self.progress
-        total_steps = self._plan.total_steps(progress.step)
-        multiplier = rate_multiplier(progress.step, total_steps, self._config)
-        self._rate_multiplier = multiplier * progress.rate_scale
+        self._rate_multiplier = self._plan.rate_multiplier(progress.step) * progress.rate_scale
         loss, norm = self.learner.step(progress.step, self._rate_multiplier)
         progress.step += 1
         progress.position += self._config.bptt
@@ -227,32 +238,39 @@ class Trainer:
 
     # -- budget ----------------------------------------------------------------------------
 
-    def _fix_budget(self, step_seconds: float) -> BudgetFixed:
-        """Convert minutes to steps, once; estimate the duration of the whole run."""
-        if self._plan.budget.total_steps is None:
-            self._plan = self._plan.measured(
-                self.progress.step, self.progress.seconds, step_seconds
-            )
-            self.run_file = replace(self.run_file, budget=self._plan.budget)
+    def _revise_budget(self, pace: Pace) -> Iterator[BudgetFixed]:
+        """Convert minutes to steps as fast as they are taken now."""
+        plan = self._plan.revised(self.progress.step, self.progress.seconds, pace)
+        if plan is not self._plan or not self._estimated:
+            self._record(plan)
+            self._estimated = True
+            yield self._estimate(pace)
+
+    def _record(self, plan: Plan) -> None:
+        """Train by ``plan`` from now on; a resumed run must know it."""
+        if plan is not self._plan:
+            self._plan = plan
+            self.run_file = replace(self.run_file, budget=plan.budget)
             self._budget_written = False
             self._write_budget()
-        return self._estimate(step_seconds)
 
     def _write_budget(self) -> None:
         """Store the budget for a resumed run; on a full disk, the next save tries again."""
         try:
-            write_run_file(self.path, self.run_file)
+            if self.is_first:
+                write_run_file(self.path, self.run_file)
             self._budget_written = True
         except OSError:
             pass
 
-    def _estimate(self, step_seconds: float) -> BudgetFixed:
-        total, progress = self._plan.budget.total_steps, self.progress
+    def _estimate(self, pace: Pace) -> BudgetFixed:
+        progress = self.progress
+        total = self._plan.budget.total_steps
         assert total is not None
         return BudgetFixed(
             total_steps=total,
             epochs=self.learner.streams.epoch(total * self._config.bptt),
-            seconds=self._plan.seconds(progress.step, progress.seconds, step_seconds),
+            seconds=self._plan.seconds(progress.step, progress.seconds, pace),
         )
 
     # -- validation ------------------------------------------------------------------------
@@ -329,13 +347,15 @@ class Trainer:
 
     def _finish(self, reason: str, begun: float) -> Iterator[Event]:
         progress, unsaved = self.progress, None
+        if reason in ("budget", "patience"):
+            self._record(self._plan.concluded(progress.step))
         if self._saved != self._mark():
             is_best = not self._held_out or progress.best_step == progress.step
             event = self._save(self._capture(), best=is_best)
             unsaved = event.reason if isinstance(event, SaveFailed) else None
             yield event
         val_loss = None
-        best = read_pointers(self.path).best
+        best = self._processes.first(lambda: read_pointers(self.path).best)
         if reason != "stopped" and self._held_out and best is not None:
             val_loss = self._held_out.final_loss(self.path / best, self.learner.precision.device)
         self.progress.seconds = self._clock() - begun
@@ -415,6 +435,14 @@ class Trainer:
         self._saved_seconds = progress.seconds
         if not self._budget_written:
             self._write_budget()
+        event = self._processes.first(lambda: self._write(snapshot, best=best))
+        if isinstance(event, Saved):
+            self._saved = self._mark()
+        return event
+
+    def _write(self, snapshot: Snapshot, *, best: bool) -> Saved | SaveFailed:
+        """Write and record a checkpoint, and report it."""
+        progress = self.progress
         try:
             saved = write_checkpoint(self.path, snapshot.model, snapshot.state)
             add_checkpoint(
@@ -431,5 +459,4 @@ class Trainer:
             named = name and not name.startswith(".")  # users do not know our temporary names
             reason = f"{name}: {reason_of(error)}" if named else reason_of(error)
             return SaveFailed(progress.step, reason)
-        self._saved = self._mark()
         return Saved(progress.step, saved, best)

@@ -16,6 +16,7 @@ from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.training.device import Precision
 from charlstm.training.network import LanguageModel, stored_model, to_arrays
+from charlstm.training.processes import Processes
 
 SEGMENTS = 32
 """Segments of the held-out text that are read in parallel."""
@@ -54,29 +55,38 @@ def stateful_loss(
 
 @torch.inference_mode()
 def quick_stateful_loss(
-    model: LanguageModel, ids: NDArray[np.unsignedinteger], precision: Precision
+    model: LanguageModel,
+    ids: NDArray[np.unsignedinteger],
+    precision: Precision,
+    processes: Processes | None = None,
 ) -> float:
     """``stateful_loss`` approximated by 32 segments that are read in parallel.
 
     Each segment but the first is warmed up on the 256 characters before it, so its state is close
     to that of the contiguous pass. Every character but the first is counted once.
-    docs/explanation/training.md gives the measured difference.
+    docs/explanation/training.md gives the measured difference. Several processes divide the
+    segments among them, and all return the same loss.
     """
+    processes = processes or Processes()
     predicted = len(ids) - 1
     length = predicted // SEGMENTS
     if length < WARMUP:
         return stateful_loss(model, ids, precision)
-    first = ids[: length + 1]
-    starts = np.arange(1, SEGMENTS) * length
-    offsets = np.arange(-WARMUP, length + 1)
-    windows = torch.from_numpy(ids[offsets[:, None] + starts].astype(np.int64))
-    _, state = _sum_nats(model, windows[: WARMUP + 1], model.initial_state(SEGMENTS - 1), precision)
-    total, state = _sum_nats(model, windows[WARMUP:], state, precision)
-    total += _sum_nats(model, _column(first), model.initial_state(1), precision)[0]
+    segments = np.array_split(np.arange(SEGMENTS), processes.size)[processes.rank]
+    total = 0.0
+    if len(later := segments[segments > 0]):
+        offsets = np.arange(-WARMUP, length + 1)
+        windows = torch.from_numpy(ids[offsets[:, None] + later * length].astype(np.int64))
+        state = model.initial_state(len(later))
+        _, state = _sum_nats(model, windows[: WARMUP + 1], state, precision)
+        total, state = _sum_nats(model, windows[WARMUP:], state, precision)
+    if 0 in segments:
+        first = ids[: length + 1]
+        total += _sum_nats(model, _column(first), model.initial_state(1), precision)[0]
     rest = ids[SEGMENTS * length :]
-    if len(rest) > 1:
+    if SEGMENTS - 1 in segments and len(rest) > 1:
         total += _sum_nats(model, _column(rest), state[:, :, -1:], precision)[0]
-    return total / predicted
+    return processes.sum(total) / predicted
 
 
 @torch.inference_mode()
@@ -135,7 +145,9 @@ class HeldOut:
         train_ids: NDArray[np.unsignedinteger],
         val_ids: NDArray[np.unsignedinteger],
         vocab: Vocabulary,
+        processes: Processes | None = None,
     ) -> None:
+        self._processes = processes or Processes()
         self.ids = val_ids[:VAL_CHARACTERS]
         """Ids that the final loss is computed on; (N,)."""
         self.quick_ids = val_ids[:QUICK_CHARACTERS]
@@ -156,12 +168,12 @@ class HeldOut:
 
     def loss(self, model: LanguageModel, precision: Precision) -> float:
         """Nats per character of a validation during training."""
-        return quick_stateful_loss(model, self.quick_ids, precision)
+        return quick_stateful_loss(model, self.quick_ids, precision, self._processes)
 
     def final_loss(self, checkpoint: Path, device: torch.device) -> float:
         """Nats per character of a checkpoint on disk, in float32."""
-        model = stored_model(read_model(checkpoint)).to(device)
-        return quick_stateful_loss(model, self.ids, Precision(device, "float32"))
+        model = stored_model(self._processes.first(lambda: read_model(checkpoint))).to(device)
+        return quick_stateful_loss(model, self.ids, Precision(device, "float32"), self._processes)
 
     def gates(self, model: LanguageModel) -> tuple[GateSaturation, ...]:
         """Saturation of each layer's gates at the start of the excerpt; empty without gates."""

@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import damage
 import power
+import ranks
 import stops
 import terminal
 from forks import Bench
@@ -35,6 +36,11 @@ COUNTS = {
     "interrupt_anywhere": 20,
     "panel": 40,
     "closed": 40,
+    "kill_rank": 50,
+    "hang": 10,
+    "poison_rank": 20,
+    "stop_rank": 50,
+    "full_disk_rank": 20,
 }
 
 
@@ -79,6 +85,7 @@ def _promises(folder: Path) -> dict[str, Callable[[int, int], stops.Figures]]:
     for module in (stops, terminal):
         found |= {n: on(Bench, getattr(module, n)) for n in COUNTS if hasattr(module, n)}
     found |= {n: on(damage.Victim, getattr(damage, n)) for n in COUNTS if hasattr(damage, n)}
+    found |= {n: on(ranks.GroupBench, getattr(ranks, n)) for n in COUNTS if hasattr(ranks, n)}
     return found  # type: ignore[return-value]
 
 

@@ -9,11 +9,13 @@ import os
 import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ CHANGES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
 def serve() -> None:
     """Fork for each order that comes as a line of JSON; answer with process id, then status."""
     import charlstm.cli.train
+    import charlstm.training.distributed
     import charlstm.training.new_run  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w")
@@ -50,9 +53,10 @@ def serve() -> None:
 
 def _obey(order: dict[str, Any]) -> None:
     import charlstm.cli
-    from charlstm.training import schedule, trainer
+    from charlstm.training import distributed, schedule, trainer
 
     os.chdir(order["folder"])
+    os.environ.update(order.get("environment", {}))
     os.setpgid(0, 0)  # a group of its own has its parent outside, without which none is suspended
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also below a shell's "&"
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -73,6 +77,9 @@ def _obey(order: dict[str, Any]) -> None:
         None if order[name] is None else os.fdopen(number, mode, closefd=False)
         for number, name, mode in ((0, "in", "r"), (1, "out", "w"), (2, "err", "w"))
     )
+    if "longest_wait" in order:
+        distributed.LONGEST_WAIT = timedelta(seconds=order["longest_wait"])
+        distributed.ROLL_CALL = timedelta(seconds=1)
     if "poison" in order:
         _poison(trainer, **order["poison"])
     if "pace" in order:
@@ -252,6 +259,33 @@ class Bench:
         process.stdin.write(json.dumps({**asked, **places, **order}) + "\n")
         process.stdin.flush()
         return Child(int(process.stdout.readline()), process, written)
+
+    def start_group(
+        self,
+        arguments: Sequence[str],
+        size: int = 2,
+        orders: Sequence[dict[str, Any]] = (),
+        **all_: Any,
+    ) -> list[Child]:
+        """Start ``size`` processes as torchrun does; ``orders`` say what befalls each of them."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        common = {
+            "WORLD_SIZE": str(size),
+            "LOCAL_WORLD_SIZE": str(size),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "GROUP_RANK": "0",
+            "TORCHELASTIC_RUN_ID": "test",
+        }
+        children = []
+        for rank in range(size):
+            own = {**all_, **(orders[rank] if orders else {})}
+            numbers = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            environment = {**common, **numbers, **own.pop("environment", {})}
+            children.append(self.start(arguments, server=rank, environment=environment, **own))
+        return children
 
     def _new_server(self) -> "subprocess.Popen[str]":
         here = Path(__file__).parent

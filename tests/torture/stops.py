@@ -25,7 +25,7 @@ Figures = dict[str, int | float]
 
 
 @contextlib.contextmanager
-def _named(promise: str, seed: int, trial: int) -> Iterator[None]:
+def named(promise: str, seed: int, trial: int) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
@@ -62,7 +62,7 @@ def kill(bench: Bench, trials: int, seed: int) -> Figures:
     """1: SIGKILL at random moments and before random changes of the disk, up to three times."""
     places: collections.Counter[str] = collections.Counter()
     for trial in range(trials):
-        with _named("kill", seed, trial):
+        with named("kill", seed, trial):
             random = generator(seed, trial)
             name = f"killed-{seed}-{trial}"
             for _ in range(random.choice((1, 1, 2, 3))):
@@ -87,7 +87,7 @@ def interrupt(bench: Bench, trials: int, seed: int) -> Figures:
     figures: collections.Counter[str] = collections.Counter()
     longest = 0.0
     for trial in range(trials):
-        with _named("interrupt", seed, trial):
+        with named("interrupt", seed, trial):
             random = generator(seed, trial)
             name = f"stopped-{seed}-{trial}"
             path = bench.folder / "checkpoints" / name
@@ -128,7 +128,7 @@ def interrupt_anywhere(bench: Bench, trials: int, seed: int) -> Figures:
     }
     longest = 0.0
     for trial in range(-1, trials):
-        with _named("interrupt_anywhere", seed, trial):
+        with named("interrupt_anywhere", seed, trial):
             name = f"anywhere-{seed}-{trial}"
             arguments = [sys.executable, "-m", "charlstm", *bench.train(name)]
             begun = time.monotonic()
@@ -159,7 +159,7 @@ def doubled(bench: Bench, trials: int, seed: int) -> Figures:
     """5: two that make a run of one name; two that resume one; a reader while one saves."""
     texts = refused = 0
     for trial in range(trials):
-        with _named("doubled", seed, trial):
+        with named("doubled", seed, trial):
             random = generator(seed, trial)
             name = f"both-{seed}-{trial}"
             arguments = bench.train(name)
@@ -203,7 +203,7 @@ def full_disk(bench: Bench, trials: int, seed: int) -> Figures:
     """4: from a random moment on, files are limited in size, forever or for a while."""
     figures: collections.Counter[str] = collections.Counter()
     for trial in range(trials):
-        with _named("full_disk", seed, trial):
+        with named("full_disk", seed, trial):
             random = generator(seed, trial)
             name = f"full-{seed}-{trial}"
             path = bench.folder / "checkpoints" / name
@@ -231,7 +231,7 @@ def small_disk(bench: Bench, trials: int, seed: int) -> Figures:
     """4: a file system of its own that something else fills while a run saves. Needs root."""
     figures: collections.Counter[str] = collections.Counter()
     for trial in range(trials):
-        with _named("small_disk", seed, trial), _tmpfs(bench.folder / f"small-{seed}-{trial}") as d:
+        with named("small_disk", seed, trial), _tmpfs(bench.folder / f"small-{seed}-{trial}") as d:
             if d is None:
                 return {"runs": 0, "mounting is not permitted": 1}
             (d / "tales.txt").write_bytes(bench.text.read_bytes())
@@ -277,7 +277,7 @@ def poison(bench: Bench, trials: int, seed: int) -> Figures:
     """6: NaN, infinities and an exploding loss, put into loss, gradient and weights."""
     figures: collections.Counter[str] = collections.Counter()
     for trial in range(trials):
-        with _named("poison", seed, trial):
+        with named("poison", seed, trial):
             random = generator(seed, trial)
             what = random.choice(("loss", "gradient", "weights"))
             spoilt = [float("nan"), float("inf"), float("-inf")]

@@ -14,6 +14,7 @@ if os.name == "nt" or not Path("/proc/self/fd").is_dir():
 
 import damage
 import power
+import ranks
 import stops
 import terminal
 from forks import Bench
@@ -74,6 +75,39 @@ def test_two_at_once_lose_nothing(bench: Bench) -> None:
 
 def test_numbers_that_go_wrong_are_rolled_back(bench: Bench) -> None:
     assert stops.poison(bench, 6, SEED)["weights, 3 times back"]
+
+
+@pytest.fixture(scope="module")
+def group_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ranks.GroupBench]:
+    bench = ranks.GroupBench(tmp_path_factory.mktemp("group"))
+    yield bench
+    bench.close()
+
+
+def test_processes_end_with_the_same_bits_after_one_is_killed(
+    group_bench: ranks.GroupBench,
+) -> None:
+    assert ranks.kill_rank(group_bench, 3, SEED)["runs"] == 3
+
+
+def test_process_that_hangs_is_noticed_and_named(group_bench: ranks.GroupBench) -> None:
+    assert ranks.hang(group_bench, 1, SEED)["runs"] == 1
+
+
+def test_numbers_that_go_wrong_in_one_process_are_rolled_back_in_all(
+    group_bench: ranks.GroupBench,
+) -> None:
+    assert ranks.poison_rank(group_bench, 3, SEED)["runs"] == 3
+
+
+def test_processes_stop_and_save_once(group_bench: ranks.GroupBench) -> None:
+    assert ranks.stop_rank(group_bench, 3, SEED)["saved"]
+
+
+def test_full_disk_of_process_0_costs_a_save_and_not_the_run(
+    group_bench: ranks.GroupBench,
+) -> None:
+    assert ranks.full_disk_rank(group_bench, 1, SEED)["saves that failed"]
 
 
 @against_the_clock

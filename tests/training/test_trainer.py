@@ -16,7 +16,7 @@ import torch
 from helpers import TEXT, model_config, random_weights, train_config
 from torch import Tensor
 
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.errors import AccessError, CharlstmError, UsageError
 from charlstm.events import (
     BudgetFixed,
     Evaluated,
@@ -482,6 +482,26 @@ def test_damaged_checkpoint_is_passed_over_for_the_one_before(begin: Begin) -> N
     assert "is damaged" in resumed.notices[0]
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES])
+def test_checkpoint_that_cannot_be_opened_now_is_not_given_up(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    trainer = begin(steps=30, keep=3)
+    run_and_stop(trainer, 14)
+    newest, read = last_checkpoint(trainer.path), Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if path.parent == newest:
+            raise OSError(number, os.strerror(number))
+        return read(path)
+
+    with monkeypatch.context() as context:
+        context.setattr(Path, "read_bytes", read_bytes)
+        with pytest.raises(AccessError, match="cannot be read"):
+            resume(trainer.path)
+    assert resume(trainer.path).progress.step == 14
+
+
 def test_run_goes_on_with_the_threads_it_began_with(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -519,8 +539,8 @@ def test_finished_run_resumed_with_its_budget_ends_at_once(begin: Begin) -> None
     [
         ({"steps": 8}, {"steps": 20}, 20),
         ({"epochs": 0.5}, {"epochs": 1.0}, 33),  # 2,070 characters, 64 a step
-        ({"minutes": 0.1}, {"minutes": 0.2}, 23),  # half a second a step
-        ({"steps": 8}, {"minutes": 0.2}, 23),
+        ({"minutes": 0.1}, {"minutes": 0.2}, 24),  # half a second a step
+        ({"steps": 8}, {"minutes": 0.2}, 24),
     ],
     ids=str,
 )
@@ -568,8 +588,47 @@ def test_budget_in_minutes_becomes_steps_once_and_is_kept(begin: Begin) -> None:
     totals = {event.total_steps for event in of_type(events, BudgetFixed)}
     budget = runs.read_run_file(trainer.path).budget
     assert totals == {budget.total_steps} == {of_type(events, RunFinished)[0].step}
-    assert budget.known_at == 6  # the first after three seconds
+    assert budget.revisions == ((6, 30), (30, 30))  # the first after three seconds, and the end
     assert 13 <= of_type(events, RunFinished)[0].seconds <= 15
+
+
+def busy_from(monkeypatch: pytest.MonkeyPatch, clock: Clock, step: int) -> None:
+    """The machine becomes half as fast at ``step``."""
+    slow = lambda t: setattr(clock, "step_seconds", 0.1 if t.progress.step >= step else 0.05)  # noqa: E731
+    before_steps(monkeypatch, slow)
+
+
+@pytest.mark.parametrize("busy_at", [60, 150, 270])
+def test_budget_in_minutes_is_kept_when_the_machine_becomes_busy(
+    begin: Begin, clock: Clock, monkeypatch: pytest.MonkeyPatch, busy_at: int
+) -> None:
+    busy_from(monkeypatch, clock, busy_at)
+    finished = finish(begin(steps=None, minutes=0.25, hold=0.5))
+    assert finished.seconds == pytest.approx(15, rel=0.05)
+    assert finished.step == pytest.approx(busy_at + (300 - busy_at) / 2, abs=20)
+
+
+def test_a_run_with_revised_plans_is_resumed_and_repeated_from_its_record_bit_for_bit(
+    begin: Begin, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy_from(monkeypatch, clock, 100)
+    settings = {"steps": None, "minutes": 0.25, "dropout": 0.3, "hold": 0.5}
+    trainer = begin(**settings)
+    for event in trainer.run():
+        if isinstance(event, StepDone) and event.step > 120:
+            break
+    planned = trainer.run_file.budget.revisions
+    assert planned[-1].step > 100
+    finish(resume(trainer.path))
+    budget = runs.read_run_file(trainer.path).budget
+    assert budget.revisions[: len(planned)] == planned
+
+    again = begin(**settings)
+    runs.write_run_file(again.path, replace(again.run_file, budget=budget))
+    monkeypatch.setattr(Clock, "__call__", lambda clock: 3 * clock.now)  # a slower machine
+    finish(resume(again.path))
+    assert runs.read_run_file(again.path).budget == budget
+    assert everything(again.path)[0] == everything(trainer.path)[0]
 
 
 def test_another_patience_leaves_the_budget_as_it_was_measured(begin: Begin) -> None:
@@ -641,7 +700,7 @@ def test_loss_that_is_not_finite_rolls_back_and_goes_on_at_half_the_rate(
     (rolled_back,) = of_type(events, RolledBack)
     assert (rolled_back.step, rolled_back.to_step, rolled_back.rate_scale) == (9, 6, 0.5)
     rates = {event.step: event.learning_rate for event in of_type(events, StepDone)}
-    share = training.rate_multiplier(9, 30, train_config())
+    share = schedule.rate_multiplier(9, 30, train_config())
     assert rates[10] == pytest.approx(0.5 * 0.02 * share)
     finished = of_type(events, RunFinished)[0]
     assert (finished.reason, finished.step) == ("budget", 30)
