@@ -69,6 +69,7 @@ WORDS = {
     "mb_per_second": "MB per second",
     "share_of_hashing": "rate relative to SHA-256 alone",
     "peak_mb": "peak memory, MB",
+    "played_per_second": "characters per second while it plays and draws",
     "file_mb": "size of the page, MB",
     "a: over bare products, 1 thread": "time relative to bare matrix products, 1 thread",
     "a: over bare products, all threads": "time relative to bare matrix products, all threads",
