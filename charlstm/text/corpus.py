@@ -276,8 +276,8 @@ def _check_room(root: Path, written: int, scale: float) -> None:
     needed, free = written * scale, disk.free + written
     if needed > free and disk.total:  # some file systems do not know
         raise CharlstmError(
-            f"the encoded text needs about {needed / 1e9:,.1f} GB, "
-            f"but only {free / 1e9:,.1f} GB are available in the cache {root}",
+            f"the encoded text needs about {needed / 1e6:,.0f} MB, "
+            f"but only {free / 1e6:,.0f} MB are available in the cache {root}",
             f"free some space there, or set {CACHE_VARIABLE} to a folder on another disk",
         )
 

@@ -18,7 +18,7 @@ MEASURED_STEPS, MEASURED_SECONDS, MEASURED_FRACTION = 5, 3.0, 0.08
 """The speed is known after this many steps and seconds, and this fraction of a budget in minutes.
 The first half is not counted: a cold machine, or a first read of the text, is slow."""
 REVISED_SECONDS, REVISED_FRACTION = 1.0, 1 / 40
-"""Then the speed is measured again every so many seconds, and this fraction of the budget: a
+"""Then the speed is measured again after this many seconds and this fraction of the budget: a
 machine that becomes busy after that long before the end makes the run overrun by as much."""
 TOLERANCE = 0.01
 """A plan is kept while it meets the budget in minutes within this fraction."""
