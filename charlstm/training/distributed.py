@@ -304,7 +304,7 @@ def _exit_code(error: BaseException) -> int:
 
 def _first_line(error: Exception) -> str:
     line = next(iter(str(error).splitlines()), type(error).__name__)
-    return re.sub(r"^\[.*?\] ?", "", line).rstrip(". ")
+    return re.sub(r"^\[.*?\] ?", "", line).split(". ")[0].rstrip(". ")
 
 
 def _disconnect() -> None:
