@@ -1,7 +1,7 @@
 """Check spelling and wording of the docs and, with --strings, of the program's own text.
 
     python .ci/prose.py              the pages
-    python .ci/prose.py --strings    the pages, and every string of the package
+    python .ci/prose.py --strings    the pages, strings of the package, names of the tests
 
 The prose of each file is copied, line by line, without code and addresses. codespell and proselint
 read the copies; words of ``BANNED`` are looked for here. The exit code is 1 if anything is found.
@@ -90,6 +90,8 @@ def prose(*, strings: bool) -> dict[Path, str]:
     if strings:
         for path in sorted((ROOT / "charlstm").rglob("*.py")):
             texts[path] = strings_of(path.read_text(encoding="utf-8"))
+        for path in sorted((ROOT / "tests").rglob("*.py")):
+            texts[path] = names_of(path.read_text(encoding="utf-8"))
     return {path.relative_to(ROOT): text for path, text in texts.items()}
 
 
@@ -106,6 +108,21 @@ def strings_of(source: str) -> str:
             for offset, line in enumerate(without_code(node.value).splitlines()):
                 number = min(node.lineno - 1 + offset, len(lines) - 1)
                 lines[number] += f" {line}"
+    return "\n".join(lines)
+
+
+def names_of(source: str) -> str:
+    """The names of a module's tests, as words, and its docstrings, at their lines."""
+    lines = [""] * (source.count("\n") + 1)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            lines[node.lineno - 1] += f" {node.name.replace('_', ' ')}"
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            first = node.body[0]
+            for offset, line in enumerate(without_code(ast.get_docstring(node) or "").splitlines()):
+                lines[first.lineno - 1 + offset] += f" {line}"
     return "\n".join(lines)
 
 

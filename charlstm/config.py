@@ -136,7 +136,7 @@ class TrainConfig(Settings):
     device: str = "auto"
     """Device: auto (the first GPU that works, or the CPU), cpu, cuda, cuda:N or mps."""
     precision: str = "auto"
-    """Format of matrix products: float32, bfloat16, float16, or auto (the fastest in a trial)."""
+    """Format of matrix products: float32, bfloat16, float16, or auto (what suits the processor)."""
     threads: int = 0
     """CPU threads; 0 lets a short trial choose."""
     dropout_masks: int = 1

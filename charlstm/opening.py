@@ -3,22 +3,26 @@
 The command and the Python functions share this module.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from charlstm.errors import UsageError
+from charlstm.errors import UsageError, require
 
 if TYPE_CHECKING:
     from charlstm.runs.run import RunFile
     from charlstm.text.corpus import Corpus
+    from charlstm.text.found import Progress
     from charlstm.training.trainer import Trainer
 
 Note = Callable[[str], object]
-REPORTED_CHARACTERS = 50_000_000
-"""Characters of a long text between two notes of how far it is read."""
+Watch = Callable[[], AbstractContextManager["Progress"]]
+"""What shows the progress through a text while it is read."""
+LINE_SECONDS = 5.0
+"""Seconds between two lines that say how far a long text is read."""
 
 
 class BudgetFields(TypedDict, total=False):
@@ -72,12 +76,15 @@ def begin_run(
     preset: str | None = None,
     note: Note,
     advise: Note,
+    watch: Watch | None = None,
 ) -> "Trainer":
-    """Read a text and begin a run on it, which ``stack`` holds.
+    """Read a text and begin a run on it; ``stack`` holds the run's lock.
 
     ``settings`` are fields of ``ModelConfig`` and ``TrainConfig``, ``reading`` arguments of
-    ``open_corpus``. ``note`` gets what the user must know, ``advise`` what might help.
+    ``open_corpus``. ``note`` gets what the user must know, ``advise`` what might help; ``watch`` is
+    as in ``open_text``.
     """
+    begun = time.perf_counter()
     import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm.config import TrainConfig
     from charlstm.net.model_config import ModelConfig
@@ -87,7 +94,8 @@ def begin_run(
         {f.name: settings[f.name] for f in fields(kind) if f.name in settings}
         for kind in (ModelConfig, TrainConfig)
     )
-    unknown = settings.keys() - shape.keys() - learning.keys() | shape.keys() & {"vocab_size"}
+    unknown = settings.keys() - shape.keys() - learning.keys()
+    unknown |= shape.keys() & {"vocab_size", "end"}
     if unknown:
         raise TypeError(f"there is no setting {', '.join(sorted(unknown))}")
     if init_from is not None and shape:
@@ -101,7 +109,9 @@ def begin_run(
             "torchrun may restart the run, which needs a `name` to continue", "choose a `name`"
         )
     processes = all_processes()
-    corpus = processes.same_text(lambda: open_text(text, note=note, advise=advise, **reading))
+    corpus = processes.same_text(
+        lambda: open_text(text, note=note, advise=advise, watch=watch, **reading)
+    )
     from charlstm.presets import advice, default_settings
     from charlstm.runs.catalogue import find_checkpoint, runs_folder
 
@@ -122,6 +132,7 @@ def begin_run(
         len(corpus.vocab),
         preset=preset,
         with_teacher=taught_by is not None,
+        items=None if corpus.vocab.end is None else corpus.counts[corpus.vocab.end],
         model=shape,
         train=learning,
     )
@@ -143,6 +154,7 @@ def begin_run(
         teacher=taught_by,
     )
     trainer = stack.enter_context(opened)
+    trainer.progress.seconds += time.perf_counter() - begun
     if taught_by is not None:
         advise(f"taught by {taught_by}")
     for sentence in _without_effect(learning, trainer):
@@ -209,7 +221,7 @@ def resumed_text(
 
 
 def _without_effect(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[str]:
-    """The given settings that the run does not use, or not as given, and why."""
+    """A sentence for each given setting that the run does not use as given."""
     used, total = trainer.run_file.train, trainer.run_file.budget.total_steps
     for field in ("batch", "bptt"):
         if given.get(field, 0) > (limit := getattr(used, field)):
@@ -220,6 +232,8 @@ def _without_effect(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[st
         yield "`patience` has no effect: with `val_fraction` 0 nothing is validated"
     if given.get("dropout_masks", 1) > 1 and used.dropout == 0:
         yield "`dropout_masks` has no effect: `dropout` is 0"
+    if given.get("reset_every") and trainer.run_file.source.separator is not None:
+        yield "`reset_every` has no effect: every item of a list starts from zero state"
     if "final_rate" in given and used.hold == 1:
         yield "`final_rate` has no effect: with `hold` 1 the learning rate never decays"
 
@@ -227,7 +241,7 @@ def _without_effect(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[st
 def resume_run(
     stack: ExitStack, path: Path, corpus: "Corpus", changes: Mapping[str, Any], note: Note
 ) -> "Trainer":
-    """Open a run to train it further, which ``stack`` holds; ``changes`` are ``BudgetFields``."""
+    """Open a run to train it on; ``stack`` holds its lock, ``changes`` are ``BudgetFields``."""
     if unknown := changes.keys() - BudgetFields.__annotations__.keys():
         raise TypeError(f"a resumed run cannot change {', '.join(sorted(unknown))}")
     from charlstm.training.resume import open_run
@@ -247,11 +261,21 @@ def check_tensorboard(folder: str | Path | None) -> None:
 
 
 def open_text(
-    text: Sequence[str | Path] | None, *, note: Note, advise: Note, **reading: Any
+    text: Sequence[str | Path] | None,
+    *,
+    note: Note,
+    advise: Note,
+    lines: bool = False,
+    watch: Watch | None = None,
+    **reading: Any,
 ) -> "Corpus":
-    """The corpus of files, folders or stdin (-), or the bundled one for none.
+    """The corpus of files, folders or stdin (-); None stands for the bundled text.
 
-    ``note`` gets what is notable about them, ``advise`` how far a long text is read.
+    With ``lines`` each line is an item of a list. ``note`` gets what is notable about the text.
+    ``watch`` shows how far a long text is read; by default ``advise`` gets lines about that.
+
+    Raises:
+        UsageError: the separator does not occur in the text.
     """
     from charlstm.text.corpus import open_corpus
     from charlstm.text.notes import text_notes
@@ -259,31 +283,68 @@ def open_text(
 
     if reading.get("as_bytes") and "encoding" in reading:
         note("note: `encoding` has no effect with `as_bytes`")
-    shown = 0
-
-    def progress(characters: int) -> None:
-        nonlocal shown
-        if characters - shown >= REPORTED_CHARACTERS:
-            shown = characters
-            advise(f"read {characters:,} characters …")
-
-    corpus = open_corpus(text or [bundled_corpus()], progress=progress, **reading)
+    if lines:
+        require("separator" not in reading, "`lines` excludes `separator`", "use one of them")
+        reading["separator"] = "\n"
+    with nullcontext(progress_lines(advise)) if watch is None else watch() as progress:
+        corpus = open_corpus(text or [bundled_corpus()], progress=progress, **reading)
+    if (end := corpus.vocab.end) is not None and corpus.counts[end] == 1:  # only that of the file
+        raise UsageError(
+            f"the separator {corpus.vocab.separator!r} does not occur in the text",
+            "in most shells, a newline is written as $'\\n'",
+        )
     for sentence in text_notes(corpus):
         note(sentence)
     return corpus
 
 
-def text_of_run(run: "RunFile", text: Sequence[str | Path] | None, note: Note) -> "Corpus":
+def progress_lines(write: Note, clock: Callable[[], float] = time.monotonic) -> "Progress":
+    """A function of (activity, bytes done, total) that writes a line every few seconds."""
+    began: dict[str, float] = {}
+    written_at = clock()
+
+    def report(activity: str, done: int, total: int | None) -> None:
+        nonlocal written_at
+        now = clock()
+        start = began.setdefault(activity, now)
+        if now - written_at < LINE_SECONDS:
+            return
+        written_at = now
+        line = f"{activity} the text: {done / 1e6:,.0f} MB"
+        if total and done and now > start:
+            left = (now - start) * (total - done) / done
+            line += f" of {total / 1e6:,.0f} MB, {left:,.0f} s left"
+        write(f"{line} …")
+
+    return report
+
+
+def text_of_run(
+    run: "RunFile",
+    text: Sequence[str | Path] | None,
+    note: Note,
+    watch: Watch | None = None,
+) -> "Corpus":
     """A run's text, read from where it is now, or from where the run has recorded that it was.
 
+    ``watch`` is as in ``open_text``.
+
     Raises:
-        TextGone: it is no longer there.
+        TextGone: the text is no longer there.
     """
     from charlstm.text.corpus import open_corpus, reopen_corpus
 
-    if text:
-        return open_corpus(text, encoding=run.source.encoding, as_bytes=run.source.as_bytes)
-    corpus = reopen_corpus(run.source, run.digest)
-    if (lost := run.source.not_there()) and lost[1] == "nothing":
+    source = run.source
+    with nullcontext(progress_lines(note)) if watch is None else watch() as progress:
+        if text:
+            return open_corpus(
+                text,
+                encoding=source.encoding,
+                as_bytes=source.as_bytes,
+                separator=source.separator,
+                progress=progress,
+            )
+        corpus = reopen_corpus(source, run.digest, progress)
+    if (lost := source.not_there()) and lost[1] == "nothing":
         note(f"note: {lost[0]} no longer exists; using its text from the cache")
     return corpus

@@ -14,7 +14,7 @@ class RunDisplay:
     """Shows a run's events: on a panel, in a notebook's output, or as lines on stderr."""
 
     def __init__(self, trainer: "Trainer", *, plain: bool = False) -> None:
-        """With ``plain`` they are lines, whatever there is."""
+        """``plain`` shows lines everywhere."""
         from charlstm.generate.live_sample import LiveSample
         from charlstm.runs.metrics import read_lines
         from charlstm.runs.run import METRICS_FILE
@@ -51,14 +51,14 @@ class RunDisplay:
             self.panel.__exit__(*error)
 
     def show(self, event: "Event") -> None:
-        """Show an event; neither a terminal that went away nor a bug in drawing ends the run."""
+        """Show an event; neither a closed terminal nor a bug in drawing ends the run."""
         try:
             self._follow(event)
             self._show(event)
         except (OSError, ValueError):
             pass
         except Exception as error:
-            print_note(f"what is shown is not complete: {error!r}")
+            print_note(f"the display is incomplete: {error!r}")
 
     def _written(self) -> tuple[str, int]:
         return self._sample.text, self._sample.step
@@ -73,11 +73,11 @@ class RunDisplay:
 
 
 def print_note(message: str) -> None:
-    """Print a note: to stderr, in a notebook to its output."""
+    """Print a note to stderr, or in a notebook to the cell's output."""
     from charlstm.show.console import in_kernel
     from charlstm.show.printable import printable
 
-    with suppress(OSError, ValueError):  # the terminal is gone; what is being done goes on
+    with suppress(OSError, ValueError):  # the terminal was closed; the work continues
         stream = sys.stdout if in_kernel() else sys.stderr  # a notebook shows stderr as an error
         stream.write(printable(message, keep="") + "\n")
         stream.flush()

@@ -20,7 +20,7 @@ from charlstm.opening import (
 )
 from charlstm.run_display import RunDisplay, print_note
 
-if TYPE_CHECKING:  # torch and what draws are imported when a run begins
+if TYPE_CHECKING:  # torch and Rich are imported when a run begins
     from charlstm.events import Event, RunFinished
     from charlstm.export.tensorboard import TensorBoardLog
     from charlstm.model import Model
@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # torch and what draws are imported when a run begins
     from charlstm.training.trainer import Trainer
 
 TextSources = str | Path | Sequence[str | Path]
-SAMPLE_CHARACTERS = 400
+SAMPLE_CHARACTERS, SAMPLE_ITEMS = 400, 10
 
 
 def train(
@@ -42,33 +42,37 @@ def train(
     preset: str | None = None,
     encoding: str | None = None,
     as_bytes: bool = False,
+    lines: bool = False,
+    separator: str | None = None,
     progress: bool = True,
     tensorboard: str | Path | None = None,
     **settings: Unpack[TrainingFields],
 ) -> "TrainingRun":
     """Begin a run on ``text`` below ``checkpoints/``, as ``charlstm train`` does.
 
-    Nothing is trained yet: iterate over the run for its events, or call ``run``.
+    It trains when you call ``run``, or iterate over it for its events.
 
         model = charlstm.train("book.txt", minutes=2).run().model
 
     Args:
         text: a file, a folder or ``-`` for stdin, or several of them; None is the bundled text.
-        name: of the run; the text's name if left out.
-        init_from: a run or checkpoint with whose weights to begin.
-        teacher: a run of the same text from whose predictions to learn, too.
-        preset: a name in ``presets.PRESETS``; the text's size and the minutes choose if left out.
-        encoding: of the text; utf-8 if left out.
-        as_bytes: model bytes, of any file, instead of characters.
-        progress: show how the run goes on: a panel in a terminal, an output that is updated in a
-            notebook, lines elsewhere.
-        tensorboard: a folder for TensorBoard's files; they are below it in one of the run's name.
-        **settings: fields of ``ModelConfig`` and ``TrainConfig``; those left out depend on the
+        name: name of the run; by default the text's name.
+        init_from: a run or checkpoint that supplies the initial weights.
+        teacher: a run of the same text that this one distils.
+        preset: a name in ``presets.PRESETS``; by default the text's size and the minutes decide.
+        encoding: encoding of the text; by default UTF-8.
+        as_bytes: model the bytes of any file instead of characters.
+        lines: the text is a list of items that stand alone, such as names, one per line.
+        separator: the same with another text between two items.
+        progress: show the run: as a panel in a terminal, an output that is updated in a notebook,
+            lines elsewhere.
+        tensorboard: a folder for TensorBoard; the run writes to a folder of its own name in it.
+        **settings: fields of ``ModelConfig`` and ``TrainConfig``; the defaults depend on the
             text (docs/explanation/training.md).
 
     Raises:
-        UsageError: a setting is out of its range, or does not go with another.
-        CharlstmError: the text or a run cannot be read, or memory does not suffice.
+        UsageError: a setting is out of range, or excludes another one.
+        CharlstmError: the text or a run cannot be read, or there is too little memory.
     """
     check_tensorboard(tensorboard)
     from charlstm.training.processes import is_first
@@ -80,7 +84,8 @@ def train(
         stack,
         [text] if isinstance(text, str | Path) else text,
         dict(settings),
-        reading={"as_bytes": as_bytes, **({} if encoding is None else {"encoding": encoding})},
+        reading={"as_bytes": as_bytes, "lines": lines}
+        | {k: v for k, v in (("encoding", encoding), ("separator", separator)) if v is not None},
         name=name,
         init_from=None if init_from is None else str(init_from),
         teacher=None if teacher is None else str(teacher),
@@ -99,19 +104,19 @@ def resume(
     tensorboard: str | Path | None = None,
     **changes: Unpack[BudgetFields],
 ) -> "TrainingRun":
-    """Open a stopped or finished run, to train it on exactly where it stopped.
+    """Open a stopped or finished run, to continue exactly where it stopped.
 
     Args:
-        checkpoint: the run; the newest if left out.
+        checkpoint: the run; by default the newest.
         text: where the run's text is now, if it was moved.
         progress: as for ``train``.
         tensorboard: as for ``train``.
-        **changes: another budget for the whole run, ``patience``, ``keep`` or ``device``.
+        **changes: a new budget for the whole run, ``patience``, ``keep`` or ``device``.
 
     Raises:
         UsageError: another process trains the run, or the budget ends before the run's step.
-        CharlstmError: there is no such run, its text is gone or has changed, or no checkpoint of
-            it can be read.
+        CharlstmError: there is no such run, its text is gone or has changed, or none of its
+            checkpoints can be read.
     """
     import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm.runs.catalogue import find_run
@@ -138,14 +143,14 @@ def resume(
 
 
 class TrainingRun(Iterator["Event"]):
-    """A run that is open for training: an iterator of its events, see ``charlstm.events``.
+    """A run that is open for training: an iterator of its events (``charlstm.events``).
 
-    Each ``next`` trains until something happened, and returns that event. The last one is a
-    ``RunFinished``. An interrupt (Ctrl-C, or that of a notebook's cell) while it trains stops and
-    saves the run, as ``stop`` does; a second one ends it at once, at its last checkpoint.
+    Each ``next`` trains until the next event and returns it. The last one is a ``RunFinished``.
+    An interrupt (Ctrl-C, or a notebook's stop button) saves and stops the run, as ``stop`` does.
+    A second interrupt ends it at once, at its last checkpoint.
 
-    While it is open, no other process can train this run. One that is dropped before its end is
-    closed at its last checkpoint.
+    While it is open, no other process can train the run. If it is deleted before its end, the run
+    is closed at its last checkpoint.
     """
 
     def __init__(
@@ -155,7 +160,7 @@ class TrainingRun(Iterator["Event"]):
         display: RunDisplay | None = None,
         tensorboard: str | Path | None = None,
     ) -> None:
-        """``opened`` holds the trainer's run; it is closed with the last event."""
+        """``opened`` holds the lock of the run; the last event closes it."""
         self.path = trainer.path
         """The run's folder."""
         self.finished: RunFinished | None = None
@@ -175,7 +180,7 @@ class TrainingRun(Iterator["Event"]):
             return self._next()
 
     def run(self) -> Self:
-        """Train to the end of the budget, or until it is stopped; returns this run."""
+        """Train to the end of the budget, or until the run is stopped; return this object."""
         with self._training(), suppress(StopIteration):
             while True:
                 self._next()
@@ -184,8 +189,8 @@ class TrainingRun(Iterator["Event"]):
     def stop(self) -> None:
         """Finish the step, save, and end the run.
 
-        Where the run is being trained, by a loop in another thread or by the caller of a signal's
-        handler, that loop does so, and ``stop`` returns at once.
+        If the run is training, in another thread or below a signal handler, ``stop`` returns at
+        once, and the loop that trains ends the run.
         """
         self._trainer.request_stop()
         if not self._is_training:
@@ -193,10 +198,10 @@ class TrainingRun(Iterator["Event"]):
 
     @property
     def model(self) -> "Model":
-        """The best checkpoint so far, or the last one if nothing is held out; loaded again.
+        """The best checkpoint so far, or the last one if nothing is held out; loaded each time.
 
         Raises:
-            CharlstmError: there is none yet.
+            CharlstmError: there is no checkpoint yet.
         """
         from charlstm.model import load
 
@@ -204,7 +209,7 @@ class TrainingRun(Iterator["Event"]):
 
     @property
     def history(self) -> "History":
-        """The curves so far, with those of earlier sessions, as NumPy arrays."""
+        """The curves of all sessions so far, as NumPy arrays."""
         from charlstm.runs.history import read_history
 
         return read_history(self.path)
@@ -245,7 +250,7 @@ class TrainingRun(Iterator["Event"]):
 
     @contextmanager
     def _training(self) -> Iterator[None]:
-        """An interrupt stops the run while this is entered, unless the caller handles it."""
+        """Within this context an interrupt stops the run, unless the caller handles interrupts."""
         before: Any = None
 
         def handle(number: int, frame: FrameType | None) -> None:
@@ -272,7 +277,7 @@ def _events(
     display: RunDisplay | None,
     board: "TensorBoardLog | None",
 ) -> Iterator["Event"]:
-    """Train, log and show; ``opened`` is closed at the end, or when nobody holds the events."""
+    """Train, log and show; close ``opened`` at the end, or when the iterator is deleted."""
     from charlstm.events import Evaluated
     from charlstm.runs.metrics import MetricsLog
     from charlstm.runs.run import METRICS_FILE
@@ -297,13 +302,16 @@ def _events(
 
 
 def sample_of(file: "ModelFile") -> str:
-    """What a model writes for a log: the same seed each time, so that samples can be compared."""
+    """A sample for a log: always of the same seed, so that samples can be compared."""
     from charlstm.model import Model
     from charlstm.show.printable import printable
 
-    text = Model(file, Path()).generate(length=SAMPLE_CHARACTERS, temperature=0.8, seed=1)
-    return printable(str(text))
+    model, separator = Model(file, Path()), file.vocab.separator
+    count = 1 if separator is None else SAMPLE_ITEMS
+    length = SAMPLE_CHARACTERS // count
+    texts = model.generate_batch(count=count, length=length, temperature=0.8, seed=1)
+    return printable((separator or "").join(texts))
 
 
 def _no_note(message: str) -> None:
-    pass
+    """Print nothing: what ``progress=False`` does with notes."""

@@ -60,7 +60,7 @@ def train_config(**changes: object) -> TrainConfig:
 
 
 def random_weights(config: ModelConfig, seed: int = 0, scale: float = 0.5) -> dict[str, np.ndarray]:
-    """Weights of the model's shapes, drawn from a normal distribution; float32."""
+    """Normally distributed random weights of the model's shapes; float32."""
     generator = np.random.default_rng(seed)
     return {
         name: generator.normal(0, scale, shape).astype(np.float32)

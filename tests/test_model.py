@@ -359,7 +359,7 @@ def test_the_warm_up_can_be_chosen_or_left_out(model: Model) -> None:
     assert not np.allclose(cold.mean, warm.mean)
 
 
-def test_a_model_that_was_changed_by_hand_is_told_apart_from_none(tmp_path: Path) -> None:
+def test_a_model_that_was_edited_is_not_reported_as_missing(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(CharlstmError, match="is damaged"):
         charlstm.load(tmp_path)

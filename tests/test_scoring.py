@@ -131,7 +131,7 @@ def test_a_model_that_never_forgets_is_read_one_part_after_the_other(
 def test_a_part_whose_end_changes_makes_the_next_one_change(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A GRU that keeps h whatever is read, but for one symbol that sets it anew."""
+    """A GRU that keeps h whatever it reads, except one symbol that sets h again."""
     config = model_config(3, hidden=4, cell="gru")
     weights = {name: np.zeros_like(array) for name, array in random_weights(config).items()}
     generator = np.random.default_rng(1)

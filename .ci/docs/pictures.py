@@ -1,7 +1,7 @@
 """Make the pictures of the docs from a real run on the bundled text: ``.ci/make.py pictures``.
 
-    python .ci/docs/pictures.py          the live panel, then train the worked case, then its views
-    python .ci/docs/pictures.py RUN      only the views of ``charlstm inspect``, of that run
+    python .ci/docs/pictures.py          the live panel, then the worked case: train it, show it
+    python .ci/docs/pictures.py RUN      only the views and the page of that run
 
 The panel is shown as a terminal draws it, the views as ``--svg`` writes them. The SVGs name no font
 to download, so they look the same without a network.
@@ -27,7 +27,7 @@ from charlstm.cli.app import app
 from charlstm.cli.option_names import use_parameters, with_options
 from charlstm.events import StepDone
 from charlstm.generate.live_sample import LiveSample
-from charlstm.model import load
+from charlstm.model import Model, load
 from charlstm.presets import default_settings
 from charlstm.runs.metrics import MetricsLog
 from charlstm.runs.run import METRICS_FILE
@@ -41,8 +41,9 @@ from charlstm.training.trainer import Trainer
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 TEXT = 'ODILE: "Is it the bell?" (She listens.)'
-CASE = {"steps": 4000, "hold": 0.0, "row_averaging": 0.0, "reset_every": 0}
+CASE = {"steps": 4000, "hold": 0.0, "row_averaging": 0.0, "reset_every": 0, "threads": 1}
 NEAR_END = 0.95
+PASSAGE_LINES = 14
 SPANS = re.compile(
     r'<text class="([^"]+)" x="([^"]+)" y="([^"]+)" textLength="([^"]+)"([^>]*)>(.*?)</text>',
     re.DOTALL,
@@ -160,17 +161,16 @@ def views(run: Path) -> None:
         subject = Subject(model, longer[len(subject.warmup) :], subject.warmup)
     found = find_view("find")(subject, Options()).to_dict()["features"]
     best = {one["feature"]: one["best"][0] for one in found if one["best"]}
-    line, quoted = (
-        Options(layer=best[name]["layer"], units=(best[name]["unit"],))
-        for name in ("position in line", "inside quotes")
-    )
-    passage = model.file.excerpt[300:700]
+    # In the worked case this unit tracks round brackets.
+    unit = best["inside quotes"]
+    quoted = Options(layer=unit["layer"], units=(unit["unit"],))
+    passage = bracketed(model)
     shown = {
         "inspect": see("gates", TEXT),
         "inspect-walk": see("walk", TEXT, replace(quoted, at=7)),
-        "inspect-cell": see("cell", passage, line),
+        "inspect-cell": see("cell", passage, quoted),
         "inspect-guesses": see("cell", TEXT, replace(quoted, guesses=5)),
-        "inspect-match": see("match", None, replace(line, rows=10)),
+        "inspect-match": see("match", None, replace(quoted, rows=10)),
         **{
             f"inspect-{name}": see(name)
             for name in ("find", "ablate", "probe", "errors", "memory", "context", "drift")
@@ -182,15 +182,32 @@ def views(run: Path) -> None:
         print(path)
 
 
+def bracketed(model: Model) -> str:
+    """The passage of whole lines of the held-out text that has most in round brackets."""
+    ids = held_out(model, VIEWS["match"].reads)
+    assert ids is not None
+    lines = model.file.vocab.decode(ids).splitlines(keepends=True)
+    passages = ("".join(lines[n : n + PASSAGE_LINES]) for n in range(len(lines)))
+    return max(passages, key=lambda one: sum(map(len, re.findall(r"\([^()]*\)", one))))
+
+
+def show(run: Path) -> None:
+    """The views of a run, and its page."""
+    from live_page import write_page
+
+    views(run)
+    write_page(run)
+
+
 def main() -> None:
     """Train, and take the pictures."""
     PICTURES.mkdir(exist_ok=True)
     if len(sys.argv) > 1:
-        views(Path(sys.argv[1]))
+        show(Path(sys.argv[1]))
         return
     with tempfile.TemporaryDirectory() as folder:
         live(Path(folder))
-        views(worked_case(Path(folder)))
+        show(worked_case(Path(folder)))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from charlstm.model import Model
+    from charlstm.opening import Watch
+    from charlstm.runs.run import RunFile
     from charlstm.text.corpus import Corpus
     from charlstm.text.sources import TextSource
     from charlstm.text.vocabulary import Ids, UnknownPolicy, Vocabulary
@@ -162,9 +165,16 @@ def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpu
         refuse_run(name)
     note_keyboard(text)
     with interruptible():  # leaves no half-written cache
-        return open_text(
-            text, note=note, advise=(lambda message: None) if quiet else note, **reading
-        )
+        advise = (lambda message: None) if quiet else note
+        return open_text(text, note=note, advise=advise, watch=reading_watch(quiet), **reading)
+
+
+def reading_watch(quiet: bool) -> "Watch | None":
+    """A progress bar for a text that is read, on a terminal; elsewhere the lines suffice."""
+    from charlstm.show.console import can_animate, progress_bar, stderr_console
+
+    console = stderr_console()
+    return None if quiet or not can_animate(console) else partial(progress_bar, console)
 
 
 def progress_of(total: int) -> Callable[[int], None]:
@@ -191,7 +201,27 @@ def name_again(source: "TextSource", run: Path) -> tuple[str, str]:
 
 
 def training_text(model: "Model") -> "tuple[NDArray[np.unsignedinteger], Vocabulary]":
-    """The ids that the model was trained on, and their vocabulary.
+    """The ids that the model was trained on, and their vocabulary; raises as ``_corpus_of``."""
+    run, corpus = _corpus_of(model)
+    return corpus.split(run.train.val_fraction)[0], corpus.vocab
+
+
+def items_of(model: "Model") -> set[str]:
+    """All items of the list of the model's run, the held-out ones, too.
+
+    Raises:
+        UsageError: the model was not trained on a list.
+        CharlstmError: as ``_corpus_of``.
+    """
+    separator = model.file.vocab.separator
+    if separator is None:
+        raise UsageError("`new` needs a model of a list", "train one with --lines or --separator")
+    _, corpus = _corpus_of(model)
+    return set(corpus.vocab.decode(corpus.ids.tolist()).split(separator))
+
+
+def _corpus_of(model: "Model") -> "tuple[RunFile, Corpus]":
+    """The run that the model belongs to, and its text.
 
     Raises:
         CharlstmError: the run or its text is gone, or the text has changed.
@@ -206,4 +236,4 @@ def training_text(model: "Model") -> "tuple[NDArray[np.unsignedinteger], Vocabul
             corpus = training_corpus(run)
     except TextGone as error:
         raise CharlstmError(error.message, *name_again(run.source, model.path.parent)) from None
-    return corpus.split(run.train.val_fraction)[0], corpus.vocab
+    return run, corpus

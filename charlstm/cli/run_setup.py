@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charlstm.cli.inputs import name_again, note_keyboard, refuse_run
+from charlstm.cli.inputs import name_again, note_keyboard, reading_watch, refuse_run
 from charlstm.cli.options import command, note, operands
 from charlstm.cli.signals import interruptible
 from charlstm.errors import CharlstmError, UsageError
@@ -50,7 +50,7 @@ def _named_run(checkpoint: str | None, text: list[str]) -> "tuple[Path, RunFile,
     path = find_run(checkpoint, inside=True)
     run = read_run_file(path)
     try:
-        return path, run, text_of_run(run, text, note)
+        return path, run, text_of_run(run, text, note, reading_watch(False))
     except TextGone as error:
         raise CharlstmError(error.message, *name_again(run.source, path)) from None
 
@@ -69,19 +69,19 @@ def _run_of(text: list[str]) -> "tuple[Path, RunFile, Corpus]":
 
     once = any(name == STDIN or kind_of(Path(name)) == "pipe" for name in text)
     named = tuple(str(Path(name).absolute()) for name in text)
-    read: dict[tuple[str, bool], Corpus | CharlstmError] = {}
+    read: dict[tuple[str, bool, str | None], Corpus | CharlstmError] = {}
     at_these_paths: list[tuple[Path, RunFile, Corpus | CharlstmError]] = []
     for path in (find_run(None), *list_runs()):
         try:
             run = read_run_file(path)
         except CharlstmError:
             continue
-        reading = run.source.encoding, run.source.as_bytes
+        reading = run.source.encoding, run.source.as_bytes, run.source.separator
         if reading not in read:
             if once and read:
                 continue
             try:
-                read[reading] = text_of_run(run, text, note)
+                read[reading] = text_of_run(run, text, note, reading_watch(False))
             except CharlstmError as error:
                 read[reading] = error
         corpus = read[reading]

@@ -275,7 +275,7 @@ def _skip(path: Path, error: Exception) -> None:
 
 
 def _cached_texts() -> list[_Doomed]:
-    from charlstm.text.corpus import cached_corpora, delete_cached, unfinished_corpora
+    from charlstm.text.cache import cached_corpora, delete_cached, unfinished_corpora
 
     folders = [*cached_corpora(), *unfinished_corpora()]
     return [_Doomed(folder, [folder], partial(delete_cached, folder)) for folder in folders]

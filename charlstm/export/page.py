@@ -1,7 +1,8 @@
 """Export to a web page: one HTML file in which a model reads, writes and shows its units.
 
-``page.html`` is the template and ``page.js`` the script. The file contains both, with the weights
-in base64. The page loads nothing, and its content security policy forbids it.
+``page.html`` is the template. ``model.js`` reads and samples, ``page.js`` shows; both run in one
+scope. The file contains all three, with the weights in base64. The page loads nothing, and its
+content security policy forbids it.
 
 No data of a model or a text can become markup: titles are escaped, and the metadata is ASCII JSON
 without ``<``, which the script only shows as text.
@@ -34,7 +35,9 @@ LIMIT = 256_000_000
 WATCHED = 10_000
 """Held-out characters that are searched for named units."""
 PRODUCTS_PER_SECOND = 0.8e9
-"""Multiplications per second of one core in a browser, measured by benchmarks/page.py."""
+"""Multiplications per second of one core in a browser that also draws: benchmarks/page.py."""
+MAX_SPEED = 2000
+"""Maximum of the page's field Speed, in characters per second."""
 Array = NDArray[Any]
 
 
@@ -47,7 +50,7 @@ class Page:
     """Bits per character lost by rounding, on the checkpoint's excerpt; None for float32, or if the
     excerpt is too short."""
     characters_per_second: float
-    """Estimated speed on one core."""
+    """Estimated speed on one core, at most ``MAX_SPEED``."""
 
 
 def to_page(
@@ -83,7 +86,7 @@ def to_page(
         **{"blocks": model.engine.spec.blocks, "states": model.engine.spec.states},
         **{"gates": model.engine.spec.gates, "memory": model.engine.spec.memory},
         **{"left": LEFT_SATURATED, "right": RIGHT_SATURATED, "precision": precision},
-        **{"kind": file.vocab.kind, "symbols": list(file.vocab.symbols)},
+        **{"kind": file.vocab.kind, "symbols": list(file.vocab.symbols), "end": config.end},
         "arrays": [[name, array.size] for name, array in arrays.items()],
         "named": _named_units(model),
         "version": version,
@@ -99,12 +102,14 @@ def to_page(
         prime=escape(_prime(file)),
         left=LEFT_SATURATED,
         right=RIGHT_SATURATED,
+        max_speed=MAX_SPEED,
         meta=json.dumps(meta).replace("<", "\\u003c"),
         weights=base64.b64encode(b"".join(a.tobytes() for a in arrays.values())).decode(),
-        script=_resource("page.js"),
+        script=_resource("model.js") + _resource("page.js"),
     )
     products = config.parameters - file.weights["embedding"].size
-    return Page(html.encode(), _cost(model, precision), PRODUCTS_PER_SECOND / products)
+    speed = min(PRODUCTS_PER_SECOND / products, MAX_SPEED)
+    return Page(html.encode(), _cost(model, precision), speed)
 
 
 def _arrays(file: ModelFile, dtype: Any) -> dict[str, Array]:
@@ -153,9 +158,10 @@ def _cost(model: LoadedModel, precision: str) -> float | None:
 
 
 def _prime(file: ModelFile) -> str:
-    """A default prime: the first words of a line of the held-out text."""
-    lines = [line for line in file.excerpt.split("\n")[1:] if line.strip()]
-    return " ".join((lines or [file.excerpt])[0].split()[:3])[:40]
+    """A default prime: the first words of a paragraph of the held-out text, or of a line."""
+    paragraphs = file.excerpt.split("\n\n")[1:]
+    texts = (text.split() for text in (*paragraphs, file.excerpt))
+    return " ".join(next((words for words in texts if words), [])[:3])[:40]
 
 
 def _resource(name: str) -> str:

@@ -1,10 +1,16 @@
-"""A run as TensorBoard's event files: losses and speed, gates, samples as text."""
+"""A run as TensorBoard's event files: losses and speed, gates, samples as text.
 
+A run may take steps twice: after a kill, from an older checkpoint, after it diverged. TensorBoard
+then shows the last of them only, because each new file begins by purging what it repeats.
+"""
+
+import time
 from pathlib import Path
 from typing import Any
 
 from charlstm.errors import CharlstmError, UsageError
-from charlstm.events import Evaluated, Event, StepDone
+from charlstm.events import Evaluated, Event, RolledBack, StepDone
+from charlstm.files import is_count
 from charlstm.runs.metrics import event_from_dict, read_lines
 from charlstm.runs.run import METRICS_FILE
 
@@ -32,13 +38,26 @@ class TensorBoardLog:
     """
 
     def __init__(self, folder: Path, step: int = 0) -> None:
-        """What the folder has of ``step`` and later is superseded: a resumed run repeats it."""
-        writer = writer_class()
+        """``step`` is where the run stands: what the folder has of later steps is superseded."""
+        self._class = writer_class()
+        self._folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"{folder} is no folder to write in", "name another") from error
-        self._writer: Any = writer(str(folder), purge_step=step or None)
+            raise UsageError(f"{folder} is not a folder to write to", "choose another") from error
+        self._writer: Any = self._opened(step)
+
+    def drop_after(self, step: int) -> None:
+        """Supersede what was written after ``step``."""
+        self._writer.close()
+        self._writer = self._opened(step)
+
+    def _opened(self, step: int) -> Any:
+        """A writer that purges what follows ``step``, and everything at 0."""
+        # TensorBoard reads files in the order of their names, which otherwise end with the second.
+        suffix = f".{time.time_ns()}"
+        purged = step + 1 if step else 0
+        return self._class(str(self._folder), purge_step=purged, filename_suffix=suffix)
 
     def write(self, event: Event) -> None:
         """Write the numbers of an event at its step."""
@@ -54,6 +73,8 @@ class TensorBoardLog:
                 self._scalar(f"gates_shut/{name}", gate.left, event)
                 self._scalar(f"gates_open/{name}", gate.right, event)
                 self._scalar(f"gates_mean/{name}", gate.mean, event)
+        elif isinstance(event, RolledBack):
+            self.drop_after(event.to_step)
 
     def write_sample(self, step: int, text: str) -> None:
         """Write a sample; TensorBoard reads Markdown, in which indented lines are no markup."""
@@ -61,7 +82,7 @@ class TensorBoardLog:
         self._writer.add_text("sample", lines, step)
 
     def close(self) -> None:
-        """See everything onto the disk."""
+        """Write what is buffered."""
         self._writer.close()
 
     def _scalar(self, name: str, value: float, event: StepDone | Evaluated) -> None:
@@ -69,8 +90,10 @@ class TensorBoardLog:
 
 
 def write_run(run: Path, log: TensorBoardLog) -> None:
-    """Write what the ``metrics.jsonl`` of a run has."""
+    """Write the content of a run's ``metrics.jsonl``."""
     for line in read_lines(run / METRICS_FILE):
+        if line.get("event") == "rolled_back" and is_count(line.get("to_step")):
+            log.drop_after(line["to_step"])
         event = event_from_dict(line)
         if event is not None:
             log.write(event)

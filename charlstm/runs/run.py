@@ -19,8 +19,9 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from charlstm import files
 from charlstm.config import TrainConfig
@@ -37,16 +38,28 @@ YEAR_10000 = 253402300800.0
 """Seconds since the epoch; no run was saved later."""
 
 
+class Revision(NamedTuple):
+    """From ``step`` on, the run is planned to end after ``total_steps``."""
+
+    step: int
+    total_steps: int
+
+
 @dataclass(frozen=True)
 class Budget:
-    """Total steps of a run, and the step at which that became known.
+    """The total steps of a run: the plans made so far, each with the step at which it was made.
 
-    A budget in minutes depends on the speed measured in the first seconds. A run that restarts
-    from step 0 measures it again.
+    A budget in steps or epochs has one, made at step 0. A budget in minutes has the first when the
+    speed has been measured, and another whenever the speed has changed. All are kept, because the
+    learning rate of a step depends on the plans before it.
     """
 
-    total_steps: int | None = None
-    known_at: int = 0
+    revisions: tuple[Revision, ...] = ()
+
+    @property
+    def total_steps(self) -> int | None:
+        """The total steps of the latest plan; None before the first."""
+        return self.revisions[-1].total_steps if self.revisions else None
 
 
 @dataclass(frozen=True)
@@ -151,12 +164,13 @@ def write_run_file(run: Path, content: RunFile) -> None:
             "sources": list(content.source.paths),
             "encoding": content.source.encoding,
             "bytes": content.source.as_bytes,
+            "separator": content.source.separator,
             "digest": content.digest,
             "characters": content.characters,
         },
         "budget": {
             "total_steps": content.budget.total_steps,
-            "known_at": content.budget.known_at,
+            "revisions": [list(revision) for revision in content.budget.revisions],
         },
         "init_from": content.init_from,
         "teacher": content.teacher,
@@ -176,33 +190,46 @@ def read_run_file(run: Path) -> RunFile:
     value = files.read_json(path, remedy)
     files.check_format(value.get("format"), RUN_FORMAT, path, remedy)
     try:
-        corpus, budget = value["corpus"], value["budget"]
+        corpus = value["corpus"]
         sources, init_from = corpus["sources"], value["init_from"]
         teacher = value.get("teacher")  # the first runs have none
+        separator = corpus.get("separator")  # before lists, runs had none
         texts = [corpus["encoding"], corpus["digest"], value["created"], *sources]
         if not isinstance(sources, list) or not isinstance(init_from, str | None):
             raise TypeError
-        if not isinstance(teacher, str | None):
+        if not isinstance(teacher, str | None) or not isinstance(separator, str | None):
             raise TypeError
         if not sources or not all(isinstance(text, str) for text in texts):
             raise TypeError
-        characters, total = corpus["characters"], budget["total_steps"]
-        counts = [characters, budget["known_at"], *([] if total is None else [total])]
-        if not all(map(files.is_count, counts)):
+        characters = corpus["characters"]
+        if not files.is_count(characters):
             raise TypeError
         return RunFile(
             model=ModelConfig.from_dict(value["model"], str(path)),
             train=TrainConfig.from_dict(value["train"], str(path)),
-            source=TextSource(tuple(sources), corpus["encoding"], bool(corpus["bytes"])),
+            source=TextSource(tuple(sources), corpus["encoding"], bool(corpus["bytes"]), separator),
             digest=corpus["digest"],
             characters=characters,
             created=value["created"],
-            budget=Budget(total, budget["known_at"]),
+            budget=_budget(value["budget"]),
             init_from=init_from,
             teacher=teacher,
         )
     except (KeyError, TypeError, ValueError):
         raise CharlstmError(f"{path} is damaged", remedy) from None
+
+
+def _budget(value: Mapping[str, Any]) -> Budget:
+    """The budget in ``run.json``; earlier versions planned once, at the step ``known_at``."""
+    if "revisions" not in value:
+        known = value["total_steps"] is not None
+        value = {"revisions": [[value["known_at"], value["total_steps"]]] if known else []}
+    revisions = tuple(Revision(*revision) for revision in value["revisions"])
+    if not all(files.is_count(number) for revision in revisions for number in revision):
+        raise TypeError
+    if any(later.step <= earlier.step for earlier, later in pairwise(revisions)):
+        raise ValueError
+    return Budget(revisions)
 
 
 def now() -> str:

@@ -74,8 +74,10 @@ def progress_bar(
     console: Console,
     patience: float = PATIENCE_SECONDS,
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Callable[[str, int, int], None]]:
+) -> Iterator[Callable[[str, int, int | None], None]]:
     """Yield a function of (activity, done, total) that draws a bar, which is erased at the end.
+
+    A total of None is unknown.
 
     Nothing is shown in the first ``patience`` seconds, or if the console cannot animate.
     """
@@ -89,7 +91,7 @@ def progress_bar(
     start = clock()
     drawn_at: float | None = None
 
-    def report(what: str, done: int, total: int) -> None:
+    def report(what: str, done: int, total: int | None) -> None:
         nonlocal drawn_at
         now = clock()
         if not animated or now - start < patience:

@@ -1,22 +1,20 @@
 """Encode a text once into memory-mapped ids, and split them.
 
 The text is read in chunks and written as ids, so its size is limited by the disk, not by memory.
-The cache key covers the sources' paths, contents and encoding; for a file larger than
-``HASHED_BYTES``, size and modification time stand for the content.
+A cached text is found by what the system records of its files, or else by their contents; for a
+file larger than ``found.HASHED_BYTES``, size and modification time stand for the content.
 """
 
 import errno
 import hashlib
 import json
 import os
-import re
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,60 +22,27 @@ from numpy.typing import NDArray
 from charlstm import files
 from charlstm.errors import CharlstmError, plural, reason_of
 from charlstm.text import sources as texts
-from charlstm.text.sources import STDIN, FoundText, TextSource, find_text
-from charlstm.text.vocabulary import BYTE_SYMBOLS, MAX_VOCABULARY, Vocabulary
+from charlstm.text.cache import (
+    CACHE_VARIABLE,
+    IDS,
+    META,
+    cached_with,
+    corpora_folder,
+    delete_cached,
+)
+from charlstm.text.encoder import IdFile, id_type
+from charlstm.text.found import FoundText, Progress, TextReader, find_text
+from charlstm.text.items import split_items
+from charlstm.text.sources import STDIN, STDIN_NAME, TextSource
+from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
 
 MIN_CHARACTERS = 20
-CACHE_VARIABLE = "CHARLSTM_CACHE"
-META, IDS = "corpus.json", "ids.bin"
 
-_ENTRY = re.compile(r"(?:stdin-)?[0-9a-f]{24}")
 _NOT_MAPPABLE = {errno.ENODEV, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL}
 
 
-def cache_folder() -> Path:
-    """The folder of encoded texts: $CHARLSTM_CACHE, or charlstm in the user's cache.
-
-    Without a home directory it is a private folder for temporary files.
-
-    Raises:
-        CharlstmError: that folder cannot be made or belongs to another user.
-    """
-    if chosen := os.environ.get(CACHE_VARIABLE):
-        return Path(chosen)
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "charlstm"
-    if os.name == "nt" and (local := os.environ.get("LOCALAPPDATA")):
-        return Path(local) / "charlstm" / "cache"
-    try:
-        home = Path.home()
-    except RuntimeError:
-        return _homeless_folder()
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "charlstm"
-    return home / ".cache" / "charlstm"
-
-
-def _homeless_folder() -> Path:
-    """A private folder in the shared folder for temporary files."""
-    user = os.getuid() if hasattr(os, "getuid") else None
-    folder = Path(tempfile.gettempdir()) / ("charlstm" if user is None else f"charlstm-{user}")
-    remedy = f"set {CACHE_VARIABLE} to a folder that you own"
-    try:
-        with suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-        status = folder.lstat()
-    except OSError as error:
-        raise CharlstmError(
-            f"no home directory, and {folder} cannot be created: {reason_of(error)}", remedy
-        ) from None
-    if folder.is_symlink() or not folder.is_dir() or user not in (None, status.st_uid):
-        raise CharlstmError(f"no home directory, and {folder} belongs to another user", remedy)
-    return folder
-
-
-def _corpora() -> Path:
-    return cache_folder() / "corpora"
+def _silent(activity: str, done: int, total: int | None) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -106,7 +71,12 @@ class Corpus:
     def split(
         self, val_fraction: float
     ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]:
-        """The training part and the held-out part, the last ``val_fraction`` of the ids."""
+        """The training part and the held-out part: the last ``val_fraction`` of the ids.
+
+        Of a list, it is that fraction of its items, chosen by ``items.split_items``.
+        """
+        if self.vocab.end is not None:
+            return split_items(self.ids, self.vocab.end, val_fraction)
         cut = int(len(self.ids) * (1 - val_fraction))
         return self.ids[:cut], self.ids[cut:]
 
@@ -116,42 +86,62 @@ def open_corpus(
     *,
     encoding: str = "utf-8",
     as_bytes: bool = False,
+    separator: str | None = None,
     stdin: BinaryIO | None = None,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Progress = _silent,
 ) -> Corpus:
     """Read ``sources`` as one text: encode it on the first call, later map it from the cache.
 
     Files are concatenated in the given order, a folder's files in the order of their paths, with
     nothing in between. ``.gz``, ``.bz2`` and ``.xz`` are decompressed. Text is decoded strictly,
-    without newline translation; a byte-order mark at the start of a file is dropped. ``progress``
-    receives the number of characters read so far.
+    without newline translation; a byte-order mark at the start of a file is dropped. With a
+    ``separator`` the text is a list of items, see ``items``.
+
+    A cached text is found by what the system records of its files. If that has changed, their
+    contents are compared.
 
     Raises:
-        CharlstmError: a source is missing, unreadable, empty or not valid in ``encoding``.
+        CharlstmError: a source is missing, unreadable, empty or not valid in ``encoding``; or the
+            cache has no room.
         UsageError: the encoding is unknown, or stdin is combined with other sources.
     """
-    root = _corpora()
+    root = corpora_folder()
+    left_out = [files.RUNS_FOLDER, files.STUDIES_FOLDER, root]
     found = find_text(
-        sources,
-        encoding,
-        as_bytes,
-        left_out=[files.RUNS_FOLDER, files.STUDIES_FOLDER, root],
-        stdin=stdin,
+        sources, encoding, as_bytes, separator=separator, left_out=left_out, stdin=stdin
     )
-    folder = None if found.key is None else root / found.key
+    record = found.record()
+    for known in () if record is None else cached_with("record", record):
+        with suppress(_Damaged):
+            return _load(known, found.source, found.notices, progress)
+    found, key = found.identified(progress)
+    folder = None if key is None else root / key
     if folder is not None and os.path.exists(folder / META):  # False where it may not be seen
         try:
-            return _load(folder, found.source, found.notices)
+            _remember(folder, record, found.skipped)
+            return _load(folder, found.source, found.notices, progress)
         except _Damaged:
             delete_cached(folder)
-    return _encode(found, folder, progress)
+    return _encode(found, folder, record, progress)
+
+
+def _remember(folder: Path, record: str | None, skipped: Sequence[str]) -> None:
+    """Note the files as they are now in a cached text, so that they are not read next time."""
+    try:
+        meta = files.read_json(folder / META, "")
+    except CharlstmError as error:
+        raise _Damaged(error.message) from None
+    now = {"record": record, "skipped": list(skipped)}
+    if any(meta.get(name) != value for name, value in now.items()):
+        with suppress(OSError):  # a cache that cannot be written is read all the same
+            files.replace_file(folder / META, json.dumps({**meta, **now}).encode())
 
 
 class TextGone(CharlstmError):
     """The text can no longer be read, and is not in the cache."""
 
 
-def reopen_corpus(source: TextSource, digest: str) -> Corpus:
+def reopen_corpus(source: TextSource, digest: str, progress: Progress = _silent) -> Corpus:
     """Open the corpus of ``source`` again; its digest differs if the files have changed.
 
     If the source cannot be read again (stdin, a pipe, a device, a missing file), the text with this
@@ -163,117 +153,33 @@ def reopen_corpus(source: TextSource, digest: str) -> Corpus:
     """
     if lost := source.not_there():
         path, kind = lost
-        if corpus := find_encoded(digest, source):
+        if corpus := find_encoded(digest, source, progress):
             return corpus
         if kind == "nothing":
             raise TextGone(f"the text {path} no longer exists and is not in the cache")
         origin = "stdin" if path == STDIN else f"{path} (a {kind})"
         raise TextGone(f"the text came from {origin} and is not in the cache")
-    return open_corpus(source.paths, encoding=source.encoding, as_bytes=source.as_bytes)
+    return open_corpus(
+        source.paths,
+        encoding=source.encoding,
+        as_bytes=source.as_bytes,
+        separator=source.separator,
+        progress=progress,
+    )
 
 
-def find_encoded(digest: str, source: TextSource) -> Corpus | None:
+def find_encoded(digest: str, source: TextSource, progress: Progress = _silent) -> Corpus | None:
     """The cached corpus with this digest, or None."""
-    for folder in cached_corpora():
-        try:
-            if files.read_json(folder / META, "").get("digest") == digest:
-                return _load(folder, source)
-        except CharlstmError:
-            continue
+    for folder in cached_with("digest", digest):
+        with suppress(CharlstmError):
+            return _load(folder, source, progress=progress)
     return None
 
 
-def cached_corpora() -> list[Path]:
-    """The folders of all encoded texts in the cache."""
-    found = (path.parent for path in _corpora().glob(f"*/{META}"))
-    return sorted(folder for folder in found if _ENTRY.fullmatch(folder.name))
-
-
-def unfinished_corpora() -> list[Path]:
-    """Leftovers of processes that were killed while encoding a text."""
-    return files.abandoned(_corpora())
-
-
-def delete_cached(folder: Path) -> int:
-    """Delete an encoded or unfinished text; return the bytes freed."""
-    before = files.disk_bytes(folder)
-    if _ENTRY.fullmatch(folder.name):
-        for name in (META, IDS):
-            files.remove(folder / name)
-        with suppress(OSError):
-            folder.rmdir()
-    else:
-        files.remove(folder)
-    return before - files.disk_bytes(folder)
-
-
-class _Writer:
-    """Writes ids to disk in order of first appearance, and widens the dtype when V outgrows it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.table = np.full(MAX_VOCABULARY, -1, dtype=np.int32)
-        self.seen: list[int] = []
-        self.counts = np.zeros(0, dtype=np.int64)
-        self.dtype: np.dtype[np.unsignedinteger] = np.dtype(np.uint8)
-        self.length = 0
-        self._file = path.open("wb")
-
-    def add(self, points: NDArray[np.uint32]) -> None:
-        ids = self.table[points]
-        if (ids < 0).any():
-            unseen, first = np.unique(points[ids < 0], return_index=True)
-            fresh = unseen[np.argsort(first)]
-            self.table[fresh] = np.arange(len(self.seen), len(self.seen) + len(fresh))
-            self.seen += fresh.tolist()
-            ids = self.table[points]
-            self._widen()
-        counted = np.bincount(ids, minlength=len(self.seen))
-        counted[: len(self.counts)] += self.counts
-        self.counts = counted
-        self._file.write(ids.astype(self.dtype).tobytes())
-        self.length += len(ids)
-
-    def _widen(self) -> None:
-        needed = _id_type(len(self.seen))
-        if needed.itemsize == self.dtype.itemsize:
-            return
-        self._file.close()
-        narrow = self.path.with_suffix(".narrow")
-        self.path.rename(narrow)
-        self._file = self.path.open("wb")
-        with narrow.open("rb") as old:
-            while chunk := old.read(texts.CHUNK_BYTES):
-                self._file.write(np.frombuffer(chunk, self.dtype).astype(needed).tobytes())
-        narrow.unlink()
-        self.dtype = needed
-
-    def finish(self, vocab_order: NDArray[np.int64]) -> str:
-        """Renumber the ids so that ``vocab_order[new] == old``; return their SHA-256."""
-        self._file.close()
-        rank = np.empty(len(vocab_order), dtype=self.dtype)
-        rank[vocab_order] = np.arange(len(vocab_order))
-        digest = hashlib.sha256()
-        with self.path.open("r+b") as file:
-            position = 0
-            while chunk := file.read(texts.CHUNK_BYTES):
-                renumbered = rank[np.frombuffer(chunk, self.dtype)].tobytes()
-                digest.update(renumbered)
-                file.seek(position)
-                file.write(renumbered)
-                position += len(chunk)
-        return digest.hexdigest()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _id_type(size: int) -> np.dtype[np.unsignedinteger]:
-    return np.dtype(np.uint8 if size <= 1 << 8 else np.uint16 if size <= 1 << 16 else np.uint32)
-
-
-def _encode(found: FoundText, folder: Path | None, progress: Callable[[int], None]) -> Corpus:
-    root = _corpora()
+def _encode(
+    found: FoundText, folder: Path | None, record: str | None, progress: Progress
+) -> Corpus:
+    root = corpora_folder()
     try:
         with suppress(FileExistsError):  # where that is no folder, the next line says so
             # A text may be its reader's alone.
@@ -283,10 +189,11 @@ def _encode(found: FoundText, folder: Path | None, progress: Callable[[int], Non
             files.remove(left)
         with _work_folder(root) as work:
             meta = _write_ids(found, work / IDS, progress)
+            meta |= {"record": record, "skipped": found.skipped}
             (work / META).write_text(json.dumps(meta), encoding="utf-8")
             target = folder or root / f"stdin-{meta['digest'][:24]}"
             _move_into_place(work, target)
-            return _load(target, found.source, found.notices)
+            return _corpus(target, meta, found.source, found.notices)
     except OSError as error:
         is_full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
         remedy = f"set {CACHE_VARIABLE} to a writable folder"
@@ -327,39 +234,52 @@ def _move_into_place(work: Path, target: Path) -> None:
                 os.replace(work / name, target / name)
 
 
-def _write_ids(found: FoundText, path: Path, progress: Callable[[int], None]) -> dict[str, Any]:
-    writer, notices = _Writer(path), list[str]()
+def _write_ids(found: FoundText, path: Path, progress: Progress) -> dict[str, Any]:
+    as_bytes, reader = found.source.as_bytes, TextReader(found)
+    writer = IdFile(path, range(256) if as_bytes else range(0))
     try:
-        for points in found.code_points(notices):
+        for points in reader.pieces():
+            begun = writer.length > 0
             writer.add(points)
-            progress(writer.length)
+            progress("reading", reader.done, found.size)
+            if found.size and not begun:
+                _check_room(path.parents[1], writer.written, found.size / max(reader.done, 1))
         if writer.length < MIN_CHARACTERS:
-            what = found.files[0][0] if len(found.files) == 1 else "the text"
+            what = found.files[0].path if len(found.files) == 1 else "the text"
             length = plural(writer.length, "character") if writer.length else "no characters"
             raise CharlstmError(
-                f"{what} has {length}, but must have at least {MIN_CHARACTERS}",
+                f"{what if found.files else STDIN_NAME} has {length}, "
+                f"but must have at least {MIN_CHARACTERS}",
                 "use a longer text: at least a few thousand characters",
             )
-        seen = np.array(writer.seen, dtype=np.int64)
-        if found.source.as_bytes:
-            missing = np.setdiff1d(np.arange(256), seen)
-            seen = np.concatenate([seen, missing])
-            symbols = BYTE_SYMBOLS
-        else:
-            symbols = "".join(map(chr, sorted(writer.seen)))
-        order = np.argsort(seen)
-        counts = np.zeros(len(seen), dtype=np.int64)
-        counts[: len(writer.counts)] = writer.counts
-        ids_digest = writer.finish(order)
+        ids_digest, counts = writer.finish(
+            lambda done: progress("renumbering", done, writer.written)
+        )
     finally:
         writer.close()
+    symbols = BYTE_SYMBOLS if as_bytes else "".join(map(chr, sorted(writer.seen)))
     return {
         "vocabulary": [ord(s) for s in symbols],
-        "counts": counts[order].tolist(),
+        "counts": counts.tolist(),
         "length": writer.length,
         "digest": _digest(symbols, ids_digest),
-        "notices": notices,
+        "notices": reader.notices,
     }
+
+
+def _check_room(root: Path, written: int, scale: float) -> None:
+    """Raise ``CharlstmError`` if the ids will not fit, going by those ``written`` so far.
+
+    The whole text is ``scale`` times what has been read.
+    """
+    disk = shutil.disk_usage(root)
+    needed, free = written * scale, disk.free + written
+    if needed > free and disk.total:  # some file systems do not know
+        raise CharlstmError(
+            f"the encoded text needs about {needed / 1e6:,.0f} MB, "
+            f"but only {free / 1e6:,.0f} MB are available in the cache {root}",
+            f"free some space there, or set {CACHE_VARIABLE} to a folder on another disk",
+        )
 
 
 def _digest(symbols: str, ids_digest: str) -> str:
@@ -371,7 +291,33 @@ class _Damaged(CharlstmError):
     """An encoded text that is damaged and has to be rebuilt."""
 
 
-def _load(folder: Path, source: TextSource, notices: tuple[str, ...] = ()) -> Corpus:
+def _corpus(
+    folder: Path, meta: dict[str, Any], source: TextSource, notices: tuple[str, ...]
+) -> Corpus:
+    """Map the ids of an encoded text; raises various errors if ``meta`` is damaged."""
+    symbols = "".join(map(chr, meta["vocabulary"]))
+    kind: Literal["bytes", "characters"] = "bytes" if source.as_bytes else "characters"
+    vocab = Vocabulary(symbols, kind, source.separator)
+    dtype = id_type(len(vocab))
+    # A pipe would block.
+    if files.file_size(folder / IDS) != meta["length"] * dtype.itemsize:
+        raise ValueError("wrong length")
+    return Corpus(
+        source=source,
+        vocab=vocab,
+        ids=_map_ids(folder / IDS, dtype),
+        counts=tuple(meta["counts"]),
+        digest=meta["digest"],
+        notices=(*notices, *meta.get("skipped", ()), *meta.get("notices", ())),
+    )
+
+
+def _load(
+    folder: Path,
+    source: TextSource,
+    notices: tuple[str, ...] = (),
+    progress: Progress = _silent,
+) -> Corpus:
     """Map an encoded text after verifying its checksum.
 
     Raises:
@@ -379,27 +325,17 @@ def _load(folder: Path, source: TextSource, notices: tuple[str, ...] = ()) -> Co
         CharlstmError: it exists, but cannot be read.
     """
     try:
-        meta = files.read_json(folder / META, "")
-        size = files.file_size(folder / IDS)  # refuses a pipe, which would block
-        symbols = "".join(map(chr, meta["vocabulary"]))
-        kind = "bytes" if source.as_bytes else "characters"
-        vocab = Vocabulary(symbols, kind)  # type: ignore[arg-type]
-        dtype = _id_type(len(vocab))
-        if size != meta["length"] * dtype.itemsize:
-            raise ValueError("wrong length")
+        corpus = _corpus(folder, files.read_json(folder / META, ""), source, notices)
         # Costs a second per gigabyte, and catches a text that a failing disk has changed.
+        digest, done = hashlib.sha256(), 0
         with (folder / IDS).open("rb") as file:
-            ids_digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if _digest(symbols, ids_digest) != meta["digest"]:
+            while chunk := file.read(texts.CHUNK_BYTES):
+                digest.update(chunk)
+                done += len(chunk)
+                progress("verifying", done, corpus.ids.nbytes)
+        if _digest(corpus.vocab.symbols, digest.hexdigest()) != corpus.digest:
             raise ValueError("checksum mismatch")
-        return Corpus(
-            source=source,
-            vocab=vocab,
-            ids=_map_ids(folder / IDS, dtype),
-            counts=tuple(meta["counts"]),
-            digest=meta["digest"],
-            notices=(*notices, *meta.get("notices", ())),
-        )
+        return corpus
     except OSError as error:
         if error.errno not in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
             raise CharlstmError(

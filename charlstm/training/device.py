@@ -16,8 +16,13 @@ from charlstm.training.network import LanguageModel
 
 TRIALS = 3
 WORTHWHILE = 1.1
-REDUCED = {"cpu": ("bfloat16",), "cuda": ("bfloat16", "float16"), "mps": ("bfloat16", "float16")}
-"""The formats that ``auto`` tries on each device, besides float32."""
+REDUCED = {"cuda": ("bfloat16", "float16"), "mps": ("bfloat16", "float16")}
+"""The formats that ``auto`` tries on each GPU, besides float32."""
+BFLOAT16_CELLS = ("lstm", "lstm-1997", "coupled", "peephole")
+BFLOAT16_UNITS = 128
+"""On a CPU that multiplies bfloat16, models of these cells with this many units per layer train 1.5
+to 2.7 times as fast in it as in float32; others about as fast, or slower
+(docs/research/experiments/threads-and-memory.md)."""
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MEMORY_WORDS = ("out of memory", "not enough memory", "allocate memory", "alloc_failed")
 """Fragments of the out-of-memory errors of torch and its libraries."""
@@ -159,6 +164,7 @@ class Trial:
 
     def __init__(self, config: ModelConfig, device: torch.device, batch: int, bptt: int) -> None:
         self.device = device
+        self.config = config
         self._model = LanguageModel(config).to(device)
         self._model.initialise(torch.Generator())
         self._ids = torch.zeros(bptt, batch, dtype=torch.int64, device=device)
@@ -181,13 +187,16 @@ class Trial:
 def choose_precision(name: str, trial: Trial) -> tuple[Precision, float]:
     """The precision to train in, and the seconds of a forward and backward pass in it.
 
-    ``auto`` starts with float32 and switches to a format of ``REDUCED`` if short trials show it to
-    be at least 10% faster.
+    On a CPU ``auto`` depends on the processor and the model alone, so that a busy moment does not
+    decide. On a GPU it is float32, or a format of ``REDUCED`` if trials show it to be at least 10%
+    faster.
 
     Raises:
         UsageError: the device does not support the precision.
     """
     device = trial.device
+    if name == "auto" and device.type == "cpu":
+        name = cpu_precision(trial.config)
     names = ("float32", *REDUCED.get(device.type, ())) if name == "auto" else (name,)
     seconds = _best_seconds(trial, [Precision(device, name) for name in names])
     if not seconds:
@@ -199,6 +208,17 @@ def choose_precision(name: str, trial: Trial) -> tuple[Precision, float]:
         if taken * WORTHWHILE < seconds[best]:
             best = precision
     return best, seconds[best]
+
+
+def cpu_precision(config: ModelConfig) -> str:
+    """The faster format for a model on this processor."""
+    suits = config.cell in BFLOAT16_CELLS and config.hidden_size >= BFLOAT16_UNITS
+    return "bfloat16" if suits and multiplies_bfloat16() else "float32"
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16: elsewhere it is slower than float32."""
+    return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def choose_threads(precision: Precision, trial: Trial, seconds: float) -> tuple[int, float]:

@@ -29,7 +29,7 @@ from charlstm.training.learner import Learner
 from charlstm.training.network import to_arrays
 from charlstm.training.processes import Processes
 from charlstm.training.progress import Progress
-from charlstm.training.schedule import Plan, rate_multiplier
+from charlstm.training.schedule import Pace, Plan
 from charlstm.training.validation import HeldOut
 
 REPORT_SECONDS = 0.2
@@ -120,7 +120,6 @@ class Trainer:
         self._plan = Plan(
             run.train,
             run.budget,
-            run.model.parameters,
             val_characters=len(held_out.quick_ids),
             final_characters=len(held_out.ids),
         )
@@ -137,6 +136,8 @@ class Trainer:
         """Step and rate of the last checkpoint."""
         self._saved_seconds = self.progress.seconds
         self._budget_written = True
+        self._estimated = False
+        """Whether the duration was estimated from steps of this session."""
 
     def _clock(self) -> float:
         """The time in seconds, by the clock of process 0."""
@@ -148,11 +149,12 @@ class Trainer:
         """Train to the end of the budget, an early stop, divergence, or ``request_stop``."""
         begun = self._clock() - self.progress.seconds
         yield self._started()
+        pace = self._plan.pace(self._clock())
         if self.progress.step == 0:
             yield from self._evaluate_and_save(begun)
+            pace.evaluation_done(self._clock())
         if self.guessed_step_seconds is not None and self._plan.budget.total_steps is not None:
-            yield self._estimate(self.guessed_step_seconds)
-        speed = self._plan.speed_trial(self._clock())
+            yield self._estimate(Pace(0.0, 0.0, 0.0, self.guessed_step_seconds))
         # A run that was killed after its last validation, or resumed after its end, is at its end.
         reason = "patience" if self._out_of_patience() else "budget"
         last_report = self._clock()
@@ -169,8 +171,8 @@ class Trainer:
             gradient_norm = self.take_step()
             now = self._processes.time_of_step(self._clock)
             self.progress.seconds = now - begun
-            if (step_seconds := speed.step_done(now)) is not None:
-                yield self._fix_budget(step_seconds)
+            if pace.step_done(now):
+                yield from self._revise_budget(pace)
             evaluate = self._plan.evaluation_due(self.progress.step)
             if not (evaluate or now - last_report >= REPORT_SECONDS):
                 continue
@@ -183,12 +185,13 @@ class Trainer:
                     reason = "diverged"
                     break
                 yield rolled_back
-                speed = self._plan.speed_trial(self._clock())
+                pace = self._plan.pace(self._clock())
                 continue
             yield report
             if evaluate:
                 yield from self._evaluate_and_save(begun)
                 last_report = self._clock()
+                pace.evaluation_done(last_report)
                 if self._out_of_patience():
                     reason = "patience"
                     break
@@ -223,9 +226,7 @@ class Trainer:
     def take_step(self) -> Tensor:
         """One step of truncated BPTT; returns the gradient norm before clipping, on the device."""
         progress = self.progress
-        total_steps = self._plan.total_steps(progress.step)
-        multiplier = rate_multiplier(progress.step, total_steps, self._config)
-        self._rate_multiplier = multiplier * progress.rate_scale
+        self._rate_multiplier = self._plan.rate_multiplier(progress.step) * progress.rate_scale
         loss, norm = self.learner.step(progress.step, self._rate_multiplier)
         progress.step += 1
         progress.position += self._config.bptt
@@ -237,16 +238,21 @@ class Trainer:
 
     # -- budget ----------------------------------------------------------------------------
 
-    def _fix_budget(self, step_seconds: float) -> BudgetFixed:
-        """Convert minutes to steps, once; estimate the duration of the whole run."""
-        if self._plan.budget.total_steps is None:
-            self._plan = self._plan.measured(
-                self.progress.step, self.progress.seconds, step_seconds
-            )
-            self.run_file = replace(self.run_file, budget=self._plan.budget)
+    def _revise_budget(self, pace: Pace) -> Iterator[BudgetFixed]:
+        """Convert minutes to steps as fast as they are taken now."""
+        plan = self._plan.revised(self.progress.step, self.progress.seconds, pace)
+        if plan is not self._plan or not self._estimated:
+            self._record(plan)
+            self._estimated = True
+            yield self._estimate(pace)
+
+    def _record(self, plan: Plan) -> None:
+        """Train by ``plan`` from now on; a resumed run must know it."""
+        if plan is not self._plan:
+            self._plan = plan
+            self.run_file = replace(self.run_file, budget=plan.budget)
             self._budget_written = False
             self._write_budget()
-        return self._estimate(step_seconds)
 
     def _write_budget(self) -> None:
         """Store the budget for a resumed run; on a full disk, the next save tries again."""
@@ -257,13 +263,14 @@ class Trainer:
         except OSError:
             pass
 
-    def _estimate(self, step_seconds: float) -> BudgetFixed:
-        total, progress = self._plan.budget.total_steps, self.progress
+    def _estimate(self, pace: Pace) -> BudgetFixed:
+        progress = self.progress
+        total = self._plan.budget.total_steps
         assert total is not None
         return BudgetFixed(
             total_steps=total,
             epochs=self.learner.streams.epoch(total * self._config.bptt),
-            seconds=self._plan.seconds(progress.step, progress.seconds, step_seconds),
+            seconds=self._plan.seconds(progress.step, progress.seconds, pace),
         )
 
     # -- validation ------------------------------------------------------------------------
@@ -334,12 +341,14 @@ class Trainer:
             loss=loss,
             learning_rate=config.learning_rate * self._rate_multiplier,
             gradient_norm=gradient_norm.item(),
-            chars_per_second=steps * config.batch * config.bptt / max(elapsed, 1e-9),
+            chars_per_second=steps * self.learner.streams.characters_per_step / max(elapsed, 1e-9),
             seconds=progress.seconds,
         )
 
     def _finish(self, reason: str, begun: float) -> Iterator[Event]:
         progress, unsaved = self.progress, None
+        if reason in ("budget", "patience"):
+            self._record(self._plan.concluded(progress.step))
         if self._saved != self._mark():
             is_best = not self._held_out or progress.best_step == progress.step
             event = self._save(self._capture(), best=is_best)

@@ -202,7 +202,7 @@ def test_time_constant_of_a_constant_forget_gate(forget: float) -> None:
     assert_allclose(tau, -1 / math.log(forget), rtol=1e-4)
 
 
-def test_forget_gate_that_is_always_open_remembers_for_ever() -> None:
+def test_forget_gate_that_is_always_open_never_forgets() -> None:
     report = constant_forget(1)
     assert (report.time_constant == np.inf).all()
     assert report.to_dict("x")["time_constant"] == [[None] * 5] * 2
@@ -266,7 +266,9 @@ def test_chunked_report_equals_the_whole_one(
             assert other == value
 
 
-def test_progress_is_told_after_each_chunk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_after_each_chunk(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reading, "TRACE_CHUNK", 25)
     seen: list[int] = []
     measure(engine, progress=seen.append)
@@ -278,7 +280,7 @@ def test_nothing_to_read_is_refused(engine: Engine) -> None:
         measure(engine, COLD, IDS)
 
 
-# -- what is told ------------------------------------------------------------------------------
+# -- findings ----------------------------------------------------------------------------------
 
 
 def test_json_has_exactly_the_documented_keys(engine: Engine) -> None:

@@ -72,7 +72,7 @@ def test_retry_writes_the_last_turn_again_with_another_seed(talk: Talk, model: M
     assert one != two
 
 
-def test_forget_begins_anew(talk: Talk, model: Model) -> None:
+def test_forget_starts_again(talk: Talk, model: Model) -> None:
     out, _ = talk("NED: \n/forget\nTAM: \n", "--no-echo")
     assert out.splitlines()[-1] == text(model, model.prefill("TAM: "), 2).splitlines()[-1]
     assert "nothing to retry" in talk("NED\n/forget\n/retry\n")[1]

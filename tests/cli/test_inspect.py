@@ -363,7 +363,7 @@ def test_sentences_are_of_the_gates_that_are_shown(capsys: pytest.CaptureFixture
     assert [line.split(":")[0] for line in sentences[1:]] == ["Layer 1, output gate"]
 
 
-def test_path_given_as_the_text_is_read_as_words_and_told(
+def test_path_given_as_the_text_is_inspected_and_noted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "row"
@@ -372,7 +372,7 @@ def test_path_given_as_the_text_is_read_as_words_and_told(
     assert f"--file {path}" in capsys.readouterr().err
 
 
-def test_run_given_as_the_text_is_read_as_words_and_told(
+def test_run_given_as_the_text_is_inspected_and_noted(
     trained_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert inspect(str(trained_run), "--unknown", "skip") == 0

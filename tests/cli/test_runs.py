@@ -17,7 +17,8 @@ from rich.cells import cell_len
 from charlstm.cli import run
 from charlstm.files import Lock
 from charlstm.runs import run as store
-from charlstm.text.corpus import CACHE_VARIABLE, Corpus, cached_corpora
+from charlstm.text.cache import CACHE_VARIABLE, cached_corpora
+from charlstm.text.corpus import Corpus
 
 ONE_LINE = r"charlstm: [^\n]+\n"
 
@@ -147,7 +148,7 @@ def test_json_has_a_row_per_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert "damaged" in rows["broken"]["problem"]
 
 
-def test_without_runs_the_remedy_is_told(
+def test_without_runs_the_remedy_is_printed(
     checkpoints: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(checkpoints)
@@ -433,7 +434,7 @@ def test_a_signal_while_a_text_is_encoded_leaves_nothing_behind(
         assert len(list(cache.iterdir())) == 2
         os.kill(os.getpid(), getattr(signal, number))
 
-    monkeypatch.setattr("charlstm.text.corpus._Writer.add", stop)
+    monkeypatch.setattr("charlstm.text.encoder.IdFile.add", stop)
     for command in (["train", "b.txt"], ["train", "b.txt", "--resume", "-c", "old"]):
         assert run(command) == 130
         assert list(cache.iterdir()) == []

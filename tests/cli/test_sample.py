@@ -52,7 +52,9 @@ def test_stdout_is_the_text_and_nothing_else(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.usefixtures("folder")
-def test_same_seed_same_text_and_a_drawn_seed_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_same_seed_same_text_and_a_random_seed_is_reported(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def text(seed: int) -> str:
         assert sample("--length", "60", seed=seed) == 0
         return capsys.readouterr().out
@@ -221,7 +223,7 @@ def test_a_state_of_another_model_is_refused(
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_state_that_could_not_be_saved_is_told_before_the_text(
+def test_a_state_that_could_not_be_saved_is_reported_before_the_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in (tmp_path / "nix" / "a.state", tmp_path):
@@ -315,7 +317,7 @@ def test_novelty_of_several_texts_names_the_one_that_copied_most(
 
 
 @pytest.mark.usefixtures("folder")
-def test_drawn_seed_comes_with_what_the_text_begins_after(
+def test_a_random_seed_is_reported_with_what_the_text_begins_after(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def noted(*arguments: str) -> str:
@@ -328,7 +330,7 @@ def test_drawn_seed_comes_with_what_the_text_begins_after(
     assert noted("--state", "state") == "seed N\n"
 
 
-def test_novelty_without_the_training_text_is_told_before_the_text(
+def test_novelty_without_the_training_text_is_refused_before_the_text(
     trained_run: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = shutil.copytree(trained_run, tmp_path / "copy")
@@ -425,12 +427,12 @@ def test_number_out_of_range_is_refused_in_one_line(
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_mistake_is_told_before_anything_else(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_reported_before_anything_else(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["sample", "--temp", "-1"]) == 2
     assert re.fullmatch(r"charlstm: --temp is -1[^\n]+\n", capsys.readouterr().err)
 
 
-def test_without_any_checkpoint_the_remedy_is_told(
+def test_without_any_checkpoint_the_remedy_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -441,7 +443,7 @@ def test_without_any_checkpoint_the_remedy_is_told(
 
 
 @pytest.mark.usefixtures("folder")
-def test_unknown_run_is_named_beside_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_run_is_named_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["sample", "-c", "nix"]) == 1
     assert re.fullmatch(r"charlstm: [^\n]*'nix'[^\n]*small[^\n]*\n", capsys.readouterr().err)
 

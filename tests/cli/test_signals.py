@@ -97,7 +97,7 @@ Start = Callable[..., Child]
 
 @pytest.fixture
 def start(folder: Path) -> Iterator[Start]:
-    """Starts ``charlstm train`` with code before it; what still runs at the end is killed."""
+    """Starts ``charlstm train`` with code before it; what runs at the end is killed."""
     children: list[Child] = []
 
     def begin(code: str, name: str, *more: str, stderr: int = subprocess.PIPE) -> Child:
@@ -139,7 +139,7 @@ def last_bits(path: Path) -> dict[str, bytes]:
 
 
 def wait_for(child: Child, condition: Callable[[], Any]) -> None:
-    """Wait until ``condition`` holds; fail if the child ends before that, or takes for ever."""
+    """Wait until ``condition`` holds; fail if the child ends before that, or never gets there."""
     end = time.monotonic() + LONGEST_WAIT
     while not condition():
         assert child.poll() is None, child.communicate()

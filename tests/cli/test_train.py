@@ -24,7 +24,7 @@ from charlstm.events import Event, RunFinished
 from charlstm.net.spec import CELLS
 from charlstm.runs import run as runs
 from charlstm.runs.metrics import read_lines
-from charlstm.text.corpus import CACHE_VARIABLE
+from charlstm.text.cache import CACHE_VARIABLE
 from charlstm.text.sources import bundled_corpus
 
 SIZE = ["--hidden", "16", "--embed", "8"]
@@ -43,7 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Stops the next run after so many steps, as a signal would."""
+    """Stops the next run after ``steps`` steps, as a signal would."""
     from charlstm.training.trainer import Trainer
 
     take_step = Trainer.take_step
@@ -233,7 +233,7 @@ def test_without_a_text_the_bundled_one_is_used() -> None:
 # -- advice and wrong usage --------------------------------------------------------------------
 
 
-def test_batch_that_does_not_fit_the_text_is_told(
+def test_batch_that_does_not_fit_the_text_is_noted(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     length = len((folder / "tales.txt").read_text(encoding="utf-8"))
@@ -320,7 +320,7 @@ def test_number_out_of_range_is_refused_in_one_line_and_makes_nothing(
         ("--precision", "float8", "bfloat16"),
     ],
 )
-def test_unknown_name_is_refused_and_the_known_ones_told(
+def test_unknown_name_is_refused_and_the_known_ones_listed(
     option: str, value: str, remedy: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert_refused(capsys, train("tales.txt", option, value), 2, value, remedy)
@@ -653,7 +653,7 @@ def test_a_text_with_the_name_of_a_run_is_a_text(folder: Path) -> None:
     assert run(["train", "--resume", "tales", "--steps", "9"]) == 0
 
 
-def test_ctrl_c_before_the_run_began_is_told(
+def test_ctrl_c_before_the_run_began_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: object) -> None:
@@ -667,7 +667,7 @@ def test_ctrl_c_before_the_run_began_is_told(
     assert not TALES.exists()
 
 
-def test_a_run_in_the_place_of_a_text_is_told_how_to_resume(
+def test_a_run_given_as_a_text_names_the_command_to_resume(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train("tales.txt") == 0
@@ -733,7 +733,7 @@ def test_text_from_stdin_is_found_in_the_cache_and_asked_for_when_it_is_gone(
     assert run(["train", "-", "--resume", "--steps", "6"]) == 0
 
 
-def test_nothing_to_resume_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_to_resume_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert_refused(capsys, run(["train", "--resume"]), 1, "checkpoints/", "charlstm train")
 
 

@@ -1,6 +1,8 @@
 """What TensorBoard's own reader finds in the files of a run."""
 
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,13 @@ from helpers import TEXT
 
 import charlstm
 from charlstm.cli import run
-from charlstm.runs.metrics import read_lines
+from charlstm.events import RolledBack, StepDone
+from charlstm.export.tensorboard import TensorBoardLog, write_run
+from charlstm.runs.metrics import MetricsLog, read_lines
+from charlstm.runs.run import read_pointers
 
 pytest.importorskip("tensorboardX")
-accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+accumulator = pytest.importorskip("tensorboard.backend.event_processing.plugin_event_accumulator")
 
 SMALL = (  # noqa: SIM905
     "--hidden 16 --embed 8 --layers 1 --batch 4 --bptt 16 --precision float32 --device cpu --quiet"
@@ -28,13 +33,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def read(below: Path) -> Any:
-    found = accumulators.EventAccumulator(str(below))
+    """What TensorBoard shows of a folder; it keeps every value as a tensor."""
+    found = accumulator.EventAccumulator(str(below))
     found.Reload()
     return found
 
 
 def scalars(below: Path, name: str) -> list[tuple[int, float]]:
-    return [(e.step, pytest.approx(e.value, rel=1e-6)) for e in read(below).Scalars(name)]
+    events = read(below).Tensors(name)
+    return [(e.step, pytest.approx(e.tensor_proto.float_val[0], rel=1e-6)) for e in events]
 
 
 def samples(below: Path) -> dict[int, str]:
@@ -50,7 +57,7 @@ def logged(name: str, event: str, field: str) -> list[tuple[int, float]]:
 def check(below: Path, name: str) -> None:
     assert scalars(below, "loss/validation") == logged(name, "evaluated", "val_loss")
     assert scalars(below, "loss/training") == logged(name, "step_done", "loss")
-    tags = read(below).Tags()["scalars"]
+    tags = read(below).Tags()["tensors"]
     for part in ("shut", "open", "mean"):
         assert f"gates_{part}/layer_1_forget" in tags
     assert {"learning_rate", "gradient_norm", "characters_per_second"} <= set(tags)
@@ -64,12 +71,85 @@ def test_a_run_in_training_is_written() -> None:
     assert all(line.startswith("    ") for text in found.values() for line in text.split("\n"))
 
 
-def test_a_resumed_run_goes_on_in_the_same_folder() -> None:
-    words = ["train", "tales.txt", *SMALL, "--steps", "4", "--tensorboard", "board"]
+def step_done(step: int, loss: float = 2.0) -> StepDone:
+    return StepDone(step, 9, 0.0, loss, 1e-3, 1.0, 1e4, 0.0)
+
+
+def rolled_back(step: int, to_step: int) -> RolledBack:
+    return RolledBack(step, to_step, 0.5, "the loss is not finite")
+
+
+def steps_are_in_order(below: Path) -> None:
+    events = read(below)
+    for name in events.Tags()["tensors"]:
+        steps = [event.step for event in events.Tensors(name)]
+        assert steps == sorted(set(steps)), name
+
+
+def resume(steps: int = 8) -> None:
+    words = ["train", "--resume", "--quiet", "--steps", str(steps), "--tensorboard", "board"]
     assert run(words) == 0
-    assert run(["train", "--resume", "--quiet", "--steps", "8", "--tensorboard", "board"]) == 0
-    steps = [step for step, _ in scalars(Path("board/tales"), "loss/validation")]
-    assert (steps, steps[-1]) == (sorted(set(steps)), 8)
+
+
+def test_a_run_of_a_larger_budget_continues_in_the_same_folder() -> None:
+    assert run(["train", "tales.txt", *SMALL, "--steps", "4", "--tensorboard", "board"]) == 0
+    resume()
+    check(Path("board/tales"), "tales")
+    steps_are_in_order(Path("board/tales"))
+    assert len(list(Path("board/tales").iterdir())) == 2
+
+
+def test_an_interrupted_run_continues_at_its_step() -> None:
+    settings = {"hidden_size": 16, "batch": 4, "bptt": 16, "precision": "float32"}
+    training = charlstm.train("tales.txt", steps=8, progress=False, tensorboard="board", **settings)
+    for event in training:
+        if isinstance(event, StepDone) and event.step == 4:
+            training.stop()
+    resume()
+    check(Path("board/tales"), "tales")
+    steps_are_in_order(Path("board/tales"))
+    assert len(list(Path("board/tales").iterdir())) == 2
+
+
+def test_a_run_resumed_from_an_earlier_checkpoint_shows_its_repeated_steps_once() -> None:
+    words = [*SMALL, "--steps", "8", "--keep", "5", "--tensorboard", "board"]
+    assert run(["train", "tales.txt", *words]) == 0
+    pointers = read_pointers(Path("checkpoints/tales"))
+    assert pointers.last is not None
+    (Path("checkpoints/tales") / pointers.last / "train.safetensors").write_bytes(b"")
+    before = len(samples(Path("board/tales")))
+    resume()
+    check(Path("board/tales"), "tales")
+    steps_are_in_order(Path("board/tales"))
+    assert len(samples(Path("board/tales"))) == before
+
+
+def test_a_new_run_of_an_old_name_supersedes_the_old_one() -> None:
+    words = ["train", "tales.txt", *SMALL, "--tensorboard", "board"]
+    assert run([*words, "--steps", "8"]) == 0
+    shutil.rmtree("checkpoints/tales")
+    assert run([*words, "--steps", "4"]) == 0
+    check(Path("board/tales"), "tales")
+    steps_are_in_order(Path("board/tales"))
+
+
+def test_steps_that_are_taken_again_after_diverging_are_shown_once() -> None:
+    events = (step_done(1), step_done(2), step_done(3), rolled_back(3, 1), step_done(2, 0.5))
+    folder = Path("checkpoints/diverged")
+    folder.mkdir(parents=True)
+    log, metrics = TensorBoardLog(Path("board")), MetricsLog(folder / "metrics.jsonl")
+    for seconds, event in enumerate(events):
+        if isinstance(event, StepDone):
+            event = replace(event, seconds=float(seconds))
+        log.write(event)
+        metrics.write(event)
+    log.close()
+    metrics.close()
+    assert scalars(Path("board"), "loss/training") == [(1, 2.0), (2, 0.5)]
+    log = TensorBoardLog(Path("again"))
+    write_run(folder, log)
+    log.close()
+    assert scalars(Path("again"), "loss/training") == [(1, 2.0), (2, 0.5)]
 
 
 def test_a_finished_run_is_written_with_a_sample_of_each_checkpoint() -> None:

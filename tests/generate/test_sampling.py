@@ -1,4 +1,4 @@
-"""The next character is drawn from the distribution that the options say."""
+"""The next character is sampled from the distribution that the options define."""
 
 import math
 from collections.abc import Iterable
@@ -276,7 +276,7 @@ def test_no_logit_overflows(penalty: float, temperature: float) -> None:
             assert found.sum() == pytest.approx(1)
 
 
-# -- what is drawn follows the filters ----------------------------------------------------------
+# -- samples follow the filters -----------------------------------------------------------------
 
 CHANCES = (0.4, 0.3, 0.2, 0.1)
 DRAWS = 20_000
@@ -342,7 +342,7 @@ def test_draws_follow_the_exact_distribution_of_each_filter(
         assert ((counts[kept] - expected) ** 2 / expected).sum() < limit(len(kept) - 1)
 
 
-def test_ties_are_drawn_as_often_as_each_other() -> None:
+def test_ties_are_sampled_equally_often() -> None:
     engine = Constant(np.zeros(3))
     for options in ({"top_k": 1}, {"top_p": 0.9}, {"min_p": 1.0}):
         config = SamplingConfig(**options)  # type: ignore[arg-type]

@@ -51,7 +51,7 @@ def test_a_text_goes_on_from_its_state_as_if_it_had_never_stopped(model: Model) 
     assert "".join(model.generate(state=forgot, length=70, **how)) != rest  # type: ignore[arg-type]
 
 
-def test_the_state_is_that_of_what_was_drawn_so_far(model: Model) -> None:
+def test_the_state_is_that_of_what_was_sampled_so_far(model: Model) -> None:
     text = model.generate("NED:", length=30, seed=1)
     begin = text.state
     first = next(text)
@@ -232,7 +232,7 @@ def test_text_comes_symbol_by_symbol_and_ends_before_the_stop() -> None:
     assert list(as_text(ids, vocab.decoder(), StopFilter(["gx"]))) == list("abcdefg")
 
 
-def test_nothing_is_drawn_after_the_stop() -> None:
+def test_nothing_is_sampled_after_the_stop() -> None:
     vocab = Vocabulary(SYMBOLS)
     ids = iter(vocab.encode("abcdefg").tolist())
     assert list(as_text(ids, vocab.decoder(), StopFilter(["c"]))) == ["a", "b"]

@@ -35,6 +35,7 @@ from charlstm.runs.run import (
     RUN_FILE,
     Budget,
     Pointers,
+    Revision,
     RunFile,
     add_checkpoint,
     create_run,
@@ -56,7 +57,7 @@ RUN = RunFile(
     digest="d" * 64,
     characters=1234,
     created="2025-01-02T03:04:05+00:00",
-    budget=Budget(total_steps=70, known_at=3),
+    budget=Budget((Revision(3, 70), Revision(9, 80))),
     init_from="/runs/old/step-00000005",
 )
 
@@ -291,7 +292,11 @@ CORPUS = {"sources": ["/a"], "encoding": "utf-8", "bytes": False, "digest": "d",
         {"corpus": {**CORPUS, "characters": math.inf}},
         {"corpus": {**CORPUS, "characters": -1}},
         {"budget": {"total_steps": 1 << 63, "known_at": 0}},
-        {"budget": {"total_steps": None, "known_at": True}},
+        {"budget": {"revisions": [[0, 1 << 63]]}},
+        {"budget": {"revisions": [[0]]}},
+        {"budget": {"revisions": [[5, 9], [5, 8]]}},
+        {"budget": {"revisions": 3}},
+        {"budget": {"total_steps": 9, "known_at": True}},
         {"corpus": {**CORPUS, "sources": "/a"}},
         {"corpus": {**CORPUS, "encoding": None}},
         {"init_from": 5},
@@ -332,7 +337,7 @@ def test_only_best_and_last_stay(run: Path) -> None:
     assert steps(read_pointers(run)) == (40, 40, [40])
 
 
-def test_the_latest_n_stay_beside_the_best(run: Path) -> None:
+def test_the_latest_n_stay_besides_the_best(run: Path) -> None:
     for step in (10, 20, 30, 40, 50):
         save(run, step, best=step == 10, keep=3)
     assert steps(read_pointers(run)) == (10, 50, [10, 30, 40, 50])
@@ -718,7 +723,7 @@ def test_when_there_is_no_run_the_error_says_how_to_make_one(tmp_path: Path) -> 
             find(None, tmp_path / "checkpoints")
 
 
-def test_a_run_that_is_not_there_is_named_beside_those_that_are(run: Path) -> None:
+def test_an_unknown_run_is_named_with_the_known_ones(run: Path) -> None:
     for name in ("novel", str(run / "step-00000099"), "a\0b"):
         with pytest.raises(CharlstmError, match=r"there is no run .*checkpoints/: tales$"):
             find_checkpoint(name, run.parent)
@@ -743,7 +748,7 @@ def test_a_name_too_long_for_a_file_is_no_run(tmp_path: Path) -> None:
 
 
 def refuse_to_search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the system treat ``folder`` as somebody else's, whoever runs the tests."""
+    """Let the system treat ``folder`` as somebody else's, for any user who runs the tests."""
     real = os.stat
 
     def stat(path: object, **options: Any) -> os.stat_result:
@@ -768,7 +773,7 @@ def test_a_run_that_may_not_be_looked_into_does_not_hide_the_others(
             read_run_file(find("secret", run.parent))
 
 
-def test_a_run_without_a_checkpoint_is_told_apart(run: Path) -> None:
+def test_a_run_without_a_checkpoint_is_recognised(run: Path) -> None:
     for name in ("tales", str(run), None):
         with pytest.raises(CharlstmError, match=r"tales has no checkpoint yet; wait for the first"):
             find_checkpoint(name, run.parent)
@@ -857,7 +862,7 @@ def test_a_lock_is_let_go_after_an_error(run: Path) -> None:
         pass
 
 
-def test_a_locked_run_can_still_be_read(run: Path) -> None:
+def test_a_locked_run_can_be_read(run: Path) -> None:
     with lock(run):
         assert read_run_file(run) == RUN
         assert list_runs(run.parent) == [run]
@@ -866,3 +871,18 @@ def test_a_locked_run_can_still_be_read(run: Path) -> None:
 def test_the_time_of_a_run_is_utc_to_the_second() -> None:
     assert runs.now().endswith("+00:00")
     assert len(runs.now()) == len("2025-01-02T03:04:05+00:00")
+
+
+@pytest.mark.parametrize("separator", [None, "\n", "\n%\n"])
+def test_a_run_records_the_separator_of_a_list(tmp_path: Path, separator: str | None) -> None:
+    recorded = replace(RUN, source=replace(RUN.source, separator=separator))
+    run = create_run(tmp_path, "names", recorded)
+    assert read_run_file(run) == recorded
+
+
+def test_a_run_from_before_lists_is_that_of_a_text(run: Path) -> None:
+    value = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    del value["corpus"]["separator"]
+    (run / "run.json").write_text(json.dumps(value), encoding="utf-8")
+    assert "end" not in value["model"]
+    assert read_run_file(run) == RUN

@@ -353,7 +353,7 @@ def test_panel_before_the_first_event_says_that_it_starts() -> None:
 
 
 def drawings(console: Console, screen: io.StringIO, times: int) -> list[bool]:
-    """Whether each of so many events, an eighth of a second apart, made the panel draw."""
+    """Whether each of N events, an eighth of a second apart, made the panel draw."""
     seconds, drawn = [100.0], []
     with LivePanel(console, lambda: (SAMPLE, 500), lambda: seconds[0]) as panel:
         for step in range(times):
@@ -483,7 +483,7 @@ def test_replayed_metrics_give_the_curves_of_the_events(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("nats", [1.5, 4.7, 7.0, 11.0])
-def test_perplexity_is_whole_beside_the_chart(nats: float) -> None:
+def test_perplexity_is_whole_next_to_the_chart(nats: float) -> None:
     shown = draw(STARTED, BUDGET, STEP, replace(EVALUATED, best_loss=nats))
     perplexity = math.exp(nats)
     assert f"perplexity {perplexity:.{2 if perplexity < 100 else 0}f}" in shown
@@ -508,7 +508,7 @@ def test_replay_passes_over_what_is_no_event() -> None:
     assert view == View()
 
 
-def test_numbers_of_the_untrained_net_are_not_told_as_the_runs() -> None:
+def test_numbers_of_the_untrained_net_are_not_shown_as_the_run_s() -> None:
     untrained = replace(EVALUATED, step=0, val_loss=4.2, best_loss=4.2, best_step=0)
     shown = draw(STARTED, untrained, replace(STEP, step=7))
     assert re.search(r"untrained +4\.2000", shown)
@@ -518,11 +518,11 @@ def test_numbers_of_the_untrained_net_are_not_told_as_the_runs() -> None:
 
 
 @pytest.mark.parametrize("width", [60, 64, 70])
-def test_title_of_the_chart_is_whole_beside_the_numbers(width: int) -> None:
+def test_title_of_the_chart_is_whole_next_to_the_numbers(width: int) -> None:
     assert "● training  ● validation " in draw(*history(), width=width)
 
 
-def test_loss_of_the_untrained_model_is_told_but_not_drawn() -> None:
+def test_loss_of_the_untrained_model_is_printed_but_not_drawn() -> None:
     view = View()
     for event in (STARTED, replace(EVALUATED, step=0)):
         view.update(event)

@@ -1,4 +1,4 @@
-"""The saturation bar is exact in width and hides no share."""
+"""The saturation bar is exact in width and hides no fraction."""
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,7 @@ def test_bar_has_the_width_asked_for_shut_first_and_open_last(
 
 
 @given(share=shares, width=st.integers(1, 60))
-def test_bar_of_one_kind_is_as_long_as_its_share(share: float, width: int) -> None:
+def test_bar_of_one_kind_is_as_long_as_its_fraction(share: float, width: int) -> None:
     rounded = share * width
     for bar, cell in (
         (saturation_bar(share, 0, width), SHUT_CELL),

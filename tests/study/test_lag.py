@@ -85,7 +85,7 @@ def test_a_trial_tells_how_it_goes_and_ends_when_the_task_is_solved() -> None:
     assert (last.cell_state, last.reach) == (None, None)
 
 
-def test_a_trial_can_be_had_again_and_another_one_differs() -> None:
+def test_a_trial_is_reproducible_and_another_one_differs() -> None:
     study = settings("reber", 5_000, hidden=8)
     first, again = (list(run_trial(study, "lstm", 6, 1, clock=lambda: 0.0)) for _ in range(2))
     assert first == again

@@ -166,7 +166,7 @@ def reduced(text: str) -> str:
     return text
 
 
-def test_brackets_fit_and_may_go_on_with_whatever_can_still_be_closed() -> None:
+def test_brackets_match_and_may_go_on_with_any_that_can_be_closed() -> None:
     depths, seen = set(), set()
     for string in drawn("brackets", 3, 100):
         assert reduced(string.text) == ""

@@ -123,6 +123,9 @@ def test_prose_is_checked_without_code_at_its_lines() -> None:
     module = '''"""Purpose."""\n\ntold = f"heed {1}"  # anew\n'''
     found = prose.banned(Path("a.py"), prose.strings_of(module))
     assert [line.split(": write")[0] for line in found] == ["a.py:3: 'heed'"]
+    module = '"""Tests."""\n\ndef test_a_seed_is_told():\n    """As told."""\n    told = "anew"\n'
+    found = prose.banned(Path("a.py"), prose.names_of(module))
+    assert [line.split(": write")[0] for line in found] == ["a.py:3: 'told'", "a.py:4: 'told'"]
 
 
 @pytest.mark.skipif(find_spec("proselint") is None, reason="proselint")

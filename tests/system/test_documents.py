@@ -210,7 +210,7 @@ def test_key_names_what_each_medium_draws_a_share_with() -> None:
     assert colors == [told["between"], told["shut"], told["open"]]
 
 
-def test_series_are_told_apart_without_colour() -> None:
+def test_series_are_distinguishable_without_colour() -> None:
     shown = printed(80)
     assert "o rising" in shown
     assert "x falling" in shown

@@ -171,8 +171,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = "--steps 4 --hidden 16 --layers 1 --name demo --quiet"
     with contextlib.chdir(folder):
         assert run(["train", *settings.split()]) == 0
+        if importlib.util.find_spec("onnx"):
+            assert run(["export", "novel.onnx", "-c", "demo"]) == 0
     text = (ROOT / "data" / "nettle-quay.txt").read_text(encoding="utf-8")
     (folder / "novel.txt").write_text(text[:5000], encoding="utf-8")
+    (folder / "names.txt").write_text("emma\nolivia\n", encoding="utf-8")
     return folder
 
 
@@ -191,6 +194,8 @@ EXAMPLES.remove(DOCS / "reference" / "python.md")  # signatures
 def test_python_examples_run(
     page: Path, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if "import onnxruntime" in page.read_text(encoding="utf-8"):
+        pytest.importorskip("onnxruntime")
     shutil.copytree(demo, tmp_path / "work")
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
@@ -206,6 +211,25 @@ def test_python_examples_run(
         if language == "python" and "IPython" not in block:
             source = textwrap.dedent(CHECKPOINT.sub(checkpoint_of_demo, block))
             exec(compile(source, page.name, "exec"), names)
+
+
+def test_the_javascript_example_uses_the_inputs_and_outputs_of_the_graph(demo: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(demo / "novel.onnx")
+    page = (DOCS / "how-to" / "use-elsewhere.md").read_text(encoding="utf-8")
+    (source,) = (block for _, block in FENCED.findall(page) if "onnxruntime-node" in block)
+    found = re.search(r"const \{ (.+) \} = await session\.run\(\{ (.+) \}\)", source)
+    assert found is not None
+    outputs, inputs = ([name.split(":")[0] for name in one.split(", ")] for one in found.groups())
+    assert outputs == [output.name for output in session.get_outputs()]
+    assert inputs == [one.name for one in session.get_inputs()]
+    assert [one.type for one in session.get_inputs()] == ["tensor(int64)", "tensor(float)"]
+    layers, states, batch, units = session.get_inputs()[1].shape  # as inputMetadata[1].shape
+    assert (layers, states, batch, units) == (1, 2, "B", 16)
+
+
+def test_the_live_page_is_small() -> None:
+    assert (DOCS / "live" / "nettle-quay.html").stat().st_size < 3_000_000
 
 
 def test_the_moving_picture_is_short_and_small() -> None:

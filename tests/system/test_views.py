@@ -181,7 +181,7 @@ def test_manual_says_which_options_a_view_takes() -> None:
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_less_text_than_a_view_wants_is_told(
+def test_less_text_than_a_view_wants_is_reported(
     view: str, folder: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert not cache.exists()
@@ -211,7 +211,7 @@ def test_characters_that_are_not_read_as_they_stand_are_counted(
     assert capsys.readouterr().err == ""
 
 
-def test_characters_that_a_png_cannot_show_are_told(
+def test_characters_that_a_png_cannot_show_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     vocab = Vocabulary("".join(sorted(set("漢字かな"))))
@@ -229,7 +229,7 @@ def test_characters_that_a_png_cannot_show_are_told(
 
 
 @pytest.mark.parametrize("view", ["gates", "walk", "cell", "memory", "errors", "match"])
-def test_one_is_not_told_as_several(view: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_is_not_counted_as_several(view: str, capsys: pytest.CaptureFixture[str]) -> None:
     rows = ["--rows", "1"] if "rows" in VIEWS[view].takes else []
     for text in ("N", "N" * 2, "N" * 81):  # one is counted, or left out
         assert inspect(view, text, *rows) == 0
@@ -270,7 +270,7 @@ def test_files_are_written_and_stdout_stays_empty(
     assert Path(png).read_bytes().startswith(b"\x89PNG")
 
 
-def test_file_that_cannot_be_written_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_that_cannot_be_written_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert inspect("gates", "--html", "nowhere/page.html") == 2
     assert "nowhere/page.html" in capsys.readouterr().err
 

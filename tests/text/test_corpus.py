@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -17,12 +18,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from charlstm.errors import CharlstmError, UsageError
-from charlstm.text import corpus
+from charlstm.text import cache as cached
+from charlstm.text import corpus, encoder
+from charlstm.text import found as finding
 from charlstm.text import sources as texts
+from charlstm.text.cache import CACHE_VARIABLE, cache_folder
 from charlstm.text.corpus import (
-    CACHE_VARIABLE,
     Corpus,
-    cache_folder,
     find_encoded,
     open_corpus,
     reopen_corpus,
@@ -85,10 +87,18 @@ def test_bytes_are_counted_over_all_256_symbols(make_corpus: MakeCorpus) -> None
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_progress_tells_the_characters_read_so_far(tmp_path: Path) -> None:
-    reported: list[int] = []
-    open_corpus([write(tmp_path / "a.txt", PLAIN)], progress=reported.append)
-    assert reported == [8, 16, 24, 32, 40, len(PLAIN)]
+def test_progress_has_the_activity_and_the_bytes_done(tmp_path: Path) -> None:
+    reported: dict[str, list[int]] = {}
+
+    def report(activity: str, done: int, total: int | None) -> None:
+        assert total == len(PLAIN)
+        reported.setdefault(activity, []).append(done)
+
+    open_corpus([write(tmp_path / "a.txt", PLAIN)], progress=report)
+    steps = [8, 16, 24, 32, 40, len(PLAIN)]
+    assert reported == {"checking": [len(PLAIN)], "reading": steps, "renumbering": steps}
+    open_corpus([tmp_path / "a.txt"], progress=report)
+    assert reported["verifying"] == steps
 
 
 def test_files_are_joined_in_the_order_given(tmp_path: Path) -> None:
@@ -173,13 +183,10 @@ def test_stdin_is_given_alone(tmp_path: Path) -> None:
 def unreadable(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """A function after whose call no source can be read."""
 
-    def fail(path: Path) -> object:
-        def read_again() -> object:
-            raise AssertionError(f"{path} was read again")
+    def fail(path: str) -> object:
+        raise AssertionError(f"{path} was read again")
 
-        return read_again
-
-    return lambda: monkeypatch.setattr(texts, "opener", fail)
+    return lambda: monkeypatch.setattr(texts, "opened", fail)
 
 
 def test_a_text_is_read_once(tmp_path: Path, cache: Path, unreadable: Callable[[], None]) -> None:
@@ -232,7 +239,7 @@ def test_a_small_text_is_known_by_its_content_and_not_by_its_time(
 def test_a_large_text_is_known_by_size_and_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(texts, "HASHED_BYTES", len(PLAIN) - 1)
+    monkeypatch.setattr(finding, "HASHED_BYTES", len(PLAIN) - 1)
     path = write(tmp_path / "a.txt", PLAIN)
     before, status = open_corpus([path]), path.stat()
     write(path, PLAIN.upper())
@@ -330,6 +337,35 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(
     assert list(cache.iterdir()) == []
 
 
+@pytest.mark.usefixtures("small_chunks")
+def test_a_text_that_will_not_fit_is_refused_before_it_is_encoded(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.txt", "abcdefgh" * 100)
+    disk = shutil.disk_usage(tmp_path)
+    pieces: list[int] = []
+
+    def report(activity: str, done: int, total: int | None) -> None:
+        if activity == "reading":
+            pieces.append(done)
+
+    def has(free: int, total: int = disk.total) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(free=free, total=total))
+
+    has(free=791)
+    with pytest.raises(CharlstmError) as caught:
+        open_corpus([path], progress=report)
+    assert "needs about 0 MB, but only 0 MB are available in the cache" in caught.value.message
+    assert str(cache) in caught.value.message
+    assert CACHE_VARIABLE in caught.value.hint
+    assert pieces == [8]
+    assert list(cache.iterdir()) == []
+    has(free=0, total=0)  # a file system that does not know
+    assert len(open_corpus([path])) == 800
+    has(free=792)
+    assert len(open_corpus([path], as_bytes=True)) == 800
+
+
 @pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
 def test_a_new_cache_is_its_owners_alone_and_an_old_one_stays_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -393,7 +429,7 @@ def test_a_cached_text_that_cannot_be_read_is_not_called_damaged(
 def test_a_full_cache_is_no_fault_of_the_text(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corpus._Writer, "add", refuse(errno.ENOSPC))
+    monkeypatch.setattr(encoder.IdFile, "add", refuse(errno.ENOSPC))
     with pytest.raises(CharlstmError) as caught:
         open_corpus([write(tmp_path / "b.txt", PLAIN)])
     assert f"the cache {cache}: no space left" in caught.value.message
@@ -424,7 +460,7 @@ def test_without_a_home_the_cache_is_a_private_temporary_folder(
     for _ in range(2):
         assert text_of(open_corpus([path])) == PLAIN
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert len(corpus.cached_corpora()) == 1
+    assert len(cached.cached_corpora()) == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="user ids")
@@ -451,9 +487,12 @@ def test_without_a_home_nobody_elses_folder_is_used(
 
 KILLED = """
 import os, signal, sys
-from charlstm.text import corpus
+from charlstm.text import cache as cached
+from charlstm.text import corpus, encoder, found as finding
 
-def stop(length):
+def stop(activity, done, total):
+    if activity != "reading":
+        return
     os.kill(os.getpid(), signal.SIGKILL)
 
 corpus.open_corpus([sys.argv[1]], progress=stop)
@@ -468,19 +507,21 @@ def test_what_a_killed_process_has_begun_is_removed_and_what_a_living_one_has_is
     subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
     left = set(cache.iterdir())
     assert {p.suffix for p in left} == {"", ".lock"}
-    assert set(corpus.unfinished_corpora()) == left
+    assert set(cached.unfinished_corpora()) == left
     seen: list[set[Path]] = []
 
-    def look(_: int) -> None:
+    def look(activity: str, *_: object) -> None:
+        if activity != "reading":
+            return
         seen.append(set(cache.iterdir()))
-        assert corpus.unfinished_corpora() == []
+        assert cached.unfinished_corpora() == []
         if len(seen) == 1:  # another text is encoded meanwhile
             open_corpus([write(tmp_path / "b.txt", PLAIN * 2)])
 
     assert text_of(open_corpus([path], progress=look)) == PLAIN
     assert left.isdisjoint(seen[0])
     assert {p.suffix for p in cache.iterdir()} == {""}
-    assert len(corpus.cached_corpora()) == 2
+    assert len(cached.cached_corpora()) == 2
 
 
 MEETING = """
@@ -490,7 +531,9 @@ from charlstm.text.corpus import open_corpus
 
 meeting = Path(sys.argv[2])
 
-def wait_for_the_other(characters):
+def wait_for_the_other(activity, done, total):
+    if activity != "reading":
+        return
     (meeting / str(os.getpid())).touch()
     while len(list(meeting.iterdir())) < 2:
         time.sleep(0.005)

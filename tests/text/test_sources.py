@@ -7,6 +7,7 @@ import io
 import lzma
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_the_mark_of_utf_16_without_its_own_mark_is_dropped(make_corpus: MakeCor
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
-def test_a_text_that_announces_its_encoding_is_told_apart(
+def test_a_text_that_announces_its_encoding_is_recognised(
     make_corpus: MakeCorpus, encoding: str
 ) -> None:
     with pytest.raises(CharlstmError, match=f"use `encoding` {encoding}$"):
@@ -144,7 +145,7 @@ def test_a_folder_is_its_text_files_in_the_order_of_their_paths(tmp_path: Path) 
 
 def test_the_root_of_the_file_system_is_refused() -> None:
     with pytest.raises(CharlstmError, match="root of the file system"):
-        texts.find_text(["/"])
+        open_corpus(["/"])
 
 
 def test_files_of_a_folder_that_are_no_text_are_skipped_and_named(tmp_path: Path) -> None:
@@ -174,18 +175,21 @@ def test_what_may_not_be_looked_at_is_skipped_and_named(
     write(folder / "good.txt", PLAIN)
     write(folder / "theirs/more.txt", PLAIN)
     write(folder / "link.txt", PLAIN)
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder / "theirs")
-    stat = Path.stat
+    stat, listdir = os.stat, os.listdir
 
-    def refuse(path: Path, **options: bool) -> os.stat_result:
-        if path == folder / "link.txt":
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return stat(path, **options)
+    def refuse(function: Callable[..., object], refused: Path) -> Callable[..., object]:
+        def look(path: str | Path, **options: object) -> object:
+            if str(path) == str(refused):
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return function(path, **options)
 
-    monkeypatch.setattr(Path, "stat", refuse)
-    notices: list[str] = []
-    texts._list_files([folder], "utf-8", False, notices, ())
-    assert sorted(notices) == [
+        return look
+
+    monkeypatch.setattr(os, "stat", refuse(stat, folder / "link.txt"))
+    monkeypatch.setattr(os, "listdir", refuse(listdir, folder / "theirs"))
+    found = open_corpus([folder])
+    assert text_of(found) == PLAIN
+    assert sorted(found.notices) == [
         f"skipped {folder / name}: permission denied" for name in ("link.txt", "theirs")
     ]
 
@@ -302,7 +306,7 @@ def test_a_file_that_fails_while_it_is_read_is_named(
         def read(self, size: int | None = -1) -> bytes:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(texts, "opener", lambda path: BadDisk)
+    monkeypatch.setattr(texts, "opened", lambda path: nullcontext((BadDisk(), BadDisk())))
     with pytest.raises(CharlstmError, match=r"a\.txt cannot be read: input/output error"):
         open_corpus([write(tmp_path / "a.txt", PLAIN)])
     assert list(cache.iterdir()) == []

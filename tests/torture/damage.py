@@ -40,7 +40,7 @@ CHECKPOINT_FILES = (
 
 
 class Victim:
-    """A small run with three checkpoints, kept intact beside the copy that is damaged."""
+    """A small run with three checkpoints, kept intact next to the copy that is damaged."""
 
     def __init__(self, folder: Path) -> None:
         from charlstm.training import new_run

@@ -336,5 +336,5 @@ class Bench:
 
 
 def generator(seed: int, trial: int) -> random.Random:
-    """The random numbers of one trial: a failure is had again by the seed and its number."""
+    """The random numbers of one trial: seed and number reproduce a failure."""
     return random.Random(f"{seed} {trial}")

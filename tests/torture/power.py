@@ -59,7 +59,7 @@ def _apply(entries: Entries, changes: tuple[tuple[str, Node | None], ...]) -> No
 
 
 class Disk:
-    """What happens below ``root``, told to a model of a file system; ``cut`` after each change."""
+    """Passes what happens below ``root`` to a model of a file system; ``cut`` after each change."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -189,7 +189,7 @@ WAYS = ("all", "none", "until", "any")
 
 def power_cut(folder: Path, trials: int, seed: int) -> Figures:
     """1: the power is cut after every change of a run that has a teacher; ``trials`` losses of each
-    kind are drawn."""
+    kind are sampled."""
     from charlstm.training import new_run, schedule
 
     figures: Counter[str] = Counter()

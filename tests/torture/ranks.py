@@ -136,7 +136,7 @@ def stop_rank(bench: GroupBench, trials: int, seed: int) -> Figures:
 
 
 def full_disk_rank(bench: GroupBench, trials: int, seed: int) -> Figures:
-    """The disk of process 0 is full for a while or for ever; the run goes on and reports it."""
+    """The disk of process 0 is full for a while or forever; the run goes on and reports it."""
     figures: collections.Counter[str] = collections.Counter()
     for trial in range(trials):
         with named("full_disk_rank", seed, trial):

@@ -200,7 +200,7 @@ def _sample_while(path: Path, seconds: float) -> int:
 
 
 def full_disk(bench: Bench, trials: int, seed: int) -> Figures:
-    """4: files can get no larger than so, from a random moment on, for ever or for a while."""
+    """4: from a random moment on, files are limited in size, forever or for a while."""
     figures: collections.Counter[str] = collections.Counter()
     for trial in range(trials):
         with named("full_disk", seed, trial):

@@ -47,7 +47,7 @@ class Terminal:
 
 
 def _state(child: Child) -> str:
-    """T where it stands still; empty where it has ended."""
+    """T where it is stopped; empty where it has ended."""
     try:
         stat = Path(f"/proc/{child.number}/stat").read_text()
     except OSError:
@@ -104,7 +104,7 @@ def panel(bench: Bench, trials: int, seed: int) -> Figures:
 
 
 def closed(bench: Bench, trials: int, seed: int) -> Figures:
-    """7, 4: stdin, stdout or stderr closed or full: the run is made, results are told or missed."""
+    """7, 4: stdin, stdout or stderr closed or full: the run is made, the result is seen or not."""
     places = (None, "/dev/full", "/dev/null", "file")
     figures: Counter[str] = Counter()
     for trial in range(trials):

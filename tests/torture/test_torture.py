@@ -52,7 +52,7 @@ def test_damaged_checkpoints_are_named_and_passed_over(victim: damage.Victim) ->
     assert damage.damage(victim, 40, SEED)["checkpoints passed over"] >= 40
 
 
-def test_damage_beside_the_checkpoints_costs_no_weights(victim: damage.Victim) -> None:
+def test_damage_outside_the_checkpoints_costs_no_weights(victim: damage.Victim) -> None:
     assert damage.damage_beside(victim, 10, SEED)["ids.bin: exit 0"]
 
 

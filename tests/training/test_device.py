@@ -56,6 +56,7 @@ class FakeTrial(Trial):
 
     def __init__(self, device: str, seconds: dict[str, float]) -> None:
         self.device = torch.device(device)
+        self.config = model_config(7, 256)
         self.taken = seconds
 
     def seconds(self, precision: Precision) -> float:
@@ -70,24 +71,42 @@ FULL, HALF = "float32", "bfloat16"
 @pytest.mark.parametrize(
     ("device", "seconds", "expected"),
     [
-        ("cpu", {FULL: 1.0, HALF: 0.5}, (HALF, 0.5)),
-        ("cpu", {FULL: 1.0, HALF: 0.95}, (FULL, 1.0)),  # not worth the rounding
-        ("cpu", {FULL: 1.0, HALF: 3.0}, (FULL, 1.0)),
-        ("cpu", {FULL: 1.0}, (FULL, 1.0)),
-        ("cpu", {FULL: 1.0, "float16": 0.1}, (FULL, 1.0)),  # is not tried there
         ("cuda", {FULL: 1.0, HALF: 0.5, "float16": 0.2}, ("float16", 0.2)),
         ("cuda", {FULL: 1.0, HALF: 0.5, "float16": 0.48}, (HALF, 0.5)),  # whose range is safe
         ("cuda", {FULL: 1.0, "float16": 0.2}, ("float16", 0.2)),  # before Ampere
         ("mps", {FULL: 1.0, "float16": 0.5}, ("float16", 0.5)),
+        ("cuda", {FULL: 1.0, HALF: 0.95}, (FULL, 1.0)),  # not worth the rounding
         ("xpu", {FULL: 1.0, HALF: 0.5}, (FULL, 1.0)),
     ],
 )
-def test_precision_is_what_a_trial_says(
+def test_precision_on_a_gpu_is_what_a_trial_says(
     device: str, seconds: dict[str, float], expected: tuple[str, float]
 ) -> None:
     precision, taken = choose_precision("auto", FakeTrial(device, seconds))
     assert (precision.name, taken) == expected
     assert precision.device == torch.device(device)
+
+
+@pytest.mark.parametrize(
+    ("cell", "units", "supported", "expected"),
+    [
+        ("lstm", 256, True, HALF),
+        ("lstm", 256, False, FULL),
+        ("lstm", 64, True, FULL),
+        ("peephole", 128, True, HALF),
+        ("gru", 512, True, FULL),
+        ("rnn", 512, True, FULL),
+    ],
+)
+def test_precision_on_a_cpu_is_that_of_the_processor_and_the_model(
+    cell: str, units: int, supported: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_module, "multiplies_bfloat16", lambda: supported)
+    for seconds in {FULL: 1.0, HALF: 9.0}, {FULL: 9.0, HALF: 1.0}:  # whatever a busy moment says
+        trial = FakeTrial("cpu", seconds)
+        trial.config = model_config(7, units, cell=cell)
+        precision, taken = choose_precision("auto", trial)
+        assert (precision.name, taken) == (expected, seconds[expected])
 
 
 def test_a_busy_moment_does_not_decide() -> None:
@@ -96,9 +115,9 @@ def test_a_busy_moment_does_not_decide() -> None:
 
         def seconds(self, precision: Precision) -> float:
             self.passes += 1
-            return super().seconds(precision) * (10 if self.passes > 4 else 1)
+            return super().seconds(precision) * (10 if self.passes > 5 else 1)
 
-    precision, taken = choose_precision("auto", Busy("cpu", {FULL: 1.0, HALF: 0.5}))
+    precision, taken = choose_precision("auto", Busy("cuda", {FULL: 1.0, HALF: 0.5}))
     assert (precision.name, taken) == (HALF, 0.5)
 
 

@@ -243,7 +243,7 @@ def test_tiny_text_trains(begin: Begin, length: int, val_fraction: float) -> Non
     assert is_finite(trainer.path)
 
 
-def test_twenty_characters_are_learnt_by_heart(begin: Begin) -> None:
+def test_twenty_characters_are_memorised(begin: Begin) -> None:
     rates = {"learning_rate": 0.05, "adam_rate": 0.03}
     trainer = begin(
         "abcdefghij jihgfeabc", hidden=24, steps=200, val_fraction=0, dropout=0, **rates
@@ -280,7 +280,7 @@ def test_state_is_carried_into_the_next_batch(begin: Begin) -> None:
 
 
 @pytest.mark.parametrize("every", [1, 3, 6, 10**12])
-def test_streams_begin_anew_in_turn(begin: Begin, every: int) -> None:
+def test_streams_are_reset_in_turn(begin: Begin, every: int) -> None:
     trainer = begin(steps=8, reset_every=every)
     model, streams = trainer.learner.model, trainer.learner.streams
     for step in range(8):
@@ -539,8 +539,8 @@ def test_finished_run_resumed_with_its_budget_ends_at_once(begin: Begin) -> None
     [
         ({"steps": 8}, {"steps": 20}, 20),
         ({"epochs": 0.5}, {"epochs": 1.0}, 33),  # 2,070 characters, 64 a step
-        ({"minutes": 0.1}, {"minutes": 0.2}, 23),  # half a second a step
-        ({"steps": 8}, {"minutes": 0.2}, 23),
+        ({"minutes": 0.1}, {"minutes": 0.2}, 24),  # half a second a step
+        ({"steps": 8}, {"minutes": 0.2}, 24),
     ],
     ids=str,
 )
@@ -588,8 +588,47 @@ def test_budget_in_minutes_becomes_steps_once_and_is_kept(begin: Begin) -> None:
     totals = {event.total_steps for event in of_type(events, BudgetFixed)}
     budget = runs.read_run_file(trainer.path).budget
     assert totals == {budget.total_steps} == {of_type(events, RunFinished)[0].step}
-    assert budget.known_at == 6  # the first after three seconds
+    assert budget.revisions == ((6, 30), (30, 30))  # the first after three seconds, and the end
     assert 13 <= of_type(events, RunFinished)[0].seconds <= 15
+
+
+def busy_from(monkeypatch: pytest.MonkeyPatch, clock: Clock, step: int) -> None:
+    """The machine becomes half as fast at ``step``."""
+    slow = lambda t: setattr(clock, "step_seconds", 0.1 if t.progress.step >= step else 0.05)  # noqa: E731
+    before_steps(monkeypatch, slow)
+
+
+@pytest.mark.parametrize("busy_at", [60, 150, 270])
+def test_budget_in_minutes_is_kept_when_the_machine_becomes_busy(
+    begin: Begin, clock: Clock, monkeypatch: pytest.MonkeyPatch, busy_at: int
+) -> None:
+    busy_from(monkeypatch, clock, busy_at)
+    finished = finish(begin(steps=None, minutes=0.25, hold=0.5))
+    assert finished.seconds == pytest.approx(15, rel=0.05)
+    assert finished.step == pytest.approx(busy_at + (300 - busy_at) / 2, abs=20)
+
+
+def test_a_run_with_revised_plans_is_resumed_and_repeated_from_its_record_bit_for_bit(
+    begin: Begin, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy_from(monkeypatch, clock, 100)
+    settings = {"steps": None, "minutes": 0.25, "dropout": 0.3, "hold": 0.5}
+    trainer = begin(**settings)
+    for event in trainer.run():
+        if isinstance(event, StepDone) and event.step > 120:
+            break
+    planned = trainer.run_file.budget.revisions
+    assert planned[-1].step > 100
+    finish(resume(trainer.path))
+    budget = runs.read_run_file(trainer.path).budget
+    assert budget.revisions[: len(planned)] == planned
+
+    again = begin(**settings)
+    runs.write_run_file(again.path, replace(again.run_file, budget=budget))
+    monkeypatch.setattr(Clock, "__call__", lambda clock: 3 * clock.now)  # a slower machine
+    finish(resume(again.path))
+    assert runs.read_run_file(again.path).budget == budget
+    assert everything(again.path)[0] == everything(trainer.path)[0]
 
 
 def test_another_patience_leaves_the_budget_as_it_was_measured(begin: Begin) -> None:
@@ -603,7 +642,7 @@ def test_another_patience_leaves_the_budget_as_it_was_measured(begin: Begin) -> 
 
 
 @pytest.mark.parametrize("patience", [1, 3])
-def test_run_ends_after_so_many_validations_without_a_better_one(
+def test_run_ends_after_patience_validations_without_a_better_one(
     begin: Begin, monkeypatch: pytest.MonkeyPatch, patience: int
 ) -> None:
     losses = chain([3.0, 2.0, 2.5, 2.0, 2.2, 2.1], repeat(2.3))  # the last is the final figure
@@ -661,7 +700,7 @@ def test_loss_that_is_not_finite_rolls_back_and_goes_on_at_half_the_rate(
     (rolled_back,) = of_type(events, RolledBack)
     assert (rolled_back.step, rolled_back.to_step, rolled_back.rate_scale) == (9, 6, 0.5)
     rates = {event.step: event.learning_rate for event in of_type(events, StepDone)}
-    share = training.rate_multiplier(9, 30, train_config())
+    share = schedule.rate_multiplier(9, 30, train_config())
     assert rates[10] == pytest.approx(0.5 * 0.02 * share)
     finished = of_type(events, RunFinished)[0]
     assert (finished.reason, finished.step) == ("budget", 30)
@@ -886,7 +925,7 @@ def test_trained_weights_that_a_run_begins_with_count_as_the_best_until_it_has_b
     assert load(trainer.path).file.training["step"] == 24
 
 
-def test_best_weights_that_are_saved_only_at_the_second_attempt_are_still_the_best(
+def test_best_weights_that_are_saved_only_at_the_second_attempt_remain_the_best(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = begin(steps=12)
@@ -938,7 +977,7 @@ def test_gradient_is_of_the_text_and_of_what_the_teacher_predicts(
     assert trainer.take_step().item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_loss_that_is_told_is_of_the_text_alone(begin: Begin) -> None:
+def test_reported_loss_leaves_out_the_teacher(begin: Begin) -> None:
     teacher = finish(begin(steps=20)).path
     losses = []
     for taught in ({}, {"teacher": load(teacher).path, "distillation": 0.5}):
@@ -977,7 +1016,7 @@ def test_teacher_with_other_characters_is_refused_and_nothing_is_made(
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_damaged_teacher_is_noticed_and_the_way_out_told(begin: Begin) -> None:
+def test_damaged_teacher_is_noticed_and_the_remedy_named(begin: Begin) -> None:
     teacher = load(finish(begin(steps=5)).path).path
     trainer = begin(steps=30, teacher=teacher, distillation=0.5)
     run_and_stop(trainer, 7)
