@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 from charlstm.errors import CharlstmError, ExitCode, require
 from charlstm.text.corpus import Corpus, find_encoded
@@ -52,12 +53,19 @@ class ProcessGroup(Processes):
         if os.environ.get("OMP_NUM_THREADS", "1") == "1":  # torchrun sets 1, to be safe
             torch.set_num_threads(available_cores())
         with self._explained(PATIENT_WAIT):
-            dist.init_process_group("gloo", timeout=PATIENT_WAIT)
+            dist.init_process_group(
+                "gloo",
+                store=_store(),
+                rank=self.rank,
+                world_size=int(os.environ["WORLD_SIZE"]),
+                timeout=PATIENT_WAIT,
+            )
             atexit.register(_disconnect)
             self.size = dist.get_world_size()
             self._control = self._tensors = dist.new_group(timeout=LONGEST_WAIT)
-            self._hosts: list[str] = [""] * self.size
-            dist.all_gather_object(self._hosts, self._host)
+            hosts = [""] * self.size
+            dist.all_gather_object(hosts, self._host)
+        self._hosts = hosts
         self._stopping, self._time = False, 0.0
         self._late: tuple[Tensor, torch.cuda.Event] | None = None
 
@@ -241,6 +249,11 @@ class ProcessGroup(Processes):
             yield
         except RuntimeError as error:
             atexit.unregister(_disconnect)  # it would wait for the others
+            if not hasattr(self, "_hosts"):
+                raise CharlstmError(
+                    f"the processes cannot connect to each other ({_first_line(error)})",
+                    "check that their machines reach each other",
+                ) from error
             if re.search("timed? ?out", str(error), re.IGNORECASE):
                 raise CharlstmError(
                     f"{self._missing()} within {wait.total_seconds():g} s",
@@ -270,6 +283,19 @@ class ProcessGroup(Processes):
         return f"no answer from {', '.join(named) or 'another process'}"
 
 
+def _store() -> Any:
+    """Where the processes find each other's addresses.
+
+    An agent without others keeps its store when it starts the processes again, with the addresses
+    of those that are dead. Several agents make a new one together, and count differently.
+    """
+    store, _, _ = next(rendezvous("env://", timeout=PATIENT_WAIT))
+    if os.environ.get("GROUP_WORLD_SIZE") == "1":
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"attempt-{attempt}", store)  # type: ignore[attr-defined]
+    return store
+
+
 def _exit_code(error: BaseException) -> int:
     if isinstance(error, CharlstmError):
         return int(error.exit_code)
@@ -278,7 +304,7 @@ def _exit_code(error: BaseException) -> int:
 
 def _first_line(error: Exception) -> str:
     line = next(iter(str(error).splitlines()), type(error).__name__)
-    return re.sub(r"^\[.*?\] ?", "", line).rstrip(". ")
+    return re.sub(r"^\[.*?\] ?", "", line).split(". ")[0].rstrip(". ")
 
 
 def _disconnect() -> None:

@@ -35,7 +35,7 @@ SETTINGS = f"{SHAPE} {LEARNING}".split()
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     bench = Bench(tmp_path_factory.mktemp("bench"))
-    write(bench.text, TEXT * 100)  # long enough for a validation in segments
+    write(bench.text, TEXT * 100)
     yield bench
     bench.close()
 
@@ -113,6 +113,16 @@ def test_two_processes_learn_from_a_teacher_as_one_does(
         train(bench, f"taught-{size}", "--teacher", runs[0], size=size)
     assert "teacher_state" in arrays(bench, "taught-2")
     assert_alike(bench, "taught-0", "taught-2")
+
+
+def test_two_processes_divide_the_segments_of_a_validation(bench: Bench) -> None:
+    write(bench.folder / "long.txt", TEXT * 170)
+    held_out = ["--val-fraction", "0.5", "--steps", "2"]  # over 32 x 256 characters
+    for size in (0, 2):
+        arguments = ["train", "long.txt", "--name", f"long-{size}", *SETTINGS, *held_out]
+        finish(bench, arguments, size)
+    both = (validation_losses(bench, f"long-{size}") for size in (0, 2))
+    np.testing.assert_allclose(*both, atol=1e-5)
 
 
 def test_two_processes_scale_the_loss_as_one_does(bench: Bench) -> None:
@@ -242,11 +252,11 @@ def test_a_run_without_torchrun_does_not_load_what_connects_processes(bench: Ben
     command = [sys.executable, "-W", "ignore", "-c", ALONE, "train", "tales.txt", *SETTINGS]
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
     subprocess.run(command, cwd=bench.folder, env=environment, check=True, capture_output=True)
-    importing = [
+    importing = {
         path.relative_to(PACKAGE)
         for path in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Import | ast.ImportFrom)
         and "torch.distributed" in ast.unparse(node)
-    ]
-    assert importing == [Path("training/distributed.py")]
+    }
+    assert importing == {Path("training/distributed.py")}

@@ -24,25 +24,30 @@ def loss_of(weight: Tensor, factor: float) -> Tensor:
     return weight.half().float().sum() * factor
 
 
+def backward(scale: LossScale, loss: Tensor, parameters: list[nn.Parameter]) -> None:
+    scale.scaled(loss).backward()
+    scale.unscale(parameters)
+
+
 def test_gradient_too_small_for_float16_is_kept() -> None:
     weight, factor = nn.Parameter(torch.ones(3)), 2.0**-30
     loss_of(weight, factor).backward()
     assert weight.grad is not None
     assert weight.grad.tolist() == [0, 0, 0]  # what happens without a scale
     weight.grad = None
-    LossScale(CPU).backward(loss_of(weight, factor), [weight])
+    backward(LossScale(CPU), loss_of(weight, factor), [weight])
     assert weight.grad.tolist() == [factor] * 3
 
 
 def test_overflow_clears_all_gradients_and_halves_the_scale() -> None:
     scale, wild, tame = LossScale(CPU), nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
-    scale.backward(loss_of(wild, 1e30) + tame.sum(), [wild, tame])
+    backward(scale, loss_of(wild, 1e30) + tame.sum(), [wild, tame])
     assert wild.grad is not None
     assert tame.grad is not None
     assert wild.grad.tolist() == tame.grad.tolist() == [0, 0]
     assert scale.state.tolist() == [FIRST_SCALE / 2, 0]
     tame.grad = None
-    scale.backward(tame.sum(), [tame])
+    backward(scale, tame.sum(), [tame])
     assert tame.grad.tolist() == [1, 1]
     assert scale.state.tolist() == [FIRST_SCALE / 2, 1]
 
@@ -55,12 +60,12 @@ def test_scale_is_doubled_after_a_while_and_stays_in_bounds(
     seen = []
     for _ in range(40):
         weight.grad = None
-        scale.backward(weight.sum(), [weight])
+        backward(scale, weight.sum(), [weight])
         seen.append(scale.state.tolist())
     assert seen[:4] == [[2**16, 1], [2**16, 2], [2**17, 0], [2**17, 1]]
     assert seen[-1][0] == 2**24
     for _ in range(40):
-        scale.backward(weight.sum() * float("inf"), [weight])
+        backward(scale, weight.sum() * float("inf"), [weight])
     assert scale.state.tolist() == [1, 0]
 
 
