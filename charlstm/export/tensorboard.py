@@ -10,7 +10,6 @@ from typing import Any
 
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.events import Evaluated, Event, RolledBack, StepDone
-from charlstm.files import is_count
 from charlstm.runs.metrics import event_from_dict, read_lines
 from charlstm.runs.run import METRICS_FILE
 
@@ -92,7 +91,7 @@ class TensorBoardLog:
 def write_run(run: Path, log: TensorBoardLog) -> None:
     """Write the content of a run's ``metrics.jsonl``."""
     for line in read_lines(run / METRICS_FILE):
-        if line.get("event") == "rolled_back" and is_count(line.get("to_step")):
+        if line.get("event") == "rolled_back" and isinstance(line.get("to_step"), int):
             log.drop_after(line["to_step"])
         event = event_from_dict(line)
         if event is not None:
