@@ -39,6 +39,7 @@ ROOMS: dict[str, set[str]] = {
     "opening": {
         *("errors", "config", "presets", "text", "net", "runs", "training", "export"),
     },
+    "generations": {"errors", "events", "presets", "runs", "training", "opening"},
     "run_display": {"events", "runs", "generate", "training", "show"},
     "training_run": {
         *("errors", "events", "text", "runs", "model", "training", "export", "show", "html_table"),
