@@ -26,7 +26,7 @@ def print_runs(console: Console, summaries: Sequence[RunSummary]) -> None:
         for name in LEAST_MISSED:
             if sum(widths.values()) + GAP * len(widths) <= console.width:
                 break
-            del widths[name]
+            widths.pop(name, None)
         table = Table(box=None, padding=(0, GAP, 0, 0), header_style="bold")
         for name in widths:
             table.add_column(
