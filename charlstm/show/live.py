@@ -248,7 +248,7 @@ class LivePanel:
         title.append("● training  ", style=TRAIN)
         title.append("● validation", style=VAL)
         if self.view.earlier:
-            title.append("  ● earlier generations", style=EARLIER)
+            title.append("  ● earlier", style=EARLIER)
         title.truncate(width)
         drawn = chart(
             plot.series,

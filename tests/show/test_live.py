@@ -587,4 +587,4 @@ def test_a_generation_is_named_and_drawn_with_the_curves_of_the_earlier_ones(
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert_fits(shown, width, height)
     assert ("generation 2 of 3" in shown) == (width >= 40)
-    assert ("earlier generations" in shown) == (width >= 80)
+    assert ("● earlier" in shown) == (width >= 80)
