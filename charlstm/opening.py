@@ -207,7 +207,7 @@ def start_run(
         note(f"note: {sentence}")
     for notice in trainer.notices:
         note(f"note: {notice}")
-    if name is not None and trainer.path.name != name:
+    if name not in (None, trainer.path.name) and (generation is None or generation.number == 1):
         note(f"the run is named {trainer.path.name}")
     return trainer
 
