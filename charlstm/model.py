@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # what `charlstm sample` does not need is imported on first u
 DEFAULT_LENGTH = 1000
 MAX_LENGTH = 10**15
 MAX_SEED = 2**32
+MAX_BATCHES = 50
+"""Most batches in search of texts that are accepted."""
 MAX_COUNT = 10_000
 """Most texts per batch; each needs tens of kilobytes."""
 
@@ -88,6 +90,8 @@ class Model:
     ) -> Text:
         """Generate a continuation of ``prime``, one character at a time.
 
+        A model of a list generates one item, which ends before the separator.
+
         Args:
             prime: text to read first, from ``state`` or from zero state; see ``prefill``.
             length: number of characters (bytes for a byte model), or None for no limit.
@@ -128,21 +132,32 @@ class Model:
         seed: int | None = None,
         unknown: UnknownPolicy = "error",
         state: TextState | None = None,
+        accept: Callable[[str], bool] | None = None,
         sampling: SamplingConfig | None = None,
         **fields: Unpack[SamplingFields],
     ) -> list[str]:
         """Generate ``count`` continuations of ``prime`` in a batch, which is faster.
 
         Text b equals that of ``generate`` with ``seed + b``, except for rounding: see
-        ``writing.draw_texts``. Arguments and errors are those of ``generate``.
+        ``writing.draw_texts``. Other arguments and errors are those of ``generate``. ``accept``
+        decides which texts to keep, each once; further seeds replace the others. After
+        ``MAX_BATCHES`` batches the texts found so far are returned.
         """
         check_count(count)
         check_integer("`length`", length, 0, MAX_LENGTH)
         config = _sampling(sampling, fields)
         stops, chosen = self._stops(stop), _checked_seed(seed)
         start = self.prefill(prime, state, unknown)
-        sampler = Sampler(self.engine, start, config, chosen, count)
-        return draw_texts(sampler, self.file.vocab, length, stops)
+        kept: dict[str, None] = {}
+        for first in range(chosen, chosen + MAX_BATCHES * count, count):
+            sampler = Sampler(self.engine, start, config, first, count)
+            texts = draw_texts(sampler, self.file.vocab, length, stops)
+            if accept is None:
+                return texts
+            kept |= dict.fromkeys(filter(accept, texts))
+            if len(kept) >= count:
+                break
+        return list(kept)[:count]
 
     def encode(self, text: str | Ids, unknown: UnknownPolicy = "error") -> Ids:
         """The ids of ``text``, int64 (N,); ids are returned unchanged.
@@ -170,12 +185,13 @@ class Model:
     ) -> TextState:
         """The resume state after reading ``text``, or its ids, from ``state`` or from zero state.
 
-        If there is no state and no text, a newline is read, so that the text begins with a line.
+        If there is no state and no text, a newline is read, so that the text begins with a line. A
+        model of a list without a state first reads the end of an item.
         Text is encoded by ``encode``. ``progress`` is called with the characters read so far.
         """
         ids = self.encode(text, unknown)
-        if state is None and not len(ids):
-            ids = self.file.vocab.opening()
+        if state is None and (not len(ids) or self.file.vocab.end is not None):
+            ids = np.append(self.file.vocab.opening(), ids)
         return prefill(self.engine, ids, state, progress)
 
     def _stops(self, stop: str | Sequence[str] | None) -> list[str]:
@@ -188,7 +204,8 @@ class Model:
                 isinstance(one, str), f"`stop` is {shown(one)}, but must be a string or strings"
             )
             require(one != "", "`stop` is empty", "give the text to stop at")
-        return [self.file.vocab.known_form(one) for one in stops]
+        ends = [] if self.file.vocab.separator is None else [self.file.vocab.separator]
+        return [self.file.vocab.known_form(one) for one in stops] + ends
 
     def save_state(self, path: str | Path, state: TextState) -> None:
         """Write the resume state of a text to a file; see ``generate.text_state``."""
@@ -201,14 +218,14 @@ class Model:
     def score(
         self, text: str, *, window: int | None = None, unknown: UnknownPolicy = "error"
     ) -> "Score":
-        """Score ``text``: nats, bits and perplexity; see ``scoring`` for the two protocols.
+        """Score ``text``: nats, bits and perplexity; see ``scoring`` for the protocols.
 
         ``window`` is the number of characters per window, or None for the stateful protocol. The
         text is encoded by ``encode``.
         """
         from charlstm.scoring import score
 
-        return score(self.engine, self.encode(text, unknown), window)
+        return score(self.engine, self.file.vocab.closed(self.encode(text, unknown)), window)
 
     def inspect(
         self,

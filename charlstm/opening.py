@@ -121,7 +121,7 @@ def begin_run(
         return processes.first(lambda: None if run is None else find_checkpoint(run))
 
     alone = started_by_torchrun() or teacher is not None or init_from is not None
-    if alone and generations is None:
+    if (alone or corpus.vocab.end is not None) and generations is None:  # or a list
         generations = 1
     minutes, generation = settings.get("minutes"), None
     presets = generation_presets(len(corpus), minutes, generations, preset)
@@ -180,6 +180,7 @@ def start_run(
         len(corpus.vocab),
         preset=preset,
         with_teacher=teacher is not None,
+        items=None if corpus.vocab.end is None else corpus.counts[corpus.vocab.end],
         model=shape,
         train=learning,
     )
@@ -221,7 +222,8 @@ def _by_kind(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
         {f.name: settings[f.name] for f in fields(kind) if f.name in settings}
         for kind in (ModelConfig, TrainConfig)
     )
-    unknown = settings.keys() - shape.keys() - learning.keys() | shape.keys() & {"vocab_size"}
+    unknown = settings.keys() - shape.keys() - learning.keys()
+    unknown |= shape.keys() & {"vocab_size", "end"}
     if unknown:
         raise TypeError(f"there is no setting {', '.join(sorted(unknown))}")
     return shape, learning
@@ -293,6 +295,8 @@ def _without_effect(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[st
         yield "`patience` has no effect: with `val_fraction` 0 nothing is validated"
     if given.get("dropout_masks", 1) > 1 and used.dropout == 0:
         yield "`dropout_masks` has no effect: `dropout` is 0"
+    if given.get("reset_every") and trainer.run_file.source.separator is not None:
+        yield "`reset_every` has no effect: every item of a list starts from zero state"
     if "final_rate" in given and used.hold == 1:
         yield "`final_rate` has no effect: with `hold` 1 the learning rate never decays"
 
@@ -334,13 +338,17 @@ def open_text(
     *,
     note: Note,
     advise: Note,
+    lines: bool = False,
     watch: Watch | None = None,
     **reading: Any,
 ) -> "Corpus":
     """The corpus of files, folders or stdin (-); None stands for the bundled text.
 
-    ``note`` gets what is notable about them. ``watch`` shows how far a long text is read; by
-    default ``advise`` gets lines about that.
+    With ``lines`` each line is an item of a list. ``note`` gets what is notable about the text.
+    ``watch`` shows how far a long text is read; by default ``advise`` gets lines about that.
+
+    Raises:
+        UsageError: the separator does not occur in the text.
     """
     from charlstm.text.corpus import open_corpus
     from charlstm.text.notes import text_notes
@@ -348,8 +356,16 @@ def open_text(
 
     if reading.get("as_bytes") and "encoding" in reading:
         note("note: `encoding` has no effect with `as_bytes`")
+    if lines:
+        require("separator" not in reading, "`lines` excludes `separator`", "use one of them")
+        reading["separator"] = "\n"
     with nullcontext(progress_lines(advise)) if watch is None else watch() as progress:
         corpus = open_corpus(text or [bundled_corpus()], progress=progress, **reading)
+    if (end := corpus.vocab.end) is not None and corpus.counts[end] == 1:  # only that of the file
+        raise UsageError(
+            f"the separator {corpus.vocab.separator!r} does not occur in the text",
+            "in most shells, a newline is written as $'\\n'",
+        )
     for sentence in text_notes(corpus):
         note(sentence)
     return corpus
@@ -395,7 +411,11 @@ def text_of_run(
     with nullcontext(progress_lines(note)) if watch is None else watch() as progress:
         if text:
             return open_corpus(
-                text, encoding=source.encoding, as_bytes=source.as_bytes, progress=progress
+                text,
+                encoding=source.encoding,
+                as_bytes=source.as_bytes,
+                separator=source.separator,
+                progress=progress,
             )
         corpus = reopen_corpus(source, run.digest, progress)
     if (lost := source.not_there()) and lost[1] == "nothing":

@@ -48,6 +48,8 @@ whose predictions prevent memorising better (docs/research/experiments/teachers.
 FEW_EPOCHS, FALL = 5.0, 3.0
 """Above this many epochs the learning rate decays in the last three only: at a low rate a model
 memorises its text (docs/research/experiments/schedule-and-dropout.md)."""
+MOST_HELD_OUT = 1_000
+"""Default maximum of held-out items: a list needs most of its items for training."""
 MAX_EPOCHS = 30.0
 MOST_GENERATIONS = 20
 MOST_CHARACTERS = 20_000_000
@@ -120,14 +122,15 @@ def default_settings(
     *,
     preset: str | None = None,
     with_teacher: bool = False,
+    items: int | None = None,
     model: Mapping[str, Any] | None = None,
     train: Mapping[str, Any] | None = None,
 ) -> tuple[ModelConfig, TrainConfig]:
     """The settings of a new run on a text of ``characters`` characters.
 
-    ``preset`` is a name in ``PRESETS``, or None to choose by text size and time. ``model`` and
-    ``train`` hold the fields of ``ModelConfig`` and ``TrainConfig`` that the user set; all others
-    get their defaults.
+    ``preset`` is a name in ``PRESETS``, or None to choose by text size and time. ``items`` is the
+    number of items of a list, None for a text. ``model`` and ``train`` hold the fields of
+    ``ModelConfig`` and ``TrainConfig`` that the user set; all others get their defaults.
 
     Raises:
         UsageError: the preset is unknown, or a value is out of range.
@@ -153,6 +156,8 @@ def default_settings(
         "dropout_masks": DROPOUT_MASKS if small_output else 1,
         "distillation": DISTILLATION if with_teacher else 0.0,
     }
+    if items:
+        values["val_fraction"] = min(TrainConfig.val_fraction, MOST_HELD_OUT / items)
     settings = TrainConfig(**{**values, **given})
     if settings.distillation:
         return config, settings

@@ -1,14 +1,15 @@
-"""Score a text: nats, bits and perplexity, by two protocols.
+"""Score a text: nats, bits and perplexity, by two protocols for texts and one for lists.
 
 ``stateful``: one contiguous pass that carries the state from the first character to the last. A
 long text is read as parallel parts; each part is then read again from the state that the part
 before it ended with, until the states agree: see ``_Parts``.
 ``windowed``: windows of N characters, each from zero state, with every position counted (nanoGPT's
 validation loss uses this protocol at N = 256, on a sample of windows instead of all).
+``items``: with a model of a list, each item from zero state. Its end is predicted, too, and counts
+as a character.
 """
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import CharlstmError, check_integer, plural
+from charlstm.errors import CharlstmError, check_integer, plural, require
 from charlstm.generate.sampling import surprise_bits
 from charlstm.generate.writing import READ_CHUNK
 from charlstm.html_table import html_table
@@ -41,7 +42,7 @@ class Score:
     characters: int
     nats: float
     """Mean of -ln p per character."""
-    protocol: Literal["stateful", "windowed"]
+    protocol: Literal["stateful", "windowed", "items"]
     window: int | None
     """Characters per window, for the windowed protocol."""
     segments: int | None
@@ -49,7 +50,9 @@ class Score:
     adaptive: bool
     """Whether the weights were trained during scoring (dynamic evaluation)."""
     surprise_bits: NDArray[np.float64]
-    """(N,) -log2 p of each character; NaN for the first one, which is not predicted."""
+    """(N,) -log2 p of each character; NaN for the first one of a text, which is not predicted."""
+    items: int | None = None
+    """Number of items of a list; None for a text."""
 
     @property
     def bits_per_char(self) -> float:
@@ -60,6 +63,11 @@ class Score:
     def perplexity(self) -> float:
         """exp(nats): the number of equally likely characters that would be as hard to predict."""
         return perplexity(self.nats)
+
+    @property
+    def nats_per_item(self) -> float | None:
+        """Mean of -ln p per item of a list, its end included."""
+        return self.nats * self.characters / self.items if self.items else None
 
     def __repr__(self) -> str:
         facts = "; ".join(f"{name} {value}" for name, value in self._facts().items())
@@ -75,7 +83,7 @@ class Score:
             "perplexity": f"{self.perplexity:.2f}",
             "characters": f"{self.characters:,}",
             "protocol": self.label,
-        }
+        } | ({"nats per item": f"{self.nats_per_item:.4f}"} if self.items else {})
 
     @property
     def label(self) -> str:
@@ -83,6 +91,7 @@ class Score:
         details = [
             self.protocol,
             *([str(self.window)] if self.window else []),
+            *([f"{self.items:,}"] if self.items else []),
             *([f"in {self.segments} segments"] if self.segments else []),
             *(["adaptive"] if self.adaptive else []),
         ]
@@ -91,8 +100,8 @@ class Score:
     def most_surprising(self, count: int) -> list[int]:
         """The positions, from 0, of the most surprising characters, in descending order."""
         check_integer("`count`", count, 0)
-        order = np.argsort(-self.surprise_bits[1:], kind="stable")[: min(count, sys.maxsize)] + 1
-        return [int(position) for position in order]
+        order = np.argsort(-self.surprise_bits, kind="stable")  # NaN comes last
+        return [int(position) for position in order[: min(count, self.characters)]]
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON of ``charlstm score --json``."""
@@ -105,6 +114,8 @@ class Score:
             "window": self.window,
             "segments": self.segments,
             "adaptive": self.adaptive,
+            "items": self.items,
+            "nats_per_item": self.nats_per_item,
         }
 
 
@@ -123,11 +134,11 @@ def score(
 ) -> Score:
     """Score the text ``ids``, int64 (N,) with N >= 2.
 
-    The first character is not predicted, as nothing comes before it.
+    The first character of a text is not predicted, as nothing comes before it.
 
     Args:
         engine: the model.
-        ids: the text.
+        ids: the text, or a list in which each item ends with ``ModelConfig.end``.
         window: characters per window, or None for the stateful protocol. The last window may be
             shorter.
         progress: called with the number of characters scored so far.
@@ -135,10 +146,17 @@ def score(
             characters before it. This approximates the stateful score and is labelled.
 
     Raises:
-        UsageError: ``window`` or ``segments`` is out of range.
+        UsageError: ``window`` or ``segments`` is out of range, or given for a list.
         CharlstmError: the text has fewer than 2 characters.
     """
     check_scorable(ids)
+    end = engine.config.end
+    if end is not None:
+        for name, given in (("window", window), ("segments", segments)):
+            require(given is None, f"`{name}`: a list is scored item by item", "leave it out")
+        bits = np.full(len(ids) + 1, np.nan)
+        _score_stateful(engine, np.append(end, ids), bits, progress)  # the end resets the state
+        return summarise(bits[1:], items=int((ids == end).sum()))
     predicted = len(ids) - 1
     bits = np.full(len(ids), np.nan)
     if window is not None:
@@ -170,16 +188,23 @@ def summarise(
     window: int | None = None,
     segments: int | None = None,
     adaptive: bool = False,
+    items: int | None = None,
 ) -> Score:
-    """The score of a text from the surprise (N,), in bits, of its characters but the first."""
+    """The score of a text from the surprise (N,), in bits, of its characters.
+
+    The first character of a text is not predicted; of a list, ``items`` is given, it is.
+    """
+    predicted = bits[1:] if items is None else bits
+    protocol: Literal["stateful", "windowed"] = "stateful" if window is None else "windowed"
     return Score(
-        characters=len(bits) - 1,
-        nats=math.fsum(bits[1:]) * math.log(2) / (len(bits) - 1),
-        protocol="stateful" if window is None else "windowed",
+        characters=len(predicted),
+        nats=math.fsum(predicted) * math.log(2) / len(predicted),
+        protocol=protocol if items is None else "items",
         window=window,
         segments=segments,
         adaptive=adaptive,
         surprise_bits=bits,
+        items=items,
     )
 
 

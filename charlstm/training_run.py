@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # torch and Rich are imported when a run begins
     from charlstm.training.trainer import Trainer
 
 TextSources = str | Path | Sequence[str | Path]
-SAMPLE_CHARACTERS = 400
+SAMPLE_CHARACTERS, SAMPLE_ITEMS = 400, 10
 
 
 def train(
@@ -43,6 +43,8 @@ def train(
     generations: int | None = None,
     encoding: str | None = None,
     as_bytes: bool = False,
+    lines: bool = False,
+    separator: str | None = None,
     progress: bool = True,
     tensorboard: str | Path | None = None,
     **settings: Unpack[TrainingFields],
@@ -64,6 +66,8 @@ def train(
             divided among them; a budget in steps or epochs is that of each.
         encoding: encoding of the text; by default UTF-8.
         as_bytes: model the bytes of any file instead of characters.
+        lines: the text is a list of items that stand alone, such as names, one per line.
+        separator: the same with another text between two items.
         progress: show the run: as a panel in a terminal, an output that is updated in a notebook,
             lines elsewhere.
         tensorboard: a folder for TensorBoard; the run writes to a folder of its own name in it.
@@ -84,7 +88,8 @@ def train(
         stack,
         [text] if isinstance(text, str | Path) else text,
         dict(settings),
-        reading={"as_bytes": as_bytes, **({} if encoding is None else {"encoding": encoding})},
+        reading={"as_bytes": as_bytes, "lines": lines}
+        | {k: v for k, v in (("encoding", encoding), ("separator", separator)) if v is not None},
         name=name,
         init_from=None if init_from is None else str(init_from),
         teacher=None if teacher is None else str(teacher),
@@ -333,8 +338,11 @@ def sample_of(file: "ModelFile") -> str:
     from charlstm.model import Model
     from charlstm.show.printable import printable
 
-    text = Model(file, Path()).generate(length=SAMPLE_CHARACTERS, temperature=0.8, seed=1)
-    return printable(str(text))
+    model, separator = Model(file, Path()), file.vocab.separator
+    count = 1 if separator is None else SAMPLE_ITEMS
+    length = SAMPLE_CHARACTERS // count
+    texts = model.generate_batch(count=count, length=length, temperature=0.8, seed=1)
+    return printable((separator or "").join(texts))
 
 
 def _no_note(message: str) -> None:

@@ -54,6 +54,15 @@ def test_what_the_user_chose_is_kept_and_the_rest_is_default() -> None:
     assert train == replace(plain_train, batch=7, seed=9)
 
 
+@pytest.mark.parametrize(("items", "held_out"), [(None, 0.1), (500, 0.1), (40_000, 0.025)])
+def test_a_tenth_of_a_list_is_held_out_but_at_most_a_thousand_items(
+    items: int | None, held_out: float
+) -> None:
+    assert default_settings(300_000, 30, items=items)[1].val_fraction == held_out
+    given = default_settings(300_000, 30, items=items, train={"val_fraction": 0.2})
+    assert given[1].val_fraction == 0.2
+
+
 @pytest.mark.parametrize("budget", [{"steps": 10}, {"minutes": 1.5}, {"epochs": 2.0}])
 def test_a_chosen_budget_replaces_the_default_one(budget: dict[str, float]) -> None:
     _, train = default_settings(1_000_000, 100, train=budget)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from charlstm.model import Model
     from charlstm.opening import Watch
+    from charlstm.runs.run import RunFile
     from charlstm.text.corpus import Corpus
     from charlstm.text.sources import TextSource
     from charlstm.text.vocabulary import Ids, UnknownPolicy, Vocabulary
@@ -200,7 +201,27 @@ def name_again(source: "TextSource", run: Path) -> tuple[str, str]:
 
 
 def training_text(model: "Model") -> "tuple[NDArray[np.unsignedinteger], Vocabulary]":
-    """The ids that the model was trained on, and their vocabulary.
+    """The ids that the model was trained on, and their vocabulary; raises as ``_corpus_of``."""
+    run, corpus = _corpus_of(model)
+    return corpus.split(run.train.val_fraction)[0], corpus.vocab
+
+
+def items_of(model: "Model") -> set[str]:
+    """All items of the list of the model's run, the held-out ones, too.
+
+    Raises:
+        UsageError: the model was not trained on a list.
+        CharlstmError: as ``_corpus_of``.
+    """
+    separator = model.file.vocab.separator
+    if separator is None:
+        raise UsageError("`new` needs a model of a list", "train one with --lines or --separator")
+    _, corpus = _corpus_of(model)
+    return set(corpus.vocab.decode(corpus.ids.tolist()).split(separator))
+
+
+def _corpus_of(model: "Model") -> "tuple[RunFile, Corpus]":
+    """The run that the model belongs to, and its text.
 
     Raises:
         CharlstmError: the run or its text is gone, or the text has changed.
@@ -215,4 +236,4 @@ def training_text(model: "Model") -> "tuple[NDArray[np.unsignedinteger], Vocabul
             corpus = training_corpus(run)
     except TextGone as error:
         raise CharlstmError(error.message, *name_again(run.source, model.path.parent)) from None
-    return corpus.split(run.train.val_fraction)[0], corpus.vocab
+    return run, corpus

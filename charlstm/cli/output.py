@@ -52,9 +52,11 @@ class Output:
                 collected.append(piece)
         return "".join(collected)
 
-    def close(self) -> None:
-        """End the last line on a terminal, and flush."""
-        if self.terminal:
+    def close(self, separator: str | None = None) -> None:
+        """End the item of a list, or else the last line on a terminal; flush."""
+        if separator is not None:
+            self.write(separator)
+        elif self.terminal:
             sys.stdout.write("\n")
         sys.stdout.flush()
 

@@ -69,14 +69,14 @@ def _run_of(text: list[str]) -> "tuple[Path, RunFile, Corpus]":
 
     once = any(name == STDIN or kind_of(Path(name)) == "pipe" for name in text)
     named = tuple(str(Path(name).absolute()) for name in text)
-    read: dict[tuple[str, bool], Corpus | CharlstmError] = {}
+    read: dict[tuple[str, bool, str | None], Corpus | CharlstmError] = {}
     at_these_paths: list[tuple[Path, RunFile, Corpus | CharlstmError]] = []
     for path in (find_run(None), *list_runs()):
         try:
             run = read_run_file(path)
         except CharlstmError:
             continue
-        reading = run.source.encoding, run.source.as_bytes
+        reading = run.source.encoding, run.source.as_bytes, run.source.separator
         if reading not in read:
             if once and read:
                 continue

@@ -11,6 +11,7 @@ import typer
 from charlstm.cli.conversation import Conversation
 from charlstm.cli.inputs import (
     Reader,
+    items_of,
     open_model,
     progress_of,
     read_text,
@@ -55,6 +56,10 @@ APART = (
     ("--length 0", "--novelty"),
     ("--save-state", "--count"),
     ("--color", "--count"),
+    ("--interactive", "--new"),
+    ("--length 0", "--new"),
+    ("--save-state", "--new"),
+    ("--color", "--new"),
 )
 """Options that cannot be used together."""
 
@@ -65,6 +70,7 @@ EXAMPLES = example(
     'charlstm sample --stop "THE END" > story.txt',
     "charlstm sample --interactive --state story.state --save-state story.state",
     "charlstm sample --count 20 --length 300 --novelty",
+    "charlstm sample -c names --count 20 --new    items of a list that are not in it",
 )
 
 
@@ -143,8 +149,14 @@ class Writing(OptionGroup):
     novelty: Annotated[
         bool,
         typer.Option(
-            "--novelty", help="Report the longest copy from the training text, and new words."
+            "--novelty",
+            help="Report the longest copy from the training text, and new words; of a list, the "
+            "items that are not in it.",
         ),
+    ] = False
+    new: Annotated[
+        bool,
+        typer.Option("--new", help="Only new items: not in the list of the model, each once."),
     ] = False
 
 
@@ -219,8 +231,10 @@ def sample(
 
     model = open_model(checkpoint)
     start = None if states.state is None else model.load_state(states.state)
-    training = training_text(model) if writing.novelty else None
     vocab = model.file.vocab
+    separator = vocab.separator
+    items = items_of(model) if writing.new or (writing.novelty and separator) else set[str]()
+    training = training_text(model) if writing.novelty and not separator else None
     as_bytes = vocab.kind == "bytes"
     given = priming.prime or ""
     if priming.prime_file is not None:
@@ -228,7 +242,7 @@ def sample(
     reader = Reader(vocab, policy)
     prime = reader.encode(given)
     reader.note_stops(writing.stop or ())
-    begun = bool(given or writing.interactive or start)
+    begun = bool(given or writing.interactive or start or separator)
     seed = _seed(writing, "" if begun else vocab.decode(vocab.opening().tolist()))
     output = Output(raw=as_bytes, color=writing.color)
     if writing.color:
@@ -239,17 +253,20 @@ def sample(
     stop = writing.stop or []
     characters = (TURN if writing.interactive else LENGTH) if length is None else length
     texts: list[str] = []
-    if writing.count > 1:
+    if writing.count > 1 or writing.new:
         texts = model.generate_batch(
             count=writing.count,
             length=characters,
             stop=stop,
             seed=seed,
             state=start,
+            accept=(lambda text: given + text not in items) if writing.new else None,
             sampling=config,
         )
-        output.write(BETWEEN.join(shown + one for one in texts))
-        output.close()
+        output.write((separator or BETWEEN).join(shown + one for one in texts))
+        output.close(separator if texts else None)
+        if len(texts) < writing.count:
+            note(f"note: found {len(texts):,} of {writing.count:,} new items; try a higher --temp")
     elif writing.interactive:
         talk = Conversation(
             model,
@@ -276,9 +293,11 @@ def sample(
             try:
                 texts = [output.show(text, shown, collect=writing.novelty)]
             finally:
-                output.close()
+                output.close(separator)
     if training is not None:
         _note_novelty(texts, seed, *training)
+    elif writing.novelty:
+        _note_new([given + text for text in texts], items)
     return 0
 
 
@@ -302,6 +321,7 @@ def _check(length: int | None, writing: Writing, priming: Priming, states: State
         "--novelty": writing.novelty,
         "--save-state": states.save_state is not None,
         "--color": writing.color,
+        "--new": writing.new,
     }
     for pair in APART:
         check_together(*((name, given[name]) for name in pair))
@@ -403,6 +423,15 @@ def _explain_color(output: Output) -> None:
     from charlstm.show.surprise import legend
 
     stderr_console().print(legend())
+
+
+def _note_new(texts: list[str], items: set[str]) -> None:
+    """Report how many generated items are not in the list."""
+    new = sum(text not in items for text in texts)
+    note(
+        f"{new:,} of {plural(len(texts), 'item')} not in the list "
+        f"({new / max(1, len(texts)):.1%}); {len(set(texts)):,} different"
+    )
 
 
 def _note_novelty(

@@ -79,7 +79,7 @@ def score(
     training = training_text(model)[0] if adapt else None
     reader = Reader(vocab, policy)
     text = reader.known_form(read_text(file, as_bytes=vocab.kind == "bytes"))
-    ids = reader.encode(text)
+    ids = vocab.closed(reader.encode(text))
     progress = progress_of(len(ids))
     if training is not None:
         from charlstm.training.adaptive import score_adaptive
@@ -117,6 +117,8 @@ def score(
         f"{result.bits_per_char:z.4f} bits per {unit}  {result.nats:z.4f} nats  "
         f"perplexity {result.perplexity:.3f}  {plural(result.characters, unit)}  {result.label}"
     )
+    if result.nats_per_item is not None:
+        print(f"{result.nats_per_item:z.4f} nats per item, its end counted")
     if found:
         print_positions(console, symbols, found)
     sys.stdout.flush()

@@ -45,6 +45,7 @@ EXAMPLES = example(
     "charlstm train book.txt",
     "charlstm train --minutes 2                   the bundled text, for two minutes",
     "charlstm train src/ --bytes --hidden 256     all files of a folder, as bytes",
+    "charlstm train names.txt --lines             a list: each line stands alone",
     "charlstm train --resume                      continue the newest run",
     "zcat big.gz | charlstm train - --name big",
 )
@@ -301,7 +302,28 @@ class Learning(OptionGroup):
         float | None,
         _setting(
             "val_fraction",
-            help="Fraction of the text, at its end, held out for validation.",
+            help="Fraction held out for validation: the end of a text, random items of a list.",
+            panel=TEXT,
+        ),
+    ] = None
+
+
+class Items(OptionGroup):
+    """Whether the text is a list. The fields are arguments of ``open_text``."""
+
+    lines: Annotated[
+        bool | None,
+        _option(
+            "--lines",
+            help="Train on a list: each line is an item that stands alone, such as a name.",
+            panel=TEXT,
+        ),
+    ] = None
+    separator: Annotated[
+        str | None,
+        _option(
+            metavar="TEXT",
+            help="Train on a list whose items are separated by this text, not by newlines.",
             panel=TEXT,
         ),
     ] = None
@@ -322,6 +344,7 @@ def train(
     shape: Shape,
     learning: Learning,
     reading: TextReading,
+    items: Items,
     resume: Annotated[
         bool, _option("--resume", help="Continue a run exactly where it stopped.")
     ] = False,
@@ -354,7 +377,13 @@ def train(
     with ExitStack() as stack, interruptible():  # until `watch` has handlers of its own
         if resume:
             _refuse(
-                {**start.given(), **shape.given(), **learning.given(), **reading.given()},
+                {
+                    **start.given(),
+                    **shape.given(),
+                    **learning.given(),
+                    **reading.given(),
+                    **items.given(),
+                },
                 "a resumed run keeps its settings",
                 "omit them, or start a new run",
             )
@@ -377,7 +406,7 @@ def train(
                     stack,
                     text,
                     {**shape.given(), **budget.given(), **learning.given()},
-                    reading=reading.given(),
+                    reading={**reading.given(), **items.given()},
                     **start.given(),
                     note=say,
                     advise=_silent if quiet else say,
@@ -482,5 +511,6 @@ def _conclude(
             note(command("train", "--resume", "-c", finished.path, *larger))
     if not quiet:
         note("now try:")
-        note(command("sample", "-c", finished.path, "--temp", "0.8"))
+        several = () if trainer.run_file.model.end is None else ("--count", 20)
+        note(command("sample", "-c", finished.path, "--temp", "0.8", *several))
     return int(ExitCode.DONE)

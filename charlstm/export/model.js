@@ -114,6 +114,7 @@ const stateOf = (frame, layer, part) =>
 
 // Read one symbol after `before`, which is a frame, or null at the start of a text.
 function read(id, before) {
+  if (id === meta.end) before = null; // an item of a list is read from zero state
   const frame = { id, values: new Float32Array(L * P * H), logits: new Float32Array(V) };
   const total = new Float32Array(H);
   let below = null;
@@ -195,7 +196,7 @@ const asBytes = meta.kind === "bytes";
 const toSymbols = (text) =>
   asBytes ? Array.from(new TextEncoder().encode(text), (b) => String.fromCharCode(b)) : Array.from(text);
 const knownIds = (text) => toSymbols(text).filter((s) => indexOf.has(s)).map((s) => indexOf.get(s));
-const opening = indexOf.get("\n") ?? 0;
+const opening = meta.end ?? indexOf.get("\n") ?? 0;
 
 function idsOf(text) {
   const unknown = toSymbols(text).find((s) => !indexOf.has(s));
@@ -273,16 +274,18 @@ const framesOf = (ids) => {
   return ids.map((id) => (frame = read(id, frame)));
 };
 
+const primed = (text) => (text && meta.end === null ? idsOf(text) : [opening, ...idsOf(text)]);
+
 window.charlstm = {
   symbols,
   /** Logits (V) of the next symbol after a text, read from zero state. */
-  logits: (text) => framesOf(text ? idsOf(text) : [opening]).at(-1).logits,
+  logits: (text) => framesOf(primed(text)).at(-1).logits,
   /** Bits of each symbol of a text read from zero state; null for the first. */
   surprise: (text) => framesOf(idsOf(text)).map((frame, t, all) => surpriseOf(frame, all[t - 1])),
   /** Generate a text that continues the prime. */
   write({ prime = "", length = 200, seed = 1, stop = "", ...settings } = {}) {
     const random = randomFrom(seed), decode = decoder();
-    let frame = framesOf(prime ? idsOf(prime) : [opening]).at(-1), text = "";
+    let frame = framesOf(primed(prime)).at(-1), text = "";
     for (let n = 0; n < length; n++) {
       frame = read(sample(frame.logits, settings, random), frame);
       text += decode(frame.id);

@@ -2,7 +2,9 @@
 
 Inputs are ``ids`` (T, B) int64 and ``state`` (L, S, B, H) float32; outputs are ``logits``
 (T, B, V) and ``new_state`` (L, S, B, H). T and B are symbolic. ``state`` and ``new_state`` are
-laid out as in ``net.engine``: start a text with zeros, and pass ``new_state`` to the next call.
+laid out as in ``net.engine``: start a text with zeros, and pass ``new_state`` to the next call. The
+graph of a list's model does not set h and c to zero itself: start each item with zeros and the id
+``end`` of the metadata.
 
 ONNX has three recurrent operators. Each cell is mapped to one of them:
 
@@ -52,7 +54,7 @@ def to_onnx(file: ModelFile, version: str) -> bytes:
     """The content of a ``.onnx`` file.
 
     The metadata holds ``symbols`` (a JSON list, indexed by id), ``kind`` (characters or bytes),
-    ``cell``, ``run`` and charlstm's ``version``.
+    ``cell``, ``run`` and charlstm's ``version``; for a list, also ``separator`` and the id ``end``.
 
     Raises:
         CharlstmError: the package onnx is not installed, or the model exceeds the format's 2 GiB.
@@ -153,6 +155,8 @@ def to_onnx(file: ModelFile, version: str) -> bytes:
         "run": str(file.training.get("run", "")),
         "version": version,
     }
+    if config.end is not None:
+        metadata |= {"separator": file.vocab.separator or "", "end": str(config.end)}
     helper.set_model_props(model, metadata)
     checker.check_model(model)
     return bytes(model.SerializeToString())

@@ -35,7 +35,9 @@ LIMIT = 256_000_000
 WATCHED = 10_000
 """Held-out characters that are searched for named units."""
 PRODUCTS_PER_SECOND = 0.8e9
-"""Multiplications per second of one core in a browser, measured by benchmarks/page.py."""
+"""Multiplications per second of one core in a browser that also draws: benchmarks/page.py."""
+MAX_SPEED = 2000
+"""Maximum of the page's field Speed, in characters per second."""
 Array = NDArray[Any]
 
 
@@ -48,7 +50,7 @@ class Page:
     """Bits per character lost by rounding, on the checkpoint's excerpt; None for float32, or if the
     excerpt is too short."""
     characters_per_second: float
-    """Estimated speed on one core."""
+    """Estimated speed on one core, at most ``MAX_SPEED``."""
 
 
 def to_page(
@@ -84,7 +86,7 @@ def to_page(
         **{"blocks": model.engine.spec.blocks, "states": model.engine.spec.states},
         **{"gates": model.engine.spec.gates, "memory": model.engine.spec.memory},
         **{"left": LEFT_SATURATED, "right": RIGHT_SATURATED, "precision": precision},
-        **{"kind": file.vocab.kind, "symbols": list(file.vocab.symbols)},
+        **{"kind": file.vocab.kind, "symbols": list(file.vocab.symbols), "end": config.end},
         "arrays": [[name, array.size] for name, array in arrays.items()],
         "named": _named_units(model),
         "version": version,
@@ -100,12 +102,14 @@ def to_page(
         prime=escape(_prime(file)),
         left=LEFT_SATURATED,
         right=RIGHT_SATURATED,
+        max_speed=MAX_SPEED,
         meta=json.dumps(meta).replace("<", "\\u003c"),
         weights=base64.b64encode(b"".join(a.tobytes() for a in arrays.values())).decode(),
         script=_resource("model.js") + _resource("page.js"),
     )
     products = config.parameters - file.weights["embedding"].size
-    return Page(html.encode(), _cost(model, precision), PRODUCTS_PER_SECOND / products)
+    speed = min(PRODUCTS_PER_SECOND / products, MAX_SPEED)
+    return Page(html.encode(), _cost(model, precision), speed)
 
 
 def _arrays(file: ModelFile, dtype: Any) -> dict[str, Array]:

@@ -6,7 +6,7 @@ of 64 bits, and windows with equal hashes are compared. The corpus is read in pi
 map without an index: a megabyte takes under a second.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from charlstm.text.marks import WORD
 from charlstm.text.vocabulary import Ids, Vocabulary
+from charlstm.text.words import words_in
 
 PIECE = 1 << 20
 """Symbols of the corpus per piece."""
@@ -52,10 +53,10 @@ def novelty(texts: Sequence[str], corpus: Corpus, vocab: Vocabulary) -> Novelty:
     longest, position = longest_copied(ids, corpus)
     words = [word.casefold() for text in texts for word in WORD.findall(text)]
     missing = set(words)
-    for piece in _pieces_of_words(corpus, vocab):
+    for piece in words_in(corpus, vocab):
         if not missing:
             break
-        missing.difference_update(word.casefold() for word in WORD.findall(piece))
+        missing.difference_update(map(str.casefold, set(piece)))
     return Novelty(
         longest=longest,
         copied=vocab.decode(corpus[position : position + longest].tolist()),
@@ -120,16 +121,3 @@ def _hashes(ids: NDArray[Any], length: int) -> Hashes:
         hashes ^= hashes >> _SHIFT
         covered += step
     return hashes
-
-
-def _pieces_of_words(corpus: Corpus, vocab: Vocabulary) -> Iterator[str]:
-    """The corpus as text, in pieces that end at a space or newline if possible."""
-    ends = [vocab.symbols.index(symbol) for symbol in " \n" if symbol in vocab.symbols]
-    start = 0
-    while start < len(corpus):
-        piece = corpus[start : start + PIECE]
-        spaces = np.flatnonzero(np.isin(piece, ends))
-        if len(piece) == PIECE and len(spaces):
-            piece = piece[: spaces[-1] + 1]
-        yield vocab.decode(piece.tolist())
-        start += len(piece)

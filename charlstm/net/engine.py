@@ -177,7 +177,8 @@ class Engine:
     """Runs a model in NumPy. State is passed in and returned; the engine stores none.
 
     The first layer reads the embedding, every other layer the h of the layer below, and the output
-    layer the sum of all layers' h: logits = output_weight (h_1 + ... + h_L) + output_bias.
+    layer the sum of all layers' h: logits = output_weight (h_1 + ... + h_L) + output_bias. In a
+    model of a list, h and c are zero before the symbol that ends an item is read.
     """
 
     def __init__(
@@ -239,6 +240,8 @@ class Engine:
     def _step(
         self, ids: Array, state: Array, hold: Hold | None = None
     ) -> tuple[Array, list[Gates]]:
+        if self.config.end is not None:  # no item of a list sees another
+            state = state * (ids != self.config.end)[:, None]
         new = np.empty_like(state)
         gates: list[Gates] = []
         for layer in range(self.config.layers):

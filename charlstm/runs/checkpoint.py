@@ -112,7 +112,8 @@ def _model_files(model: ModelFile) -> dict[str, bytes]:
     model_json = {
         "format": FORMAT,
         "model": model.config.to_dict(),
-        "vocabulary": {"kind": model.vocab.kind, "symbols": model.vocab.symbols},
+        "vocabulary": {"kind": model.vocab.kind, "symbols": model.vocab.symbols}
+        | ({} if model.vocab.separator is None else {"separator": model.vocab.separator}),
         "training": model.training,
         "excerpt": model.excerpt,
     }
@@ -240,6 +241,8 @@ def read_model(path: Path) -> ModelFile:
     content = parse_json(_read_checked(path, manifest, MODEL_JSON), source, REMEDY)
     config = ModelConfig.from_dict(content.get("model"), str(source))
     vocab = _vocabulary(content.get("vocabulary"), source)
+    if vocab.end != config.end:
+        raise CharlstmError(f"{source} is damaged: `end` is not the end of its items", REMEDY)
     if len(vocab) != config.vocab_size:
         raise CharlstmError(
             f"{source} is damaged: {len(vocab)} symbols, but `vocab_size` is {config.vocab_size}",
@@ -289,8 +292,12 @@ def read_training(path: Path) -> dict[str, Any]:
 
 def _vocabulary(value: object, source: Path) -> Vocabulary:
     if isinstance(value, dict):
-        symbols, kind = value.get("symbols"), value.get("kind")
-        if isinstance(symbols, str) and kind in ("characters", "bytes"):
+        symbols, kind, separator = map(value.get, ("symbols", "kind", "separator"))
+        if (
+            isinstance(symbols, str)
+            and kind in ("characters", "bytes")
+            and isinstance(separator, str | None)
+        ):
             if any(
                 "\ud800" <= symbol <= "\udfff" for symbol in symbols
             ):  # a surrogate, which cannot be encoded
@@ -298,7 +305,7 @@ def _vocabulary(value: object, source: Path) -> Vocabulary:
                     f"{source} is damaged: its vocabulary has half a character", REMEDY
                 )
             try:
-                return Vocabulary(symbols, kind)
+                return Vocabulary(symbols, kind, separator)
             except CharlstmError as error:
                 raise CharlstmError(f"{source} is damaged: {error.message}", REMEDY) from None
     raise CharlstmError(f"{source} is damaged: it has no valid vocabulary", REMEDY)

@@ -167,6 +167,7 @@ def write_run_file(run: Path, content: RunFile) -> None:
             "sources": list(content.source.paths),
             "encoding": content.source.encoding,
             "bytes": content.source.as_bytes,
+            "separator": content.source.separator,
             "digest": content.digest,
             "characters": content.characters,
         },
@@ -197,10 +198,11 @@ def read_run_file(run: Path) -> RunFile:
         sources, init_from = corpus["sources"], value["init_from"]
         teacher = value.get("teacher")  # the first runs have none
         generation = value.get("generation")
+        separator = corpus.get("separator")  # before lists, runs had none
         texts = [corpus["encoding"], corpus["digest"], value["created"], *sources]
         if not isinstance(sources, list) or not isinstance(init_from, str | None):
             raise TypeError
-        if not isinstance(teacher, str | None):
+        if not isinstance(teacher, str | None) or not isinstance(separator, str | None):
             raise TypeError
         if not sources or not all(isinstance(text, str) for text in texts):
             raise TypeError
@@ -210,7 +212,7 @@ def read_run_file(run: Path) -> RunFile:
         return RunFile(
             model=ModelConfig.from_dict(value["model"], str(path)),
             train=TrainConfig.from_dict(value["train"], str(path)),
-            source=TextSource(tuple(sources), corpus["encoding"], bool(corpus["bytes"])),
+            source=TextSource(tuple(sources), corpus["encoding"], bool(corpus["bytes"]), separator),
             digest=corpus["digest"],
             characters=characters,
             created=value["created"],

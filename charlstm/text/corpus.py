@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ from charlstm.text.cache import (
 )
 from charlstm.text.encoder import IdFile, id_type
 from charlstm.text.found import FoundText, Progress, TextReader, find_text
+from charlstm.text.items import split_items
 from charlstm.text.sources import STDIN, STDIN_NAME, TextSource
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
 
@@ -70,7 +71,12 @@ class Corpus:
     def split(
         self, val_fraction: float
     ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]:
-        """The training part and the held-out part, the last ``val_fraction`` of the ids."""
+        """The training part and the held-out part: the last ``val_fraction`` of the ids.
+
+        Of a list, it is that fraction of its items, chosen by ``items.split_items``.
+        """
+        if self.vocab.end is not None:
+            return split_items(self.ids, self.vocab.end, val_fraction)
         cut = int(len(self.ids) * (1 - val_fraction))
         return self.ids[:cut], self.ids[cut:]
 
@@ -80,6 +86,7 @@ def open_corpus(
     *,
     encoding: str = "utf-8",
     as_bytes: bool = False,
+    separator: str | None = None,
     stdin: BinaryIO | None = None,
     progress: Progress = _silent,
 ) -> Corpus:
@@ -87,7 +94,8 @@ def open_corpus(
 
     Files are concatenated in the given order, a folder's files in the order of their paths, with
     nothing in between. ``.gz``, ``.bz2`` and ``.xz`` are decompressed. Text is decoded strictly,
-    without newline translation; a byte-order mark at the start of a file is dropped.
+    without newline translation; a byte-order mark at the start of a file is dropped. With a
+    ``separator`` the text is a list of items, see ``items``.
 
     A cached text is found by what the system records of its files. If that has changed, their
     contents are compared.
@@ -99,7 +107,9 @@ def open_corpus(
     """
     root = corpora_folder()
     left_out = [files.RUNS_FOLDER, files.STUDIES_FOLDER, root]
-    found = find_text(sources, encoding, as_bytes, left_out=left_out, stdin=stdin)
+    found = find_text(
+        sources, encoding, as_bytes, separator=separator, left_out=left_out, stdin=stdin
+    )
     record = found.record()
     for known in () if record is None else cached_with("record", record):
         with suppress(_Damaged):
@@ -150,7 +160,11 @@ def reopen_corpus(source: TextSource, digest: str, progress: Progress = _silent)
         origin = "stdin" if path == STDIN else f"{path} (a {kind})"
         raise TextGone(f"the text came from {origin} and is not in the cache")
     return open_corpus(
-        source.paths, encoding=source.encoding, as_bytes=source.as_bytes, progress=progress
+        source.paths,
+        encoding=source.encoding,
+        as_bytes=source.as_bytes,
+        separator=source.separator,
+        progress=progress,
     )
 
 
@@ -262,8 +276,8 @@ def _check_room(root: Path, written: int, scale: float) -> None:
     needed, free = written * scale, disk.free + written
     if needed > free and disk.total:  # some file systems do not know
         raise CharlstmError(
-            f"the encoded text needs about {needed / 1e9:,.1f} GB, "
-            f"but only {free / 1e9:,.1f} GB are available in the cache {root}",
+            f"the encoded text needs about {needed / 1e6:,.0f} MB, "
+            f"but only {free / 1e6:,.0f} MB are available in the cache {root}",
             f"free some space there, or set {CACHE_VARIABLE} to a folder on another disk",
         )
 
@@ -282,7 +296,8 @@ def _corpus(
 ) -> Corpus:
     """Map the ids of an encoded text; raises various errors if ``meta`` is damaged."""
     symbols = "".join(map(chr, meta["vocabulary"]))
-    vocab = Vocabulary(symbols, "bytes" if source.as_bytes else "characters")
+    kind: Literal["bytes", "characters"] = "bytes" if source.as_bytes else "characters"
+    vocab = Vocabulary(symbols, kind, source.separator)
     dtype = id_type(len(vocab))
     # A pipe would block.
     if files.file_size(folder / IDS) != meta["length"] * dtype.itemsize:

@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import CharlstmError, UsageError, reason_of
+from charlstm.errors import CharlstmError, UsageError, reason_of, require, shown
 from charlstm.text import folder, sources
+from charlstm.text.items import with_ends
 from charlstm.text.sources import STDIN, STDIN_NAME, SourceFile, TextSource, decoded, kind_of
 
 HASHED_BYTES = 1 << 26
@@ -62,7 +63,7 @@ class FoundText:
         unsettled = any(abs(self.at - file.changed) < SETTLED_SECONDS for file in self.files)
         if unsettled or not self.is_repeatable:
             return None
-        digest = hashlib.sha256(json.dumps([self.source.encoding, self.source.as_bytes]).encode())
+        digest = hashlib.sha256(json.dumps(self._reading()).encode())
         for file in self.files:
             digest.update(json.dumps([file.path, file.in_folder, *file.record]).encode())
         return digest.hexdigest()
@@ -78,7 +79,7 @@ class FoundText:
         """
         if not self.is_repeatable:
             return self, None
-        facts: list[Any] = [3, self.source.encoding, self.source.as_bytes]
+        facts: list[Any] = [3, *self._reading()]
         kept, skipped, done = list[SourceFile](), list[str](), 0
         for file in self.files:
             reason, content = _identify(file, self.source)
@@ -92,6 +93,12 @@ class FoundText:
         self._check_folders(kept)
         key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
         return replace(self, files=tuple(kept), skipped=tuple(skipped)), key
+
+    def _reading(self) -> list[Any]:
+        """How the bytes of the files become symbols."""
+        source = self.source
+        separated = [] if source.separator is None else [source.separator]
+        return [source.encoding, source.as_bytes, *separated]
 
     def _check_folders(self, kept: Sequence[SourceFile]) -> None:
         for path in self.source.paths:
@@ -143,21 +150,26 @@ class TextReader:
             yield np.concatenate(waiting)
 
     def _chunks(self) -> Iterator[NDArray[np.unsignedinteger]]:
-        source, stdin = self._found.source, self._found.stdin
+        stdin = self._found.stdin
         if stdin is not None:
-            for points in decoded(STDIN_NAME, stdin, source, self.notices):
+            for points in self._decoded(STDIN_NAME, stdin):
                 self.done += len(points)
                 yield points
         for file in self._found.files:
             before = self.done
             try:
                 with sources.opened(file.path) as (raw, stream):
-                    for points in decoded(file.path, stream, source, self.notices):
+                    for points in self._decoded(file.path, stream):
                         self.done = raw.tell() + before if file.record else self.done + len(points)
                         yield points
             except OSError as error:
                 raise CharlstmError(f"{file.path} cannot be read: {reason_of(error)}") from None
             self.done = max(self.done, before + file.size)
+
+    def _decoded(self, name: str, stream: BinaryIO) -> Iterator[NDArray[np.unsignedinteger]]:
+        source = self._found.source
+        points = decoded(name, stream, source, self.notices)
+        return points if source.separator is None else with_ends(points, source.separator)
 
 
 def find_text(
@@ -165,6 +177,7 @@ def find_text(
     encoding: str = "utf-8",
     as_bytes: bool = False,
     *,
+    separator: str | None = None,
     left_out: Sequence[Path] = (),
     stdin: BinaryIO | None = None,
 ) -> FoundText:
@@ -174,12 +187,15 @@ def find_text(
 
     Raises:
         CharlstmError: a path is missing, or a device.
-        UsageError: the encoding is unknown, or stdin is combined with other paths.
+        UsageError: the encoding is unknown, the separator is empty or does not fit in a byte, or
+            stdin is combined with other paths.
     """
     _check_encoding(encoding)
+    if separator is not None:
+        _check_separator(separator, as_bytes)
     at = time.time()
     named = tuple(STDIN if str(path) == STDIN else str(Path(path).absolute()) for path in paths)
-    source = TextSource(named, encoding, as_bytes)
+    source = TextSource(named, encoding, as_bytes, separator)
     if STDIN in named:
         if len(named) > 1:
             raise UsageError("stdin (-) cannot be combined with other paths", "use - alone")
@@ -219,3 +235,17 @@ def _check_encoding(encoding: str) -> None:
         bytes("a", encoding)  # rejects codecs that are not text encodings
     except (LookupError, ValueError):
         raise UsageError(f"unknown encoding {encoding!r}", "try utf-8, latin-1 or utf-16") from None
+
+
+def _check_separator(separator: str, as_bytes: bool) -> None:
+    """Raise ``UsageError`` unless items can be separated by this text."""
+    require(
+        isinstance(separator, str) and separator != "",
+        f"`separator` is {shown(separator)}, but must be text",
+        "give the text between two items",
+    )
+    require(
+        not as_bytes or (len(separator) == 1 and separator.isascii()),
+        f"`separator` is {shown(separator)}, but must be one ASCII character with `as_bytes`",
+        "model characters, or use another separator",
+    )

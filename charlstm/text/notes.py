@@ -12,11 +12,16 @@ MOST_ALIKE = 3
 LEFT_OVER, MUCH_LEFT_OVER = "\ufffd\ufeff", 0.001
 """Characters left by failed conversions, and the fraction of a text that is reported."""
 
+LOOKED_AT, MANY_LINES, SHORT_LINE, LONG_LINE = 100_000, 200, 30, 140
+"""A text may be a list if, in its first characters, there are that many lines, of that length on
+average and at most, and no line is blank. Verse and source code have blank lines."""
+
 
 def text_notes(corpus: Corpus) -> Iterator[str]:
     """One note for each notable thing, skipped files first."""
     yield from _few_alike(corpus.notices)
     if corpus.vocab.kind != "bytes":
+        yield from _short_lines(corpus)
         yield from _line_ends(corpus)
         yield from _controls(corpus)
 
@@ -30,6 +35,21 @@ def _few_alike(notices: Iterable[str]) -> Iterator[str]:
         yield from alike[:MOST_ALIKE]
         if (more := len(alike) - MOST_ALIKE) > 0:
             yield f"… and {more:,} more like these"
+
+
+def _short_lines(corpus: Corpus) -> Iterator[str]:
+    """A text that looks like a list: its lines are short, and none is blank."""
+    if corpus.vocab.separator is not None:
+        return
+    lines = corpus.vocab.decode(corpus.ids[:LOOKED_AT].tolist()).splitlines()[:-1]
+    lengths = sorted(map(len, lines))
+    if len(lines) >= MANY_LINES and lengths[0] > 0 and lengths[-1] <= LONG_LINE:
+        mean = sum(lengths) / len(lengths)
+        if mean <= SHORT_LINE:
+            yield (
+                f"note: the lines are short ({mean:.0f} characters on average); if each stands "
+                "alone, as in a list of names, use `lines`"
+            )
 
 
 def _line_ends(corpus: Corpus) -> Iterator[str]:

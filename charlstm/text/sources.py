@@ -45,6 +45,8 @@ class TextSource:
     """Absolute paths as given, or ``-``."""
     encoding: str = "utf-8"
     as_bytes: bool = False
+    separator: str | None = None
+    """Text between two items of a list; None for a text."""
 
     @property
     def name(self) -> str:
@@ -216,6 +218,8 @@ def wide_encoding(start: bytes) -> str:
     for mark, encoding in _BOMS.items():
         if start.startswith(mark):
             return encoding
+    if b"\0" not in start:
+        return ""
     start = start[: CHUNK_BYTES & ~1]
     for first, encoding in ((1, "utf-16le"), (0, "utf-16be")):
         high, low = start[first::2], start[1 - first :: 2]

@@ -8,9 +8,13 @@ stream. An epoch is N characters, counted over all streams. To resume, a run nee
 """
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
+
+IGNORED = -100
+"""A target that is not predicted, after the end of an item; torch's loss ignores this number."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,8 @@ class Batch:
 
     inputs: NDArray[np.int64]
     targets: NDArray[np.int64]
+    is_carried: bool = True
+    """Whether each row goes on from the state after the batch before; else it starts from zero."""
 
 
 def fit_streams(length: int, batch: int, bptt: int) -> tuple[int, int]:
@@ -56,3 +62,12 @@ class Streams:
     def epoch(self, position: int) -> float:
         """Passes over the text after each stream has read ``position`` characters."""
         return position * self.batch / len(self._ids)
+
+    def steps(self, epochs: float) -> int:
+        """Batches in ``epochs`` passes, at least 1."""
+        return max(1, ceil(epochs * len(self._ids) / (self.batch * self._bptt)))
+
+    @property
+    def characters_per_step(self) -> float:
+        """Characters predicted in a batch."""
+        return self.batch * self._bptt

@@ -2,7 +2,7 @@
 
 import codecs
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -16,6 +16,8 @@ UnknownPolicy = Literal["error", "skip", "replace"]
 UNKNOWN_POLICIES: tuple[UnknownPolicy, ...] = ("error", "skip", "replace")
 MAX_VOCABULARY = sys.maxunicode + 1
 """The number of Unicode code points."""
+RECORD_SEPARATOR = "\x1e"
+"""The symbol that stands for a separator of several characters."""
 Ids = NDArray[np.int64]
 
 
@@ -38,11 +40,13 @@ class Vocabulary:
     """The symbols of a model; the id of a symbol is its index in ``symbols``.
 
     ``kind`` is ``characters`` (symbols are Unicode characters, in code-point order) or ``bytes``
-    (256 symbols, symbol b standing for byte b).
+    (256 symbols, symbol b standing for byte b). The vocabulary of a list has a ``separator``, the
+    text between two items, for which one symbol stands.
     """
 
     symbols: str
     kind: Literal["characters", "bytes"] = "characters"
+    separator: str | None = None
 
     def __post_init__(self) -> None:
         unique = len(set(self.symbols)) == len(self.symbols)
@@ -50,6 +54,8 @@ class Vocabulary:
             raise CharlstmError("the vocabulary is empty or has a duplicate symbol")
         if self.kind == "bytes" and self.symbols != BYTE_SYMBOLS:
             raise CharlstmError("a byte vocabulary must have all 256 bytes in order")
+        if self.separator is not None and self.end_symbol not in self.symbols:
+            raise CharlstmError(f"the vocabulary has no end of an item, {self.end_symbol!r}")
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -58,10 +64,27 @@ class Vocabulary:
     def _index(self) -> dict[str, int]:
         return {symbol: i for i, symbol in enumerate(self.symbols)}
 
+    @property
+    def end_symbol(self) -> str:
+        """The symbol of the separator: a single character stands for itself; "" without items."""
+        separator = self.separator or ""
+        return separator if len(separator) < 2 else RECORD_SEPARATOR
+
+    @property
+    def end(self) -> int | None:
+        """The id that ends an item of a list; None for a text."""
+        return None if self.separator is None else self._index[self.end_symbol]
+
+    def closed(self, ids: Ids) -> Ids:
+        """``ids`` (N,), and the end of the last item if it is a list and has none."""
+        if self.end is None or (len(ids) and ids[-1] == self.end):
+            return ids
+        return np.append(ids, self.end)
+
     def _as_symbols(self, text: str) -> str:
         """``text`` as symbols: unchanged, or its UTF-8 bytes one by one."""
         if self.kind == "characters":
-            return text
+            return text.replace(self.separator, self.end_symbol) if self.separator else text
         try:
             return text.encode("utf-8", "surrogateescape").decode("latin-1")
         except UnicodeEncodeError as error:
@@ -132,15 +155,15 @@ class Vocabulary:
         return np.fromiter((index[s] for s in symbols), dtype=np.int64)
 
     def opening(self) -> Ids:
-        """The id that stands for an empty prime: that of a newline, or 0; int64 (1,)."""
-        return np.array([self._index.get("\n", 0)])
+        """The id that stands for an empty prime: of an item's end, a newline, or 0; int64 (1,)."""
+        return np.array([self._index.get("\n", 0) if self.end is None else self.end])
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ``ids``; bytes that are not valid UTF-8 become surrogate escapes."""
         text = "".join(self.symbols[i] for i in ids)
         if self.kind == "bytes":
             return text.encode("latin-1").decode("utf-8", "surrogateescape")
-        return text
+        return text.replace(self.end_symbol, self.separator) if self.separator else text
 
     def by_character(self, ids: Iterable[int], values: Iterable[float]) -> list[tuple[str, float]]:
         """Each character of ``ids``, paired with the sum of the values of its symbols."""
@@ -163,7 +186,12 @@ class StreamDecoder:
     """Decodes ids one at a time; a multi-byte character is returned once it is complete."""
 
     def __init__(self, vocab: Vocabulary) -> None:
-        self._symbols = vocab.symbols
+        self._symbols: Sequence[str] = vocab.symbols
+        if vocab.separator is not None and vocab.end_symbol != vocab.separator:
+            self._symbols = [
+                vocab.separator if symbol == vocab.end_symbol else symbol
+                for symbol in vocab.symbols
+            ]
         self._bytes: codecs.IncrementalDecoder | None = None
         if vocab.kind == "bytes":
             self._bytes = codecs.getincrementaldecoder("utf-8")("surrogateescape")

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from charlstm.errors import check_integer, check_number
+from charlstm.errors import check_integer, check_number, require
 from charlstm.runs.checkpoint import ModelFile
 from charlstm.scoring import Score, check_scorable, summarise
 from charlstm.text.vocabulary import Ids
@@ -72,7 +72,9 @@ def score_adaptive(
 
     Raises:
         CharlstmError: the text has no character to predict.
+        UsageError: the model was trained on a list.
     """
+    require(model.config.end is None, "`adapt`: a list is scored item by item", "score it without")
     check_scorable(ids)
     network = stored_model(model)
     squares = _mean_squares(network, training, adaptation.piece)

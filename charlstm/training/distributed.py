@@ -10,6 +10,7 @@ import atexit
 import os
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -239,6 +240,7 @@ class ProcessGroup(Processes):
         try:
             yield
         except RuntimeError as error:
+            atexit.unregister(_disconnect)  # it would wait for the others
             if re.search("timed? ?out", str(error), re.IGNORECASE):
                 raise CharlstmError(
                     f"{self._missing()} within {wait.total_seconds():g} s",
@@ -250,15 +252,22 @@ class ProcessGroup(Processes):
             ) from error
 
     def _missing(self) -> str:
-        """Which processes do not answer."""
-        try:
-            dist.monitored_barrier(timeout=ROLL_CALL, wait_all_ranks=True)
-        except RuntimeError as error:
-            if found := re.search(r"Ranks? ([\d, ]+) failed", str(error)):
-                ranks = [int(rank) for rank in re.findall(r"\d+", found[1])]
-                named = (f"process {rank} on {self._hosts[rank]}" for rank in ranks)
-                return f"no answer from {', '.join(named)}"
-        return "no answer from another process"
+        """Which processes do not answer; process 0 calls the roll."""
+        missing = [0] if self.size == 2 and self.rank else []
+
+        def call() -> None:
+            try:
+                dist.monitored_barrier(timeout=ROLL_CALL, wait_all_ranks=True)
+            except RuntimeError as error:
+                if self.rank == 0 and (found := re.search(r"Ranks? ([\d, ]+) failed", str(error))):
+                    missing.extend(int(rank) for rank in re.findall(r"\d+", found[1]))
+
+        # In a thread, because it waits for ever for a process 0 that hangs.
+        roll_call = threading.Thread(target=call, daemon=True)
+        roll_call.start()
+        roll_call.join(2 * ROLL_CALL.total_seconds())
+        named = (f"process {rank} on {self._hosts[rank]}" for rank in missing)
+        return f"no answer from {', '.join(named) or 'another process'}"
 
 
 def _exit_code(error: BaseException) -> int:

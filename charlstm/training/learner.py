@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from charlstm.config import TrainConfig
-from charlstm.text.streams import Streams
+from charlstm.text.items import open_batches
+from charlstm.text.streams import IGNORED, Batch
 from charlstm.training.device import Precision
 from charlstm.training.loss_scale import LossScale
 from charlstm.training.network import LanguageModel, load_arrays
@@ -38,6 +39,7 @@ class Learner:
         teacher: LanguageModel | None = None,
         processes: Processes | None = None,
     ) -> None:
+        """``train_ids`` (N,) are a text, or a list if the model's config has an ``end``."""
         self._processes = processes or Processes()
         self._block = self._processes.block(config.batch)
         size = self._block.stop - self._block.start
@@ -45,7 +47,9 @@ class Learner:
         self.average = copy.deepcopy(model).requires_grad_(False)
         """Moving average of the weights: the model that is validated, saved and sampled."""
         self.precision = precision
-        self.streams = Streams(train_ids, config.batch, config.bptt, self._block)
+        self.streams = open_batches(
+            train_ids, config.batch, config.bptt, model.config.end, config.seed, self._block
+        )
         self.state = model.initial_state(size)
         """h and c of every stream of this process, (L, S, B, H), carried from step to step."""
         self._teacher = teacher
@@ -66,16 +70,16 @@ class Learner:
         batch = self.streams.batch_at(step * config.bptt)
         inputs = torch.from_numpy(batch.inputs).to(device)  # (T, B)
         targets = torch.from_numpy(batch.targets).to(device)
-        masks = self.model.dropout_masks(
-            config.dropout_masks, config.batch, config.dropout, self._dropout
-        )
-        if masks is not None:  # every process draws those of all streams
+        is_list = self.model.config.end is not None
+        rows = inputs.shape[1] if is_list else config.batch
+        masks = self.model.dropout_masks(config.dropout_masks, rows, config.dropout, self._dropout)
+        if masks is not None and not is_list:  # every process draws those of all streams
             masks = masks[:, self._block]
-        if config.reset_every:
+        if config.reset_every and not is_list:
             first = (step - self._block.start) % config.reset_every
             self.state[:, :, first :: config.reset_every] = 0
         with self.precision.autocast():
-            logits, state = self.model(inputs, self.state, masks)
+            logits, state = self.model(inputs, self._before(batch, self.state), masks)
         if masks is not None:  # the same recurrence under several masks (Inoue 2019)
             targets = targets.unsqueeze(1).expand(-1, config.dropout_masks, -1)
         log_p = logits.float().log_softmax(-1)  # (T, B, V), or with masks (T, M, B, V)
@@ -83,26 +87,44 @@ class Learner:
         minimised = loss
         if self._teacher is not None:
             mean_log_p = log_p if masks is None else log_p.mean(1)
-            probabilities = self._teacher_probabilities(self._teacher, inputs)
-            distilled = -(probabilities * mean_log_p).sum(-1).mean()
-            minimised = torch.lerp(loss, distilled, config.distillation)
+            probabilities = self._teacher_probabilities(self._teacher, batch, inputs)
+            distilled = -(probabilities * mean_log_p).sum(-1)
+            if is_list:
+                distilled = distilled[torch.from_numpy(batch.targets != IGNORED).to(device)]
+            minimised = torch.lerp(loss, distilled.mean(), config.distillation)
         if self._loss_scale is not None:
             minimised = self._loss_scale.scaled(minimised)
         minimised.backward()  # type: ignore[no-untyped-call]
         loss = self._processes.average_gradients(self.model.parameters(), loss)
         if self._loss_scale is not None:
             self._loss_scale.unscale(self.model.parameters())
-        self.state = state.detach().float()  # h and c carry over to the next batch
+        self.state = self._after(state.detach())  # h and c carry over to the next batch
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self._optimiser.step(multiplier)
         update_average(self.average, self.model, config.averaging, step)
         return loss.detach(), norm
 
-    def _teacher_probabilities(self, teacher: LanguageModel, inputs: Tensor) -> Tensor:
+    def _before(self, batch: Batch, carried: Tensor) -> Tensor:
+        """The state before a batch, (L, S, B', H), of its B' rows."""
+        rows = batch.inputs.shape[1]
+        if batch.is_carried:
+            return carried[:, :, :rows]
+        return self.model.initial_state(rows)
+
+    def _after(self, state: Tensor) -> Tensor:
+        """The state of B streams after a batch of B' rows; short items, of which B' > B fit in a
+        batch, are never carried."""
+        size = self.state.shape[2]
+        kept = state[:, :, :size].float()
+        return nn.functional.pad(kept, (0, 0, 0, size - kept.shape[2]))
+
+    def _teacher_probabilities(
+        self, teacher: LanguageModel, batch: Batch, inputs: Tensor
+    ) -> Tensor:
         """The teacher's probabilities (T, B, V); advances its state."""
         with torch.no_grad(), self.precision.autocast():
-            logits, state = teacher(inputs, self._teacher_state)
-        self._teacher_state = state.float()
+            logits, state = teacher(inputs, self._before(batch, self._teacher_state))
+        self._teacher_state = self._after(state)
         probabilities: Tensor = logits.float().softmax(-1)
         return probabilities
 

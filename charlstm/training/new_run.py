@@ -15,6 +15,7 @@ from charlstm.runs.checkpoint import ModelFile, read_model
 from charlstm.runs.generation import Generation
 from charlstm.runs.run import ROOT, RunFile, create_run, now
 from charlstm.text.corpus import Corpus
+from charlstm.text.items import open_batches
 from charlstm.text.streams import fit_streams
 from charlstm.training.device import (
     Trial,
@@ -27,7 +28,7 @@ from charlstm.training.device import (
     torch_errors_explained,
 )
 from charlstm.training.initial import teacher_model
-from charlstm.training.processes import all_processes, check_batch, started_by_torchrun
+from charlstm.training.processes import all_processes, check_batch, check_list, started_by_torchrun
 from charlstm.training.resume import open_run
 from charlstm.training.schedule import budget_of
 from charlstm.training.trainer import Trainer
@@ -98,11 +99,18 @@ def resolve(
     Raises the errors of ``begin``.
     """
     train_ids, _ = corpus.split(config.val_fraction)
+    require(
+        len(train_ids) > 0 or corpus.vocab.end is None,
+        "the list has no items",
+        "use a list of at least a few hundred items",
+    )
     batch, bptt = fit_streams(len(train_ids), config.batch, config.bptt)
     check_batch(batch, all_processes().size)
+    check_list(corpus.vocab.end, all_processes().size)
     config = replace(config, batch=batch, bptt=bptt)
     if init_from is not None:
         model_config = replace(read_model(init_from).config, vocab_size=len(corpus.vocab))
+    model_config = replace(model_config, end=corpus.vocab.end)
     teacher_file = None if teacher is None else read_model(teacher)
     require(
         (teacher is None) == (config.distillation == 0),
@@ -136,7 +144,10 @@ def resolve(
         digest=corpus.digest,
         characters=len(corpus),
         created=now(),
-        budget=budget_of(config, len(train_ids)),
+        budget=budget_of(
+            config,
+            open_batches(train_ids, batch, bptt, corpus.vocab.end, config.seed).steps,
+        ),
         init_from=None if init_from is None else str(init_from.absolute()),
         teacher=None if teacher is None else str(teacher.absolute()),
     )

@@ -118,6 +118,15 @@ def check_batch(batch: int, size: int) -> None:
     )
 
 
+def check_list(end: int | None, size: int) -> None:
+    """Raise ``UsageError`` if ``size`` processes are to train on a list, which has an ``end``."""
+    require(
+        end is None or size == 1,
+        f"{size} processes cannot train on a list together",
+        "start a single process",
+    )
+
+
 def started_by_torchrun() -> bool:
     """Whether torchrun has started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ

@@ -9,7 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from charlstm.errors import AccessError, CharlstmError, UsageError, plural
 from charlstm.runs.checkpoint import read_model, read_resume_state
@@ -24,6 +26,7 @@ from charlstm.runs.run import (
     write_run_file,
 )
 from charlstm.text.corpus import Corpus, find_encoded
+from charlstm.text.items import open_batches
 from charlstm.training.device import (
     Precision,
     Trial,
@@ -34,7 +37,7 @@ from charlstm.training.device import (
 )
 from charlstm.training.initial import initial_learner
 from charlstm.training.learner import Learner
-from charlstm.training.processes import Processes, all_processes, started_by_torchrun
+from charlstm.training.processes import Processes, all_processes, check_list, started_by_torchrun
 from charlstm.training.progress import Progress
 from charlstm.training.schedule import budget_of
 from charlstm.training.trainer import Resumption, Snapshot, Trainer
@@ -71,8 +74,9 @@ def open_run(
         notices += (problem,) if problem else ()
         recorded = processes.first(lambda: _recorded(path, corpus))
         train_ids, val_ids = corpus.split(recorded.train.val_fraction)
+        check_list(corpus.vocab.end, processes.size)
         run, found = processes.first(
-            lambda: _with_changes(_at_new_path(recorded, corpus), changes, len(train_ids))
+            lambda: _with_changes(_at_new_path(recorded, corpus), changes, train_ids)
         )
         notices += found
         learner, found = initial_learner(path, run, train_ids, corpus.vocab, processes)
@@ -146,7 +150,7 @@ def _at_new_path(run: RunFile, corpus: Corpus) -> RunFile:
 
 
 def _with_changes(
-    run: RunFile, changes: Mapping[str, Any], train_characters: int
+    run: RunFile, changes: Mapping[str, Any], train_ids: NDArray[np.unsignedinteger]
 ) -> tuple[RunFile, tuple[str, ...]]:
     """The run with changed settings, and notes about their effects."""
     changes, notices = dict(changes), tuple[str, ...]()
@@ -158,7 +162,10 @@ def _with_changes(
         changes |= {"device": str(precision.device), "precision": precision.name}
     run = replace(run, train=replace(run.train, **changes))
     if extended:
-        run = replace(run, budget=budget_of(run.train, train_characters))
+        batches = open_batches(
+            train_ids, run.train.batch, run.train.bptt, run.model.end, run.train.seed
+        )
+        run = replace(run, budget=budget_of(run.train, batches.steps))
     return run, notices
 
 

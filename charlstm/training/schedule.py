@@ -1,7 +1,7 @@
 """The schedule of a run: steps, learning rate and validations."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from charlstm.config import TrainConfig
@@ -18,7 +18,7 @@ MEASURED_STEPS, MEASURED_SECONDS, MEASURED_FRACTION = 5, 3.0, 0.08
 """The speed is known after this many steps and seconds, and this fraction of a budget in minutes.
 The first half is not counted: a cold machine, or a first read of the text, is slow."""
 REVISED_SECONDS, REVISED_FRACTION = 1.0, 1 / 40
-"""Then the speed is measured again every so many seconds, and this fraction of the budget: a
+"""Then the speed is measured again after this many seconds and this fraction of the budget: a
 machine that becomes busy after that long before the end makes the run overrun by as much."""
 TOLERANCE = 0.01
 """A plan is kept while it meets the budget in minutes within this fraction."""
@@ -26,13 +26,15 @@ FLOAT32_COST = 2.0
 """Cost of the final validation, in float32, relative to one in training; at most about this."""
 
 
-def budget_of(config: TrainConfig, train_characters: int) -> Budget:
-    """The budget in steps; a budget in minutes is unknown until the speed is measured."""
+def budget_of(config: TrainConfig, steps_in: Callable[[float], int]) -> Budget:
+    """The budget in steps; a budget in minutes is unknown until the speed is measured.
+
+    ``steps_in`` gives the steps of a number of epochs.
+    """
     if config.steps is not None:
         return Budget((Revision(0, config.steps),))
     if config.epochs is not None:
-        steps = config.epochs * train_characters / (config.batch * config.bptt)
-        return Budget((Revision(0, max(1, math.ceil(steps))),))
+        return Budget((Revision(0, steps_in(config.epochs)),))
     return Budget()
 
 

@@ -344,7 +344,7 @@ class Trainer:
             loss=loss,
             learning_rate=config.learning_rate * self._rate_multiplier,
             gradient_norm=gradient_norm.item(),
-            chars_per_second=steps * config.batch * config.bptt / max(elapsed, 1e-9),
+            chars_per_second=steps * self.learner.streams.characters_per_step / max(elapsed, 1e-9),
             seconds=progress.seconds,
         )
 

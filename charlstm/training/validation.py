@@ -13,6 +13,7 @@ from charlstm.events import GateSaturation
 from charlstm.net.engine import Engine
 from charlstm.runs.checkpoint import read_model
 from charlstm.text.corpus import Corpus
+from charlstm.text.items import ItemBatches
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.training.device import Precision
 from charlstm.training.network import LanguageModel, stored_model, to_arrays
@@ -111,6 +112,24 @@ def windowed_loss(
     return total / predicted
 
 
+@torch.inference_mode()
+def item_loss(
+    model: LanguageModel, ids: NDArray[np.unsignedinteger], end: int, precision: Precision
+) -> float:
+    """Mean nats per character of the items in ``ids`` (N,), each from zero state, ends counted."""
+    batches = ItemBatches(ids, end, SEGMENTS, CHUNK)
+    total, state = 0.0, model.initial_state(SEGMENTS)
+    for step in range(batches.steps_per_epoch):
+        batch = batches.batch_at(step * CHUNK)
+        rows = batch.inputs.shape[1]
+        state = state[:, :, :rows] if batch.is_carried else model.initial_state(rows)
+        nats, state = _nats_of(
+            model, torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets), state, precision
+        )
+        total += nats
+    return total / (batches.characters_per_step * batches.steps_per_epoch)
+
+
 def _column(ids: NDArray[np.unsignedinteger]) -> Tensor:
     return torch.from_numpy(ids.astype(np.int64))[:, None]
 
@@ -119,19 +138,27 @@ def _sum_nats(
     model: LanguageModel, ids: Tensor, state: Tensor, precision: Precision
 ) -> tuple[float, Tensor]:
     """Sum of -ln p in nats over ids[1:] of ``ids`` (T, B), and the state after ids[:-1]."""
-    was_training = model.training
-    model.eval()
     total = 0.0
     for start in range(0, len(ids) - 1, CHUNK):
-        piece = ids[start : start + CHUNK + 1].to(model.embedding.device)
-        with precision.autocast():
-            logits, state = model(piece[:-1], state)
-        nats = nn.functional.cross_entropy(
-            logits.float().flatten(0, 1), piece[1:].flatten(), reduction="sum"
-        )
-        total += nats.item()
-    model.train(was_training)
+        piece = ids[start : start + CHUNK + 1]
+        nats, state = _nats_of(model, piece[:-1], piece[1:], state, precision)
+        total += nats
     return total, state
+
+
+def _nats_of(
+    model: LanguageModel, inputs: Tensor, targets: Tensor, state: Tensor, precision: Precision
+) -> tuple[float, Tensor]:
+    """Sum of -ln p in nats over ``targets`` (T, B), and the state after ``inputs`` (T, B)."""
+    device, was_training = model.embedding.device, model.training
+    model.eval()
+    with precision.autocast():
+        logits, state = model(inputs.to(device), state)
+    nats = nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), targets.to(device).flatten(), reduction="sum"
+    )
+    model.train(was_training)
+    return nats.item(), state
 
 
 class HeldOut:
@@ -148,15 +175,16 @@ class HeldOut:
         processes: Processes | None = None,
     ) -> None:
         self._processes = processes or Processes()
-        self.ids = val_ids[:VAL_CHARACTERS]
+        self.ids = _start(val_ids, VAL_CHARACTERS, vocab.end)
         """Ids that the final loss is computed on; (N,)."""
-        self.quick_ids = val_ids[:QUICK_CHARACTERS]
+        self.quick_ids = _start(val_ids, QUICK_CHARACTERS, vocab.end)
         """Ids that a validation during training reads; (N,)."""
         self.vocab = vocab
         self.characters = len(val_ids)
         """Number of held-out characters; of a long text only a part is read."""
         source = val_ids if self else train_ids
-        self._excerpt = np.asarray(source[:EXCERPT_CHARACTERS]).astype(np.int64)
+        excerpt = _start(source, EXCERPT_CHARACTERS, vocab.end)
+        self._excerpt = np.asarray(excerpt).astype(np.int64)
 
     def __bool__(self) -> bool:
         return len(self.ids) > 1
@@ -168,12 +196,19 @@ class HeldOut:
 
     def loss(self, model: LanguageModel, precision: Precision) -> float:
         """Nats per character of a validation during training."""
-        return quick_stateful_loss(model, self.quick_ids, precision, self._processes)
+        return self._loss(model, self.quick_ids, precision)
 
     def final_loss(self, checkpoint: Path, device: torch.device) -> float:
         """Nats per character of a checkpoint on disk, in float32."""
         model = stored_model(self._processes.first(lambda: read_model(checkpoint))).to(device)
-        return quick_stateful_loss(model, self.ids, Precision(device, "float32"), self._processes)
+        return self._loss(model, self.ids, Precision(device, "float32"))
+
+    def _loss(
+        self, model: LanguageModel, ids: NDArray[np.unsignedinteger], precision: Precision
+    ) -> float:
+        if self.vocab.end is not None:
+            return item_loss(model, ids, self.vocab.end, precision)
+        return quick_stateful_loss(model, ids, precision, self._processes)
 
     def gates(self, model: LanguageModel) -> tuple[GateSaturation, ...]:
         """Saturation of each layer's gates at the start of the excerpt; empty without gates."""
@@ -184,6 +219,16 @@ class HeldOut:
         lead = len(ids) // 5
         symbols = tuple(self.vocab.symbols[i] for i in ids[lead:])
         return measure_gates(engine, ids[lead:], symbols, ids[:lead]).summary()
+
+
+def _start(
+    ids: NDArray[np.unsignedinteger], length: int, end: int | None
+) -> NDArray[np.unsignedinteger]:
+    """The first ``length`` ids, of a list without a last item that is cut, if there are others."""
+    start = ids[:length]
+    if end is None or end not in start:
+        return start
+    return start[: np.flatnonzero(np.asarray(start) == end)[-1] + 1]
 
 
 def held_out_notes(corpus: Corpus, val_fraction: float) -> list[str]:

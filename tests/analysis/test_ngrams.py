@@ -9,7 +9,8 @@ from nltk.lm.smoothing import WittenBell
 from nltk.util import everygrams
 from numpy.testing import assert_allclose
 
-from charlstm.analysis.ngrams import counts, keys, probabilities
+from charlstm.analysis import ngrams
+from charlstm.analysis.ngrams import Followers, keys, probabilities
 
 ALPHABET = "abcde"
 
@@ -81,10 +82,43 @@ def test_ngram_probabilities_of_all_characters_sum_to_one() -> None:
     assert sum(last) == pytest.approx(1, abs=1e-12)
 
 
-def test_counts_are_exact() -> None:
+def test_followers_are_counted_exactly() -> None:
     ids = np.random.default_rng(2).integers(0, 3, 500)
-    asked = keys(ids, 4)
-    exact = Counter(tuple(ids[i : i + 4]) for i in range(497))
-    found = counts(asked, asked)
-    assert [exact[tuple(ids[i : i + 4])] for i in range(497)] == found.tolist()
-    assert counts(asked[:0], asked[:3]).tolist() == [0, 0, 0]
+    contexts = keys(ids[:-1], 4)
+    followers = Followers(contexts[:50], 3)
+    followers.add(contexts[:200], ids[4:204])
+    followers.add(contexts[200:], ids[204:])
+    exact = Counter((tuple(ids[i : i + 4]), int(ids[i + 4])) for i in range(496))
+    for t, found in enumerate(zip(*followers.of(contexts[:50], ids[4:54]), strict=True)):
+        context = tuple(ids[t : t + 4])
+        after = [exact[context, symbol] for symbol in range(3)]
+        assert found == (sum(after), np.count_nonzero(after), exact[context, int(ids[t + 4])])
+
+
+def test_followers_of_contexts_with_like_hashes_are_told_apart() -> None:
+    contexts = np.array([5, 6, 7, 1 << 60], np.uint64)
+    followers = Followers(contexts, 10)
+    followers.add(np.array([7, 6, 8, 7, 4], np.uint64), np.array([1, 2, 3, 1, 4]))
+    seen, kinds, joint = followers.of(contexts, np.array([1, 2, 1, 1]))
+    assert (seen.tolist(), kinds.tolist(), joint.tolist()) == (
+        [0, 1, 2, 0],
+        [0, 1, 1, 0],
+        [0, 1, 2, 0],
+    )
+
+
+@pytest.mark.parametrize("piece", [1, 3, 7, 100])
+def test_pieces_of_the_training_text_do_not_matter(
+    monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    train, text = map(ids_of, strings())
+    whole = list(probabilities(train, text, 5, 6))
+    monkeypatch.setattr(ngrams, "PIECE", piece)
+    read: list[int] = []
+    assert_allclose(list(probabilities(train, text, 5, 6, read.append)), whole, rtol=0)
+    assert read[-1] == len(train)
+
+
+def test_a_training_text_shorter_than_the_contexts_is_enough() -> None:
+    for length in range(4):
+        assert len(list(probabilities(ids_of("abc"[:length]), ids_of("abcab"), 5, 9))) == 9

@@ -1,5 +1,6 @@
 """``charlstm export``: models for use outside charlstm."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,33 @@ def test_the_ending_chooses_the_format(export: Any, capsys: pytest.CaptureFixtur
     onnx.checker.check_model(onnx.load("book.ONNX"))
 
 
+def test_a_page_comes_with_its_size_speed_and_cost(
+    export: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export("book.html", "--title", "A & B") == 0
+    size, speed, cost = capsys.readouterr().err.splitlines()[-3:]
+    assert re.fullmatch(r"book\.html: [\d.]+ kB, lstm \d×\d+", size)
+    assert re.fullmatch(r"about [\d,]+ characters per second in a browser", speed)
+    assert re.fullmatch(r"float16 weights cost -?\d\.\d{4} bits per character .* excerpt", cost)
+    html = Path("book.html").read_text(encoding="utf-8")
+    assert "<title>A &amp; B</title>" in html
+    assert export("exact.html", "--precision", "float32") == 0
+    assert "cost" not in capsys.readouterr().err
+    assert Path("exact.html").stat().st_size > len(html)
+
+
+def test_options_of_the_page_are_refused_elsewhere(
+    export: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export("book.onnx", "--title", "Mine") == 2
+    assert "--title: only for a web page" in capsys.readouterr().err
+
+
 def test_an_unknown_ending_lists_the_known_ones(
     export: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert export("book.pdf") == 2
-    assert ".onnx" in capsys.readouterr().err
+    assert "end the name in .html or .onnx" in capsys.readouterr().err
     assert not Path("book.pdf").exists()
 
 

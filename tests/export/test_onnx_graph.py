@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -92,6 +93,13 @@ def test_a_model_of_bytes_says_so() -> None:
     assert metadata["kind"] == "bytes"
     assert json.loads(metadata["symbols"]) == [chr(byte) for byte in range(256)]
     assert metadata["run"] == ""
+
+
+def test_a_model_of_a_list_has_the_separator_and_the_id_that_ends_an_item() -> None:
+    vocab = Vocabulary("\n%abé\x1e", separator="\n%\n")
+    config = replace(model_config(len(vocab)), end=vocab.end)
+    metadata = Session(ModelFile(config, vocab, random_weights(config), "", {})).metadata
+    assert (metadata["separator"], metadata["end"]) == ("\n%\n", "5")
 
 
 def test_a_missing_package_names_the_command_that_installs_it(

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,23 @@ def test_surprise_and_logits_are_the_engine_s(open_page: Callable[..., Any], cel
     np.testing.assert_allclose(rest, surprise_bits(logits[:-1], ids[1:]), rtol=0, atol=1e-4)
     last = browser.execute_script("return Array.from(charlstm.logits(arguments[0]))", text)
     np.testing.assert_allclose(last, logits[-1], rtol=0, atol=1e-4)
+
+
+@in_browser
+@pytest.mark.parametrize("prime", ["", "abba"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_page_of_a_list_reads_each_item_from_zero_state(
+    open_page: Callable[..., Any], cell: str, prime: str
+) -> None:
+    vocab = Vocabulary(SYMBOLS, separator="b")
+    config = replace(model(cell).file.config, end=vocab.end)
+    file = replace(model(cell).file, config=config, vocab=vocab)
+    of = Model(file, Path("checkpoints/book"))
+    ids = vocab.encode(f"abba{prime}")
+    logits, _ = of.engine.forward(np.append(vocab.end, ids), of.engine.initial_state())
+    script = "return Array.from(charlstm.logits(arguments[0]))"
+    found = open_page(of, precision="float32").execute_script(script, f"abba{prime}")
+    np.testing.assert_allclose(found, logits[-1], rtol=0, atol=1e-4)
 
 
 @in_browser
@@ -239,6 +257,8 @@ def test_lines_can_be_removed_and_copied(open_page: Callable[..., Any]) -> None:
         press(browser, "back", "\n")
         text = text[:-1]
         assert shown_text(browser) == text
+        lines = browser.find_elements("css selector", "#text div")
+        assert len(lines) == text.count("\n") + 1
     press(browser, "typed", "!")
     assert shown_text(browser) == "!"
 
@@ -351,6 +371,88 @@ def as_number(shown: str) -> float:
 
 
 @in_browser
+def test_surprise_colours_the_text(open_page: Callable[..., Any]) -> None:
+    of = model()
+    browser = open_page(of, precision="float32")
+    set_value(browser, "prime", "abba")
+    press(browser, "again", "\n")
+    set_value(browser, "tint", "surprise")
+    ids = np.concatenate([of.file.vocab.opening(), of.file.vocab.encode("abba")])
+    logits, _ = of.engine.forward(ids, of.engine.initial_state())
+    for span, bits in zip(
+        browser.find_elements("css selector", "#text span[data-at]"),
+        surprise_bits(logits[:-1], ids[1:]),
+        strict=True,
+    ):
+        shown = browser.execute_script("return arguments[0].style.background", span)
+        alpha = float(shown.rsplit(",", 1)[1].strip(" )"))
+        assert alpha == pytest.approx(0.75 * min(1, bits / 8), abs=0.006)
+        assert (span.get_attribute("class") == "high") == (bits > 4)
+
+
+@in_browser
+def test_named_units_are_buttons(
+    open_page: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {"layer": 1, "unit": 7, "part": "h", "label": "inside <quotes>"}
+    monkeypatch.setattr(page_module, "_named_units", lambda _: [named])
+    browser = open_page(model())
+    set_value(browser, "unit", 2)
+    (button,) = browser.find_elements("css selector", "#named button")
+    assert button.text == "inside <quotes> (layer 2, unit 7)"
+    button.click()
+    wait_for_drawing(browser)
+    fields = {"layer": "2", "unit": "7", "part": "h", "tint": "unit"}
+    for field, value in fields.items():
+        assert browser.find_element("id", field).get_property("value") == value
+    assert "Unit 7 of layer 2" in browser.find_element("id", "equations").text
+
+
+@in_browser
+def test_the_text_is_read_by_pointer_and_by_keyboard(open_page: Callable[..., Any]) -> None:
+    from selenium.webdriver import ActionChains, Keys
+
+    browser = open_page(model())
+    set_value(browser, "prime", "abc")
+    press(browser, "again", "\n")
+
+    def read() -> str:
+        return str(browser.find_element("id", "read").text).split(":")[0]
+
+    def marked() -> list[str]:
+        return [e.text for e in browser.find_elements("css selector", "#text [aria-current]")]
+
+    assert (read(), marked()) == ("Read c", [])
+    press(browser, "text", Keys.ARROW_LEFT)
+    assert (read(), marked()) == ("Read b", ["b"])
+    press(browser, "text", Keys.ARROW_LEFT, Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    assert (read(), marked()) == ("Read a", ["a"])
+    press(browser, "text", Keys.ARROW_RIGHT)
+    assert (read(), marked()) == ("Read b", ["b"])
+    first = browser.find_element("css selector", "#text span[data-at='1']")
+    ActionChains(browser).move_to_element(first).perform()
+    wait_for_drawing(browser)
+    assert (read(), marked()) == ("Read a", ["a"])
+    ActionChains(browser).move_to_element(browser.find_element("id", "play")).perform()
+    wait_for_drawing(browser)
+    assert (read(), marked()) == ("Read c", [])
+
+
+@in_browser
+def test_the_page_follows_dark_and_light(open_page: Callable[..., Any]) -> None:
+    browser = open_page(model())
+    papers = {}
+    for scheme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        script = "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]"
+        papers[scheme] = browser.execute_script(script)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert papers["light"] == ["rgb(28, 28, 28)", "rgb(255, 255, 255)"]
+    assert papers["dark"] == ["rgb(232, 232, 232)", "rgb(22, 22, 22)"]
+
+
+@in_browser
 def test_long_texts_forget_old_values_and_read_them_again(open_page: Callable[..., Any]) -> None:
     browser = open_page(model())
     set_value(browser, "prime", "ab" * 2100)
@@ -410,6 +512,16 @@ def test_the_page_says_what_its_precision_costs() -> None:
     cost = to_page(of, "1").cost_bits
     assert cost is not None
     assert 0 < abs(cost) < 0.01
+
+
+def test_the_speed_falls_with_the_size_and_has_the_page_s_maximum() -> None:
+    page = to_page(model(), "1")
+    assert page.characters_per_second == page_module.MAX_SPEED
+    assert f'max="{page_module.MAX_SPEED}"'.encode() in page.html
+    config = model_config(len(SYMBOLS), hidden=256, layers=2, cell="lstm")
+    large = ModelFile(config, Vocabulary(SYMBOLS), random_weights(config), "", {})
+    speed = to_page(Model(large, Path("checkpoints/book")), "1").characters_per_second
+    assert 500 < speed < page_module.MAX_SPEED
 
 
 def test_a_page_that_is_too_large_says_how_large_it_would_be(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from charlstm.generate import novelty as module
 from charlstm.generate.novelty import longest_copied, novelty
+from charlstm.text import words
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
 
 CORPUS = "It was a wet day. The heron said: row, row to the quay, don't wait.\nThe end."
@@ -72,6 +73,7 @@ def test_words_and_runs_across_the_pieces_of_a_corpus_are_found(
 ) -> None:
     for piece in range(1, 30):
         monkeypatch.setattr(module, "PIECE", piece)
+        monkeypatch.setattr(words, "PIECE", piece)
         whole = novelty([CORPUS], ids_of(CORPUS), VOCAB)
         assert (whole.longest, whole.position) == (len(CORPUS), 0)
         if piece > max(map(len, re.split(r"\s", CORPUS))):

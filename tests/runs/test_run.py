@@ -883,3 +883,18 @@ def test_a_locked_run_can_be_read(run: Path) -> None:
 def test_the_time_of_a_run_is_utc_to_the_second() -> None:
     assert runs.now().endswith("+00:00")
     assert len(runs.now()) == len("2025-01-02T03:04:05+00:00")
+
+
+@pytest.mark.parametrize("separator", [None, "\n", "\n%\n"])
+def test_a_run_records_the_separator_of_a_list(tmp_path: Path, separator: str | None) -> None:
+    recorded = replace(RUN, source=replace(RUN.source, separator=separator))
+    run = create_run(tmp_path, "names", recorded)
+    assert read_run_file(run) == recorded
+
+
+def test_a_run_from_before_lists_is_that_of_a_text(run: Path) -> None:
+    value = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    del value["corpus"]["separator"]
+    (run / "run.json").write_text(json.dumps(value), encoding="utf-8")
+    assert "end" not in value["model"]
+    assert read_run_file(run) == RUN

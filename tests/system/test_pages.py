@@ -175,6 +175,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert run(["export", "novel.onnx", "-c", "demo"]) == 0
     text = (ROOT / "data" / "nettle-quay.txt").read_text(encoding="utf-8")
     (folder / "novel.txt").write_text(text[:5000], encoding="utf-8")
+    (folder / "names.txt").write_text("emma\nolivia\n", encoding="utf-8")
     return folder
 
 

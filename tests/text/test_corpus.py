@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -334,6 +335,35 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(
     with pytest.raises(CharlstmError, match="no space left on device; free some space"):
         open_corpus([write(tmp_path / "a.txt", PLAIN)])
     assert list(cache.iterdir()) == []
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_text_that_will_not_fit_is_refused_before_it_is_encoded(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.txt", "abcdefgh" * 100)
+    disk = shutil.disk_usage(tmp_path)
+    pieces: list[int] = []
+
+    def report(activity: str, done: int, total: int | None) -> None:
+        if activity == "reading":
+            pieces.append(done)
+
+    def has(free: int, total: int = disk.total) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(free=free, total=total))
+
+    has(free=791)
+    with pytest.raises(CharlstmError) as caught:
+        open_corpus([path], progress=report)
+    assert "needs about 0 MB, but only 0 MB are available in the cache" in caught.value.message
+    assert str(cache) in caught.value.message
+    assert CACHE_VARIABLE in caught.value.hint
+    assert pieces == [8]
+    assert list(cache.iterdir()) == []
+    has(free=0, total=0)  # a file system that does not know
+    assert len(open_corpus([path])) == 800
+    has(free=792)
+    assert len(open_corpus([path], as_bytes=True)) == 800
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")

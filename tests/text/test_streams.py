@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -98,3 +101,26 @@ def test_fitted_streams_are_two_batches_long_or_there_is_one() -> None:
         assert 1 <= batch <= 8
         assert 1 <= bptt <= min(16, max(1, length - 1))
         assert batch == 1 or length // batch >= 2 * bptt
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sparse files")
+@pytest.mark.parametrize("length", [2**31 + 11, 2**32 + 11, 10**10])
+def test_positions_beyond_32_bits_are_exact(tmp_path: Path, length: int) -> None:
+    """On a sparse file: its few bytes that are not 0 are where the streams have to find them."""
+    batch, bptt = 64, 5
+    starts = [b * length // batch for b in range(batch)]
+    with (tmp_path / "ids").open("wb") as file:
+        file.truncate(length)
+        for b, start in enumerate(starts):
+            file.seek(start + 2)
+            file.write(bytes([b + 1]))
+        file.seek(length - 1)
+        file.write(b"\xff")
+    ids = np.memmap(tmp_path / "ids", np.uint8, "r")
+    streams = Streams(ids, batch, bptt)
+    inputs = streams.batch_at(0).inputs
+    assert inputs[2].tolist() == [b + 1 for b in range(batch)]
+    assert inputs.sum() == sum(range(1, batch + 1))
+    around = Streams(ids, 1, bptt).batch_at(length - 1).inputs[:, 0]
+    assert around.tolist() == [255, 0, 0, 1, 0]
+    assert streams.epoch(length // batch) == pytest.approx(1)

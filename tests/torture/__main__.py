@@ -16,6 +16,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import damage
+import elastic
 import power
 import ranks
 import stops
@@ -41,6 +42,7 @@ COUNTS = {
     "poison_rank": 20,
     "stop_rank": 50,
     "full_disk_rank": 20,
+    "restart": 6,
 }
 
 
@@ -81,7 +83,10 @@ def _promises(folder: Path) -> dict[str, Callable[[int, int], stops.Figures]]:
 
         return keep
 
-    found: dict[str, object] = {"power_cut": on(Path, power.power_cut)}
+    found: dict[str, object] = {
+        "power_cut": on(Path, power.power_cut),
+        "restart": on(Path, elastic.restart),
+    }
     for module in (stops, terminal):
         found |= {n: on(Bench, getattr(module, n)) for n in COUNTS if hasattr(module, n)}
     found |= {n: on(damage.Victim, getattr(damage, n)) for n in COUNTS if hasattr(damage, n)}

@@ -19,7 +19,8 @@ from typing import Any
 from forks import generator
 from helpers import TEXT, model_config, train_config
 from safetensors.numpy import load, save
-from stops import Figures, _named
+from stops import Figures
+from stops import named as _named
 
 from charlstm.cli import run
 from charlstm.events import Saved

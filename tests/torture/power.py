@@ -21,7 +21,7 @@ from typing import Any
 
 from forks import generator
 from helpers import TEXT, model_config, train_config
-from stops import Figures, _named
+from stops import Figures, named
 
 from charlstm.errors import CharlstmError
 from charlstm.events import Saved
@@ -210,7 +210,7 @@ def power_cut(folder: Path, trials: int, seed: int) -> Figures:
             for way in WAYS:
                 if trial and way in ("all", "none"):
                     continue
-                with _named(f"power_cut, change {change}, {way}", seed, trial):
+                with named(f"power_cut, change {change}, {way}", seed, trial):
                     shutil.rmtree(left, ignore_errors=True)
                     disk.leave(left, generator(seed, change * trials + trial), way)
                     figures[_assert_goes_on(left / "checkpoints", announced[0])] += 1

@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from forks import Bench, Child, generator
-from stops import Figures, _finish, _named
+from stops import Figures, _finish, named
 
 from charlstm.runs import run as runs
 from charlstm.runs.metrics import read_lines
@@ -66,7 +66,7 @@ def panel(bench: Bench, trials: int, seed: int) -> Figures:
     """7: a panel on terminals of any size, resized while it draws, suspended and gone on with."""
     figures: Counter[str] = Counter()
     for trial in range(trials):
-        with _named("panel", seed, trial):
+        with named("panel", seed, trial):
             random = generator(seed, trial)
             name = f"panel-{seed}-{trial}"
             sizes = [(20, 8), (20, 24), (40, 10), (80, 24), (150, 50), (19, 7), (1, 1)]
@@ -108,7 +108,7 @@ def closed(bench: Bench, trials: int, seed: int) -> Figures:
     places = (None, "/dev/full", "/dev/null", "file")
     figures: Counter[str] = Counter()
     for trial in range(trials):
-        with _named("closed", seed, trial):
+        with named("closed", seed, trial):
             random = generator(seed, trial)
             name = f"closed-{seed}-{trial}"
             out, err = random.choice(places), random.choice((*places, "terminal"))

@@ -13,6 +13,7 @@ if os.name == "nt" or not Path("/proc/self/fd").is_dir():
     pytest.skip("signals, limits and /proc as Linux has them", allow_module_level=True)
 
 import damage
+import elastic
 import power
 import ranks
 import stops
@@ -87,7 +88,7 @@ def group_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ranks.Grou
 def test_processes_end_with_the_same_bits_after_one_is_killed(
     group_bench: ranks.GroupBench,
 ) -> None:
-    assert ranks.kill_rank(group_bench, 3, SEED)["runs"] == 3
+    assert ranks.kill_rank(group_bench, 2, SEED)["runs"] == 2
 
 
 def test_process_that_hangs_is_noticed_and_named(group_bench: ranks.GroupBench) -> None:
@@ -97,17 +98,22 @@ def test_process_that_hangs_is_noticed_and_named(group_bench: ranks.GroupBench) 
 def test_numbers_that_go_wrong_in_one_process_are_rolled_back_in_all(
     group_bench: ranks.GroupBench,
 ) -> None:
-    assert ranks.poison_rank(group_bench, 3, SEED)["runs"] == 3
+    assert ranks.poison_rank(group_bench, 2, SEED)["runs"] == 2
 
 
 def test_processes_stop_and_save_once(group_bench: ranks.GroupBench) -> None:
-    assert ranks.stop_rank(group_bench, 3, SEED)["saved"]
+    assert ranks.stop_rank(group_bench, 2, SEED)["saved"]
 
 
 def test_full_disk_of_process_0_costs_a_save_and_not_the_run(
     group_bench: ranks.GroupBench,
 ) -> None:
     assert ranks.full_disk_rank(group_bench, 1, SEED)["saves that failed"]
+
+
+@pytest.mark.slow
+def test_torchrun_continues_a_run_after_a_death_and_saves_it_when_stopped(tmp_path: Path) -> None:
+    assert elastic.restart(tmp_path, 1, SEED)["restarts"] == 1
 
 
 @against_the_clock

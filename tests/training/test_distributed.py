@@ -179,6 +179,13 @@ def test_without_a_name_nothing_is_begun_that_torchrun_could_not_continue(bench:
 # -- what is refused ---------------------------------------------------------------------------
 
 
+def test_several_processes_do_not_train_on_a_list(bench: Bench) -> None:
+    arguments = ["train", "tales.txt", "--lines", "--name", "list", *SETTINGS]
+    children = bench.start_group(arguments, 2)
+    assert [child.wait() for child in children] == [2, 2]
+    assert "2 processes cannot train on a list together" in children[0].told()
+
+
 def test_streams_that_cannot_be_divided_equally_are_refused(
     bench: Bench, runs: tuple[str, str]
 ) -> None:

@@ -18,6 +18,7 @@ from charlstm.analysis.subject import Options, Subject, split_of
 from charlstm.analysis.trace import pieces
 from charlstm.errors import CharlstmError, plural
 from charlstm.text.marks import PUNCTUATION, WORD
+from charlstm.text.words import words_in
 
 ORDER = 9
 """The longest n-gram."""
@@ -113,7 +114,7 @@ def measure(subject: Subject) -> Errors:
             "errors needs the model's training text, which is not in the cache",
             "inspect the model on the machine where it was trained, or train one here",
         )
-    train = np.asarray(split[0]).astype(np.int64)
+    train = split[0]
     bits = np.empty(len(subject.ids))
     for piece in pieces(subject.engine, subject.ids, subject.warmup, subject.reading):
         bits[piece.positions] = piece.bits
@@ -122,11 +123,16 @@ def measure(subject: Subject) -> Errors:
     ids = np.concatenate([lead, subject.ids])
     expected = np.zeros(len(ids), dtype=bool)
     p = np.ones(len(ids))
-    for order in probabilities(train, ids, len(subject.vocab), ORDER):
+
+    def counting(done: int) -> None:
+        subject.progress("counting n-grams", done, len(train))
+
+    for order in probabilities(train, ids, len(subject.vocab), ORDER, counting):
         expected |= order >= 0.5
         p = order
-    symbols = subject.vocab.symbols
-    words = Counter(WORD.findall("".join(symbols[i] for i in train)))
+    words = Counter(dict.fromkeys(WORD.findall(subject.text), 0))
+    for some in words_in(train, subject.vocab):
+        words.update(word for word in some if word in words)
     categories = categorise(subject.text, bits > 1, expected[len(lead) :], words)
     total = float(bits.sum()) or 1.0
     fractions = {
