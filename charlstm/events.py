@@ -25,6 +25,9 @@ class RunStarted:
     threads: int
     step: int
     total_steps: int | None
+    generation: int = 1
+    generations: int = 1
+    """Number of this run and of all runs in its chain of generations."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from charlstm.errors import UsageError, require
 
 if TYPE_CHECKING:
+    from charlstm.runs.generation import Generation
     from charlstm.runs.run import RunFile
     from charlstm.text.corpus import Corpus
     from charlstm.text.found import Progress
@@ -74,6 +75,7 @@ def begin_run(
     init_from: str | None = None,
     teacher: str | None = None,
     preset: str | None = None,
+    generations: int | None = None,
     note: Note,
     advise: Note,
     watch: Watch | None = None,
@@ -82,22 +84,13 @@ def begin_run(
 
     ``settings`` are fields of ``ModelConfig`` and ``TrainConfig``, ``reading`` arguments of
     ``open_corpus``. ``note`` gets what the user must know, ``advise`` what might help; ``watch`` is
-    as in ``open_text``.
+    as in ``open_text``. The first of several ``generations`` is begun.
     """
     begun = time.perf_counter()
     import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
-    from charlstm.config import TrainConfig
-    from charlstm.net.model_config import ModelConfig
     from charlstm.training.processes import all_processes, may_restart, started_by_torchrun
 
-    shape, learning = (
-        {f.name: settings[f.name] for f in fields(kind) if f.name in settings}
-        for kind in (ModelConfig, TrainConfig)
-    )
-    unknown = settings.keys() - shape.keys() - learning.keys()
-    unknown |= shape.keys() & {"vocab_size", "end"}
-    if unknown:
-        raise TypeError(f"there is no setting {', '.join(sorted(unknown))}")
+    shape, _ = _by_kind(settings)
     if init_from is not None and shape:
         raise UsageError(
             f"{', '.join(f'`{field}`' for field in shape)}: `init_from` takes the model's shape "
@@ -112,8 +105,9 @@ def begin_run(
     corpus = processes.same_text(
         lambda: open_text(text, note=note, advise=advise, watch=watch, **reading)
     )
-    from charlstm.presets import advice, default_settings
-    from charlstm.runs.catalogue import find_checkpoint, runs_folder
+    from charlstm.presets import generation_minutes, generation_presets
+    from charlstm.runs.catalogue import find_checkpoint
+    from charlstm.runs.generation import Generation
 
     if name is not None and started_by_torchrun():
         run_name = name
@@ -126,44 +120,113 @@ def begin_run(
     def find(run: str | None) -> Path | None:
         return processes.first(lambda: None if run is None else find_checkpoint(run))
 
-    source, taught_by = find(init_from), find(teacher)
+    alone = started_by_torchrun() or teacher is not None or init_from is not None
+    if (alone or corpus.vocab.end is not None) and generations is None:  # or a list
+        generations = 1
+    minutes, generation = settings.get("minutes"), None
+    presets = generation_presets(len(corpus), minutes, generations, preset)
+    if len(presets) > 1:
+        require(not started_by_torchrun(), "torchrun trains one generation", "omit `generations`")
+        generation = Generation.first(presets, name, settings)
+        advise(f"{len(presets)} generations: each learns from the one before")
+        if minutes is not None:
+            settings = {**settings, "minutes": generation_minutes(presets, minutes, minutes)}
+    return start_run(
+        stack,
+        corpus,
+        settings,
+        name=name,
+        init_from=find(init_from),
+        teacher=find(teacher),
+        preset=preset,
+        generation=generation,
+        begun=begun,
+        note=note,
+        advise=advise,
+    )
+
+
+def start_run(
+    stack: ExitStack,
+    corpus: "Corpus",
+    settings: Mapping[str, Any],
+    *,
+    name: str | None = None,
+    init_from: Path | None = None,
+    teacher: Path | None = None,
+    preset: str | None = None,
+    generation: "Generation | None" = None,
+    begun: float | None = None,
+    note: Note,
+    advise: Note,
+) -> "Trainer":
+    """Begin a run on a corpus; see ``begin_run``.
+
+    ``init_from`` and ``teacher`` are checkpoints. The time since ``begun`` counts as the run's.
+    """
+    from charlstm.presets import advice, default_settings
+    from charlstm.runs.catalogue import runs_folder
+    from charlstm.training.new_run import begin
+    from charlstm.training.validation import held_out_notes
+
+    begun = time.perf_counter() if begun is None else begun
+    shape, learning = _by_kind(settings)
+    if generation is not None:
+        preset = generation.presets[generation.number - 1]
+        if teacher is None:  # the first, while the others distil
+            learning.pop("distillation", None)
     model_config, train_config = default_settings(
         len(corpus),
         len(corpus.vocab),
         preset=preset,
-        with_teacher=taught_by is not None,
+        with_teacher=teacher is not None,
         items=None if corpus.vocab.end is None else corpus.counts[corpus.vocab.end],
         model=shape,
         train=learning,
     )
-    for sentence in advice(model_config, corpus.vocab, corpus.counts, train_config):
-        advise(f"note: {sentence}")
-    advise("starting …")
-    from charlstm.training.new_run import begin
-    from charlstm.training.validation import held_out_notes
-
-    for sentence in held_out_notes(corpus, train_config.val_fraction):
-        advise(f"note: {sentence}")
+    if generation is None or generation.number == 1:
+        for sentence in advice(model_config, corpus.vocab, corpus.counts, train_config):
+            advise(f"note: {sentence}")
+        advise("starting …")
+        for sentence in held_out_notes(corpus, train_config.val_fraction):
+            advise(f"note: {sentence}")
     opened = begin(
         corpus,
         model_config,
         train_config,
         root=runs_folder(),
         name=name,
-        init_from=source,
-        teacher=taught_by,
+        init_from=init_from,
+        teacher=teacher,
+        generation=generation,
     )
     trainer = stack.enter_context(opened)
     trainer.progress.seconds += time.perf_counter() - begun
-    if taught_by is not None:
-        advise(f"taught by {taught_by}")
+    if teacher is not None and generation is None:
+        advise(f"taught by {teacher}")
     for sentence in _without_effect(learning, trainer):
         note(f"note: {sentence}")
     for notice in trainer.notices:
         note(f"note: {notice}")
-    if name is not None and trainer.path.name != name:
+    if name not in (None, trainer.path.name) and (generation is None or generation.number == 1):
         note(f"the run is named {trainer.path.name}")
     return trainer
+
+
+def _by_kind(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of ``ModelConfig`` and those of ``TrainConfig``; a third kind is an error."""
+    from charlstm.config import TrainConfig
+    from charlstm.net.model_config import ModelConfig
+
+    shape, learning = (
+        {f.name: settings[f.name] for f in fields(kind) if f.name in settings}
+        for kind in (ModelConfig, TrainConfig)
+    )
+    unknown = settings.keys() - shape.keys() - learning.keys()
+    unknown |= shape.keys() & {"vocab_size", "end"}
+    if unknown:
+        raise TypeError(f"there is no setting {', '.join(sorted(unknown))}")
+    return shape, learning
 
 
 def _run_of_that_name(
@@ -244,12 +307,22 @@ def resume_run(
     """Open a run to train it on; ``stack`` holds its lock, ``changes`` are ``BudgetFields``."""
     if unknown := changes.keys() - BudgetFields.__annotations__.keys():
         raise TypeError(f"a resumed run cannot change {', '.join(sorted(unknown))}")
-    from charlstm.training.resume import open_run
+    from charlstm.training.resume import BUDGETS, open_run
 
+    if not changes.keys() & (BUDGETS | {"patience"}) and (latest := _latest(path)) != path:
+        note(f"its chain has come to {latest.name}")
+        path = latest
     trainer = stack.enter_context(open_run(path, corpus, changes))
     for notice in trainer.notices:
         note(notice)
     return trainer
+
+
+def _latest(path: Path) -> Path:
+    """The last generation of a run's chain, which resuming any of them goes on with."""
+    from charlstm.runs.catalogue import generations
+
+    return generations(path)[-1]
 
 
 def check_tensorboard(folder: str | Path | None) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from charlstm.config import TrainConfig
-from charlstm.errors import check_choice, plural, require
+from charlstm.errors import check_choice, check_integer, plural, require
 from charlstm.net.model_config import ModelConfig
 
 if TYPE_CHECKING:  # numpy must not come before charlstm.training, which sets its threads
@@ -51,6 +51,7 @@ memorises its text (docs/research/experiments/schedule-and-dropout.md)."""
 MOST_HELD_OUT = 1_000
 """Default maximum of held-out items: a list needs most of its items for training."""
 MAX_EPOCHS = 30.0
+MOST_GENERATIONS = 20
 MOST_CHARACTERS = 20_000_000
 """Maximum default budget in characters: more would take hours."""
 
@@ -68,6 +69,51 @@ def default_preset(characters: int, minutes: float | None = None) -> str:
     if characters < 400_000:
         return "small"
     return "medium" if minutes is not None and minutes < 5 else "large"
+
+
+GENERATIONS = {
+    "small": ((7.0, ("small", "small")),),
+    "large": ((14.0, ("large", "large")), (45.0, ("large", "large", "huge"))),
+}
+"""By the preset of a text: the presets of the generations that a budget of so many minutes, on two
+cores, is divided among. A generation that takes as long as the first gains 0.025 nats on Tiny
+Shakespeare, where a run half as long again gains 0.009; one with more units gains another 0.012
+(docs/research/experiments/teachers.md)."""
+
+
+def generation_presets(
+    characters: int,
+    minutes: float | None,
+    count: int | None = None,
+    preset: str | None = None,
+) -> tuple[str, ...]:
+    """The preset of each generation: of ``count``, or of as many as suit the text and the time.
+
+    Generations pay where each reads the text more than ``FEW_EPOCHS`` times, because a teacher
+    prevents memorising. Without a budget in minutes there is one.
+    """
+    if count is None:
+        usual = preset or default_preset(characters, minutes)
+        for least, presets in reversed(GENERATIONS.get(usual, ())):
+            read = (minutes or 0.0) / PRESETS[usual].minutes * PRESETS[usual].characters
+            epochs = read / max(1, characters) / len(presets)
+            if minutes is not None and minutes >= least and epochs >= FEW_EPOCHS:
+                return presets if preset is None else (preset,) * len(presets)
+        return (usual,)
+    check_integer("`generations`", count, 1, MOST_GENERATIONS)
+    usual = preset or default_preset(characters, minutes and minutes / count)
+    larger = preset is None and usual == "large" and count > 2
+    return (*[usual] * (count - 1), "huge" if larger else usual)
+
+
+def generation_minutes(presets: Sequence[str], left: float, budget: float) -> float:
+    """The part of the minutes ``left`` for the first of ``presets``, by how long each takes.
+
+    The earlier generations took their time as measured. One that ended early leaves its time to
+    the later ones; however late they were, each of these gets a hundredth of the ``budget``.
+    """
+    times = [PRESETS[preset].minutes for preset in presets]
+    return max(left * times[0] / sum(times), budget / 100)
 
 
 def default_settings(

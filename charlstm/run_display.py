@@ -15,7 +15,13 @@ class RunDisplay:
 
     def __init__(self, trainer: "Trainer", *, plain: bool = False) -> None:
         """``plain`` shows lines everywhere."""
+        self._plain = plain
+        self.follow(trainer)
+
+    def follow(self, trainer: "Trainer") -> None:
+        """Show this run from now on: the next generation, below the one before."""
         from charlstm.generate.live_sample import LiveSample
+        from charlstm.runs.catalogue import generations
         from charlstm.runs.metrics import read_lines
         from charlstm.runs.run import METRICS_FILE
         from charlstm.show.console import can_animate, in_kernel, stderr_console
@@ -28,7 +34,7 @@ class RunDisplay:
         self._sample = LiveSample(trainer.model_file, trainer.run_file.train.seed)
         self._show: Callable[[Event], None]
         console = stderr_console()
-        if plain or not (in_kernel() or can_animate(console)):
+        if self._plain or not (in_kernel() or can_animate(console)):
             self._show = PlainLog(sys.stderr).write
             self._follow: Callable[[Event], None] = lambda event: None
             return
@@ -39,7 +45,10 @@ class RunDisplay:
         else:
             shown = self.panel = LivePanel(console, self._written)
         self._show = shown.show
-        replay(shown.view, read_lines(trainer.path / METRICS_FILE))
+        *earlier, own = generations(trainer.path)
+        for run in earlier:
+            shown.view.add_earlier(read_lines(run / METRICS_FILE))
+        replay(shown.view, read_lines(own / METRICS_FILE))
 
     def __enter__(self) -> Self:
         if self.panel is not None:
@@ -49,6 +58,11 @@ class RunDisplay:
     def __exit__(self, *error: Any) -> None:
         if self.panel is not None:
             self.panel.__exit__(*error)
+
+    def draw_below(self) -> None:
+        """Keep what is on the terminal and draw below it; safe to call in a signal handler."""
+        if self.panel is not None:
+            self.panel.draw_below()
 
     def show(self, event: "Event") -> None:
         """Show an event; neither a closed terminal nor a bug in drawing ends the run."""

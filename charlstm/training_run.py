@@ -9,6 +9,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from charlstm.errors import CharlstmError
+from charlstm.generations import OpenRun
 from charlstm.opening import (
     BudgetFields,
     TrainingFields,
@@ -22,7 +23,6 @@ from charlstm.run_display import RunDisplay, print_note
 
 if TYPE_CHECKING:  # torch and Rich are imported when a run begins
     from charlstm.events import Event, RunFinished
-    from charlstm.export.tensorboard import TensorBoardLog
     from charlstm.model import Model
     from charlstm.runs.checkpoint import ModelFile
     from charlstm.runs.history import History
@@ -40,6 +40,7 @@ def train(
     init_from: str | Path | None = None,
     teacher: str | Path | None = None,
     preset: str | None = None,
+    generations: int | None = None,
     encoding: str | None = None,
     as_bytes: bool = False,
     lines: bool = False,
@@ -60,6 +61,9 @@ def train(
         init_from: a run or checkpoint that supplies the initial weights.
         teacher: a run of the same text that this one distils.
         preset: a name in ``presets.PRESETS``; by default the text's size and the minutes decide.
+        generations: number of runs to train, each of which also learns from the predictions of the
+            one before; by default as many as the text and the minutes suggest. The minutes are
+            divided among them; a budget in steps or epochs is that of each.
         encoding: encoding of the text; by default UTF-8.
         as_bytes: model the bytes of any file instead of characters.
         lines: the text is a list of items that stand alone, such as names, one per line.
@@ -90,10 +94,12 @@ def train(
         init_from=None if init_from is None else str(init_from),
         teacher=None if teacher is None else str(teacher),
         preset=preset,
+        generations=generations,
         note=note,
         advise=note,
     )
-    return TrainingRun(trainer, stack, RunDisplay(trainer) if progress else None, tensorboard)
+    run = OpenRun(trainer, stack, note=note, advise=note)
+    return TrainingRun(run, RunDisplay(trainer) if progress else None, tensorboard)
 
 
 def resume(
@@ -139,13 +145,17 @@ def resume(
     path, corpus = resumed_text(find, texts, note)
     stack = ExitStack()
     trainer = resume_run(stack, path, corpus, dict(changes), note)
-    return TrainingRun(trainer, stack, RunDisplay(trainer) if progress else None, tensorboard)
+    run = OpenRun(trainer, stack, note=note, advise=note)
+    return TrainingRun(run, RunDisplay(trainer) if progress else None, tensorboard)
 
 
 class TrainingRun(Iterator["Event"]):
     """A run that is open for training: an iterator of its events (``charlstm.events``).
 
     Each ``next`` trains until the next event and returns it. The last one is a ``RunFinished``.
+    Several generations are trained one after another: each begins with a ``RunStarted`` and ends
+    with a ``RunFinished``, and all that this object describes is then the newest one.
+
     An interrupt (Ctrl-C, or a notebook's stop button) saves and stops the run, as ``stop`` does.
     A second interrupt ends it at once, at its last checkpoint.
 
@@ -155,25 +165,25 @@ class TrainingRun(Iterator["Event"]):
 
     def __init__(
         self,
-        trainer: "Trainer",
-        opened: ExitStack,
+        run: OpenRun,
         display: RunDisplay | None = None,
         tensorboard: str | Path | None = None,
     ) -> None:
-        """``opened`` holds the lock of the run; the last event closes it."""
-        self.path = trainer.path
-        """The run's folder."""
+        """The last event closes ``run.opened``, and so gives up the run's lock."""
         self.finished: RunFinished | None = None
         """The last event, once the run has ended."""
-        self._trainer = trainer
-        board = None
-        if tensorboard is not None and trainer.is_first:
-            from charlstm.export.tensorboard import TensorBoardLog
-
-            board = TensorBoardLog(Path(tensorboard) / self.path.name, trainer.progress.step)
-            opened.callback(board.close)
-        self._events = _events(trainer, opened, display, board)
+        self._run = run
+        self._events = _events(run, display, tensorboard)
         self._is_training = False
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self._trainer.path
+
+    @property
+    def _trainer(self) -> "Trainer":
+        return self._run.trainer
 
     def __next__(self) -> "Event":
         with self._training():
@@ -192,7 +202,7 @@ class TrainingRun(Iterator["Event"]):
         If the run is training, in another thread or below a signal handler, ``stop`` returns at
         once, and the loop that trains ends the run.
         """
-        self._trainer.request_stop()
+        self._run.request_stop()
         if not self._is_training:
             self.run()
 
@@ -241,11 +251,13 @@ class TrainingRun(Iterator["Event"]):
         return facts
 
     def _next(self) -> "Event":
-        from charlstm.events import RunFinished
+        from charlstm.events import RunFinished, RunStarted
 
         event = next(self._events)
         if isinstance(event, RunFinished):
             self.finished = event
+        elif isinstance(event, RunStarted):
+            self.finished = None
         return event
 
     @contextmanager
@@ -255,7 +267,7 @@ class TrainingRun(Iterator["Event"]):
 
         def handle(number: int, frame: FrameType | None) -> None:
             signal.signal(number, before)
-            self._trainer.request_stop()
+            self._run.request_stop()
 
         if threading.current_thread() is threading.main_thread():
             before = signal.getsignal(signal.SIGINT)
@@ -272,33 +284,53 @@ class TrainingRun(Iterator["Event"]):
 
 
 def _events(
+    run: OpenRun, display: RunDisplay | None, tensorboard: str | Path | None
+) -> Iterator["Event"]:
+    """Train all generations; close the open one at its end, or when the iterator is deleted."""
+    from charlstm.events import RunFinished
+
+    while True:
+        with run.opened:
+            for event in _events_of_one(run.trainer, run.opened, display, tensorboard):
+                yield event
+        if not isinstance(event, RunFinished) or not run.next_generation(event):
+            return
+        if display is not None:
+            display.follow(run.trainer)
+
+
+def _events_of_one(
     trainer: "Trainer",
     opened: ExitStack,
     display: RunDisplay | None,
-    board: "TensorBoardLog | None",
+    tensorboard: str | Path | None,
 ) -> Iterator["Event"]:
-    """Train, log and show; close ``opened`` at the end, or when the iterator is deleted."""
+    """Train, log and show one run; ``opened`` closes what that needs."""
     from charlstm.events import Evaluated
     from charlstm.runs.metrics import MetricsLog
     from charlstm.runs.run import METRICS_FILE
 
-    with opened:
-        if not trainer.is_first:
-            yield from trainer.run()
-            return
-        log = MetricsLog(trainer.path / METRICS_FILE)
-        opened.callback(log.close)
+    if not trainer.is_first:
+        yield from trainer.run()
+        return
+    log, board = MetricsLog(trainer.path / METRICS_FILE), None
+    opened.callback(log.close)
+    if tensorboard is not None:
+        from charlstm.export.tensorboard import TensorBoardLog
+
+        board = TensorBoardLog(Path(tensorboard) / trainer.path.name, trainer.progress.step)
+        opened.callback(board.close)
+    if display is not None:
+        opened.enter_context(display)
+    for event in trainer.run():
+        log.write(event)
+        if board is not None:
+            board.write(event)
+            if isinstance(event, Evaluated):
+                board.write_sample(event.step, sample_of(trainer.model_file()))
         if display is not None:
-            opened.enter_context(display)
-        for event in trainer.run():
-            log.write(event)
-            if board is not None:
-                board.write(event)
-                if isinstance(event, Evaluated):
-                    board.write_sample(event.step, sample_of(trainer.model_file()))
-            if display is not None:
-                display.show(event)
-            yield event
+            display.show(event)
+        yield event
 
 
 def sample_of(file: "ModelFile") -> str:

@@ -15,6 +15,8 @@ from charlstm.presets import (
     default_epochs,
     default_preset,
     default_settings,
+    generation_minutes,
+    generation_presets,
     memory_needed,
     require_memory,
 )
@@ -315,3 +317,48 @@ def test_memory_grows_with_the_model_and_the_batch() -> None:
     assert memory_needed(MODEL, replace(TRAIN, batch=8)) > base
     assert memory_needed(MODEL, replace(TRAIN, bptt=32)) > base
     assert memory_needed(MODEL, replace(TRAIN, dropout_masks=2)) > base
+
+
+@pytest.mark.parametrize(
+    ("characters", "minutes", "presets"),
+    [
+        (1_115_394, None, ("large",)),
+        (1_115_394, 2.0, ("medium",)),
+        (1_115_394, 10.0, ("large",)),
+        (1_115_394, 20.0, ("large", "large")),
+        (1_115_394, 60.0, ("large", "large", "huge")),
+        (192_156, 5.0, ("small",)),
+        (192_156, 10.0, ("small", "small")),
+        (10_000_000, 60.0, ("large",)),  # too few epochs to memorise it
+        (10_000_000, 240.0, ("large", "large", "huge")),
+        (10_000, 60.0, ("tiny",)),
+    ],
+)
+def test_generations_are_those_that_text_and_time_suffice_for(
+    characters: int, minutes: float | None, presets: tuple[str, ...]
+) -> None:
+    assert generation_presets(characters, minutes) == presets
+
+
+def test_a_number_of_generations_or_a_preset_is_kept() -> None:
+    assert generation_presets(10**6, None, 3) == ("large", "large", "huge")
+    assert generation_presets(10**6, 60.0, 1) == ("large",)
+    assert generation_presets(10**6, None, 3, "medium") == ("medium",) * 3
+    assert generation_presets(10**5, 1.0, 2) == ("quick", "quick")
+
+
+def test_each_generation_of_twenty_minutes_or_an_hour_has_the_time_it_takes_by_hand() -> None:
+    for minutes, presets, by_hand in (
+        (20.0, ("large", "large"), (7.6, 9.4)),
+        (60.0, ("large", "large", "huge"), (7.6, 9.4, 29.2)),
+    ):
+        left = minutes
+        for number, needed in enumerate(by_hand):
+            part = generation_minutes(presets[number:], left, minutes)
+            assert part >= needed
+            left -= part
+        assert left == pytest.approx(0)
+
+
+def test_a_generation_has_some_time_even_if_the_budget_is_spent() -> None:
+    assert generation_minutes(("large", "huge"), -1.0, 50.0) == 0.5

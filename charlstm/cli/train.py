@@ -23,6 +23,7 @@ from charlstm.cli.run_setup import find_resumed
 from charlstm.cli.signals import interruptible
 from charlstm.cli.watch_run import watch
 from charlstm.errors import ExitCode, UsageError, plural
+from charlstm.generations import OpenRun
 from charlstm.net.spec import CELLS
 from charlstm.opening import begin_run, check_tensorboard, resume_run, resumed_text
 from charlstm.presets import PRESETS, default_settings
@@ -101,6 +102,14 @@ class Start(OptionGroup):
             help=f"Preset: {', '.join(PRESETS)}." + default("depends on the text and --minutes"),
             panel=MODEL,
             autocompletion=one_of(*PRESETS),
+        ),
+    ] = None
+    generations: Annotated[
+        int | None,
+        _option(
+            help="Number of runs, each distilled from the one before; --minutes is divided among "
+            "them." + default("depends on the text and --minutes"),
+            panel=BUDGET,
         ),
     ] = None
 
@@ -403,10 +412,13 @@ def train(
                     advise=_silent if quiet else say,
                     watch=reading_watch(quiet or say is _silent),
                 )
-        begun_at = trainer.progress.step
+        begun, begun_at = trainer.path, trainer.progress.step
+        run = OpenRun(trainer, stack, note=say, advise=_silent if quiet else say)
         with all_processes().named_errors():
-            finished = watch(trainer, stack, plain=plain, quiet=quiet, tensorboard=tensorboard)
-        larger = _larger_budget(trainer) if finished.step == begun_at > 0 else None
+            finished = watch(run, plain=plain, quiet=quiet, tensorboard=tensorboard)
+        trainer = run.trainer
+        spent = trainer.path == begun and finished.step == begun_at > 0
+        larger = _larger_budget(trainer) if spent else None
     if not trainer.is_first:
         return int(ExitCode.DONE)
     return _conclude(trainer, finished, larger, as_json=as_json, quiet=quiet)

@@ -8,26 +8,25 @@ from charlstm.cli.signals import stop_signals, suspension
 
 if TYPE_CHECKING:
     from charlstm.events import RunFinished
-    from charlstm.training.trainer import Trainer
+    from charlstm.generations import OpenRun
 
 
-def watch(
-    trainer: "Trainer", opened: ExitStack, *, plain: bool, quiet: bool, tensorboard: str | None
-) -> "RunFinished":
-    """Run the trainer to its end; a signal stops it. ``opened`` holds its run."""
+def watch(run: "OpenRun", *, plain: bool, quiet: bool, tensorboard: str | None) -> "RunFinished":
+    """Train a run and its later generations to the end; a signal stops it."""
     from charlstm.run_display import RunDisplay
     from charlstm.training.processes import started_by_torchrun
     from charlstm.training_run import TrainingRun
 
+    trainer = run.trainer
     display = None if quiet or not trainer.is_first else RunDisplay(trainer, plain=plain)
-    training = TrainingRun(trainer, opened, display, tensorboard)
+    training = TrainingRun(run, display, tensorboard)
     go_on = None
     if not started_by_torchrun():  # which sends each signal again, and kills after 30 seconds
         go_on = command("train", "--resume", "-c", trainer.path)
     with ExitStack() as stack:
-        stack.enter_context(stop_signals(trainer.request_stop, go_on))
+        stack.enter_context(stop_signals(run.request_stop, go_on))
         if display is not None and display.panel is not None:
-            stack.enter_context(suspension(display.panel.draw_below))
+            stack.enter_context(suspension(display.draw_below))
         finished = training.run().finished
     assert finished is not None
     return finished

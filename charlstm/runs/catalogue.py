@@ -219,6 +219,27 @@ def training_corpus(run: RunFile, *, read_again: bool = True) -> "Corpus":
     return corpus
 
 
+def generations(run: Path) -> list[Path]:
+    """The runs of a run's chain that are in its folder, the first generation first.
+
+    A run in no chain is alone. Of a run and its copies, the one written last counts.
+
+    Raises:
+        CharlstmError: the run cannot be read.
+    """
+    own = read_run_file(run).generation
+    if own is None:
+        return [run]
+    found: dict[int, Path] = {}
+    for other in reversed(list_runs(run.parent)):
+        with suppress(CharlstmError):
+            generation = read_run_file(other).generation
+            if generation is not None and generation.chain == own.chain:
+                found[generation.number] = other
+    found[own.number] = run
+    return [found[number] for number in sorted(found)]
+
+
 @dataclass(frozen=True)
 class RunSummary:
     """A row of the table of runs; ``problem`` says why the rest could not be read."""
@@ -235,6 +256,12 @@ class RunSummary:
     """Validation loss in nats per character: stateful, weight average, measured during training;
     None if only the untrained model was validated."""
     best_step: int | None = None
+    generation: int | None = None
+    """Number of the generation; None if the run is in no chain."""
+    generations: int | None = None
+    """Number of generations in its chain."""
+    teacher: str | None = None
+    """Name of the run that it distils from."""
     age_seconds: float = 0.0
     """Seconds since the last checkpoint was saved, or since the run was created."""
     disk_bytes: int = 0
@@ -267,6 +294,9 @@ def summarise(run: Path) -> RunSummary:
         total_steps=content.budget.total_steps,
         best_loss=best_loss,
         best_step=best_step,
+        generation=None if content.generation is None else content.generation.number,
+        generations=None if content.generation is None else content.generation.count,
+        teacher=None if content.teacher is None else Path(content.teacher).parent.name,
         age_seconds=max(0.0, time.time() - last_written(run)),  # the clock may be set back
         disk_bytes=disk,
     )

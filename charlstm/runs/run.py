@@ -28,6 +28,7 @@ from charlstm.config import TrainConfig
 from charlstm.errors import CharlstmError, UsageError, reason_of
 from charlstm.net.model_config import ModelConfig
 from charlstm.runs import checkpoint
+from charlstm.runs.generation import Generation
 from charlstm.text.sources import TextSource
 
 ROOT = files.RUNS_FOLDER
@@ -78,6 +79,8 @@ class RunFile:
     """The checkpoint whose weights the run started from."""
     teacher: str | None = None
     """The checkpoint that the run distils from; the run has a copy of its model."""
+    generation: Generation | None = None
+    """Which generation of a chain of runs it is."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,7 @@ def write_run_file(run: Path, content: RunFile) -> None:
         },
         "init_from": content.init_from,
         "teacher": content.teacher,
+        "generation": None if content.generation is None else content.generation.to_dict(),
     }
     files.replace_file(run / RUN_FILE, files.to_json(value))
 
@@ -193,6 +197,7 @@ def read_run_file(run: Path) -> RunFile:
         corpus = value["corpus"]
         sources, init_from = corpus["sources"], value["init_from"]
         teacher = value.get("teacher")  # the first runs have none
+        generation = value.get("generation")
         separator = corpus.get("separator")  # before lists, runs had none
         texts = [corpus["encoding"], corpus["digest"], value["created"], *sources]
         if not isinstance(sources, list) or not isinstance(init_from, str | None):
@@ -214,8 +219,9 @@ def read_run_file(run: Path) -> RunFile:
             budget=_budget(value["budget"]),
             init_from=init_from,
             teacher=teacher,
+            generation=None if generation is None else Generation.from_dict(generation),
         )
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise CharlstmError(f"{path} is damaged", remedy) from None
 
 

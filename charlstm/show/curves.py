@@ -17,7 +17,7 @@ from charlstm.events import (
 )
 from charlstm.runs.metrics import event_from_dict
 from charlstm.show.plain import rolled_back
-from charlstm.show.style import TRAIN, VAL
+from charlstm.show.style import EARLIER, TRAIN, VAL
 
 MOST_POINTS = 400
 
@@ -62,6 +62,8 @@ class View:
     notice: str = ""
     train: Curve = field(default_factory=Curve)
     val: Curve = field(default_factory=Curve)
+    earlier: list[Curve] = field(default_factory=list)
+    """Validation losses of the earlier generations."""
 
     def update(self, event: Event) -> None:
         """Fold in one more event."""
@@ -85,6 +87,12 @@ class View:
                 self.notice = rolled_back(event)
             case RunFinished():
                 self.finished = event
+
+    def add_earlier(self, lines: Iterable[dict[str, Any]]) -> None:
+        """Fold in the ``metrics.jsonl`` of an earlier generation."""
+        view = View()
+        replay(view, lines)
+        self.earlier.append(view.val)
 
     @property
     def step(self) -> int:
@@ -118,14 +126,19 @@ def loss_plot(view: View) -> Plot | None:
     if not x and not val_x:
         return None
     # The first steps fall from ln V; cut them off once there is more to see.
-    falling = sorted([*y, *val_y], reverse=True)
+    earlier = [curve for curve in view.earlier if curve.x]
+    falling = sorted([*y, *val_y, *(loss for curve in earlier for loss in curve.y)], reverse=True)
     high = falling[min(len(falling) - 1, len(falling) // 12)] if len(falling) > 12 else falling[0]
     low = falling[-1]
     margin = 0.05 * (high - low) or 0.1
-    first, last = min([*x, *val_x]), max([*x, *val_x, 1.0])
+    first, last = min([*x, *val_x]), max([*x, *val_x, *(curve.x[-1] for curve in earlier), 1.0])
     return Plot(
         "loss",
-        (Series("training", x, y, TRAIN), Series("validation", val_x, val_y, VAL)),
+        (
+            *(Series("earlier generation", curve.x, curve.y, EARLIER) for curve in earlier),
+            Series("training", x, y, TRAIN),
+            Series("validation", val_x, val_y, VAL),
+        ),
         x_limits=(first, max(last, first + 1)),
         y_limits=(low - margin, high + margin),
         x_label="steps",

@@ -20,7 +20,16 @@ from charlstm.show.console import in_foreground
 from charlstm.show.curves import View, loss_plot
 from charlstm.show.printable import printable
 from charlstm.show.quantities import count, duration
-from charlstm.show.style import OPEN, OPEN_CELL, SHUT, SHUT_CELL, TRAIN, VAL, saturation_bar
+from charlstm.show.style import (
+    EARLIER,
+    OPEN,
+    OPEN_CELL,
+    SHUT,
+    SHUT_CELL,
+    TRAIN,
+    VAL,
+    saturation_bar,
+)
 
 MOST_DRAWINGS_PER_SECOND = 4
 NUMBERS_WIDTH = 30
@@ -149,6 +158,8 @@ class LivePanel:
         line = Text(no_wrap=True, overflow="ellipsis")
         line.append(" charlstm ", style="bold reverse")
         line.append(f" {printable(started.name, keep='')}", style="bold")
+        if started.generations > 1:
+            line.append(f"  generation {started.generation} of {started.generations}")
         line.append(
             f"  {started.model} · {count(started.parameters)} parameters · "
             f"{count(started.train_characters)} characters · {started.precision}",
@@ -236,6 +247,8 @@ class LivePanel:
             title.append("loss, nats   ", style="dim")
         title.append("● training  ", style=TRAIN)
         title.append("● validation", style=VAL)
+        if self.view.earlier:
+            title.append("  ● earlier", style=EARLIER)
         title.truncate(width)
         drawn = chart(
             plot.series,

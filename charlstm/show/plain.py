@@ -45,8 +45,11 @@ class PlainLog:
     def _line(self, event: Event) -> str:
         match event:
             case RunStarted():
+                name = event.name
+                if event.generations > 1:
+                    name += f" (generation {event.generation} of {event.generations})"
                 return (
-                    f"{event.name}: {event.model}, {event.parameters:,} parameters, "
+                    f"{name}: {event.model}, {event.parameters:,} parameters, "
                     f"{event.train_characters:,} training and {event.val_characters:,} validation "
                     f"characters, vocabulary of {event.vocab_size:,}, batch size {event.batch}, "
                     f"bptt {event.bptt}, {event.precision} on {event.device}"

@@ -10,7 +10,7 @@ from charlstm.runs.catalogue import RunSummary
 from charlstm.show.printable import printable
 from charlstm.show.quantities import count, size
 
-LEAST_MISSED = ("disk", "params", "corpus", "age", "model", "best")
+LEAST_MISSED = ("disk", "params", "corpus", "age", "model", "lineage", "best")
 """Columns in the order in which narrow terminals drop them."""
 GAP = 2
 
@@ -18,17 +18,20 @@ GAP = 2
 def print_runs(console: Console, summaries: Sequence[RunSummary]) -> None:
     """Print all runs, newest first, without the columns that do not fit."""
     rows = [_cells(run) for run in summaries if not run.problem]
+    if not any(row["lineage"] for row in rows):
+        for row in rows:
+            del row["lineage"]
     if rows:
         widths = {name: max(cell_len(r[name]) for r in [*rows, {name: name}]) for name in rows[0]}
         for name in LEAST_MISSED:
             if sum(widths.values()) + GAP * len(widths) <= console.width:
                 break
-            del widths[name]
+            widths.pop(name, None)
         table = Table(box=None, padding=(0, GAP, 0, 0), header_style="bold")
         for name in widths:
             table.add_column(
                 name,
-                justify="left" if name in ("run", "model", "corpus") else "right",
+                justify="left" if name in ("run", "lineage", "model", "corpus") else "right",
                 no_wrap=True,
                 overflow="ellipsis",
             )
@@ -44,6 +47,7 @@ def print_runs(console: Console, summaries: Sequence[RunSummary]) -> None:
 def _cells(run: RunSummary) -> dict[str, str]:
     return {
         "run": _short(run.name, 28),
+        "lineage": _lineage(run),
         "model": run.model,
         "params": count(run.parameters),
         "corpus": _short(run.corpus, 16),
@@ -52,6 +56,13 @@ def _cells(run: RunSummary) -> dict[str, str]:
         "age": _age(run.age_seconds),
         "disk": size(run.disk_bytes),
     }
+
+
+def _lineage(run: RunSummary) -> str:
+    """Which generation a run is, and from which run it learned."""
+    number = f"{run.generation}/{run.generations}" if run.generation else ""
+    teacher = f"from {_short(run.teacher, 28)}" if run.teacher else ""
+    return " ".join(filter(None, (number, teacher)))
 
 
 def _short(name: str, longest: int) -> str:

@@ -6,6 +6,8 @@ RGB = tuple[int, int, int]
 
 SHUT, OPEN, TRAIN, VAL = "blue", "dark_orange", "blue", "dark_orange"
 """Rich's names of the colours of a gate's two ends and of the two losses."""
+EARLIER = "green"
+"""That of the validation losses of earlier generations."""
 
 NEGATIVE: RGB = (5, 113, 176)
 POSITIVE: RGB = (230, 97, 1)

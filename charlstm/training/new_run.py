@@ -12,6 +12,7 @@ from charlstm.errors import plural, require
 from charlstm.net.model_config import ModelConfig
 from charlstm.presets import require_memory
 from charlstm.runs.checkpoint import ModelFile, read_model
+from charlstm.runs.generation import Generation
 from charlstm.runs.run import ROOT, RunFile, create_run, now
 from charlstm.text.corpus import Corpus
 from charlstm.text.items import open_batches
@@ -46,11 +47,12 @@ def begin(
     name: str | None = None,
     init_from: Path | None = None,
     teacher: Path | None = None,
+    generation: Generation | None = None,
 ) -> Iterator[Trainer]:
     """Create a new run below ``root`` and open it for training.
 
     With ``init_from``, the model takes the shape and the weights of that checkpoint. ``teacher`` is
-    a checkpoint to distil from, see ``Learner``.
+    a checkpoint to distil from, see ``Learner``. ``generation`` is recorded.
 
     Raises:
         CharlstmError: the text is too short, ``init_from`` or ``teacher`` cannot be read, or there
@@ -62,7 +64,8 @@ def begin(
     def create() -> tuple[Path, NewRun]:
         with torch_errors_explained():
             new = resolve(corpus, model_config, train_config, init_from=init_from, teacher=teacher)
-        path = create_run(root, name or corpus.name, new.run, new.teacher)
+        run = replace(new.run, generation=generation)
+        path = create_run(root, name or corpus.name, run, new.teacher)
         return path, replace(new, teacher=None)  # the run has a copy
 
     with threads_restored():

@@ -313,6 +313,7 @@ class Trainer:
 
     def _started(self) -> RunStarted:
         config = self._config
+        generation = self.run_file.generation
         return RunStarted(
             name=self.path.name,
             model=self.run_file.model.describe(),
@@ -327,6 +328,8 @@ class Trainer:
             threads=torch.get_num_threads(),
             step=self.progress.step,
             total_steps=self._plan.budget.total_steps,
+            generation=1 if generation is None else generation.number,
+            generations=1 if generation is None else generation.count,
         )
 
     def _report(self, gradient_norm: Tensor, elapsed: float) -> StepDone:

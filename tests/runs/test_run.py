@@ -29,6 +29,7 @@ from charlstm.runs.catalogue import (
     summarise,
 )
 from charlstm.runs.checkpoint import mark_unrecorded
+from charlstm.runs.generation import Generation
 from charlstm.runs.run import (
     METRICS_FILE,
     POINTER_FILE,
@@ -60,6 +61,9 @@ RUN = RunFile(
     budget=Budget((Revision(3, 70), Revision(9, 80))),
     init_from="/runs/old/step-00000005",
 )
+
+
+GENERATION = Generation.first(("large", "huge"), "tales", {"minutes": 60, "hidden_size": 8})
 
 
 @pytest.fixture
@@ -222,6 +226,8 @@ def test_processes_that_make_runs_at_once_get_distinct_folders(run: Path, tmp_pa
     [
         RUN,
         replace(RUN, budget=Budget(), init_from=None),
+        replace(RUN, generation=GENERATION),
+        replace(RUN, generation=GENERATION.next(61.5)),
         replace(RUN, train=train_config(steps=None, minutes=1.5)),
         replace(RUN, source=TextSource(("-",), "utf-8", True)),
     ],
@@ -296,6 +302,12 @@ CORPUS = {"sources": ["/a"], "encoding": "utf-8", "bytes": False, "digest": "d",
         {"budget": {"revisions": [[0]]}},
         {"budget": {"revisions": [[5, 9], [5, 8]]}},
         {"budget": {"revisions": 3}},
+        {"generation": 3},
+        {"generation": {}},
+        {"generation": {**GENERATION.to_dict(), "number": 3}},
+        {"generation": {**GENERATION.to_dict(), "spent": None}},
+        {"generation": {**GENERATION.to_dict(), "presets": ["large", 1]}},
+        {"generation": {**GENERATION.to_dict(), "settings": {"seed": []}}},
         {"budget": {"total_steps": 9, "known_at": True}},
         {"corpus": {**CORPUS, "sources": "/a"}},
         {"corpus": {**CORPUS, "encoding": None}},

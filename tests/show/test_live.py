@@ -30,7 +30,7 @@ from charlstm.events import (
 from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED
 from charlstm.runs.metrics import MetricsLog, event_to_dict, read_lines
 from charlstm.show.ascii_signs import ERRORS
-from charlstm.show.curves import MOST_POINTS, Curve, View, replay
+from charlstm.show.curves import MOST_POINTS, Curve, View, loss_plot, replay
 from charlstm.show.live import LivePanel, wrapped
 
 SIZES = [(80, 24), (140, 40), (40, 20), (20, 10)]
@@ -567,3 +567,24 @@ def test_what_the_signs_of_gates_mean_is_never_cut(width: int, height: int) -> N
     title = next(line for line in shown if "shut" in line)
     assert "open" in title
     assert cell_len(title.rstrip()) <= width
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_a_generation_is_named_and_drawn_with_the_curves_of_the_earlier_ones(
+    width: int, height: int
+) -> None:
+    console = Console(file=io.StringIO(), width=width, height=height, legacy_windows=False)
+    panel = LivePanel(console, lambda: (SAMPLE, 500))
+    earlier = [event_to_dict(replace(EVALUATED, step=step)) for step in (400, 2000)]
+    panel.view.add_earlier(earlier)
+    for event in (replace(STARTED, generation=2, generations=3), *history()[1:]):
+        panel.view.update(event)
+    plot = loss_plot(panel.view)
+    assert plot is not None
+    assert list(plot.series[0].x) == [400, 2000]
+    assert plot.x_limits[1] >= 2000
+    console.print(panel.render())
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert_fits(shown, width, height)
+    assert ("generation 2 of 3" in shown) == (width >= 40)
+    assert ("● earlier" in shown) == (width >= 80)

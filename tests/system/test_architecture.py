@@ -39,15 +39,16 @@ ROOMS: dict[str, set[str]] = {
     "opening": {
         *("errors", "config", "presets", "text", "net", "runs", "training", "export"),
     },
+    "generations": {"events", "presets", "runs", "training", "opening"},
     "run_display": {"events", "runs", "generate", "training", "show"},
     "training_run": {
         *("errors", "events", "text", "runs", "model", "training", "export", "show", "html_table"),
-        *("opening", "run_display"),
+        *("opening", "run_display", "generations"),
     },
     "cli": {
         *("errors", "files", "events", "presets", "text", "net", "runs", "generate", "scoring"),
         *("analysis", "export", "model", "training", "study", "show", "__init__"),
-        *("opening", "run_display", "training_run"),
+        *("opening", "run_display", "training_run", "generations"),
     },
     "__main__": {"cli"},
     "__init__": {

@@ -1,0 +1,193 @@
+"""Chains of runs, each of which learns from the one before: begun, interrupted, continued."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import TEXT
+
+import charlstm
+from charlstm.cli import run as command
+from charlstm.errors import UsageError
+from charlstm.events import Event, RunFinished, RunStarted, StepDone
+from charlstm.opening import TrainingFields
+from charlstm.runs.catalogue import generations, list_runs, summarise
+from charlstm.runs.run import read_pointers, read_run_file
+
+SMALL: TrainingFields = {
+    "hidden_size": 16,
+    "embedding_size": 8,
+    "layers": 1,
+    "batch": 4,
+    "bptt": 16,
+    "precision": "float32",
+    "device": "cpu",
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a small text in it."""
+    (tmp_path / "tales.txt").write_text(TEXT * 20, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def begin(count: int = 3, **settings: Any) -> charlstm.TrainingRun:
+    given = {**SMALL, "steps": 6, "generations": count, "progress": False, **settings}
+    return charlstm.train("tales.txt", **given)
+
+
+def bits(path: Path) -> bytes:
+    last = read_pointers(path).last
+    assert last is not None
+    return (path / last / "train.safetensors").read_bytes()
+
+
+def runs(*names: str) -> list[Path]:
+    return [Path("checkpoints") / name for name in names]
+
+
+def test_each_generation_is_a_run_that_learns_from_the_one_before() -> None:
+    training = begin()
+    events: list[Event] = list(training)
+    started = [event for event in events if isinstance(event, RunStarted)]
+    assert [event.name for event in started] == ["tales", "tales-2", "tales-3"]
+    assert [(event.generation, event.generations) for event in started] == [(1, 3), (2, 3), (3, 3)]
+    assert [event.reason for event in events if isinstance(event, RunFinished)] == ["budget"] * 3
+    assert (training.path, training.step) == (Path("checkpoints/tales-3"), 6)
+    taught = [read_run_file(path) for path in runs("tales", "tales-2", "tales-3")]
+    assert [Path(run.teacher).parent.name if run.teacher else None for run in taught] == [
+        None,
+        "tales",
+        "tales-2",
+    ]
+    assert [run.train.distillation > 0 for run in taught] == [False, True, True]
+    assert {run.train.batch for run in taught} == {4}
+
+
+def test_generations_are_what_the_same_commands_by_hand_give() -> None:
+    begin(2).run()
+    for name, teacher in ("first", None), ("second", "first"):
+        charlstm.train(
+            "tales.txt", name=name, teacher=teacher, steps=6, progress=False, **SMALL
+        ).run()
+    assert [bits(path) for path in runs("tales", "tales-2")] == [
+        bits(path) for path in runs("first", "second")
+    ]
+
+
+def stop_at(generation: int, step: int, training: charlstm.TrainingRun) -> None:
+    for event in training:
+        if isinstance(event, RunStarted) and event.generation == generation and step == 0:
+            training.stop()
+        if isinstance(event, StepDone) and training.path.name.endswith(f"-{generation}"):
+            training.stop()
+
+
+def end_after(generation: int, training: charlstm.TrainingRun) -> None:
+    """End as by a crash between this generation and the next."""
+    for event in training:
+        if isinstance(event, RunFinished) and event.path.name in ("tales", f"tales-{generation}"):
+            return
+
+
+INTERRUPTIONS: list[Callable[[charlstm.TrainingRun], None]] = [
+    lambda training: stop_at(2, 0, training),
+    lambda training: stop_at(3, 3, training),
+    lambda training: end_after(1, training),
+    lambda training: end_after(2, training),
+]
+
+
+@pytest.mark.parametrize("interrupt", INTERRUPTIONS)
+@pytest.mark.parametrize("name", [None, "tales"])
+def test_a_chain_that_was_interrupted_goes_on_to_the_same_bits(
+    interrupt: Callable[[charlstm.TrainingRun], None], name: str | None, folder: Path
+) -> None:
+    begin(name="whole", steps=40).run()
+    interrupt(begin(steps=40))
+    resumed = charlstm.resume(name or list_runs()[0], progress=False).run()
+    assert resumed.path.name == "tales-3"
+    assert bits(resumed.path) == bits(Path("checkpoints/whole-3"))
+    assert len(list_runs()) == 6
+
+
+def test_a_finished_chain_does_not_go_on() -> None:
+    begin(2).run()
+    assert charlstm.resume("tales", progress=False).run().path.name == "tales-2"
+    assert len(list_runs()) == 2
+
+
+def test_a_stopped_chain_begins_no_other_generation() -> None:
+    training = begin()
+    training.stop()
+    assert training.finished is not None
+    assert training.finished.reason == "stopped"
+    assert len(list_runs()) == 1
+
+
+def test_a_chain_goes_on_without_its_first_runs_and_under_other_names() -> None:
+    stop_at(2, 0, begin(name="tales"))
+    shutil.rmtree("checkpoints/tales")
+    Path("checkpoints/tales-2").rename("checkpoints/renamed")
+    resumed = charlstm.resume("renamed", progress=False).run()
+    run = read_run_file(resumed.path)
+    assert run.generation is not None
+    assert (run.generation.number, run.teacher is not None) == (3, True)
+    assert [path.name for path in generations(resumed.path)] == ["renamed", resumed.path.name]
+
+
+def test_a_larger_budget_of_an_earlier_generation_is_its_own() -> None:
+    begin(2).run()
+    assert charlstm.resume("tales", steps=9, progress=False).run().path.name == "tales"
+    assert [summarise(path).step for path in runs("tales", "tales-2")] == [9, 6]
+
+
+def test_minutes_are_divided_by_what_the_earlier_generations_took(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    training = begin(3, steps=None, minutes=6.0, preset="small")
+    assert read_run_file(training.path).train.minutes == pytest.approx(2.0)
+    monkeypatch.setattr("charlstm.training.trainer.Trainer.run", ended)
+    training.run()
+    minutes = [read_run_file(path).train.minutes for path in runs("tales", "tales-2", "tales-3")]
+    assert minutes == pytest.approx([2.0, 2.5, 4.0])
+
+
+def ended(trainer: Any) -> Any:
+    """A generation that took a minute."""
+    from charlstm.training.trainer import Trainer
+
+    yield from trainer._evaluate_and_save(0.0)
+    yield RunFinished("patience", 0, 0.0, 60.0, 1.0, 0, trainer.path)
+    assert isinstance(trainer, Trainer)
+
+
+def test_the_table_of_runs_shows_the_lineage(capsys: pytest.CaptureFixture[str]) -> None:
+    begin(2).run()
+    assert command(["runs"]) == 0
+    table = capsys.readouterr().out
+    assert "1/2" in table
+    assert "2/2 from tales" in table
+    assert command(["runs", "--json"]) == 0
+    assert '"teacher": "tales"' in capsys.readouterr().out
+
+
+def test_the_command_trains_generations_and_names_each(capsys: pytest.CaptureFixture[str]) -> None:
+    options = "--hidden 16 --embed 8 --layers 1 --batch 4 --bptt 16 --steps 6 --plain"
+    assert command(f"train tales.txt --generations 2 {options}".split()) == 0
+    shown = capsys.readouterr()
+    assert "tales (generation 1 of 2):" in shown.err
+    assert "tales-2 (generation 2 of 2):" in shown.err
+    assert "sample -c checkpoints/tales-2" in shown.err
+    assert shown.out.count("validation loss") == 1
+
+
+@pytest.mark.parametrize("count", [0, 21])
+def test_a_number_of_generations_out_of_range_is_refused(count: int) -> None:
+    with pytest.raises(UsageError, match="`generations`"):
+        begin(count)
+    assert not Path("checkpoints").exists()
