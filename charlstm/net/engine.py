@@ -242,13 +242,7 @@ class Engine:
         new = np.empty_like(state)
         gates: list[Gates] = []
         for layer in range(self.config.layers):
-            if layer == 0:
-                z = self._table.take(ids, axis=0)
-                z += _rows_times(state[0, 0], self._hidden[0])
-            else:
-                joined = np.concatenate([new[layer - 1, 0], state[layer, 0]], axis=1)
-                z = _rows_times(joined, self._joined[layer - 1])
-                z += self._biases[layer]
+            z = self._pre_activations(layer, ids, new, state)
             new[layer], layer_gates = self._cell_step(
                 self.spec, z, state[layer], self._weights[layer]
             )
@@ -256,6 +250,23 @@ class Engine:
                 hold(layer, new[layer])
             gates.append(layer_gates)
         return new, gates
+
+    def _pre_activations(self, layer: int, ids: Array, new: Array, state: Array) -> Array:
+        """z (B, R) of a layer, after ``ids`` (B,) and the ``new`` states of the layers below."""
+        if layer == 0:
+            z: Array = self._table.take(ids, axis=0)
+            z += _rows_times(state[0, 0], self._hidden[0])
+        else:
+            joined = np.concatenate([new[layer - 1, 0], state[layer, 0]], axis=1)
+            z = _rows_times(joined, self._joined[layer - 1])
+            z += self._biases[layer]
+        return z
+
+    def _many_logits(self, outputs: Array) -> Array:
+        """Logits (…, V) of summed h (…, H) of many steps."""
+        logits: Array = outputs.reshape(-1, outputs.shape[-1]) @ self._output_weight.T
+        logits += self._output_bias
+        return logits.reshape(*outputs.shape[:-1], -1)
 
     def advance(self, ids: Array, state: Array) -> Array:
         """The state (L, S, B, H) after ``ids`` (T,) or (T, B); like ``forward``, without logits."""
@@ -279,9 +290,7 @@ class Engine:
         for t, step_ids in enumerate(columns):
             state, _ = self._step(step_ids, state)
             outputs[t] = state[:, 0].sum(axis=0)
-        logits = outputs.reshape(*ids.shape, -1) @ self._output_weight.T
-        logits += self._output_bias
-        return logits, state
+        return self._many_logits(outputs.reshape(*ids.shape, -1)), state
 
     def trace(self, ids: Array, state: Array) -> tuple[Trace, Array, Array]:
         """``forward`` for one text that records gates and states: (trace, logits (T, V), state)."""
@@ -296,8 +305,7 @@ class Engine:
                 for g, values in enumerate(layer_gates):
                     gates[t, layer, g] = values[0]
         outputs = states[:, :, 0].sum(axis=1)
-        logits = outputs @ self._output_weight.T + self._output_bias
-        return Trace(gates, states), logits, state
+        return Trace(gates, states), self._many_logits(outputs), state
 
 
 def _rows_times(rows: Array, matrix: Array) -> Array:

@@ -16,13 +16,12 @@ from helpers import MIXED, PLAIN, text_of, write
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from charlstm.cache import CACHE_VARIABLE, cache_folder
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.text import corpus
 from charlstm.text import sources as texts
 from charlstm.text.corpus import (
-    CACHE_VARIABLE,
     Corpus,
-    cache_folder,
     find_encoded,
     open_corpus,
     reopen_corpus,
