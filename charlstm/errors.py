@@ -51,6 +51,10 @@ class UsageError(CharlstmError):
     exit_code = ExitCode.USAGE
 
 
+class AccessError(CharlstmError):
+    """The system does not let this process read a file now; the file itself may be intact."""
+
+
 def reason_of(error: Exception) -> str:
     """The system's description of an error, in lower case for use within a sentence."""
     if isinstance(error, OSError) and error.strerror:

@@ -14,7 +14,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard
 
-from charlstm.errors import CharlstmError, UsageError, reason_of
+from charlstm.errors import AccessError, CharlstmError, UsageError, reason_of
 
 RUNS_FOLDER, STUDIES_FOLDER = Path("checkpoints"), Path("studies")
 """The folders that charlstm creates in the working directory."""
@@ -390,8 +390,8 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
 
 def unreadable(path: Path, error: OSError, remedy: str) -> CharlstmError:
     """The error for a file that cannot be read; ``remedy`` is dropped if access was denied."""
-    remedy = "" if error.errno in _DENIED else remedy
-    return CharlstmError(f"{path} cannot be read: {reason_of(error)}", remedy)
+    message = f"{path} cannot be read: {reason_of(error)}"
+    return AccessError(message) if error.errno in _DENIED else CharlstmError(message, remedy)
 
 
 def file_size(path: Path) -> int:

@@ -204,14 +204,18 @@ def advice(
     return notes
 
 
-def require_memory(model: ModelConfig, train: TrainConfig) -> None:
+def require_memory(
+    model: ModelConfig,
+    train: TrainConfig,
+    hint: str = "use a smaller `hidden_size`, `batch` or `bptt`",
+) -> None:
     """Raise ``UsageError`` if training needs more than twice the available memory."""
     needed, present = _memory(model, train)
     require(
         present is None or needed <= FAR_TOO_MUCH * present,
         f"training needs about {needed / GIB:,.0f} GiB of memory, but only "
         f"{(present or 0) / GIB:.1f} GiB are available",
-        "use a smaller `hidden_size`, `batch` or `bptt`",
+        hint,
     )
 
 

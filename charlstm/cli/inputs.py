@@ -165,7 +165,6 @@ def open_texts(text: list[str] | None, *, quiet: bool, **reading: Any) -> "Corpu
         return open_text(
             text, note=note, advise=(lambda message: None) if quiet else note, **reading
         )
-        note("tr -d '\\r' < TEXT | charlstm train -")
 
 
 def progress_of(total: int) -> Callable[[int], None]:

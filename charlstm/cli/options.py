@@ -83,6 +83,26 @@ class OptionGroup:
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
+class TextReading(OptionGroup):
+    """How a text becomes symbols. The fields are arguments of ``open_corpus``."""
+
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="Text encoding." + default("utf-8"), rich_help_panel="Text", show_default=False
+        ),
+    ] = None
+    as_bytes: Annotated[
+        bool | None,
+        typer.Option(
+            "--bytes",
+            help="Train on bytes: any file, vocabulary of 256.",
+            rich_help_panel="Text",
+            show_default=False,
+        ),
+    ] = None
+
+
 def check_together(*options: tuple[str, bool]) -> None:
     """Raise ``UsageError`` if more than one of these options is given."""
     given = [name for name, is_given in options if is_given]

@@ -9,7 +9,7 @@ import typer
 
 from charlstm.cli.commands import Commands
 from charlstm.cli.inputs import open_model, open_texts
-from charlstm.cli.options import Json, default, example, note, one_of, run_names
+from charlstm.cli.options import Json, TextReading, default, example, note, one_of, run_names
 from charlstm.cli.watch_study import Status, Stop, follow
 from charlstm.errors import UsageError
 from charlstm.net.spec import CELLS
@@ -165,6 +165,7 @@ def cells(
             show_default=False,
         ),
     ] = None,
+    *,
     cells: Annotated[
         str, _option("--cells", help=f"Cells, separated by commas: {', '.join(CELLS)}.")
     ] = ",".join(CELLS),
@@ -177,6 +178,7 @@ def cells(
     seeds: Annotated[int, _option("--seeds", help="Number of models per cell.")] = 3,
     minutes: Minutes = None,
     name: Name = None,
+    reading: TextReading,
     as_json: Json = False,
 ) -> int:
     """Compare cells on one text, with equal parameters and equal budgets."""
@@ -190,7 +192,7 @@ def cells(
     check_integer("--characters", characters, 1, MOST_CHARACTERS)
     check_integer("--seeds", seeds, 1, 10_000)
     stop = Stop(minutes)
-    corpus = open_texts(text, quiet=True)
+    corpus = open_texts(text, quiet=True, **reading.given())
     settings = {
         "study": "cells",
         "corpus": corpus.digest,
@@ -255,6 +257,7 @@ def gradient(
             autocompletion=run_names,
         ),
     ] = None,
+    *,
     cells: Annotated[
         str, _option("--cells", help=f"Cells, separated by commas: {', '.join(CELLS)}.")
     ] = "rnn,lstm,gru",

@@ -11,6 +11,7 @@ from charlstm.cli.inputs import note_keyboard, refuse_run
 from charlstm.cli.options import (
     Json,
     OptionGroup,
+    TextReading,
     command,
     default,
     example,
@@ -297,18 +298,6 @@ class Learning(OptionGroup):
     ] = None
 
 
-class Reading(OptionGroup):
-    """How a text becomes symbols. The fields are arguments of ``open_corpus``."""
-
-    encoding: Annotated[
-        str | None, _option(help="Text encoding." + default("utf-8"), panel=TEXT)
-    ] = None
-    as_bytes: Annotated[
-        bool | None,
-        _option("--bytes", help="Train on bytes: any file, vocabulary of 256.", panel=TEXT),
-    ] = None
-
-
 def train(
     text: Annotated[
         list[str] | None,
@@ -323,7 +312,7 @@ def train(
     start: Start,
     shape: Shape,
     learning: Learning,
-    reading: Reading,
+    reading: TextReading,
     resume: Annotated[
         bool, _option("--resume", help="Continue a run exactly where it stopped.")
     ] = False,

@@ -8,7 +8,7 @@ from pathlib import Path
 from charlstm.errors import UsageError
 from charlstm.events import RunFinished, StepDone
 from charlstm.net.model_config import ModelConfig
-from charlstm.presets import default_settings
+from charlstm.presets import default_settings, require_memory
 from charlstm.runs import metrics
 from charlstm.runs.run import METRICS_FILE, RUN_FILE, read_run_file, safe_name
 from charlstm.study.results import CellRun
@@ -50,6 +50,7 @@ def open_cell_run(
         opened = open_run(path, corpus)
     else:
         _, config = default_settings(len(corpus), len(corpus.vocab), preset=PRESET, train=changes)
+        require_memory(model, config, "use fewer `parameters`")
         opened = begin(corpus, model, config, root=folder, name=path.name)
     with opened as trainer:
         yield trainer

@@ -241,6 +241,8 @@ def _text_files(
     folder: Path, encoding: str, as_bytes: bool, notices: list[str], left_out: Sequence[Path]
 ) -> list[Path]:
     """Readable files below ``folder`` in the order of their paths; skipped ones are reported."""
+    if folder.resolve() == Path(folder.resolve().anchor):
+        raise CharlstmError(f"{folder} is the root of the file system", "use a folder with texts")
     kept: list[Path] = []
     skipped: set[Path] = set()
     real = {path.resolve() for path in left_out}

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from charlstm.errors import CharlstmError, UsageError, plural
+from charlstm.errors import AccessError, CharlstmError, UsageError, plural
 from charlstm.runs.checkpoint import read_model, read_resume_state
 from charlstm.runs.metrics import cut_metrics
 from charlstm.runs.run import (
@@ -163,6 +163,9 @@ def _restore(path: Path, learner: Learner) -> tuple[Resumption | None, tuple[str
             snapshot = Snapshot(read_model(candidate), read_resume_state(candidate))
             if restored is None:
                 restored = snapshot.restore(learner), snapshot, candidate.name
+        except AccessError:
+            if restored is None:  # an older checkpoint would discard what this one holds
+                raise
         except CharlstmError as error:
             if restored is None:
                 failures.append(str(error))

@@ -196,6 +196,26 @@ def test_cells_compares_all_of_them_at_nearly_equal_parameters(
         assert (Path(one["run"]) / "run.json").exists()
 
 
+def test_cells_reads_texts_in_other_encodings_and_bytes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("latin.txt").write_bytes("les cafés d'été ".encode("latin1") * 200)
+    command = ["study", "cells", "latin.txt", *SIZES, "--cells", "gru", "--seeds", "1"]
+    assert run(command) == 1
+    assert "(--encoding latin-1, …) or model its bytes (--bytes)" in capsys.readouterr().err
+    assert run([*command, "--encoding", "latin1"]) == 0
+    assert run([*command, "--bytes", "--name", "bytes"]) == 0
+
+
+def test_cells_that_need_more_memory_than_there_is_are_refused(
+    tales: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("charlstm.files.memory_present", lambda: 1 << 30)
+    command = ["study", "cells", tales, "--cells", "lstm", "--parameters", "1000000000"]
+    assert run(command) == 2
+    assert "use fewer --parameters" in capsys.readouterr().err
+
+
 def test_cells_prints_a_table_and_does_nothing_twice(
     tales: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

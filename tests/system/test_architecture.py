@@ -42,7 +42,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "run_display": {"events", "runs", "generate", "training", "show"},
     "training_run": {
-        *("errors", "events", "runs", "model", "training", "export", "show", "html_table"),
+        *("errors", "events", "text", "runs", "model", "training", "export", "show", "html_table"),
         *("opening", "run_display"),
     },
     "cli": {
@@ -145,9 +145,9 @@ def test_the_rooms_form_no_circle() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
-def test_only_train_and_study_load_torch(module: Path) -> None:
-    heavy = ("charlstm.train", "charlstm.study.lag", "charlstm.study.gradient")
-    if room(module) not in ("train", "study"):
+def test_only_training_and_study_load_torch(module: Path) -> None:
+    heavy = ("charlstm.training", "charlstm.study.lag", "charlstm.study.gradient")
+    if room(module) not in ("training", "study"):
         assert below(imports_when_loaded(module), *heavy) == set()
 
 

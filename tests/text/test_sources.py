@@ -142,6 +142,11 @@ def test_a_folder_is_its_text_files_in_the_order_of_their_paths(tmp_path: Path) 
     assert found.name == "books"
 
 
+def test_the_root_of_the_file_system_is_refused() -> None:
+    with pytest.raises(CharlstmError, match="root of the file system"):
+        texts.find_text(["/"])
+
+
 def test_files_of_a_folder_that_are_no_text_are_skipped_and_named(tmp_path: Path) -> None:
     folder = tmp_path / "books"
     write(folder / "good.txt", PLAIN)

@@ -16,7 +16,7 @@ import torch
 from helpers import TEXT, model_config, random_weights, train_config
 from torch import Tensor
 
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.errors import AccessError, CharlstmError, UsageError
 from charlstm.events import (
     BudgetFixed,
     Evaluated,
@@ -480,6 +480,26 @@ def test_damaged_checkpoint_is_passed_over_for_the_one_before(begin: Begin) -> N
     resumed = resume(trainer.path)
     assert resumed.progress.step == 12
     assert "is damaged" in resumed.notices[0]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES])
+def test_checkpoint_that_cannot_be_opened_now_is_not_given_up(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    trainer = begin(steps=30, keep=3)
+    run_and_stop(trainer, 14)
+    newest, read = last_checkpoint(trainer.path), Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if path.parent == newest:
+            raise OSError(number, os.strerror(number))
+        return read(path)
+
+    with monkeypatch.context() as context:
+        context.setattr(Path, "read_bytes", read_bytes)
+        with pytest.raises(AccessError, match="cannot be read"):
+            resume(trainer.path)
+    assert resume(trainer.path).progress.step == 14
 
 
 def test_run_goes_on_with_the_threads_it_began_with(
