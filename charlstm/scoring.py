@@ -48,6 +48,8 @@ class Score:
     """Number of segments, for a stateful score of segments; see ``score``."""
     adaptive: bool
     """Whether the weights were trained during scoring (dynamic evaluation)."""
+    precision: str
+    """``float32`` or ``int8``: how the model was computed."""
     surprise_bits: NDArray[np.float64]
     """(N,) -log2 p of each character; NaN for the first one, which is not predicted."""
 
@@ -85,6 +87,7 @@ class Score:
             *([str(self.window)] if self.window else []),
             *([f"in {self.segments} segments"] if self.segments else []),
             *(["adaptive"] if self.adaptive else []),
+            *([self.precision] if self.precision != "float32" else []),
         ]
         return ", ".join(details)
 
@@ -105,6 +108,7 @@ class Score:
             "window": self.window,
             "segments": self.segments,
             "adaptive": self.adaptive,
+            "precision": self.precision,
         }
 
 
@@ -152,7 +156,7 @@ def score(
         _score_windows(engine, ids, length, bits, progress, SEGMENT_WARMUP)
     else:
         _score_stateful(engine, ids, bits, progress)
-    return summarise(bits, window=window, segments=segments)
+    return summarise(bits, window=window, segments=segments, precision=engine.precision)
 
 
 def check_scorable(ids: Ids) -> None:
@@ -170,6 +174,7 @@ def summarise(
     window: int | None = None,
     segments: int | None = None,
     adaptive: bool = False,
+    precision: str = "float32",
 ) -> Score:
     """The score of a text from the surprise (N,), in bits, of its characters but the first."""
     return Score(
@@ -179,6 +184,7 @@ def summarise(
         window=window,
         segments=segments,
         adaptive=adaptive,
+        precision=precision,
         surprise_bits=bits,
     )
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from charlstm.model import Model
+    from charlstm.net.quantised import Precision
     from charlstm.text.corpus import Corpus
     from charlstm.text.sources import TextSource
     from charlstm.text.vocabulary import Ids, UnknownPolicy, Vocabulary
@@ -44,6 +45,16 @@ def unknown_policy(name: str) -> "UnknownPolicy":
         if policy == name:
             return policy
     raise UsageError(f"`unknown` is {name!r}", f"choose one of {', '.join(UNKNOWN_POLICIES)}")
+
+
+def precision_of(name: str) -> "Precision":
+    """The precision called ``name``; raises ``UsageError`` for any other name."""
+    from charlstm.net.quantised import PRECISIONS
+
+    for precision in PRECISIONS:
+        if precision == name:
+            return precision
+    raise UsageError(f"`precision` is {name!r}", f"choose one of {', '.join(PRECISIONS)}")
 
 
 class Reader:

@@ -180,6 +180,9 @@ class Engine:
     layer the sum of all layers' h: logits = output_weight (h_1 + ... + h_L) + output_bias.
     """
 
+    precision = "float32"
+    """How the weights are stored; ``quantised.QuantisedEngine`` has int8."""
+
     def __init__(
         self, config: ModelConfig, weights: dict[str, Array], dtype: Any = np.float32
     ) -> None:

@@ -8,8 +8,6 @@ import ctypes
 import hashlib
 import os
 import platform
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -78,6 +76,7 @@ class KernelModel:
         peepholes: Sequence[NDArray[np.float32] | None],
         states: int,
         hidden_size: int,
+        *,
         is_gru: bool,
     ) -> None:
         """Arguments as in ``Model`` of kernel.c; ``matrices`` ends with the output layer."""
@@ -176,7 +175,7 @@ def _load() -> ctypes.CDLL | None:
     try:
         library = _library()
         loaded = None if library is None else ctypes.CDLL(str(library))
-    except (OSError, CharlstmError, subprocess.SubprocessError):
+    except (OSError, CharlstmError):
         return None
     if loaded is not None:
         integer, address = ctypes.c_int64, ctypes.c_void_p
@@ -195,10 +194,18 @@ def _library() -> Path | None:
     path = folder / f"{sys.platform}-{platform.machine()}-{level}-{key}.so"
     if path.exists() and _is_own(path):
         return path
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path if _compile(path, flags) else None
+
+
+def _compile(path: Path, flags: Sequence[str]) -> bool:
+    """Compile the kernel to ``path``; return whether that succeeded."""
+    import shutil  # these two are slow to import, and needed once
+    import subprocess
+
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None or os.name == "nt":
-        return None
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return False
     new = path.with_suffix(f".{os.getpid()}")
     try:
         subprocess.run(
@@ -209,10 +216,12 @@ def _library() -> Path | None:
             check=True,
         )
         new.replace(path)  # two processes may compile at the same time
+    except subprocess.SubprocessError:
+        return False
     finally:
         with suppress(OSError):
             new.unlink(missing_ok=True)
-    return path
+    return True
 
 
 def _is_own(path: Path) -> bool:
@@ -224,12 +233,9 @@ def _is_own(path: Path) -> bool:
 def _level() -> tuple[str, tuple[str, ...]]:
     """The best instructions of this processor, and the compiler's flags for them."""
     with suppress(OSError):
-        words = set()
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith(("flags", "Features")):
-                words = set(line.split())
-                break
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
+            found = next((line for line in lines if line.startswith(("flags", "Features"))), "")
         for name, flags in LEVELS:
-            if name in words:
+            if name in found.split():
                 return name, flags
     return "plain", ()

@@ -11,15 +11,18 @@ Source: Dettmers et al. 2022, "LLM.int8()", section 2.1, vector-wise quantisatio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.net.engine import STEPS, Array, Engine, Gates, Hold, Weights, gate
-from charlstm.net.kernel import KernelModel, Matrix, kernel
+from charlstm.net.kernel import KernelModel, kernel
 from charlstm.net.model_config import ModelConfig
 from charlstm.net.spec import CELLS, CellSpec, layer_prefix
 
+Precision = Literal["float32", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 LARGEST = np.float32(127)
 SMALLEST = np.float32(1e-30)
 """A vector without a larger value counts as zero, so that 127 / max|x| does not overflow."""
@@ -66,6 +69,8 @@ class QuantisedEngine(Engine):
     is one. Both give the same numbers, except for the rounding of exp and tanh.
     """
 
+    precision = "int8"
+
     def __init__(self, config: ModelConfig, weights: Mapping[str, Array]) -> None:
         self.config, self.spec = config, CELLS[config.cell]
         self.dtype = np.dtype(np.float32)
@@ -80,8 +85,14 @@ class QuantisedEngine(Engine):
             for layer, arrays in enumerate(self._weights)
         ]
         self._matrices.append(_int8(weights["output_weight"], weights["output_bias"]))
-        library = kernel()
-        self._kernel = None if library is None else KernelModel(library, *self._kernel_arguments())
+        self._kernel = self._kernel_model()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_kernel"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._kernel = self._kernel_model()
 
     def step(self, ids: Array, state: Array, hold: Hold | None = None) -> tuple[Array, Array]:
         """As ``Engine.step``."""
@@ -95,7 +106,8 @@ class QuantisedEngine(Engine):
         if self._kernel is None:
             return self._many_logits(state[:, 0].sum(axis=0))
         nothing = np.empty((0, state.shape[2]), np.int64)
-        return self._kernel.read(nothing, state, logits=True)[0][0]
+        logits: Array = self._kernel.read(nothing, state, logits=True)[0][0]
+        return logits
 
     def advance(self, ids: Array, state: Array) -> Array:
         """As ``Engine.advance``."""
@@ -113,7 +125,8 @@ class QuantisedEngine(Engine):
     def _pre_activations(self, layer: int, ids: Array, new: Array, state: Array) -> Array:
         matrix, h = self._matrices[layer], state[layer, 0]
         if layer == 0:
-            return matrix.times(h) + matrix.bias[ids]
+            first: Array = matrix.times(h) + matrix.bias[ids]
+            return first
         joined = np.concatenate([new[layer - 1, 0], h], axis=1)
         z: Array = matrix.times(joined) + matrix.bias
         return z
@@ -123,16 +136,21 @@ class QuantisedEngine(Engine):
         logits: Array = matrix.times(outputs.reshape(-1, outputs.shape[-1])) + matrix.bias
         return logits.reshape(*outputs.shape[:-1], -1)
 
-    def _kernel_arguments(
-        self,
-    ) -> tuple[list[Matrix], list[int], list[Array | None], int, int, bool]:
-        is_gru = self.config.cell == "gru"
+    def _kernel_model(self) -> KernelModel | None:
+        library, is_gru = kernel(), self.config.cell == "gru"
+        if library is None:
+            return None
         wanted = GRU_BLOCKS if is_gru else LSTM_BLOCKS
         present = GRU_BLOCKS if is_gru else self.spec.blocks
-        matrices = [(m.integers, m.scales, m.bias) for m in self._matrices]
-        blocks = [present.index(name) if name in present else -1 for name in wanted]
-        peepholes = [arrays.get("weight_peephole") for arrays in self._weights]
-        return matrices, blocks, peepholes, len(self.spec.states), self.config.hidden_size, is_gru
+        return KernelModel(
+            library,
+            matrices=[(m.integers, m.scales, m.bias) for m in self._matrices],
+            blocks=[present.index(name) if name in present else -1 for name in wanted],
+            peepholes=[arrays.get("weight_peephole") for arrays in self._weights],
+            states=len(self.spec.states),
+            hidden_size=self.config.hidden_size,
+            is_gru=is_gru,
+        )
 
 
 def gru_step(spec: CellSpec, z: Array, state: Array, _: Weights) -> tuple[Array, Gates]:
@@ -162,3 +180,10 @@ def _layer_matrix(spec: CellSpec, arrays: Weights, embedding: Array | None) -> I
 def _int8(matrix: Array, bias: Array) -> Int8Matrix:
     integers, scales = quantise(matrix)
     return Int8Matrix(integers.astype(np.int8), scales[:, 0].copy(), np.ascontiguousarray(bias))
+
+
+def engine_of(config: ModelConfig, weights: Mapping[str, Array], precision: Precision) -> Engine:
+    """The engine that computes in this precision."""
+    return (
+        QuantisedEngine(config, weights) if precision == "int8" else Engine(config, dict(weights))
+    )

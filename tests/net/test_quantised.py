@@ -1,10 +1,18 @@
 """The int8 engine against the float32 engine, and the compiled kernel against both."""
 
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from helpers import model_config, random_weights
 from numpy.testing import assert_allclose, assert_array_equal
 
+import charlstm
+from charlstm.cache import CACHE_VARIABLE
 from charlstm.net.engine import Array, Engine
 from charlstm.net.kernel import SWITCH, kernel
 from charlstm.net.quantised import QuantisedEngine, quantise
@@ -77,3 +85,68 @@ def test_one_step_of_the_kernel_equals_numpy(
     assert np.median(np.abs(new - expected_new)) < 1e-6
     assert_array_equal(state, before)
     assert_allclose(compiled.logits(new), logits, rtol=0, atol=0)
+
+
+@needs_kernel
+def test_one_call_for_many_steps_equals_many_calls(
+    cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled, _, _ = engines(cell, 33, 2, monkeypatch)
+    monkeypatch.setattr("charlstm.net.kernel._threads", lambda: 3)
+    ids = np.random.default_rng(3).integers(0, VOCAB_SIZE, (7, 50))
+    logits, state = compiled.forward(ids, compiled.initial_state(50))
+    assert_array_equal(compiled.advance(ids, compiled.initial_state(50)), state)
+    for text in (0, 17, 49):  # of different threads
+        alone = compiled.initial_state()
+        for t in range(len(ids)):
+            expected, alone = compiled.step(ids[t, [text]], alone)
+            assert_array_equal(logits[t, text], expected[0])
+        assert_array_equal(state[:, :, text], alone[:, :, 0])
+
+
+@needs_kernel
+def test_a_hold_and_a_trace_see_every_layer(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, numpy, _ = engines(cell, 16, 2, monkeypatch)
+    seen = []
+
+    def hold(layer: int, state: Array) -> None:
+        seen.append(layer)
+        state[:] = 0
+
+    _, held = compiled.step(IDS[:1], random_state(compiled, 1), hold)
+    assert seen == [0, 1]
+    assert not held.any()
+    trace, _, _ = compiled.trace(IDS, compiled.initial_state())
+    assert_array_equal(trace.states, numpy.trace(IDS, numpy.initial_state())[0].states)
+
+
+def test_without_a_compiler_numpy_writes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))  # nothing compiled yet
+    monkeypatch.setenv("PATH", "")
+    code = (
+        "from charlstm.net.kernel import kernel\n"
+        "from charlstm.net.model_config import ModelConfig\n"
+        "from charlstm.net.quantised import QuantisedEngine\n"
+        "import numpy as np\n"
+        "assert kernel() is None\n"
+        "config = ModelConfig('lstm', 5, 2, 3, 1)\n"
+        "weights = {n: np.ones(s, np.float32) for n, s in config.shapes().items()}\n"
+        "engine = QuantisedEngine(config, weights)\n"
+        "print(engine.step(np.array([1]), engine.initial_state())[0].shape)\n"
+    )
+    root = str(Path(charlstm.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("(1, 5)\n", "")
+
+
+def test_a_pickled_engine_computes_the_same(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, _, _ = engines(cell, 7, 2, monkeypatch)
+    again = pickle.loads(pickle.dumps(engine))
+    logits, _ = engine.forward(IDS, engine.initial_state())
+    assert_array_equal(again.forward(IDS, again.initial_state())[0], logits)
