@@ -330,7 +330,7 @@ def test_a_text_that_memory_has_no_room_for_is_refused_before_it_is_read(
 
 
 def test_int8_scores_are_close_and_labelled(
-    capsys: pytest.CaptureFixture[str], folder: Path
+    score: Any, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "text.txt").write_text(TEXT * 20)
     results = {}
