@@ -28,9 +28,10 @@ CHUNK = 64
 """Characters of each part or window that are read at once."""
 PARTS = 64
 PART = 32 * CHUNK
-TOLERANCE = 1e-5
-"""Largest difference, in any h or c, between states that count as equal; summing a matrix product
-in another order changes it by a tenth of this."""
+TOLERANCE = {"float32": 1e-5, "int8": 0.03}
+"""Largest difference, in any h or c, between states that count as equal. In float32, summing a
+matrix product in another order changes it by a tenth of this. In int8, rounding of the activations
+keeps states apart by some hundredths; a score changes by less than 0.0001 bits per character."""
 SEGMENT_WARMUP = 256
 
 
@@ -224,7 +225,7 @@ class _Parts:
 
     def __init__(self, engine: Engine, ids: Ids, targets: Ids, state: NDArray[Any]) -> None:
         """``ids`` (N,) are read from ``state`` and predict ``targets`` (N,)."""
-        self._engine = engine
+        self._engine, self._tolerance = engine, TOLERANCE[engine.precision]
         self._inputs = ids.reshape(PARTS, -1).T
         self._targets = targets.reshape(PARTS, -1).T
         self._bits = np.empty(self._inputs.shape)
@@ -265,7 +266,7 @@ class _Parts:
         """Read ``parts`` from ``state`` until nothing changes; return those whose end changed."""
         for chunk, before in enumerate(self._states):
             state = self._read(chunk, parts, state)
-            changed = np.abs(state - before[:, :, parts]).max(axis=(0, 1, 3)) > TOLERANCE
+            changed = np.abs(state - before[:, :, parts]).max(axis=(0, 1, 3)) > self._tolerance
             before[:, :, parts] = state
             parts, state = parts[changed], state[:, :, changed]
             if not len(parts):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.net.blas_threads import paced
 from charlstm.net.model_config import ModelConfig
 from charlstm.net.spec import CELLS, CellSpec, layer_prefix
 
@@ -273,8 +274,9 @@ class Engine:
 
     def advance(self, ids: Array, state: Array) -> Array:
         """The state (L, S, B, H) after ``ids`` (T,) or (T, B); like ``forward``, without logits."""
-        for step_ids in ids.reshape(len(ids), -1):
-            state, _ = self._step(step_ids, state)
+        columns = ids.reshape(len(ids), -1)
+        for t in _paced(columns):
+            state, _ = self._step(columns[t], state)
         return state
 
     def forward(self, ids: Array, state: Array) -> tuple[Array, Array]:
@@ -290,8 +292,8 @@ class Engine:
         """
         columns = ids.reshape(len(ids), -1)
         outputs = np.empty((*columns.shape, self.config.hidden_size), dtype=self.dtype)
-        for t, step_ids in enumerate(columns):
-            state, _ = self._step(step_ids, state)
+        for t in _paced(columns):
+            state, _ = self._step(columns[t], state)
             outputs[t] = state[:, 0].sum(axis=0)
         return self._many_logits(outputs.reshape(*ids.shape, -1)), state
 
@@ -301,7 +303,7 @@ class Engine:
         size, steps = self.config.hidden_size, len(ids)
         gates = np.empty((steps, layers, gate_count, size), dtype=self.dtype)
         states = np.empty((steps, layers, len(self.spec.states), size), dtype=self.dtype)
-        for t in range(steps):
+        for t in paced(steps):
             state, step_gates = self._step(ids[t : t + 1], state)
             states[t] = state[:, :, 0]
             for layer, layer_gates in enumerate(step_gates):
@@ -309,6 +311,11 @@ class Engine:
                     gates[t, layer, g] = values[0]
         outputs = states[:, :, 0].sum(axis=1)
         return Trace(gates, states), self._many_logits(outputs), state
+
+
+def _paced(columns: Array) -> Iterator[int]:
+    """The steps of ``columns`` (T, B); a batch has products that keep all threads busy."""
+    return paced(len(columns)) if columns.shape[1] == 1 else iter(range(len(columns)))
 
 
 def _rows_times(rows: Array, matrix: Array) -> Array:

@@ -62,6 +62,7 @@ HOMES = {
     "typer": {"cli"},
     "filelock": {"files"},
     "onnx": {"export"},
+    "threadpoolctl": {"net"},
     "IPython": {"show"},
     "tensorboardX": {"export"},
 }
