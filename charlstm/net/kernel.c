@@ -16,7 +16,7 @@ enum { LANES = 16, DEPTH = 4, GROUP = 4, BLOCK = GROUP * LANES };
 activations. TEXTS is how many texts fit into the registers, for a group of 4 x 16 rows. */
 #if defined(__AVX512VNNI__)
 #include <immintrin.h>
-enum { TEXTS = 6, OFFSET = 128 }; /* the instruction takes weights from 0 to 255 */
+enum { TEXTS = 4, OFFSET = 128 }; /* the instruction takes weights from 0 to 255 */
 typedef __m512i Sums;
 static inline Sums zeros(void) { return _mm512_setzero_si512(); }
 static inline Sums add_products(Sums sums, const int8_t *weights, int32_t four) {
@@ -273,11 +273,14 @@ int run(const Model *m, const int64_t *ids, int64_t steps, int64_t batch, int64_
             multiply(matrix, texts, quantised, scales, offsets,
                      l || is_output ? NULL : ids + t * batch + first, z);
             for (int64_t b = 0; b < texts; b++) {
-                float *h = state + (l * m->states * batch + first + b) * size;
                 const float *values = z + b * width;
-                if (is_output)
-                    memcpy(logits + (t * batch + first + b) * matrix->rows, values, matrix->rows * 4);
-                else if (m->is_gru) gru(m, values, h);
+                if (is_output) {
+                    float *target = logits + (t * batch + first + b) * matrix->rows;
+                    memcpy(target, values, matrix->rows * 4);
+                    continue;
+                }
+                float *h = state + (l * m->states * batch + first + b) * size;
+                if (m->is_gru) gru(m, values, h);
                 else if (m->states == 1) rnn(m, values, h);
                 else lstm(m, values, m->peepholes[l], h, h + batch * size);
             }

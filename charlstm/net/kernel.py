@@ -9,9 +9,10 @@ import hashlib
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -122,20 +123,18 @@ class KernelModel:
         state = np.array(state, np.float32, order="C")
         shape = (steps or 1, batch, self._vocab_size) if logits else (0,)
         result = np.empty(shape, np.float32)
-        given = (self._model, ids.ctypes.data, steps, batch)
-        targets = (state.ctypes.data, result.ctypes.data if logits else None)
+        addresses = ids.ctypes.data, state.ctypes.data, result.ctypes.data if logits else None
         failed: list[int] = []
-        threads = [
-            Thread(target=lambda part=part: failed.append(self._run(*given, *part, *targets)))
-            for part in _parts(batch)
-        ]
-        if len(threads) == 1:
-            failed.append(self._run(*given, 0, batch, *targets))
+
+        def run(first: int, last: int) -> None:
+            read, written, wanted = addresses
+            failed.append(self._run(self._model, read, steps, batch, first, last, written, wanted))
+
+        threads = min(_threads(), batch // TEXTS_PER_THREAD)
+        if threads <= 1:
+            run(0, batch)
         else:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            _in_threads(run, batch, threads)
         if any(failed):
             raise MemoryError
         return result, state
@@ -152,11 +151,15 @@ def _threads() -> int:
     return os.cpu_count() or 1
 
 
-def _parts(batch: int) -> Iterator[tuple[int, int]]:
-    """The texts of each thread, as the first and the one after the last."""
-    threads = max(1, min(_threads(), batch // TEXTS_PER_THREAD))
-    for n in range(threads):
-        yield batch * n // threads, batch * (n + 1) // threads
+def _in_threads(run: Callable[[int, int], None], batch: int, count: int) -> None:
+    """Call ``run`` with the first text, and the one after the last, of each of ``count`` parts."""
+    ends = [batch * n // count for n in range(count + 1)]
+    threads = [Thread(target=run, args=part) for part in pairwise(ends[1:])]
+    for thread in threads:
+        thread.start()
+    run(*ends[:2])
+    for thread in threads:
+        thread.join()
 
 
 def _pack(library: ctypes.CDLL, matrix: NDArray[np.int8]) -> NDArray[np.int8]:
