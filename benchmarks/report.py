@@ -33,6 +33,7 @@ TITLES = {
     "spin": "Training speed by spin time of torch's threads",
     "memory": "Memory of training on a gigabyte of text",
     "sampling": "Sampling and scoring without torch",
+    "quantisation": "What int8 weights cost",
     "inspect": "`charlstm inspect` on a text as long as a book",
     "page": "Writing in the page of `charlstm export`, in headless Chromium",
 }

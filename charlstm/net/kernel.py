@@ -190,6 +190,8 @@ def _load() -> ctypes.CDLL | None:
 
 def _library() -> Path | None:
     """The compiled library, from the cache or new; None without a compiler."""
+    if os.name == "nt":
+        return None
     level, flags = _level()
     source = SOURCE.read_bytes()
     key = hashlib.sha256(repr((source, FLAGS, flags)).encode()).hexdigest()[:16]
@@ -198,7 +200,7 @@ def _library() -> Path | None:
     if path.exists() and _is_own(path):
         return path
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return path if _compile(path, flags) else None
+    return path if _compile(path, flags) and _is_own(path) else None
 
 
 def _compile(path: Path, flags: Sequence[str]) -> bool:
@@ -207,7 +209,7 @@ def _compile(path: Path, flags: Sequence[str]) -> bool:
     import subprocess
 
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
-    if compiler is None or os.name == "nt":
+    if compiler is None:
         return False
     new = path.with_suffix(f".{os.getpid()}")
     try:
