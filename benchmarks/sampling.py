@@ -14,9 +14,9 @@ c   characters per second of 64 parallel texts over those of one text;
 d   seconds of ``charlstm sample --length 1``, a whole process, over ``python -c "import torch"``;
 e   seconds of ``charlstm score`` on 1,000,000 characters, a whole process;
 f   peak memory of ``charlstm sample``, MB;
-h   speed of int8, which is what sample uses, over float32: one text, 64 texts, score;
 g   seconds of the ``--novelty`` search in a megabyte (the bundled text, repeated), for a text of
-    1,000 characters that copies 100.
+    1,000 characters that copies 100;
+h   speed of int8, which is what sample uses, over float32: one text, 64 texts, score.
 
 Each part of a, b and c runs in its own process, because BLAS reads its number of threads when it is
 loaded.
