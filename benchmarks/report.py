@@ -35,6 +35,7 @@ TITLES = {
     "encoding": "Encoding a text",
     "sampling": "Sampling and scoring without torch",
     "names": "Loss on a list of names, by makemore's protocol",
+    "quantisation": "What int8 weights cost",
     "inspect": "`charlstm inspect` on a text as long as a book",
     "page": "Writing in the page of `charlstm export`, in headless Chromium",
 }
@@ -77,6 +78,8 @@ WORDS = {
     "c: batch of 64 over one stream": "64 parallel texts, speedup over one text",
     "d: first character over import torch": "first character, time relative to import torch",
     "e: score seconds": "scoring, seconds",
+    "e: score seconds, int8": "scoring in int8, seconds",
+    "h: int8 over float32": "speed of int8 relative to float32",
     "f: memory MB": "peak memory, MB",
     "g: novelty seconds": "novelty search, seconds",
     "stream, 1 thread": "one text, 1 thread",

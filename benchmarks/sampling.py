@@ -6,8 +6,8 @@
 The weights of the LSTM (layers x hidden, embedding 64, 65 symbols) are random; their values do not
 affect the time. Measured in turn, round by round:
 
-a   time per character of one text, with one thread and with all, over the bare matrix products of a
-    step (np.dot of the same shapes, in the same process);
+a   time per character of one text, with one thread and with all, over the bare float32 matrix
+    products of a step (np.dot of the same shapes, in the same process);
 b   characters per second of one text over those of the usual loop in torch with all threads:
     nn.LSTM, softmax, multinomial;
 c   characters per second of 64 parallel texts over those of one text;
@@ -15,7 +15,8 @@ d   seconds of ``charlstm sample --length 1``, a whole process, over ``python -c
 e   seconds of ``charlstm score`` on 1,000,000 characters, a whole process;
 f   peak memory of ``charlstm sample``, MB;
 g   seconds of the ``--novelty`` search in a megabyte (the bundled text, repeated), for a text of
-    1,000 characters that copies 100.
+    1,000 characters that copies 100;
+h   speed of int8, which is what sample uses, over float32: one text, 64 texts, score.
 
 Each part of a, b and c runs in its own process, because BLAS reads its number of threads when it is
 loaded.
@@ -35,7 +36,9 @@ import numpy as np
 from measure import interleave, ratio, record, spread_of
 
 from charlstm.model import Model
+from charlstm.net.kernel import kernel
 from charlstm.net.model_config import ModelConfig
+from charlstm.net.quantised import Precision
 from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
 from charlstm.text.vocabulary import Vocabulary
 
@@ -65,9 +68,10 @@ def open_model(checkpoint: str) -> Model:
     return charlstm.load(checkpoint)
 
 
-def one_stream(checkpoint: str) -> float:
+def one_stream(checkpoint: str, precision: Precision = "int8") -> float:
     """Seconds per character."""
-    text = open_model(checkpoint).generate(length=None, temperature=0.8, seed=1)
+    model = open_model(checkpoint)
+    text = model.generate(length=None, temperature=0.8, seed=1, precision=precision)
     for _ in range(200):
         next(text)
     start = time.perf_counter()
@@ -96,13 +100,23 @@ def bare_products(checkpoint: str) -> float:
     return seconds / COUNTED
 
 
-def batch(checkpoint: str) -> float:
+def one_stream_float32(checkpoint: str) -> float:
+    """Seconds per character."""
+    return one_stream(checkpoint, "float32")
+
+
+def batch(checkpoint: str, precision: Precision = "int8") -> float:
     """Seconds per character of 64 parallel texts, counted over all of them."""
     model = open_model(checkpoint)
-    model.generate_batch(count=BATCH, length=20, seed=1)
+    model.generate_batch(count=BATCH, length=20, seed=1, precision=precision)
     start = time.perf_counter()
-    model.generate_batch(count=BATCH, length=200, temperature=0.8, seed=1)
+    model.generate_batch(count=BATCH, length=200, temperature=0.8, seed=1, precision=precision)
     return (time.perf_counter() - start) / (BATCH * 200)
+
+
+def batch_float32(checkpoint: str) -> float:
+    """Seconds per character of 64 parallel texts, counted over all of them."""
+    return batch(checkpoint, "float32")
 
 
 def torch_loop(checkpoint: str) -> float:
@@ -143,7 +157,11 @@ def novelty_search(_: str) -> float:
 
 
 PARTS: dict[str, Callable[[str], float]] = {
-    part.__name__: part for part in (one_stream, bare_products, batch, torch_loop, novelty_search)
+    part.__name__: part
+    for part in (
+        *(one_stream, one_stream_float32, bare_products, batch, batch_float32),
+        *(torch_loop, novelty_search),
+    )
 }
 
 
@@ -201,6 +219,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         checkpoint = make_checkpoint(arguments.shape, folder)
+        compiled = kernel() is not None  # and its compilation is not measured below
         text = folder / "text.txt"
         ids = np.random.default_rng(2).integers(len(SYMBOLS), size=arguments.score_characters)
         text.write_text("".join(SYMBOLS[i] for i in ids.tolist()), encoding="utf-8")
@@ -212,15 +231,20 @@ def main() -> None:
                 "stream, 1 thread": in_process("one_stream", checkpoint, 1),
                 "products, all threads": in_process("bare_products", checkpoint, None),
                 "stream, all threads": in_process("one_stream", checkpoint, None),
+                "stream, float32, 1 thread": in_process("one_stream_float32", checkpoint, 1),
                 "torch": in_process("torch_loop", checkpoint, None),
                 "batch, 1 thread": in_process("batch", checkpoint, 1),
                 "batch, all threads": in_process("batch", checkpoint, None),
+                "batch, float32, all threads": in_process("batch_float32", checkpoint, None),
                 "first character": whole_process(
                     *charlstm, "sample", *given, "--seed", "1", "--length", "1"
                 ),
                 "import torch": whole_process("-c", "import torch"),
                 "score, 1 thread": whole_process(*charlstm, "score", *given, str(text), threads=1),
                 "score, all threads": whole_process(*charlstm, "score", *given, str(text)),
+                "score, int8, all threads": whole_process(
+                    *charlstm, "score", *given, "--precision", "int8", str(text)
+                ),
                 "memory": peak_memory(checkpoint),
                 "novelty": in_process("novelty_search", checkpoint, None),
             },
@@ -230,6 +254,7 @@ def main() -> None:
     stream = values["stream, 1 thread"]
     results = {
         "shape": arguments.shape,
+        "kernel": "compiled" if compiled else "NumPy",
         "a: over bare products, 1 thread": ratio(stream, values["products, 1 thread"]),
         "a: over bare products, all threads": ratio(
             values["stream, all threads"], values["products, all threads"]
@@ -240,6 +265,12 @@ def main() -> None:
             values["first character"], values["import torch"]
         ),
         "e: score seconds": spread_of(values["score, all threads"]),
+        "e: score seconds, int8": spread_of(values["score, int8, all threads"]),
+        "h: int8 over float32": {
+            "one text": ratio(values["stream, float32, 1 thread"], stream),
+            "64 texts": ratio(values["batch, float32, all threads"], values["batch, all threads"]),
+            "score": ratio(values["score, all threads"], values["score, int8, all threads"]),
+        },
         "f: memory MB": spread_of(values["memory"]),
         "g: novelty seconds": spread_of(values["novelty"]),
         "chars per second": {

@@ -29,9 +29,10 @@ CHUNK = 64
 """Characters of each part or window that are read at once."""
 PARTS = 64
 PART = 32 * CHUNK
-TOLERANCE = 1e-5
-"""Largest difference, in any h or c, between states that count as equal; summing a matrix product
-in another order changes it by a tenth of this."""
+TOLERANCE = {"float32": 1e-5, "int8": 0.03}
+"""Largest difference, in any h or c, between states that count as equal. In float32, summing a
+matrix product in another order changes it by a tenth of this. In int8, rounding of the activations
+keeps states apart by some hundredths; a score changes by less than 0.0002 bits per character."""
 SEGMENT_WARMUP = 256
 
 
@@ -49,6 +50,8 @@ class Score:
     """Number of segments, for a stateful score of segments; see ``score``."""
     adaptive: bool
     """Whether the weights were trained during scoring (dynamic evaluation)."""
+    precision: str
+    """``float32`` or ``int8``: how the model was computed."""
     surprise_bits: NDArray[np.float64]
     """(N,) -log2 p of each character; NaN for the first one of a text, which is not predicted."""
     items: int | None = None
@@ -94,6 +97,7 @@ class Score:
             *([f"{self.items:,}"] if self.items else []),
             *([f"in {self.segments} segments"] if self.segments else []),
             *(["adaptive"] if self.adaptive else []),
+            *([self.precision] if self.precision != "float32" else []),
         ]
         return ", ".join(details)
 
@@ -116,6 +120,7 @@ class Score:
             "adaptive": self.adaptive,
             "items": self.items,
             "nats_per_item": self.nats_per_item,
+            "precision": self.precision,
         }
 
 
@@ -156,7 +161,7 @@ def score(
             require(given is None, f"`{name}`: a list is scored item by item", "leave it out")
         bits = np.full(len(ids) + 1, np.nan)
         _score_stateful(engine, np.append(end, ids), bits, progress)  # the end resets the state
-        return summarise(bits[1:], items=int((ids == end).sum()))
+        return summarise(bits[1:], items=int((ids == end).sum()), precision=engine.precision)
     predicted = len(ids) - 1
     bits = np.full(len(ids), np.nan)
     if window is not None:
@@ -170,7 +175,7 @@ def score(
         _score_windows(engine, ids, length, bits, progress, SEGMENT_WARMUP)
     else:
         _score_stateful(engine, ids, bits, progress)
-    return summarise(bits, window=window, segments=segments)
+    return summarise(bits, window=window, segments=segments, precision=engine.precision)
 
 
 def check_scorable(ids: Ids) -> None:
@@ -189,6 +194,7 @@ def summarise(
     segments: int | None = None,
     adaptive: bool = False,
     items: int | None = None,
+    precision: str = "float32",
 ) -> Score:
     """The score of a text from the surprise (N,), in bits, of its characters.
 
@@ -203,6 +209,7 @@ def summarise(
         window=window,
         segments=segments,
         adaptive=adaptive,
+        precision=precision,
         surprise_bits=bits,
         items=items,
     )
@@ -243,7 +250,7 @@ class _Parts:
 
     def __init__(self, engine: Engine, ids: Ids, targets: Ids, state: NDArray[Any]) -> None:
         """``ids`` (N,) are read from ``state`` and predict ``targets`` (N,)."""
-        self._engine = engine
+        self._engine, self._tolerance = engine, TOLERANCE[engine.precision]
         self._inputs = ids.reshape(PARTS, -1).T
         self._targets = targets.reshape(PARTS, -1).T
         self._bits = np.empty(self._inputs.shape)
@@ -284,7 +291,7 @@ class _Parts:
         """Read ``parts`` from ``state`` until nothing changes; return those whose end changed."""
         for chunk, before in enumerate(self._states):
             state = self._read(chunk, parts, state)
-            changed = np.abs(state - before[:, :, parts]).max(axis=(0, 1, 3)) > TOLERANCE
+            changed = np.abs(state - before[:, :, parts]).max(axis=(0, 1, 3)) > self._tolerance
             before[:, :, parts] = state
             parts, state = parts[changed], state[:, :, changed]
             if not len(parts):

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from helpers import TEXT, model_config, train_config
 
+from charlstm.cache import CACHE_VARIABLE
 from charlstm.events import RunFinished
 from charlstm.text import sources as texts
-from charlstm.text.cache import CACHE_VARIABLE
 from charlstm.text.corpus import Corpus, open_corpus
 
 # What a shell starts with "&" ignores Ctrl-C, and so does all that it starts; the tests send it.

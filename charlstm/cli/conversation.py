@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from charlstm.generate.text_state import TextState
     from charlstm.generate.writing import Text
     from charlstm.model import Model
+    from charlstm.net.quantised import Precision
 
 MAX_LINE = 1 << 20
 """Most characters read as one line: input may be endless and without a newline."""
@@ -42,11 +43,12 @@ class Conversation:
         length: int,
         stop: list[str],
         sampling: "SamplingConfig",
+        precision: "Precision" = "int8",
     ) -> None:
         """The first turn continues ``start`` with ``seed``; a turn has ``length`` characters."""
         self._model, self._reader, self._output = model, reader, output
         self._start, self._seed, self._length = start, seed, length
-        self._stop, self._sampling = stop, sampling
+        self._stop, self._sampling, self._precision = stop, sampling, precision
         self._text: Text | None = None
         """The turn that was generated last."""
         self._before: TextState | None = None
@@ -93,7 +95,9 @@ class Conversation:
                 else:
                     line = line.removeprefix("/") if line.startswith("//") else line
                     form, policy = self._reader.known_form(line), self._reader.policy
-                    self._before = self._model.prefill(form, self.state, policy)
+                    self._before = self._model.prefill(
+                        form, self.state, policy, precision=self._precision
+                    )
                     self._write(line if echo else "")
             except CharlstmError as error:
                 note(str(error))
@@ -107,6 +111,7 @@ class Conversation:
             seed=self._seed,
             surprise=self._output.tinted,
             sampling=self._sampling,
+            precision=self._precision,
         )
         self._seed += 1
         try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from charlstm.model import Model
+    from charlstm.net.quantised import Precision
     from charlstm.opening import Watch
     from charlstm.runs.run import RunFile
     from charlstm.text.corpus import Corpus
@@ -47,6 +48,16 @@ def unknown_policy(name: str) -> "UnknownPolicy":
         if policy == name:
             return policy
     raise UsageError(f"`unknown` is {name!r}", f"choose one of {', '.join(UNKNOWN_POLICIES)}")
+
+
+def precision_of(name: str) -> "Precision":
+    """The precision called ``name``; raises ``UsageError`` for any other name."""
+    from charlstm.net.quantised import PRECISIONS
+
+    for precision in PRECISIONS:
+        if precision == name:
+            return precision
+    raise UsageError(f"`precision` is {name!r}", f"choose one of {', '.join(PRECISIONS)}")
 
 
 class Reader:

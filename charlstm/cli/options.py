@@ -58,6 +58,14 @@ Color = Annotated[
     bool, typer.Option("--color", help="Tint each character by its surprise, on a terminal.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        metavar="int8|float32",
+        help="Precision of the model's weights; int8 is several times faster, float32 exact.",
+        autocompletion=one_of("int8", "float32"),
+    ),
+]
 Unknown = Annotated[
     str,
     typer.Option(

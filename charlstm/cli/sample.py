@@ -13,6 +13,7 @@ from charlstm.cli.inputs import (
     Reader,
     items_of,
     open_model,
+    precision_of,
     progress_of,
     read_text,
     training_text,
@@ -22,6 +23,7 @@ from charlstm.cli.options import (
     Checkpoint,
     Color,
     OptionGroup,
+    Precision,
     Unknown,
     check_outputs,
     check_together,
@@ -146,6 +148,7 @@ class Writing(OptionGroup):
         ),
     ] = False
     color: Color = False
+    precision: Precision = "int8"
     novelty: Annotated[
         bool,
         typer.Option(
@@ -224,7 +227,7 @@ def sample(
     from charlstm.generate.sampling import SamplingConfig
 
     # Reject wrong settings before loading the model.
-    policy = unknown_policy(priming.unknown)
+    policy, precision = unknown_policy(priming.unknown), precision_of(writing.precision)
     config = SamplingConfig(**vars(sampling))
     _check(length, writing, priming, states)
     _note_unusual(sampling, writing, priming)
@@ -248,7 +251,7 @@ def sample(
     if writing.color:
         _explain_color(output)
     if given or not writing.interactive:
-        start = model.prefill(prime, start, progress=progress_of(len(prime)))
+        start = model.prefill(prime, start, progress=progress_of(len(prime)), precision=precision)
     shown = vocab.decode(prime) if priming.echo else ""
     stop = writing.stop or []
     characters = (TURN if writing.interactive else LENGTH) if length is None else length
@@ -262,6 +265,7 @@ def sample(
             state=start,
             accept=(lambda text: given + text not in items) if writing.new else None,
             sampling=config,
+            precision=precision,
         )
         output.write((separator or BETWEEN).join(shown + one for one in texts))
         output.close(separator if texts else None)
@@ -277,6 +281,7 @@ def sample(
             length=characters,
             stop=stop,
             sampling=config,
+            precision=precision,
         )
         with _saving(states.save_state, model, talk):
             talk.run(shown, echo=priming.echo)
@@ -288,6 +293,7 @@ def sample(
             state=start,
             surprise=output.tinted,
             sampling=config,
+            precision=precision,
         )
         with _saving(states.save_state, model, text):
             try:
@@ -353,6 +359,8 @@ def _seed(writing: Writing, opening: str) -> int:
         return writing.seed
     seed = new_seed()
     seeds = f"seed {seed}" if writing.count == 1 else f"seeds {seed} to {seed + writing.count - 1}"
+    if writing.precision != Writing.precision:
+        seeds += f" in {writing.precision}"
     note(f"{seeds}; no prime, so the text begins after {opening!r}" if opening else seeds)
     return seed
 

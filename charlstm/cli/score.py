@@ -9,6 +9,7 @@ import typer
 from charlstm.cli.inputs import (
     Reader,
     open_model,
+    precision_of,
     progress_of,
     read_text,
     training_text,
@@ -18,6 +19,7 @@ from charlstm.cli.options import (
     Checkpoint,
     Color,
     Json,
+    Precision,
     Unknown,
     check_together,
     default,
@@ -61,11 +63,12 @@ def score(
     ] = False,
     color: Color = False,
     top: Annotated[int, typer.Option(help="Number of most surprising characters to list.")] = 0,
+    precision: Precision = "float32",
     unknown: Unknown = "error",
     as_json: Json = False,
 ) -> int:
     """Measure how well a model predicts a text."""
-    policy = unknown_policy(unknown)
+    policy, computed_in = unknown_policy(unknown), precision_of(precision)
     check_integer("`top`", top, 0)
     if window is not None:
         check_integer("`window`", window, 1)
@@ -74,6 +77,7 @@ def score(
     given = [("--window", window), ("--segments", segments), ("--adapt", adapt or None)]
     check_together(*((name, value is not None) for name, value in given))
     check_together(("--color", color), ("--json", as_json))
+    check_together(("--adapt", adapt), ("--precision int8", computed_in == "int8"))
     model = open_model(checkpoint)
     vocab = model.file.vocab
     training = training_text(model)[0] if adapt else None
@@ -88,7 +92,7 @@ def score(
     else:
         from charlstm.scoring import score as compute
 
-        result = compute(model.engine, ids, window, progress, segments=segments)
+        result = compute(model.engine_in(computed_in), ids, window, progress, segments=segments)
     found: dict[int, float] = {}
     if positions := result.most_surprising(top):
         skipped = set(vocab.unknown(text)) if policy == "skip" else set()

@@ -80,7 +80,8 @@ class Sampler(Iterator[Ids]):
 
     def __next__(self) -> Ids:
         window = self._config.repeat_window
-        recent = [islice(reversed(ids), window) for ids in self._recent]
+        penalised = self._recent if self._config.repeat_penalty != 1 else ()
+        recent = [islice(reversed(ids), window) for ids in penalised]
         cumulative = weights_of(self.logits, self._config, recent).cumsum(axis=-1)
         uniform = np.array([g.random() for g in self._generators])
         ids: Ids = (cumulative > (uniform * cumulative[:, -1])[:, None]).argmax(axis=-1)

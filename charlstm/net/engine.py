@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.net.blas_threads import paced
 from charlstm.net.model_config import ModelConfig
 from charlstm.net.spec import CELLS, CellSpec, layer_prefix
 
@@ -181,6 +182,9 @@ class Engine:
     model of a list, h and c are zero before the symbol that ends an item is read.
     """
 
+    precision = "float32"
+    """How the weights are stored; ``quantised.QuantisedEngine`` has int8."""
+
     def __init__(
         self, config: ModelConfig, weights: dict[str, Array], dtype: Any = np.float32
     ) -> None:
@@ -245,13 +249,7 @@ class Engine:
         new = np.empty_like(state)
         gates: list[Gates] = []
         for layer in range(self.config.layers):
-            if layer == 0:
-                z = self._table.take(ids, axis=0)
-                z += _rows_times(state[0, 0], self._hidden[0])
-            else:
-                joined = np.concatenate([new[layer - 1, 0], state[layer, 0]], axis=1)
-                z = _rows_times(joined, self._joined[layer - 1])
-                z += self._biases[layer]
+            z = self._pre_activations(layer, ids, new, state)
             new[layer], layer_gates = self._cell_step(
                 self.spec, z, state[layer], self._weights[layer]
             )
@@ -260,10 +258,28 @@ class Engine:
             gates.append(layer_gates)
         return new, gates
 
+    def _pre_activations(self, layer: int, ids: Array, new: Array, state: Array) -> Array:
+        """z (B, R) of a layer, after ``ids`` (B,) and the ``new`` states of the layers below."""
+        if layer == 0:
+            z: Array = self._table.take(ids, axis=0)
+            z += _rows_times(state[0, 0], self._hidden[0])
+        else:
+            joined = np.concatenate([new[layer - 1, 0], state[layer, 0]], axis=1)
+            z = _rows_times(joined, self._joined[layer - 1])
+            z += self._biases[layer]
+        return z
+
+    def _many_logits(self, outputs: Array) -> Array:
+        """Logits (…, V) of summed h (…, H) of many steps."""
+        logits: Array = outputs.reshape(-1, outputs.shape[-1]) @ self._output_weight.T
+        logits += self._output_bias
+        return logits.reshape(*outputs.shape[:-1], -1)
+
     def advance(self, ids: Array, state: Array) -> Array:
         """The state (L, S, B, H) after ``ids`` (T,) or (T, B); like ``forward``, without logits."""
-        for step_ids in ids.reshape(len(ids), -1):
-            state, _ = self._step(step_ids, state)
+        columns = ids.reshape(len(ids), -1)
+        for t in _paced(columns):
+            state, _ = self._step(columns[t], state)
         return state
 
     def forward(self, ids: Array, state: Array) -> tuple[Array, Array]:
@@ -279,12 +295,10 @@ class Engine:
         """
         columns = ids.reshape(len(ids), -1)
         outputs = np.empty((*columns.shape, self.config.hidden_size), dtype=self.dtype)
-        for t, step_ids in enumerate(columns):
-            state, _ = self._step(step_ids, state)
+        for t in _paced(columns):
+            state, _ = self._step(columns[t], state)
             outputs[t] = state[:, 0].sum(axis=0)
-        logits = outputs.reshape(*ids.shape, -1) @ self._output_weight.T
-        logits += self._output_bias
-        return logits, state
+        return self._many_logits(outputs.reshape(*ids.shape, -1)), state
 
     def trace(self, ids: Array, state: Array) -> tuple[Trace, Array, Array]:
         """``forward`` for one text that records gates and states: (trace, logits (T, V), state)."""
@@ -292,15 +306,19 @@ class Engine:
         size, steps = self.config.hidden_size, len(ids)
         gates = np.empty((steps, layers, gate_count, size), dtype=self.dtype)
         states = np.empty((steps, layers, len(self.spec.states), size), dtype=self.dtype)
-        for t in range(steps):
+        for t in paced(steps):
             state, step_gates = self._step(ids[t : t + 1], state)
             states[t] = state[:, :, 0]
             for layer, layer_gates in enumerate(step_gates):
                 for g, values in enumerate(layer_gates):
                     gates[t, layer, g] = values[0]
         outputs = states[:, :, 0].sum(axis=1)
-        logits = outputs @ self._output_weight.T + self._output_bias
-        return Trace(gates, states), logits, state
+        return Trace(gates, states), self._many_logits(outputs), state
+
+
+def _paced(columns: Array) -> Iterator[int]:
+    """The steps of ``columns`` (T, B); a batch has products that keep all threads busy."""
+    return paced(len(columns)) if columns.shape[1] == 1 else iter(range(len(columns)))
 
 
 def _rows_times(rows: Array, matrix: Array) -> Array:

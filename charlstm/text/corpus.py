@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm import files
+from charlstm.cache import CACHE_VARIABLE
 from charlstm.errors import CharlstmError, plural, reason_of
 from charlstm.text import sources as texts
 from charlstm.text.cache import (
-    CACHE_VARIABLE,
     IDS,
     META,
     cached_with,

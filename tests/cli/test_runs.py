@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from charlstm.cache import CACHE_VARIABLE
 from charlstm.cli import run
 from charlstm.files import Lock
 from charlstm.runs import run as store
-from charlstm.text.cache import CACHE_VARIABLE, cached_corpora
+from charlstm.text.cache import cached_corpora
 from charlstm.text.corpus import Corpus
 
 ONE_LINE = r"charlstm: [^\n]+\n"

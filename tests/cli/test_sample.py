@@ -142,10 +142,11 @@ def test_long_prime_is_read_from_its_beginning_to_its_end(
     prime = (TEXT * 100)[:10_000]
     assert sample("--prime", prime, "--length", "400") == 0
     model = charlstm.load("small")
-    state = model.engine.initial_state()
+    engine = model.engine_in("int8")
+    state = engine.initial_state()
     for symbol in model.file.vocab.encode(prime):
-        _, state = model.engine.step(np.array([symbol]), state)
-    sampler = Sampler(model.engine, TextState(state), SamplingConfig(), 1)
+        _, state = engine.step(np.array([symbol]), state)
+    sampler = Sampler(engine, TextState(state), SamplingConfig(), 1)
     text = model.file.vocab.decode(int(ids[0]) for ids in islice(sampler, 400))
     assert capsys.readouterr().out == prime + text
 
@@ -550,3 +551,24 @@ def test_extreme_numbers_are_refused_in_one_line(
     error = capsys.readouterr().err
     assert re.fullmatch(r"charlstm: [^\n]+ and at most [^\n]+\n", error)
     assert "--hidden" not in error
+
+
+# -- precision ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("folder")
+def test_float32_writes_with_the_exact_weights_and_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert sample("--length", "400", "--precision", "float32") == 0
+    text = capsys.readouterr().out
+    model = charlstm.load("small")
+    assert text == str(model.generate(length=400, seed=1, precision="float32"))
+    assert run(["sample", "-c", "small", "--length", "1", "--precision", "float32"]) == 0
+    assert re.match(r"seed \d+ in float32; no prime", capsys.readouterr().err)
+
+
+def test_an_unknown_precision_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample("--precision", "int4") == 2
+    message = "charlstm: --precision is 'int4'; choose one of float32, int8\n"
+    assert capsys.readouterr().err == message

@@ -327,3 +327,20 @@ def test_a_text_that_memory_has_no_room_for_is_refused_before_it_is_read(
         shown = capsys.readouterr().err
         assert shown.startswith(f"charlstm: {huge} has more than 2 MiB")
         assert f"head -c {2 << 20} " in shown
+
+
+def test_int8_scores_are_close_and_labelled(
+    score: Any, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "text.txt").write_text(TEXT * 20)
+    results = {}
+    for precision in ("float32", "int8"):
+        assert score("text.txt", "--precision", precision, "--json") == 0
+        results[precision] = json.loads(capsys.readouterr().out)
+        assert results[precision]["precision"] == precision
+    difference = abs(results["int8"]["bits_per_char"] - results["float32"]["bits_per_char"])
+    assert 0 < difference < 0.01
+    assert score("text.txt", "--precision", "int8") == 0
+    assert capsys.readouterr().out.endswith("  stateful, int8\n")
+    assert score("text.txt", "--precision", "int8", "--adapt") == 2
+    assert "--adapt and --precision int8 cannot be used together" in capsys.readouterr().err

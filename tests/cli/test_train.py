@@ -19,12 +19,12 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 import charlstm
+from charlstm.cache import CACHE_VARIABLE
 from charlstm.cli import run
 from charlstm.events import Event, RunFinished
 from charlstm.net.spec import CELLS
 from charlstm.runs import run as runs
 from charlstm.runs.metrics import read_lines
-from charlstm.text.cache import CACHE_VARIABLE
 from charlstm.text.sources import bundled_corpus
 
 SIZE = ["--hidden", "16", "--embed", "8"]

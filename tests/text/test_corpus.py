@@ -17,12 +17,12 @@ from helpers import MIXED, PLAIN, text_of, write
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from charlstm.cache import CACHE_VARIABLE, cache_folder
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.text import cache as cached
 from charlstm.text import corpus, encoder
 from charlstm.text import found as finding
 from charlstm.text import sources as texts
-from charlstm.text.cache import CACHE_VARIABLE, cache_folder
 from charlstm.text.corpus import (
     Corpus,
     find_encoded,
