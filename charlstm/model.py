@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 
 from charlstm.errors import CharlstmError, UsageError, check_integer, plural, require, shown
+from charlstm.generate.constraint import Constraint
 from charlstm.generate.sampling import SamplingConfig, SamplingFields
 from charlstm.generate.text_state import TextState, load_state, save_state
 from charlstm.generate.writing import Sampler, Text, draw_texts, prefill
@@ -114,8 +115,9 @@ class Model:
             check_integer("`length`", length, 0, MAX_LENGTH)
         config = _sampling(sampling, fields)
         stops, chosen = self._stops(stop), _checked_seed(seed)
+        constraint = self._constraint(config, length, stops)
         start = self.prefill(prime, state, unknown)
-        sampler = Sampler(self.engine, start, config, chosen)
+        sampler = Sampler(self.engine, start, config, chosen, constraint=constraint)
         return Text(sampler, self.file.vocab, length, stops, surprise=surprise)
 
     def generate_batch(
@@ -140,8 +142,9 @@ class Model:
         check_integer("`length`", length, 0, MAX_LENGTH)
         config = _sampling(sampling, fields)
         stops, chosen = self._stops(stop), _checked_seed(seed)
+        constraint = self._constraint(config, length, stops)
         start = self.prefill(prime, state, unknown)
-        sampler = Sampler(self.engine, start, config, chosen, count)
+        sampler = Sampler(self.engine, start, config, chosen, count, constraint)
         return draw_texts(sampler, self.file.vocab, length, stops)
 
     def encode(self, text: str | Ids, unknown: UnknownPolicy = "error") -> Ids:
@@ -189,6 +192,14 @@ class Model:
             )
             require(one != "", "`stop` is empty", "give the text to stop at")
         return [self.file.vocab.known_form(one) for one in stops]
+
+    def _constraint(
+        self, config: SamplingConfig, length: int | None, stops: Sequence[str]
+    ) -> Constraint | None:
+        if not (config.match or config.ban):
+            return None
+        vocab = self.file.vocab
+        return Constraint(vocab, vocab.known_form(config.match), config.ban, length, stops)
 
     def save_state(self, path: str | Path, state: TextState) -> None:
         """Write the resume state of a text to a file; see ``generate.text_state``."""

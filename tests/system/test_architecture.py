@@ -63,6 +63,7 @@ HOMES = {
     "onnx": {"export"},
     "IPython": {"show"},
     "tensorboardX": {"export"},
+    "outlines_core": {"generate"},
 }
 
 
