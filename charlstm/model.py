@@ -14,13 +14,14 @@ import numpy as np
 
 from charlstm.errors import CharlstmError, UsageError, check_integer, plural, require, shown
 from charlstm.generate.constraint import Constraint
+from charlstm.generate.ensemble import Predictor
 from charlstm.generate.sampling import SamplingConfig, SamplingFields
 from charlstm.generate.text_state import TextState, load_state, save_state
 from charlstm.generate.writing import Sampler, Text, draw_texts, prefill
 from charlstm.net.engine import Engine
 from charlstm.runs.catalogue import find_checkpoint
 from charlstm.runs.checkpoint import ModelFile, read_model
-from charlstm.text.vocabulary import Ids, UnknownPolicy
+from charlstm.text.vocabulary import Ids, UnknownPolicy, Vocabulary
 
 if TYPE_CHECKING:  # what `charlstm sample` does not need is imported on first use
     from charlstm.analysis.saturation import GateReport, Thresholds
@@ -35,44 +36,11 @@ MAX_COUNT = 10_000
 """Most texts per batch; each needs tens of kilobytes."""
 
 
-class Model:
-    """A trained model. Loading it runs no code from the checkpoint and does not import torch."""
+class Voice:
+    """What generates and scores texts: one model, or several as a ``Mixture``."""
 
-    def __init__(self, file: ModelFile, path: Path) -> None:
-        self.file = file
-        self.path = path
-
-    def _repr_html_(self) -> str:
-        from charlstm.html_table import html_table
-        from charlstm.show.printable import printable
-
-        training, config = self.file.training, self.file.config
-        rows = {
-            "cell, layers × units": config.describe(),
-            "parameters": f"{self.parameters:,}",
-            "symbols": f"{len(self.file.vocab):,} {self.file.vocab.kind}",
-            "checkpoint": printable(str(self.path), keep=""),
-            **({"trained steps": str(training["step"])} if "step" in training else {}),
-        }
-        return html_table("Model", rows)
-
-    def __repr__(self) -> str:
-        config, vocab = self.file.config, self.file.vocab
-        return (
-            f"<Model {config.cell}, {plural(config.layers, 'layer')} of "
-            f"{plural(config.hidden_size, 'unit')}, {plural(self.parameters, 'parameter')}, "
-            f"{plural(len(vocab), 'symbol')}, from {str(self.path)!r}>"
-        )
-
-    @property
-    def parameters(self) -> int:
-        """The number of trained parameters."""
-        return self.file.config.parameters
-
-    @cached_property
-    def engine(self) -> Engine:
-        """The NumPy engine with this model's weights, created on first use."""
-        return Engine(self.file.config, dict(self.file.weights))
+    engine: Predictor
+    vocab: Vocabulary
 
     def generate(
         self,
@@ -118,7 +86,7 @@ class Model:
         constraint = self._constraint(config, length, stops)
         start = self.prefill(prime, state, unknown)
         sampler = Sampler(self.engine, start, config, chosen, constraint=constraint)
-        return Text(sampler, self.file.vocab, length, stops, surprise=surprise)
+        return Text(sampler, self.vocab, length, stops, surprise=surprise)
 
     def generate_batch(
         self,
@@ -145,7 +113,7 @@ class Model:
         constraint = self._constraint(config, length, stops)
         start = self.prefill(prime, state, unknown)
         sampler = Sampler(self.engine, start, config, chosen, count, constraint)
-        return draw_texts(sampler, self.file.vocab, length, stops)
+        return draw_texts(sampler, self.vocab, length, stops)
 
     def encode(self, text: str | Ids, unknown: UnknownPolicy = "error") -> Ids:
         """The ids of ``text``, int64 (N,); ids are returned unchanged.
@@ -159,10 +127,10 @@ class Model:
         """
         if isinstance(text, np.ndarray):
             known = text.ndim == 1 and text.dtype == np.int64
-            known = known and bool(((text >= 0) & (text < len(self.file.vocab))).all())
+            known = known and bool(((text >= 0) & (text < len(self.vocab))).all())
             require(known, "the text is an array, but not one of this model's ids")
             return text
-        return self.file.vocab.encode(self.file.vocab.known_form(text), unknown)
+        return self.vocab.encode(self.vocab.known_form(text), unknown)
 
     def prefill(
         self,
@@ -178,7 +146,7 @@ class Model:
         """
         ids = self.encode(text, unknown)
         if state is None and not len(ids):
-            ids = self.file.vocab.opening()
+            ids = self.vocab.opening()
         return prefill(self.engine, ids, state, progress)
 
     def _stops(self, stop: str | Sequence[str] | None) -> list[str]:
@@ -191,23 +159,15 @@ class Model:
                 isinstance(one, str), f"`stop` is {shown(one)}, but must be a string or strings"
             )
             require(one != "", "`stop` is empty", "give the text to stop at")
-        return [self.file.vocab.known_form(one) for one in stops]
+        return [self.vocab.known_form(one) for one in stops]
 
     def _constraint(
         self, config: SamplingConfig, length: int | None, stops: Sequence[str]
     ) -> Constraint | None:
         if not (config.match or config.ban):
             return None
-        vocab = self.file.vocab
+        vocab = self.vocab
         return Constraint(vocab, vocab.known_form(config.match), config.ban, length, stops)
-
-    def save_state(self, path: str | Path, state: TextState) -> None:
-        """Write the resume state of a text to a file; see ``generate.text_state``."""
-        save_state(_checked_path(path), state, self.file)
-
-    def load_state(self, path: str | Path) -> TextState:
-        """Read a resume state that ``save_state`` of this model wrote."""
-        return load_state(_checked_path(path), self.file)
 
     def score(
         self, text: str, *, window: int | None = None, unknown: UnknownPolicy = "error"
@@ -220,6 +180,59 @@ class Model:
         from charlstm.scoring import score
 
         return score(self.engine, self.encode(text, unknown), window)
+
+
+class Model(Voice):
+    """A trained model. Loading it runs no code from the checkpoint and does not import torch."""
+
+    def __init__(self, file: ModelFile, path: Path) -> None:
+        self.file = file
+        self.path = path
+
+    def _repr_html_(self) -> str:
+        from charlstm.html_table import html_table
+        from charlstm.show.printable import printable
+
+        training, config = self.file.training, self.file.config
+        rows = {
+            "cell, layers × units": config.describe(),
+            "parameters": f"{self.parameters:,}",
+            "symbols": f"{len(self.file.vocab):,} {self.file.vocab.kind}",
+            "checkpoint": printable(str(self.path), keep=""),
+            **({"trained steps": str(training["step"])} if "step" in training else {}),
+        }
+        return html_table("Model", rows)
+
+    def __repr__(self) -> str:
+        config, vocab = self.file.config, self.file.vocab
+        return (
+            f"<Model {config.cell}, {plural(config.layers, 'layer')} of "
+            f"{plural(config.hidden_size, 'unit')}, {plural(self.parameters, 'parameter')}, "
+            f"{plural(len(vocab), 'symbol')}, from {str(self.path)!r}>"
+        )
+
+    @property
+    def parameters(self) -> int:
+        """The number of trained parameters."""
+        return self.file.config.parameters
+
+    @property
+    def vocab(self) -> Vocabulary:  # type: ignore[override]
+        """The symbols of this model."""
+        return self.file.vocab
+
+    @cached_property
+    def engine(self) -> Engine:  # type: ignore[override]
+        """The NumPy engine with this model's weights, created on first use."""
+        return Engine(self.file.config, dict(self.file.weights))
+
+    def save_state(self, path: str | Path, state: TextState) -> None:
+        """Write the resume state of a text to a file; see ``generate.text_state``."""
+        save_state(_checked_path(path), state, self.file)
+
+    def load_state(self, path: str | Path) -> TextState:
+        """Read a resume state that ``save_state`` of this model wrote."""
+        return load_state(_checked_path(path), self.file)
 
     def inspect(
         self,

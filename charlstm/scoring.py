@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError, check_integer, plural
+from charlstm.generate.ensemble import Predictor
 from charlstm.generate.sampling import surprise_bits
 from charlstm.generate.writing import READ_CHUNK
 from charlstm.html_table import html_table
-from charlstm.net.engine import Engine
 from charlstm.text.vocabulary import Ids
 
 WINDOWS_AT_ONCE = 64
@@ -114,7 +114,7 @@ def perplexity(nats: float) -> float:
 
 
 def score(
-    engine: Engine,
+    engine: Predictor,
     ids: Ids,
     window: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
@@ -184,7 +184,7 @@ def summarise(
 
 
 def _score_stateful(
-    engine: Engine, ids: Ids, bits: NDArray[np.float64], progress: Callable[[int], None]
+    engine: Predictor, ids: Ids, bits: NDArray[np.float64], progress: Callable[[int], None]
 ) -> None:
     state, done, predicted = engine.initial_state(), 0, len(ids) - 1
     side_by_side = True
@@ -216,7 +216,7 @@ class _Parts:
     still changes, the next part is read once more.
     """
 
-    def __init__(self, engine: Engine, ids: Ids, targets: Ids, state: NDArray[Any]) -> None:
+    def __init__(self, engine: Predictor, ids: Ids, targets: Ids, state: NDArray[Any]) -> None:
         """``ids`` (N,) are read from ``state`` and predict ``targets`` (N,)."""
         self._engine = engine
         self._inputs = ids.reshape(PARTS, -1).T
@@ -277,7 +277,7 @@ class _Parts:
 
 
 def _score_windows(
-    engine: Engine,
+    engine: Predictor,
     ids: Ids,
     window: int,
     bits: NDArray[np.float64],

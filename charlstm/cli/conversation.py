@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from charlstm.cli.inputs import Reader
-from charlstm.cli.options import note
+from charlstm.cli.options import note, weights_of
 from charlstm.cli.output import Output
 from charlstm.errors import CharlstmError
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from charlstm.generate.sampling import SamplingConfig
     from charlstm.generate.text_state import TextState
     from charlstm.generate.writing import Text
-    from charlstm.model import Model
+    from charlstm.model import Voice
 
 MAX_LINE = 1 << 20
 """Most characters read as one line: input may be endless and without a newline."""
@@ -22,6 +22,7 @@ HELP = """Type some text; the model continues it.
 Press Enter on an empty line to let it continue. Ctrl-C stops a turn, Ctrl-D quits.
 To begin a line with /, type //.
 /temp X    set the temperature; 0 always takes the most likely character
+/mix W,W   set the weights of several models
 /length N  set the number of characters per turn; 0 for no limit
 /retry     generate the last turn again with another seed
 /forget    start over from zero state
@@ -33,7 +34,7 @@ class Conversation:
 
     def __init__(
         self,
-        model: "Model",
+        model: "Voice",
         reader: Reader,
         output: Output,
         *,
@@ -72,6 +73,7 @@ class Conversation:
         read_line = _line_reader()
         commands: dict[str, Callable[[str], None]] = {
             "temp": self._set_temperature,
+            "mix": self._set_mix,
             "length": self._set_length,
             "retry": self._retry,
             "forget": self._forget,
@@ -119,6 +121,13 @@ class Conversation:
     def _set_temperature(self, value: str) -> None:
         temperature = _number(value, float, "/temp 0.8")
         self._sampling = replace(self._sampling, temperature=temperature)
+
+    def _set_mix(self, value: str) -> None:
+        from charlstm.mixture import Mixture
+
+        if not isinstance(self._model, Mixture):
+            raise CharlstmError("/mix needs several models", "start with several -c")
+        self._model = self._model.reweighted(weights_of(value))
 
     def _set_length(self, value: str) -> None:
         from charlstm.errors import check_integer

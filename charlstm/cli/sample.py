@@ -11,15 +11,18 @@ import typer
 from charlstm.cli.conversation import Conversation
 from charlstm.cli.inputs import (
     Reader,
-    open_model,
+    check_one_model,
+    only_model,
+    open_voice,
     progress_of,
     read_text,
     training_text,
     unknown_policy,
 )
 from charlstm.cli.options import (
-    Checkpoint,
+    Checkpoints,
     Color,
+    Mix,
     OptionGroup,
     Unknown,
     check_outputs,
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from charlstm.generate.writing import Text
-    from charlstm.model import Model
+    from charlstm.model import Voice
     from charlstm.text.vocabulary import Vocabulary
 
 FILTERS, PRIMING, STATES = "Sampling", "Prime", "Resume state"
@@ -64,6 +67,8 @@ EXAMPLES = example(
     'charlstm sample --stop "THE END" > story.txt',
     "charlstm sample --interactive --state story.state --save-state story.state",
     "charlstm sample --count 20 --length 300 --novelty",
+    'charlstm sample --match "Qu[a-z]{6}"          a text that matches',
+    "charlstm sample -c shakespeare -c code --mix 0.7,0.3",
 )
 
 
@@ -226,7 +231,8 @@ class States(OptionGroup):
 
 
 def sample(
-    checkpoint: Checkpoint = None,
+    checkpoint: Checkpoints = None,
+    mix: Mix = None,
     length: Annotated[
         int | None,
         typer.Option(
@@ -254,12 +260,18 @@ def sample(
     policy = unknown_policy(priming.unknown)
     config = SamplingConfig(**sampling.given())
     _check(length, writing, priming, states)
+    check_one_model(
+        checkpoint,
+        novelty=writing.novelty,
+        save_state=states.save_state is not None,
+        state=states.state is not None,
+    )
     _note_unusual(sampling, writing, priming)
 
-    model = open_model(checkpoint)
-    start = None if states.state is None else model.load_state(states.state)
-    training = training_text(model) if writing.novelty else None
-    vocab = model.file.vocab
+    model = open_voice(checkpoint, mix)
+    start = None if states.state is None else only_model(model).load_state(states.state)
+    training = training_text(only_model(model)) if writing.novelty else None
+    vocab = model.vocab
     as_bytes = vocab.kind == "bytes"
     given = priming.prime or ""
     if priming.prime_file is not None:
@@ -417,13 +429,13 @@ def _note_backslashes(prime: str | None, stop: list[str] | None) -> None:
 
 
 @contextmanager
-def _saving(path: str | None, model: "Model", text: "Text | Conversation") -> Iterator[None]:
+def _saving(path: str | None, model: "Voice", text: "Text | Conversation") -> Iterator[None]:
     """Save the resume state of ``text`` at the end, whether it finishes, fails or is stopped."""
 
     def save() -> None:
         with uninterrupted():
             if path is not None and (state := text.state) is not None:
-                model.save_state(path, state)
+                only_model(model).save_state(path, state)
 
     with interruptible():
         try:

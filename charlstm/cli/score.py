@@ -8,16 +8,19 @@ import typer
 
 from charlstm.cli.inputs import (
     Reader,
-    open_model,
+    check_one_model,
+    only_model,
+    open_voice,
     progress_of,
     read_text,
     training_text,
     unknown_policy,
 )
 from charlstm.cli.options import (
-    Checkpoint,
+    Checkpoints,
     Color,
     Json,
+    Mix,
     Unknown,
     check_together,
     default,
@@ -30,13 +33,15 @@ EXAMPLES = example(
     "charlstm score chapter.txt",
     "charlstm score chapter.txt --color --top 10",
     "charlstm score chapter.txt --window 256      as nanoGPT does",
+    "charlstm score chapter.txt -c one -c other      their mean probabilities",
     "cat chapter.txt | charlstm score - --json",
 )
 
 
 def score(
     file: Annotated[str, typer.Argument(help="Text to score; - for stdin.")],
-    checkpoint: Checkpoint = None,
+    checkpoint: Checkpoints = None,
+    mix: Mix = None,
     window: Annotated[
         int | None,
         typer.Option(
@@ -74,9 +79,10 @@ def score(
     given = [("--window", window), ("--segments", segments), ("--adapt", adapt or None)]
     check_together(*((name, value is not None) for name, value in given))
     check_together(("--color", color), ("--json", as_json))
-    model = open_model(checkpoint)
-    vocab = model.file.vocab
-    training = training_text(model)[0] if adapt else None
+    check_one_model(checkpoint, adapt=adapt)
+    model = open_voice(checkpoint, mix)
+    vocab = model.vocab
+    training = training_text(only_model(model))[0] if adapt else None
     reader = Reader(vocab, policy)
     text = reader.known_form(read_text(file, as_bytes=vocab.kind == "bytes"))
     ids = reader.encode(text)
@@ -84,7 +90,7 @@ def score(
     if training is not None:
         from charlstm.training.adaptive import score_adaptive
 
-        result = score_adaptive(model.file, ids, training, progress=progress)
+        result = score_adaptive(only_model(model).file, ids, training, progress=progress)
     else:
         from charlstm.scoring import score as compute
 

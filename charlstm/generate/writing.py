@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from charlstm.errors import UsageError, require, shown
 from charlstm.generate.constraint import Constraint
+from charlstm.generate.ensemble import Predictor, ids_of
 from charlstm.generate.sampling import SamplingConfig, surprise_bits, weights_of
 from charlstm.generate.text_state import REMEMBERED, TextState, check_state
-from charlstm.net.engine import Engine, chunks
+from charlstm.net.engine import chunks
 from charlstm.text.vocabulary import Ids, StreamDecoder, Vocabulary
 
 READ_CHUNK = 512
@@ -25,7 +26,7 @@ END = -1
 
 
 def prefill(
-    engine: Engine,
+    engine: Predictor,
     ids: Ids,
     start: TextState | None = None,
     progress: Callable[[int], None] = lambda _: None,
@@ -38,7 +39,7 @@ def prefill(
         UsageError: ``start`` does not fit the model.
     """
     if start is not None:
-        check_state(start, engine.config)
+        check_state(start, engine.initial_state().shape, ids_of(engine))
     start = start or TextState(engine.initial_state())
     state, done = start.state, 0
     for chunk in chunks(ids, READ_CHUNK):
@@ -66,7 +67,7 @@ class Sampler(Iterator[Ids]):
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Predictor,
         start: TextState,
         config: SamplingConfig,
         seed: int,

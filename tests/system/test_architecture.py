@@ -31,6 +31,7 @@ ROOMS: dict[str, set[str]] = {
         *("errors", "text", "net", "runs", "generate", "scoring", "analysis", "show"),
         "html_table",
     },
+    "mixture": {"errors", "generate", "model"},
     "training": {
         *("errors", "events", "config", "presets", "text", "net", "runs", "scoring", "analysis"),
     },
@@ -47,11 +48,12 @@ ROOMS: dict[str, set[str]] = {
     "cli": {
         *("errors", "files", "events", "presets", "text", "net", "runs", "generate", "scoring"),
         *("analysis", "export", "model", "training", "study", "show", "__init__"),
-        *("opening", "run_display", "training_run"),
+        *("mixture", "opening", "run_display", "training_run"),
     },
     "__main__": {"cli"},
     "__init__": {
-        *("errors", "model", "generate", "scoring", "analysis", "runs", "show", "training_run"),
+        *("errors", "model", "mixture", "generate", "scoring", "analysis", "runs", "show"),
+        "training_run",
     },
 }
 HOMES = {
