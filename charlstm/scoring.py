@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import CharlstmError, check_integer, plural
-from charlstm.generate.ensemble import Predictor
+from charlstm.errors import CharlstmError, check_integer, plural, require
+from charlstm.generate.ensemble import Ensemble, Predictor
 from charlstm.generate.sampling import surprise_bits
 from charlstm.generate.writing import READ_CHUNK
 from charlstm.html_table import html_table
@@ -139,6 +139,9 @@ def score(
         CharlstmError: the text has fewer than 2 characters.
     """
     check_scorable(ids)
+    if isinstance(engine, Ensemble):
+        # Its symbols would have no probability, and the loss would be infinite.
+        require(min(engine.weights) > 0, "a model has weight 0 in `mix`", "omit it instead")
     predicted = len(ids) - 1
     bits = np.full(len(ids), np.nan)
     if window is not None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from charlstm.cli import history
 from charlstm.cli.inputs import Reader
 from charlstm.cli.options import note, weights_of
 from charlstm.cli.output import Output
@@ -160,19 +161,24 @@ def _number(value: str, kind: Callable[[str], Any], example: str) -> Any:
 
 def _ask() -> str:
     try:
-        return input("> ")
+        turn = input("> ")
     except KeyboardInterrupt:
         print()  # so that the shell's prompt begins a new line
         raise
+    history.append(turn)
+    return turn
 
 
 def _line_reader() -> Callable[[], str]:
     """A function that reads a line: with editing and history on a terminal, else from stdin."""
     if sys.stdin.isatty() and sys.stdout.isatty():
         try:
-            import readline  # noqa: F401  input() edits lines with it
+            import readline  # input() edits lines with it
         except ImportError:  # Windows edits lines by itself
-            pass
+            return _ask
+        # A paste of several lines stays in the line until Enter, so it is one turn.
+        readline.parse_and_bind("set enable-bracketed-paste on")
+        history.load(readline)
         return _ask
 
     stream: Any = sys.stdin

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -70,6 +70,8 @@ def score(
     as_json: Json = False,
 ) -> int:
     """Measure how well a model predicts a text."""
+    from charlstm.generate.ensemble import Ensemble
+
     policy = unknown_policy(unknown)
     check_integer("`top`", top, 0)
     if window is not None:
@@ -101,8 +103,11 @@ def score(
         symbols = list(text) if skipped else [vocab.symbols[i] for i in ids]
         scored = [position for position, symbol in enumerate(symbols) if symbol not in skipped]
         found = {scored[i]: float(result.surprise_bits[i]) for i in positions}
+    voices: dict[str, list[Any]] = {}
+    if isinstance(model.engine, Ensemble):
+        voices = {"models": checkpoint or [], "mix": list(model.engine.weights)}
     if as_json:
-        document = result.to_dict()
+        document = result.to_dict() | voices
         if top:
             document["top"] = [
                 {"position": position, "character": symbols[position], "surprise_bits": bits}
@@ -122,6 +127,7 @@ def score(
     print(
         f"{result.bits_per_char:z.4f} bits per {unit}  {result.nats:z.4f} nats  "
         f"perplexity {result.perplexity:.3f}  {plural(result.characters, unit)}  {result.label}"
+        + (f", mean of {len(voices['models'])} models" if voices else "")
     )
     if found:
         print_positions(console, symbols, found)

@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "presets": GROUND | {"files", "config", "text", "net"},
     "runs": GROUND | {"files", "events", "config", "text", "net"},
     "generate": GROUND | {"files", "text", "net", "runs"},
-    "scoring": GROUND | {"text", "net", "generate", "html_table"},
+    "scoring": GROUND | {"text", "generate", "html_table"},
     "analysis": GROUND | {"events", "text", "net", "runs", "generate", "html_table"},
     "export": GROUND | {"events", "net", "runs", "scoring", "analysis"},
     "model": {
