@@ -13,10 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from helpers import untrained
 
 import charlstm
 from charlstm import Model
 from charlstm.cli import run
+from charlstm.text.vocabulary import Vocabulary
 
 Talk = Callable[..., tuple[str, str]]
 
@@ -120,19 +122,19 @@ def test_help_lists_every_command(talk: Talk) -> None:
 
 
 def test_mix_changes_the_weights_from_the_next_turn_on(
-    talk: Talk, model: Model, trained_run: Path
+    talk: Talk, model: Model, tmp_path: Path
 ) -> None:
-    last = trained_run / "last"
+    last = untrained(tmp_path, Vocabulary("\nNEDé: "))
     other = charlstm.load(last)
-    out, err = talk("NED: \n/mix 1,3\n\n", "-c", str(last), "--no-echo")
+    out, err = talk("NED: \n/mix 1,3\n\n", "-c", last, "--no-echo")
     equal, weighted = charlstm.mix([model, other]), charlstm.mix([model, other], [1, 3])
     first = equal.generate("NED: ", length=30, seed=1)
     one = str(first)
     two = str(weighted.generate(state=first.state, length=30, seed=2))
     assert out == f"{one}\n{two}\n"
     assert err == ""
-    assert "must be 2 numbers" in talk("/mix 1\n", "-c", str(last))[1]
-    assert "'a,b'" in talk("/mix a,b\n", "-c", str(last))[1]
+    assert "must be 2 numbers" in talk("/mix 1\n", "-c", last)[1]
+    assert "'a,b'" in talk("/mix a,b\n", "-c", last)[1]
 
 
 def test_quit_ends_and_two_slashes_are_a_slash(talk: Talk) -> None:
