@@ -5,16 +5,16 @@ many symbols the shortest completion needs, so a symbol is allowed only if the t
 completed within its length. A text therefore never runs into a dead end.
 """
 
-import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import CharlstmError, UsageError, plural, require, shown
+from charlstm.errors import UsageError, plural, require, shown
+from charlstm.generate.expression import Expression, State
 from charlstm.text.vocabulary import Ids, Vocabulary
 
 NEVER = 2**62
@@ -27,15 +27,15 @@ SHOWN = 40
 class Node(NamedTuple):
     """A node of the automaton: how far a text has come."""
 
-    state: int | None
-    """State of the expression's automaton, or None if a stop sequence has to follow."""
+    state: State
+    """State of the expression's automaton; empty if a stop sequence has to follow."""
     held: tuple[int, ...] = ()
     """The end of the text that may be the beginning of a stop sequence."""
     matched: tuple[bool, ...] = ()
     """For each symbol of ``held``, whether the text before it matches."""
 
 
-STOPPED = Node(-1)
+STOPPED = Node(frozenset([-1]))
 """A stop sequence is complete, and the text before it matches."""
 
 
@@ -46,7 +46,7 @@ class Constraint:
 
     Args:
         vocab: the symbols.
-        match: regular expression in Rust's syntax that a text has to match, or "".
+        match: regular expression, in the syntax of ``re``, that a text has to match, or "".
         ban: characters that a text must not contain.
         length: number of symbols of a text, or None for no limit.
         stops: stop sequences: one may end a text that matches.
@@ -54,7 +54,6 @@ class Constraint:
     Raises:
         UsageError: the expression is malformed or unsupported, needs more symbols than ``length``,
             or needs characters that are not allowed; or all characters are banned.
-        CharlstmError: the package outlines_core is missing, which compiles expressions.
     """
 
     def __init__(
@@ -157,19 +156,17 @@ class _Automaton:
     def __init__(
         self, vocab: Vocabulary, match: str, banned: set[int], stops: Sequence[str]
     ) -> None:
-        index = _compiled(vocab, match)
-        self._transitions: Mapping[int, Mapping[int, int]] = index.get_transitions()
-        self._finals = set(index.get_final_states())
+        self._expression = Expression(match, None if vocab.kind == "bytes" else vocab.symbols)
         self._symbols = set(range(len(vocab))) - banned
         known = [stop for stop in stops if not vocab.unknown(stop)]
         self._stops = [tuple(vocab.encode(stop).tolist()) for stop in known]
         self._letters = {symbol for stop in self._stops for symbol in stop} & self._symbols
-        nodes, rows = self._explore(Node(index.get_initial_state()), len(vocab))
+        nodes, rows = self._explore(Node(self._expression.start), len(vocab))
         self.table = np.array([*rows, np.full(len(vocab), -1)], np.int32)
         self.table[self.table < 0] = len(nodes)
         self.distances = _distances(
             self.table,
-            [n for n, node in enumerate(nodes) if node == STOPPED or node.state in self._finals],
+            [n for n, node in enumerate(nodes) if node == STOPPED or self._accepts(node.state)],
         )
 
     def _explore(self, start: Node, vocab_size: int) -> tuple[list[Node], list[NDArray[np.int32]]]:
@@ -195,20 +192,25 @@ class _Automaton:
                 raise UsageError("`match` needs too many states", "use a simpler expression")
         return nodes, rows
 
+    def _accepts(self, state: State) -> bool:
+        return self._expression.accepts(state)
+
     @cache  # noqa: B019  lives as long as the automaton, which is short
-    def _successors(self, state: int | None) -> tuple[list[int], list[int], NDArray[np.int64]]:
+    def _following(self, state: State) -> tuple[list[State], NDArray[np.intp]]:
+        return self._expression.following(state)
+
+    def _successors(self, state: State) -> tuple[list[int], list[State], NDArray[np.intp]]:
         """Symbols that no stop sequence has, the different states that follow, and which does."""
-        following = self._transitions.get(state, {}) if state is not None else {}
-        symbols = [s for s in following if s in self._symbols and s not in self._letters]
-        states, which = np.unique([following[s] for s in symbols], return_inverse=True)
-        return symbols, states.tolist(), which
+        states, which = self._following(state)
+        symbols = [s for s in sorted(self._symbols - self._letters) if states[which[s]]]
+        return symbols, states, which[symbols]
 
     def _after_letter(self, node: Node, symbol: int) -> Node | None:
         """The node after a symbol of a stop sequence, as ``StopFilter`` would see it."""
-        following = self._transitions.get(node.state, {}) if node.state is not None else {}
-        state = following.get(symbol)
+        states, which = self._following(node.state)
+        state = states[which[symbol]]
         held = (*node.held, symbol)
-        matched = (*node.matched, node.state in self._finals)
+        matched = (*node.matched, self._accepts(node.state))
         complete = [len(stop) for stop in self._stops if held[-len(stop) :] == stop]
         if complete:
             return STOPPED if matched[-max(complete)] else None
@@ -218,7 +220,7 @@ class _Automaton:
             if any(len(stop) > n and stop[:n] == held[len(held) - n :] for stop in self._stops)
         )
         held, matched = held[len(held) - keep :], matched[len(matched) - keep :]
-        return None if state is None and not any(matched) else Node(state, held, matched)
+        return None if not state and not any(matched) else Node(state, held, matched)
 
 
 def _distances(table: NDArray[np.int32], accepting: Sequence[int]) -> NDArray[np.int64]:
@@ -237,41 +239,3 @@ def _distances(table: NDArray[np.int32], accepting: Sequence[int]) -> NDArray[np
                 distances[node] = distances[target] + 1
                 queue.append(node)
     return distances
-
-
-def _compiled(vocab: Vocabulary, match: str) -> Any:
-    """The automaton of ``match`` over the ids of the vocabulary, from outlines_core.
-
-    The bytes 0 to 255 follow as further ids, because outlines_core rejects an expression that
-    needs a character without an id, even if other texts match.
-    """
-    try:
-        from outlines_core import Index
-        from outlines_core import Vocabulary as Tokens
-    except ImportError:
-        raise CharlstmError(
-            "`match` needs the package outlines_core, which is missing",
-            "install it: pip install 'charlstm[match]'",
-        ) from None
-    size = len(vocab)
-    encoding = "latin-1" if vocab.kind == "bytes" else "utf-8"
-    tokens = {symbol.encode(encoding): [i] for i, symbol in enumerate(vocab.symbols)}
-    for byte in range(256):
-        tokens.setdefault(bytes([byte]), []).append(size + byte)
-    try:
-        return Index(match, Tokens(size + 256, tokens))
-    except ValueError as error:
-        raise UsageError(f"`match` is {shown(match)}: {_reason(match, error)}") from None
-
-
-def _reason(match: str, error: ValueError) -> str:
-    """Why outlines_core rejects an expression: it does not say."""
-    if "unsupported regex feature" not in str(error) and "anchored" not in str(error):
-        try:
-            re.compile(match)
-        except re.error as syntax:
-            return str(syntax)
-    return (
-        "lookaround, backreferences and the anchors ^, $ and \\b are not supported; "
-        "the whole text has to match anyway"
-    )

@@ -74,7 +74,7 @@ class SamplingConfig:
     ban: str = ""
     """Characters that are never generated."""
     match: str = ""
-    """Regular expression that the whole generated text matches, in Rust's syntax; "" for none."""
+    """Regular expression, as in ``re``, that the whole generated text matches; "" for none."""
 
     def __post_init__(self) -> None:
         hint = "use 1 for the model's own distribution, less for safer text"

@@ -1,6 +1,5 @@
 """A constrained text matches, uses the whole width of its expression, and has no dead ends."""
 
-import builtins
 import random
 import re
 import string
@@ -8,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, strategies
 
-from charlstm.errors import CharlstmError, UsageError
+from charlstm.errors import UsageError
 from charlstm.generate.constraint import Constraint
+from charlstm.generate.expression import Expression
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
 
 LETTERS = Vocabulary("".join(sorted(string.ascii_letters + " \n.,éß")))
@@ -109,7 +110,7 @@ def test_bytes_match_as_characters_do() -> None:
         ({"match": "Quä.*"}, "after 'Qu' it needs a character that the model never saw"),
         ({"match": "Qua", "ban": "a"}, "after 'Qu' it needs"),
         ({"match": "a("}, r"`match` is 'a\(': missing \)"),
-        ({"match": "^a$"}, "anchors .* are not supported; the whole text has to match anyway"),
+        ({"match": "a^b"}, "anchors .* are not supported; the whole text has to match anyway"),
         ({"match": r"a\b.*"}, "are not supported"),
         ({"match": "(?=a)b"}, "lookaround"),
         ({"match": r"(a)\1"}, "backreferences"),
@@ -133,15 +134,24 @@ def test_an_expression_may_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) 
         Constraint(LETTERS, ".{100}")
 
 
-def test_a_missing_package_is_named_and_ban_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
+def test_anchors_at_the_ends_change_nothing() -> None:
+    assert {walk(seed, "^(?:ab|c)$") for seed in range(20)} == {"ab", "c"}
 
-    def hidden(name: str, *rest: Any) -> Any:
-        if name == "outlines_core":
-            raise ImportError(name)
-        return real(name, *rest)
 
-    monkeypatch.setattr(builtins, "__import__", hidden)
-    Constraint(LETTERS, ban="e")
-    with pytest.raises(CharlstmError, match=r"pip install 'charlstm\[match\]'"):
-        Constraint(LETTERS, "a")
+def test_a_beginning_before_a_long_repeat_has_a_state_for_each_symbol() -> None:
+    text = walk(1, "H.{20,60}", length=61)
+    assert re.fullmatch("H.{20,60}", text)
+
+
+@given(strategies.text("abc", max_size=6), strategies.integers(0, 6))
+def test_the_expression_accepts_what_re_matches(text: str, number: int) -> None:
+    match = ["a*b?c+", "(?:ab|c)*a", "(a|b){2,3}c?", "[^b]*", "(?i:A)(b|)c*", "(a*)*", ".{2}a?"][
+        number
+    ]
+    for symbols in ("abc", None):
+        expression = Expression(match, symbols)
+        state = expression.start
+        for symbol in text:
+            states, which = expression.following(state)
+            state = states[which["abc".index(symbol) if symbols else ord(symbol)]]
+        assert expression.accepts(state) == (re.fullmatch(match, text) is not None)

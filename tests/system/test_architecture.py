@@ -65,7 +65,6 @@ HOMES = {
     "onnx": {"export"},
     "IPython": {"show"},
     "tensorboardX": {"export"},
-    "outlines_core": {"generate"},
 }
 
 
