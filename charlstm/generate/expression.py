@@ -24,6 +24,11 @@ State = frozenset[int]
 _parser, _compiler = import_module("re._parser"), import_module("re._compiler")
 
 
+@cache
+def _all_characters() -> str:
+    return "".join(map(chr, range(CODE_POINTS)))
+
+
 class Expression:
     """The automaton of ``match`` over ``symbols``, one character each; None stands for 256 bytes.
 
@@ -39,7 +44,7 @@ class Expression:
     def __init__(self, match: str, symbols: Sequence[str] | None) -> None:
         self._match, self._of_bytes = match, symbols is None
         self._size = BYTES if symbols is None else len(symbols)
-        self._alphabet = "".join(map(chr, range(CODE_POINTS)) if symbols is None else symbols)
+        self._alphabet = _all_characters() if symbols is None else "".join(symbols)
         self._empty: list[list[int]] = []
         self._leads: list[tuple[NDArray[np.bool_], int] | None] = []
         try:

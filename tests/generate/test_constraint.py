@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies
+from hypothesis import given, settings, strategies
 
 from charlstm.errors import UsageError
 from charlstm.generate.constraint import Constraint
@@ -96,7 +96,7 @@ def test_banned_characters_never_occur() -> None:
 
 
 def test_bytes_match_as_characters_do() -> None:
-    texts = {walk(seed, "é?[äü]x|€", vocab=BYTES) for seed in range(100)}
+    texts = {walk(seed, "é?[äü]x|€", vocab=BYTES) for seed in range(40)}
     assert texts == {"äx", "üx", "éäx", "éüx", "€"}
     assert walk(1, "[^a]{9}", vocab=BYTES).encode().decode()  # whole characters
     with pytest.raises(UsageError, match="at least 3 bytes, but `length` is 2"):
@@ -143,11 +143,12 @@ def test_a_beginning_before_a_long_repeat_has_a_state_for_each_symbol() -> None:
     assert re.fullmatch("H.{20,60}", text)
 
 
-@given(strategies.text("abc", max_size=6), strategies.integers(0, 6))
-def test_the_expression_accepts_what_re_matches(text: str, number: int) -> None:
-    match = ["a*b?c+", "(?:ab|c)*a", "(a|b){2,3}c?", "[^b]*", "(?i:A)(b|)c*", "(a*)*", ".{2}a?"][
-        number
-    ]
+MATCHES = ["a*b?c+", "(?:ab|c)*a", "(a|b){2,3}c?", "[^b]*", "(?i:A)(b|)c*", "(a*)*", ".{2}a?"]
+
+
+@settings(deadline=None, max_examples=50)
+@given(strategies.text("abc", max_size=6), strategies.sampled_from(MATCHES))
+def test_the_expression_accepts_what_re_matches(text: str, match: str) -> None:
     for symbols in ("abc", None):
         expression = Expression(match, symbols)
         state = expression.start
