@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from charlstm.generate.sampling import SamplingConfig
     from charlstm.generate.text_state import TextState
     from charlstm.generate.writing import Text
+    from charlstm.mixture import Mixture, mix
     from charlstm.model import Model, load
     from charlstm.runs.history import History
     from charlstm.scoring import Score
@@ -29,6 +30,7 @@ __all__ = [
     "Figure",
     "GateReport",
     "History",
+    "Mixture",
     "Model",
     "SamplingConfig",
     "Score",
@@ -37,6 +39,7 @@ __all__ = [
     "TrainingRun",
     "__version__",
     "load",
+    "mix",
     "resume",
     "train",
 ]
@@ -46,6 +49,7 @@ _HOMES = {
     "Figure": "show.figure",
     "GateReport": "analysis.saturation",
     "History": "runs.history",
+    "Mixture": "mixture",
     "Model": "model",
     "SamplingConfig": "generate.sampling",
     "Score": "scoring",
@@ -53,6 +57,7 @@ _HOMES = {
     "TextState": "generate.text_state",
     "TrainingRun": "training_run",
     "load": "model",
+    "mix": "mixture",
     "resume": "training_run",
     "train": "training_run",
 }

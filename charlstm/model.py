@@ -4,6 +4,7 @@ In Python, layers, units and positions are counted from 0; on screen, layers are
 """
 
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -21,6 +22,8 @@ from charlstm.errors import (
     require,
     shown,
 )
+from charlstm.generate.constraint import Constraint
+from charlstm.generate.ensemble import Predictor
 from charlstm.generate.sampling import SamplingConfig, SamplingFields
 from charlstm.generate.text_state import TextState, load_state, save_state
 from charlstm.generate.writing import Sampler, Text, draw_texts, prefill
@@ -28,7 +31,7 @@ from charlstm.net.engine import Engine
 from charlstm.net.quantised import PRECISIONS, Precision, engine_of
 from charlstm.runs.catalogue import find_checkpoint
 from charlstm.runs.checkpoint import ModelFile, read_model
-from charlstm.text.vocabulary import Ids, UnknownPolicy
+from charlstm.text.vocabulary import Ids, UnknownPolicy, Vocabulary
 
 if TYPE_CHECKING:  # what `charlstm sample` does not need is imported on first use
     from charlstm.analysis.saturation import GateReport, Thresholds
@@ -45,57 +48,21 @@ MAX_COUNT = 10_000
 """Most texts per batch; each needs tens of kilobytes."""
 
 
-class Model:
-    """A trained model. Loading it runs no code from the checkpoint and does not import torch."""
-
-    def __init__(self, file: ModelFile, path: Path) -> None:
-        self.file = file
-        self.path = path
-
-    def _repr_html_(self) -> str:
-        from charlstm.html_table import html_table
-        from charlstm.show.printable import printable
-
-        training, config = self.file.training, self.file.config
-        rows = {
-            "cell, layers × units": config.describe(),
-            "parameters": f"{self.parameters:,}",
-            "symbols": f"{len(self.file.vocab):,} {self.file.vocab.kind}",
-            "checkpoint": printable(str(self.path), keep=""),
-            **({"trained steps": str(training["step"])} if "step" in training else {}),
-        }
-        return html_table("Model", rows)
-
-    def __repr__(self) -> str:
-        config, vocab = self.file.config, self.file.vocab
-        return (
-            f"<Model {config.cell}, {plural(config.layers, 'layer')} of "
-            f"{plural(config.hidden_size, 'unit')}, {plural(self.parameters, 'parameter')}, "
-            f"{plural(len(vocab), 'symbol')}, from {str(self.path)!r}>"
-        )
+class Voice(ABC):
+    """What generates and scores texts: one model, or several as a ``Mixture``."""
 
     @property
-    def parameters(self) -> int:
-        """The number of trained parameters."""
-        return self.file.config.parameters
+    @abstractmethod
+    def vocab(self) -> Vocabulary:
+        """The symbols that it reads and writes."""
 
-    @cached_property
-    def engine(self) -> Engine:
-        """The NumPy engine with this model's float32 weights, created on first use."""
-        return engine_of(self.file.config, self.file.weights, "float32")
-
-    @cached_property
-    def _int8_engine(self) -> Engine:
-        return engine_of(self.file.config, self.file.weights, "int8")
-
-    def engine_in(self, precision: Precision) -> Engine:
-        """The engine that computes in this precision, created on first use.
+    @abstractmethod
+    def engine_in(self, precision: Precision) -> Predictor:
+        """What computes in this precision, created on first use.
 
         Raises:
             UsageError: there is no such precision.
         """
-        check_choice("`precision`", precision, PRECISIONS)
-        return self._int8_engine if precision == "int8" else self.engine
 
     def generate(
         self,
@@ -143,9 +110,10 @@ class Model:
             check_integer("`length`", length, 0, MAX_LENGTH)
         config = _sampling(sampling, fields)
         stops, chosen = self._stops(stop), _checked_seed(seed)
+        constraint = self._constraint(config, length, stops)
         start = self.prefill(prime, state, unknown, precision=precision)
-        sampler = Sampler(self.engine_in(precision), start, config, chosen)
-        return Text(sampler, self.file.vocab, length, stops, surprise=surprise)
+        sampler = Sampler(self.engine_in(precision), start, config, chosen, constraint=constraint)
+        return Text(sampler, self.vocab, length, stops, surprise=surprise)
 
     def generate_batch(
         self,
@@ -173,11 +141,12 @@ class Model:
         check_integer("`length`", length, 0, MAX_LENGTH)
         config = _sampling(sampling, fields)
         stops, chosen = self._stops(stop), _checked_seed(seed)
+        constraint = self._constraint(config, length, stops)
         start = self.prefill(prime, state, unknown, precision=precision)
         kept: dict[str, None] = {}
         for first in range(chosen, chosen + MAX_BATCHES * count, count):
-            sampler = Sampler(self.engine_in(precision), start, config, first, count)
-            texts = draw_texts(sampler, self.file.vocab, length, stops)
+            sampler = Sampler(self.engine_in(precision), start, config, first, count, constraint)
+            texts = draw_texts(sampler, self.vocab, length, stops)
             if accept is None:
                 return texts
             kept |= dict.fromkeys(filter(accept, texts))
@@ -197,10 +166,10 @@ class Model:
         """
         if isinstance(text, np.ndarray):
             known = text.ndim == 1 and text.dtype == np.int64
-            known = known and bool(((text >= 0) & (text < len(self.file.vocab))).all())
+            known = known and bool(((text >= 0) & (text < len(self.vocab))).all())
             require(known, "the text is an array, but not one of this model's ids")
             return text
-        return self.file.vocab.encode(self.file.vocab.known_form(text), unknown)
+        return self.vocab.encode(self.vocab.known_form(text), unknown)
 
     def prefill(
         self,
@@ -218,8 +187,8 @@ class Model:
         Text is encoded by ``encode``. ``progress`` is called with the characters read so far.
         """
         ids = self.encode(text, unknown)
-        if state is None and (not len(ids) or self.file.vocab.end is not None):
-            ids = np.append(self.file.vocab.opening(), ids)
+        if state is None and (not len(ids) or self.vocab.end is not None):
+            ids = np.append(self.vocab.opening(), ids)
         return prefill(self.engine_in(precision), ids, state, progress)
 
     def _stops(self, stop: str | Sequence[str] | None) -> list[str]:
@@ -232,16 +201,16 @@ class Model:
                 isinstance(one, str), f"`stop` is {shown(one)}, but must be a string or strings"
             )
             require(one != "", "`stop` is empty", "give the text to stop at")
-        ends = [] if self.file.vocab.separator is None else [self.file.vocab.separator]
-        return [self.file.vocab.known_form(one) for one in stops] + ends
+        ends = [] if self.vocab.separator is None else [self.vocab.separator]
+        return [self.vocab.known_form(one) for one in stops] + ends
 
-    def save_state(self, path: str | Path, state: TextState) -> None:
-        """Write the resume state of a text to a file; see ``generate.text_state``."""
-        save_state(_checked_path(path), state, self.file)
-
-    def load_state(self, path: str | Path) -> TextState:
-        """Read a resume state that ``save_state`` of this model wrote."""
-        return load_state(_checked_path(path), self.file)
+    def _constraint(
+        self, config: SamplingConfig, length: int | None, stops: Sequence[str]
+    ) -> Constraint | None:
+        if not (config.match or config.ban):
+            return None
+        vocab = self.vocab
+        return Constraint(vocab, vocab.known_form(config.match), config.ban, length, stops)
 
     def score(
         self,
@@ -259,8 +228,70 @@ class Model:
         """
         from charlstm.scoring import score
 
-        ids = self.file.vocab.closed(self.encode(text, unknown))
+        ids = self.vocab.closed(self.encode(text, unknown))
         return score(self.engine_in(precision), ids, window)
+
+
+class Model(Voice):
+    """A trained model. Loading it runs no code from the checkpoint and does not import torch."""
+
+    def __init__(self, file: ModelFile, path: Path) -> None:
+        self.file = file
+        self.path = path
+
+    def _repr_html_(self) -> str:
+        from charlstm.html_table import html_table
+        from charlstm.show.printable import printable
+
+        training, config = self.file.training, self.file.config
+        rows = {
+            "cell, layers × units": config.describe(),
+            "parameters": f"{self.parameters:,}",
+            "symbols": f"{len(self.file.vocab):,} {self.file.vocab.kind}",
+            "checkpoint": printable(str(self.path), keep=""),
+            **({"trained steps": str(training["step"])} if "step" in training else {}),
+        }
+        return html_table("Model", rows)
+
+    def __repr__(self) -> str:
+        config, vocab = self.file.config, self.file.vocab
+        return (
+            f"<Model {config.cell}, {plural(config.layers, 'layer')} of "
+            f"{plural(config.hidden_size, 'unit')}, {plural(self.parameters, 'parameter')}, "
+            f"{plural(len(vocab), 'symbol')}, from {str(self.path)!r}>"
+        )
+
+    @property
+    def parameters(self) -> int:
+        """The number of trained parameters."""
+        return self.file.config.parameters
+
+    @property
+    def vocab(self) -> Vocabulary:
+        """The symbols of this model."""
+        return self.file.vocab
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The NumPy engine with this model's float32 weights, created on first use."""
+        return engine_of(self.file.config, self.file.weights, "float32")
+
+    @cached_property
+    def _int8_engine(self) -> Engine:
+        return engine_of(self.file.config, self.file.weights, "int8")
+
+    def engine_in(self, precision: Precision) -> Engine:
+        """As ``Voice.engine_in``."""
+        check_choice("`precision`", precision, PRECISIONS)
+        return self._int8_engine if precision == "int8" else self.engine
+
+    def save_state(self, path: str | Path, state: TextState) -> None:
+        """Write the resume state of a text to a file; see ``generate.text_state``."""
+        save_state(_checked_path(path), state, self.file)
+
+    def load_state(self, path: str | Path) -> TextState:
+        """Read a resume state that ``save_state`` of this model wrote."""
+        return load_state(_checked_path(path), self.file)
 
     def inspect(
         self,

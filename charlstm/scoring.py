@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError, check_integer, plural, require
+from charlstm.generate.ensemble import Ensemble, Predictor
 from charlstm.generate.sampling import surprise_bits
 from charlstm.generate.writing import READ_CHUNK
 from charlstm.html_table import html_table
-from charlstm.net.engine import Engine
 from charlstm.text.vocabulary import Ids
 
 WINDOWS_AT_ONCE = 64
@@ -130,7 +130,7 @@ def perplexity(nats: float) -> float:
 
 
 def score(
-    engine: Engine,
+    engine: Predictor,
     ids: Ids,
     window: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
@@ -155,13 +155,16 @@ def score(
         CharlstmError: the text has fewer than 2 characters.
     """
     check_scorable(ids)
-    end = engine.config.end
+    end = engine.end
     if end is not None:
         for name, given in (("window", window), ("segments", segments)):
             require(given is None, f"`{name}`: a list is scored item by item", "leave it out")
         bits = np.full(len(ids) + 1, np.nan)
         _score_stateful(engine, np.append(end, ids), bits, progress)  # the end resets the state
         return summarise(bits[1:], items=int((ids == end).sum()), precision=engine.precision)
+    if isinstance(engine, Ensemble):
+        # Its symbols would have no probability, and the loss would be infinite.
+        require(min(engine.weights) > 0, "a model has weight 0 in `mix`", "omit it instead")
     predicted = len(ids) - 1
     bits = np.full(len(ids), np.nan)
     if window is not None:
@@ -216,7 +219,7 @@ def summarise(
 
 
 def _score_stateful(
-    engine: Engine, ids: Ids, bits: NDArray[np.float64], progress: Callable[[int], None]
+    engine: Predictor, ids: Ids, bits: NDArray[np.float64], progress: Callable[[int], None]
 ) -> None:
     state, done, predicted = engine.initial_state(), 0, len(ids) - 1
     side_by_side = True
@@ -248,7 +251,7 @@ class _Parts:
     still changes, the next part is read once more.
     """
 
-    def __init__(self, engine: Engine, ids: Ids, targets: Ids, state: NDArray[Any]) -> None:
+    def __init__(self, engine: Predictor, ids: Ids, targets: Ids, state: NDArray[Any]) -> None:
         """``ids`` (N,) are read from ``state`` and predict ``targets`` (N,)."""
         self._engine, self._tolerance = engine, TOLERANCE[engine.precision]
         self._inputs = ids.reshape(PARTS, -1).T
@@ -309,7 +312,7 @@ class _Parts:
 
 
 def _score_windows(
-    engine: Engine,
+    engine: Predictor,
     ids: Ids,
     window: int,
     bits: NDArray[np.float64],

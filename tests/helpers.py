@@ -6,7 +6,9 @@ import numpy as np
 
 from charlstm.config import TrainConfig
 from charlstm.net.model_config import ModelConfig
+from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
 from charlstm.text.corpus import Corpus
+from charlstm.text.vocabulary import Vocabulary
 
 TEXT = (
     'NED: "Row," said the heron, (and sat down). It was a wet day.\n'
@@ -66,3 +68,10 @@ def random_weights(config: ModelConfig, seed: int = 0, scale: float = 0.5) -> di
         name: generator.normal(0, scale, shape).astype(np.float32)
         for name, shape in config.shapes().items()
     }
+
+
+def untrained(folder: Path, vocab: Vocabulary) -> str:
+    """A checkpoint with random weights and this vocabulary."""
+    config = model_config(len(vocab))
+    file = ModelFile(config, vocab, random_weights(config), "", {"step": 0})
+    return str(write_checkpoint(folder, file, ResumeState({}, {})))

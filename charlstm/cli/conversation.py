@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from charlstm.cli import history
 from charlstm.cli.inputs import Reader
-from charlstm.cli.options import note
+from charlstm.cli.options import note, weights_of
 from charlstm.cli.output import Output
 from charlstm.errors import CharlstmError
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from charlstm.generate.sampling import SamplingConfig
     from charlstm.generate.text_state import TextState
     from charlstm.generate.writing import Text
-    from charlstm.model import Model
+    from charlstm.model import Voice
     from charlstm.net.quantised import Precision
 
 MAX_LINE = 1 << 20
@@ -23,6 +24,7 @@ HELP = """Type some text; the model continues it.
 Press Enter on an empty line to let it continue. Ctrl-C stops a turn, Ctrl-D quits.
 To begin a line with /, type //.
 /temp X    set the temperature; 0 always takes the most likely character
+/mix W,W   set the weights of several models
 /length N  set the number of characters per turn; 0 for no limit
 /retry     generate the last turn again with another seed
 /forget    start over from zero state
@@ -34,7 +36,7 @@ class Conversation:
 
     def __init__(
         self,
-        model: "Model",
+        model: "Voice",
         reader: Reader,
         output: Output,
         *,
@@ -74,6 +76,7 @@ class Conversation:
         read_line = _line_reader()
         commands: dict[str, Callable[[str], None]] = {
             "temp": self._set_temperature,
+            "mix": self._set_mix,
             "length": self._set_length,
             "retry": self._retry,
             "forget": self._forget,
@@ -125,6 +128,13 @@ class Conversation:
         temperature = _number(value, float, "/temp 0.8")
         self._sampling = replace(self._sampling, temperature=temperature)
 
+    def _set_mix(self, value: str) -> None:
+        from charlstm.mixture import Mixture
+
+        if not isinstance(self._model, Mixture):
+            raise CharlstmError("/mix needs several models", "start with several -c")
+        self._model = self._model.reweighted(weights_of(value))
+
     def _set_length(self, value: str) -> None:
         from charlstm.errors import check_integer
         from charlstm.model import MAX_LENGTH
@@ -156,19 +166,24 @@ def _number(value: str, kind: Callable[[str], Any], example: str) -> Any:
 
 def _ask() -> str:
     try:
-        return input("> ")
+        turn = input("> ")
     except KeyboardInterrupt:
         print()  # so that the shell's prompt begins a new line
         raise
+    history.append(turn)
+    return turn
 
 
 def _line_reader() -> Callable[[], str]:
     """A function that reads a line: with editing and history on a terminal, else from stdin."""
     if sys.stdin.isatty() and sys.stdout.isatty():
         try:
-            import readline  # noqa: F401  input() edits lines with it
+            import readline  # input() edits lines with it
         except ImportError:  # Windows edits lines by itself
-            pass
+            return _ask
+        # A paste of several lines stays in the line until Enter, so it is one turn.
+        readline.parse_and_bind("set enable-bracketed-paste on")
+        history.load(readline)
         return _ask
 
     stream: Any = sys.stdin

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm.cli.option_names import option_of
-from charlstm.cli.options import command, note
+from charlstm.cli.options import command, note, weights_of
 from charlstm.cli.signals import interruptible
 from charlstm.errors import CharlstmError, UsageError, plural, reason_of
 from charlstm.opening import open_text
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from charlstm.model import Model
+    from charlstm.model import Model, Voice
     from charlstm.net.quantised import Precision
     from charlstm.opening import Watch
     from charlstm.runs.run import RunFile
@@ -38,6 +38,34 @@ def open_model(checkpoint: str | None) -> "Model":
     if checkpoint is None:
         note(f"using {model.path}")
     return model
+
+
+def open_voice(checkpoints: list[str] | None, mix: str | None) -> "Voice":
+    """The model of ``-c``, or the mixture of several with the weights ``--mix``."""
+    names = checkpoints or []
+    if len(names) < 2:
+        if mix is not None:
+            raise UsageError("`mix` needs several models", "name each with -c")
+        return open_model(names[0] if names else None)
+    from charlstm.mixture import mix as mixed
+
+    weights = [1.0] * len(names) if mix is None else weights_of(mix)
+    return mixed([open_model(name) for name in names], weights)
+
+
+def check_one_model(checkpoints: list[str] | None, **needs_one: bool) -> None:
+    """Raise ``UsageError`` if an option that needs a single model is given with several."""
+    for field, is_given in needs_one.items():
+        if is_given and len(checkpoints or []) > 1:
+            raise UsageError(f"`{field}` works with one model, not with several", "give one -c")
+
+
+def only_model(voice: "Voice") -> "Model":
+    """``voice`` as a single model, where ``check_one_model`` has refused several."""
+    from charlstm.model import Model
+
+    assert isinstance(voice, Model)
+    return voice
 
 
 def unknown_policy(name: str) -> "UnknownPolicy":

@@ -54,6 +54,27 @@ Checkpoint = Annotated[
         autocompletion=run_names,
     ),
 ]
+Checkpoints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-c",
+        "--checkpoint",
+        metavar="RUN",
+        help="Run to use: its name, its folder, or the folder of one of its checkpoints "
+        "(repeatable, to mix models)." + default("newest run"),
+        show_default=False,
+        autocompletion=run_names,
+    ),
+]
+Mix = Annotated[
+    str | None,
+    typer.Option(
+        "--mix",
+        metavar="W,W,…",
+        help="Weight of each model's probabilities, with several -c." + default("equal weights"),
+        show_default=False,
+    ),
+]
 Color = Annotated[
     bool, typer.Option("--color", help="Tint each character by its surprise, on a terminal.")
 ]
@@ -87,7 +108,7 @@ class OptionGroup:
         vars(self).update(values)
 
     def given(self) -> dict[str, Any]:
-        """The options that the user gave, by name; for groups whose defaults are all None."""
+        """The options that are not None, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
@@ -141,6 +162,14 @@ def check_outputs(**paths: str | None) -> None:
 def command(*words: object) -> str:
     """A charlstm command that can be copied into a shell, quoted where necessary."""
     return shlex.join(["charlstm", *map(str, words)])
+
+
+def weights_of(text: str) -> list[float]:
+    """The numbers of ``--mix`` or ``/mix``, as in 0.7,0.3; raises ``UsageError`` for others."""
+    try:
+        return [float(word) for word in text.replace(",", " ").split()]
+    except ValueError:
+        raise UsageError(f"the weights are {text!r}", "give numbers such as 0.7,0.3") from None
 
 
 def operands(names: Iterable[object]) -> list[str]:

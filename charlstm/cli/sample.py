@@ -11,8 +11,10 @@ import typer
 from charlstm.cli.conversation import Conversation
 from charlstm.cli.inputs import (
     Reader,
+    check_one_model,
     items_of,
-    open_model,
+    only_model,
+    open_voice,
     precision_of,
     progress_of,
     read_text,
@@ -20,8 +22,9 @@ from charlstm.cli.inputs import (
     unknown_policy,
 )
 from charlstm.cli.options import (
-    Checkpoint,
+    Checkpoints,
     Color,
+    Mix,
     OptionGroup,
     Precision,
     Unknown,
@@ -41,12 +44,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from charlstm.generate.writing import Text
-    from charlstm.model import Model
+    from charlstm.model import Voice
     from charlstm.text.vocabulary import Vocabulary
 
 FILTERS, PRIMING, STATES = "Sampling", "Prime", "Resume state"
 LENGTH, TURN = 1000, 300
-USEFUL_PENALTY = 1.1
 BETWEEN = "\n%\n"
 """Separator between the texts of a batch, as in fortune files."""
 APART = (
@@ -73,6 +75,8 @@ EXAMPLES = example(
     "charlstm sample --interactive --state story.state --save-state story.state",
     "charlstm sample --count 20 --length 300 --novelty",
     "charlstm sample -c names --count 20 --new    items of a list that are not in it",
+    'charlstm sample --match "Qu[a-z]{6}"          a text that matches',
+    "charlstm sample -c shakespeare -c code --mix 0.7,0.3",
 )
 
 
@@ -111,7 +115,7 @@ class Sampling(OptionGroup):
     repeat_penalty: Annotated[
         float,
         typer.Option(
-            help="Penalty on recent characters; values from 1.02 to 1.1 are useful, 1 is none.",
+            help="Penalty on recent characters, 1 for none; see --dry for repeated passages.",
             rich_help_panel=FILTERS,
         ),
     ] = 1.0
@@ -122,6 +126,46 @@ class Sampling(OptionGroup):
             rich_help_panel=FILTERS,
         ),
     ] = 64
+    dry: Annotated[
+        float,
+        typer.Option(
+            help="Penalty on characters that would repeat a passage (DRY); 0.8 is useful, 0 is "
+            "none.",
+            rich_help_panel=FILTERS,
+        ),
+    ] = 0.0
+    dry_base: Annotated[
+        float,
+        typer.Option(
+            help="Growth of the DRY penalty with each repeated character.",
+            rich_help_panel=FILTERS,
+        ),
+    ] = 1.75
+    dry_length: Annotated[
+        int,
+        typer.Option(
+            help="Number of characters that may repeat without a DRY penalty.",
+            rich_help_panel=FILTERS,
+        ),
+    ] = 12
+    match: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="Regular expression that all of the generated text matches.",
+            rich_help_panel=FILTERS,
+            show_default=False,
+        ),
+    ] = None
+    ban: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHARS",
+            help="Characters never to generate.",
+            rich_help_panel=FILTERS,
+            show_default=False,
+        ),
+    ] = None
 
 
 class Writing(OptionGroup):
@@ -202,7 +246,8 @@ class States(OptionGroup):
 
 
 def sample(
-    checkpoint: Checkpoint = None,
+    checkpoint: Checkpoints = None,
+    mix: Mix = None,
     length: Annotated[
         int | None,
         typer.Option(
@@ -228,16 +273,24 @@ def sample(
 
     # Reject wrong settings before loading the model.
     policy, precision = unknown_policy(priming.unknown), precision_of(writing.precision)
-    config = SamplingConfig(**vars(sampling))
+    config = SamplingConfig(**sampling.given())
     _check(length, writing, priming, states)
+    check_one_model(
+        checkpoint,
+        new=writing.new,
+        novelty=writing.novelty,
+        save_state=states.save_state is not None,
+        state=states.state is not None,
+    )
     _note_unusual(sampling, writing, priming)
 
-    model = open_model(checkpoint)
-    start = None if states.state is None else model.load_state(states.state)
-    vocab = model.file.vocab
+    model = open_voice(checkpoint, mix)
+    start = None if states.state is None else only_model(model).load_state(states.state)
+    vocab = model.vocab
     separator = vocab.separator
-    items = items_of(model) if writing.new or (writing.novelty and separator) else set[str]()
-    training = training_text(model) if writing.novelty and not separator else None
+    known = writing.new or (writing.novelty and separator)
+    items = items_of(only_model(model)) if known else set[str]()
+    training = training_text(only_model(model)) if writing.novelty and not separator else None
     as_bytes = vocab.kind == "bytes"
     given = priming.prime or ""
     if priming.prime_file is not None:
@@ -340,12 +393,11 @@ def _note_unusual(sampling: Sampling, writing: Writing, priming: Priming) -> Non
     prime = priming.prime
     if prime and os.path.isfile(prime):
         note(f"treating {prime!r} as text, not a file name; to read the file, use --prime-file")
-    if sampling.repeat_penalty > USEFUL_PENALTY:
+    if sampling.repeat_penalty > 1:
         note(
-            f"note: a repeat penalty above {USEFUL_PENALTY} usually degrades text generated by "
-            f"characters; try 1.02 to {USEFUL_PENALTY}"
+            "note: `repeat_penalty` affects nearly every letter, since common letters are always "
+            "recent; to prevent repeated passages, use `dry` 0.8"
         )
-
     primed = writing.interactive or priming.prime is not None or priming.prime_file is not None
     for sentence in _without_effect(sampling, writing.count, primed, priming.echo, priming.unknown):
         note(f"note: {sentence}")
@@ -384,6 +436,9 @@ def _without_effect(
         yield f"all {count} texts will be identical: with {reason}, sampling is not random"
     if sampling.repeat_window != Sampling.repeat_window and sampling.repeat_penalty == 1:
         yield "`repeat_window` has no effect without `repeat_penalty`"
+    dry_set = (sampling.dry_base, sampling.dry_length) != (Sampling.dry_base, Sampling.dry_length)
+    if dry_set and sampling.dry == 0:
+        yield "`dry_base` and `dry_length` have no effect without `dry`"
     if not primed and not echo:
         yield "--no-echo has no effect: there is no prime"
     if not primed and unknown != "error":
@@ -404,13 +459,13 @@ def _note_backslashes(prime: str | None, stop: list[str] | None) -> None:
 
 
 @contextmanager
-def _saving(path: str | None, model: "Model", text: "Text | Conversation") -> Iterator[None]:
+def _saving(path: str | None, model: "Voice", text: "Text | Conversation") -> Iterator[None]:
     """Save the resume state of ``text`` at the end, whether it finishes, fails or is stopped."""
 
     def save() -> None:
         with uninterrupted():
             if path is not None and (state := text.state) is not None:
-                model.save_state(path, state)
+                only_model(model).save_state(path, state)
 
     with interruptible():
         try:

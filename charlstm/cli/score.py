@@ -2,13 +2,15 @@
 
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from charlstm.cli.inputs import (
     Reader,
-    open_model,
+    check_one_model,
+    only_model,
+    open_voice,
     precision_of,
     progress_of,
     read_text,
@@ -16,9 +18,10 @@ from charlstm.cli.inputs import (
     unknown_policy,
 )
 from charlstm.cli.options import (
-    Checkpoint,
+    Checkpoints,
     Color,
     Json,
+    Mix,
     Precision,
     Unknown,
     check_together,
@@ -32,13 +35,15 @@ EXAMPLES = example(
     "charlstm score chapter.txt",
     "charlstm score chapter.txt --color --top 10",
     "charlstm score chapter.txt --window 256      as nanoGPT does",
+    "charlstm score chapter.txt -c one -c other      their mean probabilities",
     "cat chapter.txt | charlstm score - --json",
 )
 
 
 def score(
     file: Annotated[str, typer.Argument(help="Text to score; - for stdin.")],
-    checkpoint: Checkpoint = None,
+    checkpoint: Checkpoints = None,
+    mix: Mix = None,
     window: Annotated[
         int | None,
         typer.Option(
@@ -68,6 +73,8 @@ def score(
     as_json: Json = False,
 ) -> int:
     """Measure how well a model predicts a text."""
+    from charlstm.mixture import Mixture
+
     policy, computed_in = unknown_policy(unknown), precision_of(precision)
     check_integer("`top`", top, 0)
     if window is not None:
@@ -78,9 +85,10 @@ def score(
     check_together(*((name, value is not None) for name, value in given))
     check_together(("--color", color), ("--json", as_json))
     check_together(("--adapt", adapt), ("--precision int8", computed_in == "int8"))
-    model = open_model(checkpoint)
-    vocab = model.file.vocab
-    training = training_text(model)[0] if adapt else None
+    check_one_model(checkpoint, adapt=adapt)
+    model = open_voice(checkpoint, mix)
+    vocab = model.vocab
+    training = training_text(only_model(model))[0] if adapt else None
     reader = Reader(vocab, policy)
     text = reader.known_form(read_text(file, as_bytes=vocab.kind == "bytes"))
     ids = vocab.closed(reader.encode(text))
@@ -88,7 +96,7 @@ def score(
     if training is not None:
         from charlstm.training.adaptive import score_adaptive
 
-        result = score_adaptive(model.file, ids, training, progress=progress)
+        result = score_adaptive(only_model(model).file, ids, training, progress=progress)
     else:
         from charlstm.scoring import score as compute
 
@@ -99,8 +107,11 @@ def score(
         symbols = list(text) if skipped else [vocab.symbols[i] for i in ids]
         scored = [position for position, symbol in enumerate(symbols) if symbol not in skipped]
         found = {scored[i]: float(result.surprise_bits[i]) for i in positions}
+    voices: dict[str, list[Any]] = {}
+    if isinstance(model, Mixture):
+        voices = {"models": checkpoint or [], "mix": list(model.weights)}
     if as_json:
-        document = result.to_dict()
+        document = result.to_dict() | voices
         if top:
             document["top"] = [
                 {"position": position, "character": symbols[position], "surprise_bits": bits}
@@ -120,6 +131,7 @@ def score(
     print(
         f"{result.bits_per_char:z.4f} bits per {unit}  {result.nats:z.4f} nats  "
         f"perplexity {result.perplexity:.3f}  {plural(result.characters, unit)}  {result.label}"
+        + (f", mean of {len(voices['models'])} models" if voices else "")
     )
     if result.nats_per_item is not None:
         print(f"{result.nats_per_item:z.4f} nats per item, its end counted")

@@ -1,17 +1,19 @@
-"""From logits to the sampling distribution: repeat penalty, temperature, filters.
+"""From logits to the sampling distribution: penalties, temperature, filters.
 
-The order is: repeat penalty, temperature, top-k, top-p, min-p, renormalisation.
+The order is: allowed symbols, repeat penalty, DRY, temperature, top-k, top-p, min-p,
+renormalisation.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import check_integer, check_number
+from charlstm.errors import check_integer, check_number, require, shown
 from charlstm.net.engine import log_softmax
 
 LARGEST_WINDOW = 10**9
@@ -19,6 +21,9 @@ STRONGEST_PENALTY = 1e9
 """With ``COLDEST`` it ensures that no float32 logit overflows float64."""
 COLDEST = 1e-260
 """Lowest temperature in effect; a lower one would give the same distribution."""
+STRONGEST_DRY = 1e6
+DRY_STEPS = 50
+"""Number of characters beyond ``dry_length`` after which the DRY penalty grows no further."""
 
 
 class SamplingFields(TypedDict, total=False):
@@ -30,6 +35,11 @@ class SamplingFields(TypedDict, total=False):
     min_p: float
     repeat_penalty: float
     repeat_window: int
+    dry: float
+    dry_base: float
+    dry_length: int
+    ban: str
+    match: str
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,18 @@ class SamplingConfig:
     al. 2019; 1 turns it off."""
     repeat_window: int = 64
     """Number of characters that count as recent, including those of the prime."""
+    dry: float = 0.0
+    """Multiplier of the DRY penalty ("don't repeat yourself"); 0 turns it off. A character that
+    would extend a repetition of the last n characters, n >= ``dry_length``, to n + 1 has its logit
+    lowered by dry * dry_base^(n - dry_length). The last 4,096 characters count."""
+    dry_base: float = 1.75
+    """Growth of the DRY penalty per repeated character, >= 1."""
+    dry_length: int = 12
+    """Number of characters that may be repeated without a DRY penalty."""
+    ban: str = ""
+    """Characters that are never generated."""
+    match: str = ""
+    """Regular expression, as in ``re``, that the whole generated text matches; "" for none."""
 
     def __post_init__(self) -> None:
         hint = "use 1 for the model's own distribution, less for safer text"
@@ -64,40 +86,50 @@ class SamplingConfig:
             "`repeat_penalty`", self.repeat_penalty, 1 / STRONGEST_PENALTY, STRONGEST_PENALTY
         )
         check_integer("`repeat_window`", self.repeat_window, 1, LARGEST_WINDOW)
-        for name in ("temperature", "top_p", "min_p", "repeat_penalty"):
+        check_number("`dry`", self.dry, 0, STRONGEST_DRY)
+        check_number("`dry_base`", self.dry_base, 1, 100)
+        check_integer("`dry_length`", self.dry_length, 1, LARGEST_WINDOW)
+        for name in ("ban", "match"):
+            value = getattr(self, name)
+            require(isinstance(value, str), f"`{name}` is {shown(value)}, but must be a string")
+        for name in ("temperature", "top_p", "min_p", "repeat_penalty", "dry", "dry_base"):
             # Other types, such as Fraction or float16, would change the type of the logits.
             object.__setattr__(self, name, float(getattr(self, name)))
 
 
 def distribution(
-    logits: NDArray[Any], config: SamplingConfig, recent: Sequence[Iterable[int]] = ()
+    logits: NDArray[Any],
+    config: SamplingConfig,
+    texts: Sequence[Sequence[int]] = (),
+    allowed: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """The sampling distribution of the next characters.
 
     Args:
         logits: (B, V).
-        config: penalty, temperature and filters.
-        recent: the ids of each text that the repeat penalty applies to.
+        config: penalties, temperature and filters.
+        texts: the ids of each text so far, for the penalties.
+        allowed: (B, V), which characters are possible, at least one per row; None for all.
 
     Returns:
         (B, V) float64; each row sums to 1, and filtered characters have probability 0.
     """
-    weights = weights_of(logits, config, recent)
+    weights = weights_of(logits, config, texts, allowed)
     weights /= weights.sum(axis=-1, keepdims=True)
     return weights
 
 
 def weights_of(
-    logits: NDArray[Any], config: SamplingConfig, recent: Sequence[Iterable[int]]
+    logits: NDArray[Any],
+    config: SamplingConfig,
+    texts: Sequence[Sequence[int]],
+    allowed: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """``distribution`` without normalisation: each row times a positive number."""
     scores: NDArray[np.float64] = logits.astype(np.float64)
-    if config.repeat_penalty != 1:
-        for row, ids in zip(scores, recent, strict=True):
-            seen = list(set(ids))
-            row[seen] = np.where(
-                row[seen] > 0, row[seen] / config.repeat_penalty, row[seen] * config.repeat_penalty
-            )
+    if allowed is not None:
+        scores[~allowed] = -np.inf
+    _penalise(scores, config, texts)
     scores -= scores.max(axis=-1, keepdims=True)
     if config.temperature == 0:
         most_likely = np.zeros_like(scores)
@@ -106,6 +138,46 @@ def weights_of(
     if config.temperature != 1:
         scores /= max(config.temperature, COLDEST)
     weights = np.exp(scores, out=scores)
+    _filter(weights, config)
+    return weights
+
+
+def _penalise(
+    scores: NDArray[np.float64], config: SamplingConfig, texts: Sequence[Sequence[int]]
+) -> None:
+    """Apply the repeat penalty, then DRY, to the logits (B, V) after ``texts``."""
+    if config.repeat_penalty != 1:
+        for row, ids in zip(scores, texts, strict=True):
+            seen = list(set(islice(reversed(ids), config.repeat_window)))
+            row[seen] = np.where(
+                row[seen] > 0, row[seen] / config.repeat_penalty, row[seen] * config.repeat_penalty
+            )
+    if config.dry > 0:
+        for row, ids in zip(scores, texts, strict=True):
+            for symbol, length in repeated(ids, config.dry_length + DRY_STEPS).items():
+                if length >= config.dry_length:
+                    row[symbol] -= config.dry * config.dry_base ** (length - config.dry_length)
+
+
+def repeated(ids: Sequence[int], limit: int) -> dict[int, int]:
+    """The symbols that followed earlier occurrences of the end of a text.
+
+    Each is mapped to the length of the longest end, at most ``limit``, that it followed.
+    """
+    text = np.fromiter(ids, np.int64, len(ids))
+    ends = np.arange(len(text) - 1)  # an occurrence ends here, and a symbol follows
+    found: dict[int, int] = {}
+    for length in range(1, min(limit, len(text) - 1) + 1):
+        ends = ends[ends >= length - 1]
+        ends = ends[text[ends - (length - 1)] == text[-length]]
+        if not len(ends):
+            break
+        found.update(dict.fromkeys(text[ends + 1].tolist(), length))
+    return found
+
+
+def _filter(weights: NDArray[np.float64], config: SamplingConfig) -> None:
+    """Set to 0, in weights (B, V) of which the largest is 1, what top-k, top-p, min-p exclude."""
     vocab_size = weights.shape[-1]
     if 0 < config.top_k < vocab_size:
         kth = np.partition(weights, vocab_size - config.top_k, axis=-1)
@@ -118,7 +190,6 @@ def weights_of(
         np.put_along_axis(weights, order, ranked, axis=-1)
     if config.min_p > 0:
         weights[weights < config.min_p] = 0  # the most likely has 1
-    return weights
 
 
 def surprise_bits(logits: NDArray[Any], ids: NDArray[Any]) -> NDArray[np.float64]:

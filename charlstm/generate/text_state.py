@@ -41,9 +41,8 @@ class TextState:
     recent: tuple[int, ...] = field(default=(), repr=False)
     """The last ids of the text, at most ``REMEMBERED``, for the repeat penalty."""
 
-    def fits(self, config: ModelConfig) -> bool:
-        """Whether a model of this shape can continue from this state."""
-        shape = (config.layers, len(CELLS[config.cell].states), 1, config.hidden_size)
+    def fits(self, shape: tuple[int, ...], vocab_size: int) -> bool:
+        """Whether a model with states of this shape can continue from this state."""
         state = self.state
         return (
             isinstance(state, np.ndarray)
@@ -52,19 +51,23 @@ class TextState:
             and state.dtype == np.float32
             and bool(np.isfinite(state).all())
             and all(
-                isinstance(symbol, Integral) and 0 <= symbol < config.vocab_size
-                for symbol in self.recent
+                isinstance(symbol, Integral) and 0 <= symbol < vocab_size for symbol in self.recent
             )
         )
 
 
-def check_state(state: TextState, config: ModelConfig) -> None:
-    """Raise ``UsageError`` unless a model of this shape can continue from ``state``."""
-    if not (isinstance(state, TextState) and state.fits(config)):
+def check_state(state: TextState, shape: tuple[int, ...], vocab_size: int) -> None:
+    """Raise ``UsageError`` unless a model with states of this shape can continue from it."""
+    if not (isinstance(state, TextState) and state.fits(shape, vocab_size)):
         raise UsageError(
             "`state` is not a state of this model",
             "use the `state` of a text that this model generated",
         )
+
+
+def state_shape(config: ModelConfig) -> tuple[int, ...]:
+    """The shape of the state of one text: (L, S, 1, H)."""
+    return (config.layers, len(CELLS[config.cell].states), 1, config.hidden_size)
 
 
 def save_state(path: Path, state: TextState, model: ModelFile) -> None:
@@ -74,7 +77,7 @@ def save_state(path: Path, state: TextState, model: ModelFile) -> None:
         UsageError: the state does not fit the model.
         CharlstmError: the file cannot be written; an existing one is unchanged.
     """
-    check_state(state, model.config)
+    check_state(state, state_shape(model.config), model.config.vocab_size)
     arrays: Arrays = {
         "state": np.ascontiguousarray(state.state, dtype=np.float32),
         "recent": np.array(state.recent, dtype=np.int64),
@@ -119,6 +122,6 @@ def load_state(path: Path, model: ModelFile) -> TextState:
         raise CharlstmError(f"{path} is damaged: {error}", remedy) from None
     plain = (recent.ndim, recent.dtype) == (1, np.int64)
     found = TextState(state, tuple(recent.tolist()) if plain else ())
-    if not plain or not found.fits(config):
+    if not plain or not found.fits(state_shape(config), config.vocab_size):
         raise CharlstmError(f"{path} is damaged: its arrays do not match the model", remedy)
     return found

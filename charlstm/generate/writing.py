@@ -11,18 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import UsageError, require, shown
+from charlstm.generate.constraint import Constraint
+from charlstm.generate.ensemble import Predictor, ids_of
 from charlstm.generate.sampling import SamplingConfig, surprise_bits, weights_of
 from charlstm.generate.text_state import REMEMBERED, TextState, check_state
-from charlstm.net.engine import Engine, chunks
+from charlstm.net.engine import chunks
 from charlstm.text.vocabulary import Ids, StreamDecoder, Vocabulary
 
 READ_CHUNK = 512
 BLOCK = 64
 """Steps of a batch between two checks for stop sequences."""
+END = -1
+"""In place of an id: the text is complete."""
 
 
 def prefill(
-    engine: Engine,
+    engine: Predictor,
     ids: Ids,
     start: TextState | None = None,
     progress: Callable[[int], None] = lambda _: None,
@@ -35,7 +39,7 @@ def prefill(
         UsageError: ``start`` does not fit the model.
     """
     if start is not None:
-        check_state(start, engine.config)
+        check_state(start, engine.initial_state().shape, ids_of(engine))
     start = start or TextState(engine.initial_state())
     state, done = start.state, 0
     for chunk in chunks(ids, READ_CHUNK):
@@ -47,7 +51,10 @@ def prefill(
 
 
 class Sampler(Iterator[Ids]):
-    """Samples B texts in parallel: yields their next ids (B,), endlessly.
+    """Samples B texts in parallel: yields their next ids (B,).
+
+    It ends when the constraint has completed all texts, and is endless without one. A text that is
+    complete before others has ``END`` from then on.
 
     All texts continue from ``start``. Text b uses a Mersenne Twister seeded with ``seed + b``, so
     each text of a batch can be reproduced alone.
@@ -60,13 +67,16 @@ class Sampler(Iterator[Ids]):
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Predictor,
         start: TextState,
         config: SamplingConfig,
         seed: int,
         count: int = 1,
+        constraint: Constraint | None = None,
     ) -> None:
         self._engine, self._config = engine, config
+        self._constraint = constraint
+        self._nodes, self._written = np.zeros(count, dtype=np.int64), 0
         self._generators = [random.Random(seed + b) for b in range(count)]
         kept = max(REMEMBERED, config.repeat_window)
         self._recent = [deque(start.recent, maxlen=kept) for _ in range(count)]
@@ -79,15 +89,25 @@ class Sampler(Iterator[Ids]):
         return len(self._generators)
 
     def __next__(self) -> Ids:
-        window = self._config.repeat_window
-        penalised = self._recent if self._config.repeat_penalty != 1 else ()
-        recent = [islice(reversed(ids), window) for ids in penalised]
-        cumulative = weights_of(self.logits, self._config, recent).cumsum(axis=-1)
+        allowed = None
+        if self._constraint is not None:
+            allowed = self._constraint.allowed(self._nodes, self._written)
+            complete = ~allowed.any(axis=-1)
+            if complete.all():
+                raise StopIteration
+            allowed[complete] = True  # these are sampled in vain
+        weights = weights_of(self.logits, self._config, self._recent, allowed)
+        cumulative = weights.cumsum(axis=-1)
         uniform = np.array([g.random() for g in self._generators])
         ids: Ids = (cumulative > (uniform * cumulative[:, -1])[:, None]).argmax(axis=-1)
         self.logits, self.state = self._engine.step(ids, self.state)
         for memory, symbol in zip(self._recent, ids.tolist(), strict=True):
             memory.append(symbol)
+        if self._constraint is not None:
+            self._nodes = self._constraint.advance(self._nodes, ids)
+            self._nodes[complete] = END  # the last node, which has no way out
+            ids[complete] = END
+            self._written += 1
         return ids
 
     def text_state(self, text: int = 0) -> TextState:
@@ -231,7 +251,8 @@ def draw_texts(
     while block := list(islice(drawn, BLOCK)):
         for b, ids in enumerate(np.array(block).T.tolist()):
             if not filters[b].stopped:
-                texts[b] += filters[b].feed("".join(map(decoders[b].feed, ids)))
+                written = (symbol for symbol in ids if symbol != END)
+                texts[b] += filters[b].feed("".join(map(decoders[b].feed, written)))
         if all(stop.stopped for stop in filters):
             break
     return [

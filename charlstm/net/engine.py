@@ -216,6 +216,11 @@ class Engine:
         self._output_weight = np.ascontiguousarray(arrays["output_weight"])
         self._output_bias = arrays["output_bias"]
 
+    @property
+    def end(self) -> int | None:
+        """The id that ends an item of a list, or None; it is read from zero state."""
+        return self.config.end
+
     def initial_state(self, batch: int = 1) -> Array:
         """The state before any character: zeros (L, S, B, H)."""
         shape = (self.config.layers, len(self.spec.states), batch, self.config.hidden_size)

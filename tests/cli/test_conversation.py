@@ -13,10 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from helpers import untrained
 
 import charlstm
 from charlstm import Model
 from charlstm.cli import run
+from charlstm.text.vocabulary import Vocabulary
 
 Talk = Callable[..., tuple[str, str]]
 
@@ -95,6 +97,7 @@ def test_temperature_and_length_change_from_the_next_turn_on(talk: Talk, model: 
         ("/length -1", "/length is -1"),
         ("/nix", "unknown command /nix; type /help"),
         ("/retry", "nothing to retry"),
+        ("/mix 1,2", "/mix needs several models"),
         ("€", "'€' (U+20AC)"),
     ],
 )
@@ -114,8 +117,24 @@ def test_bytes_that_are_no_text_are_a_mistake_like_others(talk: Talk) -> None:
 def test_help_lists_every_command(talk: Talk) -> None:
     out, err = talk("/help\n")
     assert out == ""
-    for name in ("temp", "length", "retry", "forget", "quit"):
+    for name in ("temp", "mix", "length", "retry", "forget", "quit"):
         assert re.search(rf"^/{name}\b", err, re.MULTILINE)
+
+
+def test_mix_changes_the_weights_from_the_next_turn_on(
+    talk: Talk, model: Model, tmp_path: Path
+) -> None:
+    last = untrained(tmp_path, Vocabulary("\nNEDé: "))
+    other = charlstm.load(last)
+    out, err = talk("NED: \n/mix 1,3\n\n", "-c", last, "--no-echo")
+    equal, weighted = charlstm.mix([model, other]), charlstm.mix([model, other], [1, 3])
+    first = equal.generate("NED: ", length=30, seed=1)
+    one = str(first)
+    two = str(weighted.generate(state=first.state, length=30, seed=2))
+    assert out == f"{one}\n{two}\n"
+    assert err == ""
+    assert "must be 2 numbers" in talk("/mix 1\n", "-c", last)[1]
+    assert "'a,b'" in talk("/mix a,b\n", "-c", last)[1]
 
 
 def test_quit_ends_and_two_slashes_are_a_slash(talk: Talk) -> None:
@@ -150,6 +169,7 @@ class Terminal:
             **os.environ,
             "PYTHONPATH": str(Path(charlstm.__file__).parents[1]),
             "TERM": "xterm-256color",
+            "XDG_STATE_HOME": str(run.parent / "state"),
         }
         environment.pop("NO_COLOR", None)
         command = [sys.executable, "-m", "charlstm", "sample", "-c", str(run), "-i", *options]
@@ -283,3 +303,29 @@ def test_ctrl_c_at_the_prompt_leaves_the_shells_prompt_a_line_of_its_own(
     # Python does not see a signal between the prompt and its first wait for a key.
     there.wait_for(b"\r\n", repeat=b"\x03")
     assert there.child.wait(60) == 130
+
+
+@pytest_posix
+def test_a_paste_of_several_lines_is_one_turn_and_is_remembered_in_the_next_session(
+    terminal: Callable[..., Terminal], model: Model, trained_run: Path
+) -> None:
+    import readline
+
+    if "libedit" in (readline.__doc__ or ""):
+        pytest.skip("libedit has no bracketed paste")
+    options = ("--seed", "1", "--length", "30", "--temp", "0")
+    one = str(model.generate("NED: I\nTAM: ", length=30, temperature=0)).replace("\n", "\r\n")
+    there = terminal(*options)
+    there.wait_for(b"> ")
+    there.type(b"\x1b[200~NED: I\nTAM: \x1b[201~\r")
+    there.wait_for(re.escape(one.encode()))
+    there.wait_for(b"> ")
+    there.type(b"\x04")
+    assert there.child.wait(60) == 0
+    file = trained_run.parent / "state" / "charlstm" / "history.jsonl"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    there = terminal(*options)
+    there.wait_for(b"> ")
+    there.type(b"\x1b[A\r")
+    there.wait_for(re.escape(one.encode()))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import TEXT, model_config, random_weights
+from helpers import TEXT, untrained
 
 import charlstm
 import charlstm.runs.run
@@ -20,19 +20,11 @@ from charlstm.generate.sampling import SamplingConfig
 from charlstm.generate.text_state import TextState
 from charlstm.generate.writing import Sampler
 from charlstm.runs import run as runs
-from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
 
 
 def sample(*arguments: str, seed: int = 1) -> int:
     return run(["sample", "-c", "small", "--seed", str(seed), *arguments])
-
-
-def untrained(folder: Path, vocab: Vocabulary) -> str:
-    """A checkpoint with random weights and this vocabulary."""
-    config = model_config(len(vocab))
-    file = ModelFile(config, vocab, random_weights(config), "", {"step": 0})
-    return str(write_checkpoint(folder, file, ResumeState({}, {})))
 
 
 def expected(prime: str = "", length: int = 40, **how: object) -> str:
@@ -572,3 +564,96 @@ def test_an_unknown_precision_is_wrong_usage(capsys: pytest.CaptureFixture[str])
     assert sample("--precision", "int4") == 2
     message = "charlstm: --precision is 'int4'; choose one of float32, int8\n"
     assert capsys.readouterr().err == message
+
+
+# -- constraints and several models ------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("options", "how"),
+    [
+        ("--match [a-z]{3}.*", {"match": "[a-z]{3}.*"}),
+        ("--ban eE", {"ban": "eE"}),
+        ("--dry 5 --dry-length 2", {"dry": 5, "dry_length": 2}),
+        ("--dry 5 --dry-length 2 --dry-base 1", {"dry": 5, "dry_length": 2, "dry_base": 1}),
+    ],
+)
+def test_constraints_change_the_text_as_in_python(
+    options: str, how: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sample("--length", "200", *options.split()) == 0
+    written = capsys.readouterr().out
+    assert written == expected(length=200, **how)
+    assert written != expected(length=200)
+
+
+@pytest.mark.usefixtures("folder")
+def test_each_text_of_a_batch_matches(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--count", "20", "--match", "[a-z]{2,4} [a-z]{3}", "--stop", "\n"]
+    assert sample(*options) == 0
+    texts = capsys.readouterr().out.split("\n%\n")
+    assert len(texts) == 20
+    assert all(re.fullmatch("[a-z]{2,4} [a-z]{3}", text) for text in texts)
+    assert len({len(text) for text in texts}) == 3
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_text_that_is_complete_ends_before_its_length(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    state = str(tmp_path / "a.state")
+    assert sample("--match", "[a-z]{5}", "--length", "0", "--save-state", state) == 0
+    written = capsys.readouterr().out
+    assert re.fullmatch("[a-z]{5}", written)
+    model = charlstm.load("small")
+    assert model.load_state(state).recent == tuple(model.encode("\n" + written))
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_impossible_match_names_the_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample("--match", "a{9}", "--length", "5") == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "--match needs at least 9 characters, but --length is 5" in shown.err
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_repeat_penalty_points_to_dry(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample("--repeat-penalty", "1.05", "--length", "5") == 0
+    assert "use --dry 0.8" in capsys.readouterr().err
+    assert sample("--dry", "0.8", "--length", "5") == 0
+    assert capsys.readouterr().err == ""
+    assert sample("--dry-length", "9", "--length", "5") == 0
+    assert "no effect without --dry" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("folder")
+def test_several_models_write_as_their_mixture(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    other = untrained(tmp_path, Vocabulary("\nNEDé: "))
+    models = [charlstm.load("small"), charlstm.load(other)]
+    for options, weights in (([], None), (["--mix", "0.2,0.8"], [0.2, 0.8])):
+        assert sample("-c", other, "--prime", "NED: é", "--length", "99", *options) == 0
+        text = charlstm.mix(models, weights).generate("NED: é", length=99, seed=1)
+        assert capsys.readouterr().out == f"NED: é{text}"
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--mix 1", "--mix needs several models"),
+        ("-c small --mix 1", "must be 2 numbers"),
+        ("-c small --mix a,b", "the weights are 'a,b'"),
+        ("-c small --novelty", "--novelty works with one model"),
+        ("-c small --state x", "--state works with one model"),
+        ("-c small --save-state x", "--save-state works with one model"),
+    ],
+)
+def test_what_needs_one_model_or_several_is_said(
+    options: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sample("--length", "5", *options.split()) == 2
+    assert words in capsys.readouterr().err

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import TEXT, model_config, random_weights
+from helpers import TEXT, model_config, random_weights, untrained
 
 import charlstm
 from charlstm.cli import run
@@ -344,3 +344,29 @@ def test_int8_scores_are_close_and_labelled(
     assert capsys.readouterr().out.endswith("  stateful, int8\n")
     assert score("text.txt", "--precision", "int8", "--adapt") == 2
     assert "--adapt and --precision int8 cannot be used together" in capsys.readouterr().err
+
+
+def test_several_models_are_scored_as_their_mean(
+    trained_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    other = untrained(tmp_path, Vocabulary("\nNEDé: "))
+    (tmp_path / "a.txt").write_text("NED: é\n" * 9, encoding="utf-8")
+    command = [
+        "score",
+        str(tmp_path / "a.txt"),
+        "-c",
+        str(trained_run),
+        "-c",
+        other,
+        "--mix",
+        "3,1",
+    ]
+    expected = charlstm.mix([charlstm.load(trained_run), charlstm.load(other)], [3, 1])
+    assert run([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["nats"] == pytest.approx(expected.score("NED: é\n" * 9).nats)
+    assert (found["models"], found["mix"]) == ([str(trained_run), other], [0.75, 0.25])
+    assert run(command) == 0
+    assert "stateful, mean of 2 models" in capsys.readouterr().out
+    assert run([*command, "--adapt"]) == 2
+    assert "--adapt works with one model" in capsys.readouterr().err

@@ -13,11 +13,19 @@ from hypothesis import strategies as st
 
 from charlstm.errors import UsageError
 from charlstm.generate import writing
-from charlstm.generate.sampling import SamplingConfig, SamplingFields, distribution, surprise_bits
+from charlstm.generate.constraint import Constraint
+from charlstm.generate.sampling import (
+    SamplingConfig,
+    SamplingFields,
+    distribution,
+    repeated,
+    surprise_bits,
+)
 from charlstm.generate.text_state import TextState
 from charlstm.generate.writing import Sampler, prefill
 from charlstm.net.engine import Engine
 from charlstm.net.model_config import ModelConfig
+from charlstm.text.vocabulary import Vocabulary
 
 LOGITS = np.array([2.0, 1.0, 0.5, 0.0, -1.0, -1.5, 0.25, 1.5])
 SYMBOLS = "\nabcdefg"
@@ -40,7 +48,10 @@ def sampler(
     engine: Constant, config: SamplingConfig, seed: int, count: int = 1, before: Iterable[int] = ()
 ) -> Sampler:
     start = TextState(np.zeros((1, 2, 1, 1)), tuple(before))
-    return Sampler(engine, start, config, seed, count)  # type: ignore[arg-type]
+    constraint = None
+    if config.match or config.ban:
+        constraint = Constraint(Vocabulary("abcd"), config.match, config.ban)
+    return Sampler(engine, start, config, seed, count, constraint)  # type: ignore[arg-type]
 
 
 def drawn(sampler: Sampler, length: int) -> list[int]:
@@ -214,6 +225,49 @@ def test_the_penalty_looks_back_as_far_as_its_window(window: int, cycle: list[in
     assert drawn(sampler(engine, config, 0), 6) == cycle * (6 // len(cycle))
 
 
+def test_a_passage_is_followed_until_it_would_be_repeated() -> None:
+    #         0  1  2  3  4  5  6  7  8
+    text = [1, 2, 3, 4, 9, 2, 3, 5, 1, 2, 3]
+    assert repeated(text, 99) == {4: 3, 5: 2}
+    assert repeated(text, 2) == {4: 2, 5: 2}
+    assert repeated([7, 7, 7], 99) == {7: 2}
+    assert repeated([], 99) == repeated([1], 99) == repeated([1, 2], 99) == {}
+
+
+@given(st.lists(st.integers(0, 2), max_size=30), st.integers(1, 40))
+def test_repeated_is_what_a_search_finds(text: list[int], limit: int) -> None:
+    found: dict[int, int] = {}
+    for end in range(1, len(text)):
+        for length in range(1, min(end, limit) + 1):
+            if text[end - length : end] == text[-length:]:
+                found[text[end]] = max(length, found.get(text[end], 0))
+    assert repeated(text, limit) == found
+
+
+def test_dry_breaks_a_loop_that_the_penalty_would_allow() -> None:
+    class Loop(Constant):
+        """After a comes b, after b c, after c a: nearly always."""
+
+        def step(self, ids: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return np.eye(4)[(ids + 1) % 3] * 4.0, state
+
+    def written(config: SamplingConfig) -> list[int]:
+        return drawn(sampler(Loop(np.array([4.0, 0, 0, 0])), config, 0), 30)
+
+    assert written(SamplingConfig(temperature=0)) == [0, 1, 2] * 10
+    dry = written(SamplingConfig(temperature=0, dry=2.0, dry_length=3))
+    # The fourth repeated character costs 2, the fifth 3.5, the sixth 6.1: more than the 4 between.
+    assert dry[:8] == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert dry[8] != 2
+
+
+def test_a_batch_ends_when_its_longest_text_is_complete() -> None:
+    engine = Constant(np.zeros(4))
+    config = SamplingConfig(match="a|bb|ccc")
+    rows = np.array(list(sampler(engine, config, 1, 200))).T.tolist()
+    assert {tuple(row) for row in rows} == {(0, -1, -1), (1, 1, -1), (2, 2, 2)}
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -243,6 +297,12 @@ def test_a_vocabulary_of_one_symbol_has_one_choice(options: dict[str, float]) ->
         ("repeat_penalty", 1e-9, 0.0),
         ("repeat_penalty", 1e9, 1e300),
         ("repeat_window", 1, 0),
+        ("dry", 0, -0.1),
+        ("dry", 1e6, 1e7),
+        ("dry_base", 1, 0.9),
+        ("dry_length", 1, 0),
+        ("match", "a", b"a"),
+        ("ban", "", None),
         ("repeat_window", 10**9, 99999999999999999999),
         ("repeat_window", np.int64(7), 7.0),
         ("top_k", np.int64(7), True),
@@ -303,6 +363,21 @@ def limit(freedom: int) -> float:
         # ln p is negative, so a penalty of 2 squares p; 0 and 3 are recent.
         ({"repeat_penalty": 2.0}, (0.16, 0.3, 0.2, 0.01)),
         ({"repeat_penalty": 2.0, "repeat_window": 1}, (0.4, 0.3, 0.2, 0.01)),
+        # Of the text 1 2 3 0 2 3, two characters are repeated: 0 would make it three.
+        ({"dry": 2.0, "dry_length": 2}, (0.4 / math.e**2, 0.3, 0.2, 0.1)),
+        ({"dry": 2.0, "dry_length": 1, "dry_base": 3.0}, (0.4 / math.e**6, 0.3, 0.2, 0.1)),
+        ({"dry": 2.0, "dry_length": 3}, (4, 3, 2, 1)),
+        ({"ban": "a"}, (0, 3, 2, 1)),
+        ({"match": "[abd]"}, (4, 3, 0, 1)),
+        ({"match": "[abd]", "ban": "b"}, (4, 0, 0, 1)),
+        # What is not allowed counts neither among the k nor in p, nor as the most likely.
+        ({"ban": "a", "top_k": 2}, (0, 3, 2, 0)),
+        ({"ban": "a", "top_p": 0.45}, (0, 3, 0, 0)),
+        ({"match": "[bd]", "min_p": 0.33}, (0, 3, 0, 1)),
+        ({"ban": "a", "temperature": 0}, (0, 1, 0, 0)),
+        ({"ban": "a", "repeat_penalty": 2.0}, (0, 0.3, 0.2, 0.01)),
+        # DRY before the temperature: (0.4 / e)^2 and so on.
+        ({"dry": 1.0, "dry_length": 2, "temperature": 0.5}, (16 / math.e**2, 9, 4, 1)),
         # Penalty .16 .3 .2 .01; squared 256 900 400 1; the first three; 0.6 of 1556 needs two,
         # and the second is not 0.5 of the first.
         (
@@ -333,7 +408,8 @@ def test_draws_follow_the_exact_distribution_of_each_filter(
 ) -> None:
     engine = Constant(np.log(CHANCES))
     config = SamplingConfig(**options)  # type: ignore[arg-type]
-    ids = next(sampler(engine, config, 1, DRAWS, before=[0, 3]))
+    before = [1, 2, 3, 0, 2, 3] if config.dry else [0, 3]
+    ids = next(sampler(engine, config, 1, DRAWS, before=before))
     counts = np.bincount(ids, minlength=4)
     kept = np.flatnonzero(weights)
     expected = np.array(weights)[kept] / sum(weights) * DRAWS

@@ -25,13 +25,14 @@ ROOMS: dict[str, set[str]] = {
     "presets": GROUND | {"files", "config", "text", "net"},
     "runs": GROUND | {"files", "events", "config", "text", "net"},
     "generate": GROUND | {"files", "text", "net", "runs"},
-    "scoring": GROUND | {"text", "net", "generate", "html_table"},
+    "scoring": GROUND | {"text", "generate", "html_table"},
     "analysis": GROUND | {"events", "text", "net", "runs", "generate", "html_table"},
     "export": GROUND | {"events", "net", "runs", "scoring", "analysis"},
     "model": {
         *("errors", "text", "net", "runs", "generate", "scoring", "analysis", "show"),
         "html_table",
     },
+    "mixture": {"errors", "text", "net", "generate", "model"},
     "training": {
         *("errors", "events", "config", "presets", "text", "net", "runs", "scoring", "analysis"),
     },
@@ -50,10 +51,12 @@ ROOMS: dict[str, set[str]] = {
         *("errors", "files", "events", "presets", "text", "net", "runs", "generate", "scoring"),
         *("analysis", "export", "model", "training", "study", "show", "__init__"),
         *("opening", "run_display", "training_run", "generations"),
+        *("mixture", "opening", "run_display", "training_run"),
     },
     "__main__": {"cli"},
     "__init__": {
-        *("errors", "model", "generate", "scoring", "analysis", "runs", "show", "training_run"),
+        *("errors", "model", "mixture", "generate", "scoring", "analysis", "runs", "show"),
+        "training_run",
     },
 }
 HOMES = {
