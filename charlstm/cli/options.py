@@ -70,7 +70,7 @@ Mix = Annotated[
     str | None,
     typer.Option(
         "--mix",
-        metavar="W,W,…",
+        metavar="W,W",
         help="Weight of each model's probabilities, with several -c." + default("equal weights"),
         show_default=False,
     ),

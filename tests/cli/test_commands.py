@@ -148,7 +148,7 @@ def test_advice_for_too_little_memory_has_only_options_of_the_command(
         raise MemoryError
 
     for module in ("train", "sample", "score"):
-        name = "begin_run" if module == "train" else "open_model"
+        name = "begin_run" if module == "train" else "open_voice"
         monkeypatch.setattr(sys.modules[f"charlstm.cli.{module}"], name, exhausted)
     assert run(command.split()) == 1
     assert capsys.readouterr().err == f"charlstm: out of memory{advice}\n"
@@ -270,7 +270,7 @@ def test_the_end_of_memory_is_reported_where_nothing_more_can_be_loaded(
     def exhausted(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(sys.modules["charlstm.cli.score"], "open_model", exhausted)
+    monkeypatch.setattr(sys.modules["charlstm.cli.score"], "open_voice", exhausted)
     monkeypatch.setattr("charlstm.show.printable.printable", exhausted)
     assert run(["score", "x.txt"]) == 1
     assert capsys.readouterr().err == "charlstm: out of memory\n"

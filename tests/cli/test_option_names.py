@@ -16,7 +16,7 @@ from charlstm.generate.sampling import SamplingConfig
 from charlstm.net.model_config import ModelConfig
 
 ROOT: Any = get_command(app)
-INTERNAL = {"vocab_size", "distillation"}
+INTERNAL = {"vocab_size", "end", "distillation"}
 """Fields that no option sets: they follow from the text and from --teacher."""
 OTHERWISE = {
     "temperature": "--temp",
