@@ -129,7 +129,7 @@ def banned_ids(vocab: Vocabulary, ban: str) -> set[int]:
     if vocab.kind == "bytes" and not ban.isascii():
         raise UsageError(
             f"`ban` is {shown(ban)}, but a model of bytes can ban only ASCII characters",
-            "use `match`, such as [^é]*",
+            "exclude it with `match`",
         )
     banned = set(vocab.encode(vocab.known_form(ban), "skip").tolist())
     require(len(banned) < len(vocab), "`ban` excludes every character that the model knows")

@@ -148,7 +148,7 @@ def test_the_most_likely_text_is_the_engine_s(
     open_page: Callable[..., Any], cell: str, prime: str
 ) -> None:
     of = model(cell)
-    expected = "".join(of.generate(prime, length=100, temperature=0.0))
+    expected = "".join(of.generate(prime, length=100, temperature=0.0, precision="float32"))
     script = "return charlstm.write({prime: arguments[0], temperature: 0, length: 100})"
     assert open_page(of, precision="float32").execute_script(script, prime) == expected
 

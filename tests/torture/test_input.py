@@ -99,8 +99,8 @@ def folder(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path
 
 
-def _stop_at_once(trainer: Any, *_: object, **__: object) -> Any:
-    *_, finished = trainer.run()
+def _stop_at_once(run: Any, *_: object, **__: object) -> Any:
+    *_, finished = run.trainer.run()
     return finished
 
 
