@@ -210,7 +210,7 @@ def test_python_examples_run(
     for language, block in FENCED.findall(page.read_text(encoding="utf-8")):
         if language == "python" and "IPython" not in block:
             source = textwrap.dedent(CHECKPOINT.sub(checkpoint_of_demo, block))
-            source = re.sub(r"\bsteps=\d+", "steps=3", source)  # a page's run may take minutes
+            source = source.replace("steps=3000", "steps=3")  # as long as minutes
             exec(compile(source, page.name, "exec"), names)
 
 
