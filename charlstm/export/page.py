@@ -34,7 +34,7 @@ LIMIT = 256_000_000
 """Maximum size in bytes: browsers reject strings above about half a gigabyte, phones far less."""
 WATCHED = 10_000
 """Held-out characters that are searched for named units."""
-PRODUCTS_PER_SECOND = 0.8e9
+PRODUCTS_PER_SECOND = 0.7e9
 """Multiplications per second of one core in a browser that also draws: benchmarks/page.py."""
 MAX_SPEED = 2000
 """Maximum of the page's field Speed, in characters per second."""

@@ -95,7 +95,7 @@ def test_followers_are_counted_exactly() -> None:
         assert found == (sum(after), np.count_nonzero(after), exact[context, int(ids[t + 4])])
 
 
-def test_followers_of_contexts_with_like_hashes_are_told_apart() -> None:
+def test_followers_of_contexts_with_like_hashes_are_reported_apart() -> None:
     contexts = np.array([5, 6, 7, 1 << 60], np.uint64)
     followers = Followers(contexts, 10)
     followers.add(np.array([7, 6, 8, 7, 4], np.uint64), np.array([1, 2, 3, 1, 4]))

@@ -22,7 +22,7 @@ PATIENCE = 120.0
 
 
 def restart(folder: Path, trials: int, seed: int) -> Figures:
-    """A worker dies and torchrun starts all again; then torchrun is told to stop."""
+    """A worker dies and torchrun starts all again; then torchrun is stopped."""
     write(folder / "tales.txt", TEXT * 4)
     for trial in range(trials):
         with named("restart", seed, trial):
