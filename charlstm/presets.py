@@ -76,9 +76,9 @@ GENERATIONS = {
     "large": ((14.0, ("large", "large")), (45.0, ("large", "large", "huge"))),
 }
 """By the preset of a text: the presets of the generations that a budget of at least that many
-minutes, on two cores, is divided among. A generation that takes as long as the first gains 0.025 nats on Tiny
-Shakespeare, where a run half as long again gains 0.009; one with more units gains another 0.012
-(docs/research/experiments/teachers.md)."""
+minutes, on two cores, is divided among. A generation that takes as long as the first gains 0.025
+nats on Tiny Shakespeare, where a run half as long again gains 0.009; one with more units gains
+another 0.012 (docs/research/experiments/teachers.md)."""
 
 
 def generation_presets(
