@@ -101,7 +101,7 @@ def test_each_step_reads_one_whole_row_of_every_stream(task: object) -> None:
     assert study.task.width is not None
     width = study.task.width(lag)
     starts = {"reber": "B", "long-lag": "xy", "temporal-order": "E", "anbn": "a"}[study.task.name]
-    for step in (0, 1, 5, 100_000):  # the last one after the text began anew many times
+    for step in (0, 1, 5, 100_000):  # the last one after the text began again many times
         batch = learner.streams.batch_at(step * width)
         assert batch.inputs.shape == (width, study.task.batch)
         assert {vocab.symbols[i] for i in batch.inputs[0]} <= set(starts)

@@ -9,7 +9,7 @@ from charlstm.cli import run
 from charlstm.runs import checkpoint
 from charlstm.runs import run as runs
 
-# One folder for each format, written by the charlstm of its time; they are never written anew.
+# One folder for each format, written by the charlstm of its time; they are never written again.
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
 
 
