@@ -18,6 +18,8 @@ from charlstm.show.printable import printable
 from charlstm.show.quantities import duration
 
 LINE_SECONDS = 5.0
+REVISED = 0.1
+"""A smaller change of the budget is not printed: every step line shows the total."""
 
 
 def rolled_back(event: RolledBack) -> str:
@@ -35,6 +37,8 @@ class PlainLog:
         self._stream = stream
         self._clock = clock
         self._next_line_at = 0.0
+        self._printed_steps = 0
+        """The total of the latest budget that was printed."""
 
     def write(self, event: Event) -> None:
         """Print the event's line, if it has one."""
@@ -45,7 +49,7 @@ class PlainLog:
     def _line(self, event: Event) -> str:
         match event:
             case RunStarted():
-                name = event.name
+                name, self._printed_steps = event.name, 0
                 if event.generations > 1:
                     name += f" (generation {event.generation} of {event.generations})"
                 return (
@@ -55,6 +59,9 @@ class PlainLog:
                     f"bptt {event.bptt}, {event.precision} on {event.device}"
                 )
             case BudgetFixed():
+                if abs(event.total_steps - self._printed_steps) < REVISED * self._printed_steps:
+                    return ""
+                self._printed_steps = event.total_steps
                 return (
                     f"budget: {plural(event.total_steps, 'step')}, {event.epochs:.2f} epochs, "
                     f"about {duration(event.seconds)} in total"

@@ -97,6 +97,14 @@ def test_lines(event: Event, line: str) -> None:
     assert log(event) == [line]
 
 
+def test_a_budget_is_printed_again_when_it_has_changed_much() -> None:
+    totals = (1_000, 1_050, 960, 1_200, 1_150)
+    budgets = [BudgetFixed(total, 1.0, 60.0) for total in totals]
+    shown = log(*budgets)
+    assert [line.split(" steps")[0] for line in shown] == ["budget: 1,000", "budget: 1,200"]
+    assert len(log(budgets[0], STARTED, budgets[1])) == 3  # of the next generation
+
+
 def test_saving_and_the_end_have_no_line() -> None:
     finished = RunFinished("budget", 9, 1.0, 2.0, 1.5, 9, Path("run"))
     assert log(Saved(9, Path("run/step-00000009"), True), finished) == []
