@@ -57,9 +57,10 @@ def _begin_next(
         return None
     settings = dict(generation.settings)
     if generation.minutes is not None:
-        presets = generation.presets[generation.number - 1 :]
         left = generation.minutes - generation.spent / 60
-        settings["minutes"] = generation_minutes(presets, left, generation.minutes)
+        settings["minutes"] = generation_minutes(
+            generation.presets, generation.number, left, generation.minutes
+        )
     advise(f"generation {generation.number} of {generation.count} learns from {path.name}:")
     return start_run(
         opened,

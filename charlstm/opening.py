@@ -130,7 +130,7 @@ def begin_run(
         generation = Generation.first(presets, name, settings)
         advise(f"{len(presets)} generations: each learns from the one before")
         if minutes is not None:
-            settings = {**settings, "minutes": generation_minutes(presets, minutes, minutes)}
+            settings = {**settings, "minutes": generation_minutes(presets, 1, minutes, minutes)}
     return start_run(
         stack,
         corpus,

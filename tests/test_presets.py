@@ -353,12 +353,17 @@ def test_each_generation_of_twenty_minutes_or_an_hour_has_the_time_it_takes_by_h
         (60.0, ("large", "large", "huge"), (7.6, 9.4, 29.2)),
     ):
         left = minutes
-        for number, needed in enumerate(by_hand):
-            part = generation_minutes(presets[number:], left, minutes)
+        for number, needed in enumerate(by_hand, 1):
+            part = generation_minutes(presets, number, left, minutes)
             assert part >= needed
             left -= part
         assert left == pytest.approx(0)
 
 
+def test_generations_of_a_preset_take_as_many_steps_though_a_teacher_takes_time() -> None:
+    first = generation_minutes(("large", "large"), 1, 20.0, 20.0)
+    assert (20.0 - first) / first == pytest.approx(9.4 / 7.6, rel=0.02)
+
+
 def test_a_generation_has_some_time_even_if_the_budget_is_spent() -> None:
-    assert generation_minutes(("large", "huge"), -1.0, 50.0) == 0.5
+    assert generation_minutes(("large", "large", "huge"), 2, -1.0, 50.0) == 0.5
