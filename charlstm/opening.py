@@ -307,11 +307,13 @@ def resume_run(
     """Open a run to train it on; ``stack`` holds its lock, ``changes`` are ``BudgetFields``."""
     if unknown := changes.keys() - BudgetFields.__annotations__.keys():
         raise TypeError(f"a resumed run cannot change {', '.join(sorted(unknown))}")
+    from charlstm.training.processes import all_processes
     from charlstm.training.resume import BUDGETS, open_run
 
-    if not changes.keys() & (BUDGETS | {"patience"}) and (latest := _latest(path)) != path:
-        note(f"its chain has come to {latest.name}")
-        path = latest
+    if not changes.keys() & (BUDGETS | {"patience"}):
+        named, path = path, all_processes().first(lambda: _latest(path))
+        if path != named:
+            note(f"its chain has come to {path.name}")
     trainer = stack.enter_context(open_run(path, corpus, changes))
     for notice in trainer.notices:
         note(notice)

@@ -9,12 +9,13 @@ decisions and make the same calls. Process 0 alone reads and writes files.
 import atexit
 import os
 import re
+import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any, TypeVar
 
 import torch
@@ -33,6 +34,8 @@ PATIENT_WAIT = timedelta(days=2)
 """How long it waits while a text is encoded."""
 ROLL_CALL = timedelta(seconds=10)
 """How long the processes have to answer when one of them has waited in vain."""
+ASKED_AGAIN = 0.02
+"""Seconds until process 0 looks for the others again while they start."""
 CONTROL = 4
 """Numbers that a step carries besides the gradients: loss, requests to stop, time in two parts."""
 
@@ -286,14 +289,26 @@ class ProcessGroup(Processes):
 def _store() -> Any:
     """Where the processes find each other's addresses.
 
-    An agent without others keeps its store when it starts the processes again, with the addresses
-    of those that are dead. Several agents make a new one together, and count differently.
+    torchrun keeps its store when it starts the processes again, with the addresses of those that
+    are dead. So those that start together use a part of their own, which process 0 names. An answer
+    to a question that was just asked cannot be an old one.
     """
-    store, _, _ = next(rendezvous("env://", timeout=PATIENT_WAIT))
-    if os.environ.get("GROUP_WORLD_SIZE") == "1":
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        store = dist.PrefixStore(f"attempt-{attempt}", store)  # type: ignore[attr-defined]
-    return store
+    store, rank, size = next(rendezvous("env://", timeout=PATIENT_WAIT))
+    if rank:
+        question = secrets.token_hex(8)
+        store.set(f"question/{rank}", question)
+        name = store.get(f"answer/{question}").decode()
+        store.set(f"{name}/{rank}", "")
+    else:
+        name = secrets.token_hex(8)
+        others = range(1, size)
+        while not all(store.check([f"{name}/{other}"]) for other in others):
+            for other in others:
+                if store.check([f"question/{other}"]):
+                    question = store.get(f"question/{other}").decode()
+                    store.set(f"answer/{question}", name)
+            sleep(ASKED_AGAIN)
+    return dist.PrefixStore(name, store)  # type: ignore[attr-defined]
 
 
 def _exit_code(error: BaseException) -> int:
