@@ -170,7 +170,9 @@ def link(gigabits: float | None, delay: float) -> Iterator[tuple[str, ...]]:
 
     def run(*command: str) -> None:
         if subprocess.run(command, check=False).returncode:
-            sys.exit(f"failed, as without root or without netem in the kernel: {' '.join(command)}")
+            sys.exit(
+                f"failed, as without root, or a delay without netem in the kernel: {' '.join(command)}"
+            )
 
     for space in SPACES:
         run("ip", "netns", "add", space)
@@ -183,8 +185,10 @@ def link(gigabits: float | None, delay: float) -> Iterator[tuple[str, ...]]:
             run(*inside, "ip", "addr", "add", f"10.77.0.{number + 1}/24", "dev", end)
             run(*inside, "ip", "link", "set", end, "up")
             run(*inside, "ip", "link", "set", "lo", "up")
-            run(*inside, "tc", "qdisc", "add", "dev", end, "root", "netem",
-                "delay", f"{delay}ms", "rate", f"{gigabits:g}gbit")  # fmt: skip
+            shape = f"tbf rate {gigabits:g}gbit burst 256kb latency 50ms"
+            if delay:
+                shape = f"netem delay {delay}ms rate {gigabits:g}gbit"
+            run(*inside, "tc", "qdisc", "add", "dev", end, "root", *shape.split())
         yield SPACES
     finally:
         for space in SPACES:
@@ -244,7 +248,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--gigabits", type=float, help="rate of the link; without one, loopback")
-    parser.add_argument("--delay", type=float, default=0.1, help="of the link, in ms, each way")
+    parser.add_argument("--delay", type=float, default=0.0, help="of the link, in ms, each way")
     parser.add_argument("--characters", type=int, default=4_000_000)
     parser.add_argument("--batches", type=int, nargs="*", default=[32, 64, 128, 256, 512, 1024])
     parser.add_argument("--options", default="--layers 1 --hidden 256 --patience 0")

@@ -105,7 +105,12 @@ def begin_run(
     corpus = processes.same_text(
         lambda: open_text(text, note=note, advise=advise, watch=watch, **reading)
     )
-    from charlstm.presets import generation_minutes, generation_presets
+    from charlstm.presets import (
+        PRESETS,
+        default_epochs,
+        generation_minutes,
+        generation_presets,
+    )
     from charlstm.runs.catalogue import find_checkpoint
     from charlstm.runs.generation import Generation
 
@@ -120,13 +125,18 @@ def begin_run(
     def find(run: str | None) -> Path | None:
         return processes.first(lambda: None if run is None else find_checkpoint(run))
 
+    is_list, divided = corpus.vocab.end is not None, generations is None
     alone = started_by_torchrun() or teacher is not None or init_from is not None
-    if (alone or corpus.vocab.end is not None) and generations is None:  # or a list
+    budgeted = any(settings.get(field) is not None for field in ("steps", "epochs"))
+    if divided and (alone or budgeted):
         generations = 1
     minutes, generation = settings.get("minutes"), None
-    presets = generation_presets(len(corpus), minutes, generations, preset)
+    presets = generation_presets(len(corpus), minutes, generations, preset, is_list=is_list)
     if len(presets) > 1:
         require(not started_by_torchrun(), "torchrun trains one generation", "omit `generations`")
+        if divided and minutes is None:
+            epochs = default_epochs(PRESETS[presets[0]], len(corpus)) / len(presets)
+            settings = {**settings, "epochs": epochs}
         generation = Generation.first(presets, name, settings)
         advise(f"{len(presets)} generations: each learns from the one before")
         if minutes is not None:

@@ -89,15 +89,22 @@ def generation_presets(
     minutes: float | None,
     count: int | None = None,
     preset: str | None = None,
+    *,
+    is_list: bool = False,
 ) -> tuple[str, ...]:
     """The preset of each generation: of ``count``, or of as many as suit the text and the time.
 
     Generations pay where each reads the text more than ``FEW_EPOCHS`` times, because a teacher
-    prevents memorising. Without a budget in minutes there is one.
+    prevents memorising. Without a budget in minutes a text has one. A list has two, which divide
+    the budget of one (docs/research/experiments/lists.md).
     """
     if count is None:
         usual = preset or default_preset(characters, minutes)
-        for least, presets in reversed(GENERATIONS.get(usual, ())):
+        plans = GENERATIONS.get(usual, ())
+        if is_list and plans:
+            plans = ((0.0, (usual, usual)), *plans)
+            minutes = _usual_minutes(usual, characters) if minutes is None else minutes
+        for least, presets in reversed(plans):
             read = (minutes or 0.0) / PRESETS[usual].minutes * PRESETS[usual].characters
             epochs = read / max(1, characters) / len(presets)
             if minutes is not None and minutes >= least and epochs >= FEW_EPOCHS:
@@ -107,6 +114,12 @@ def generation_presets(
     usual = preset or default_preset(characters, minutes and minutes / count)
     larger = preset is None and usual == "large" and count > 2
     return (*[usual] * (count - 1), "huge" if larger else usual)
+
+
+def _usual_minutes(preset: str, characters: int) -> float:
+    """Approximate minutes of the default budget for a text."""
+    read = default_epochs(PRESETS[preset], characters) * characters
+    return read / PRESETS[preset].characters * PRESETS[preset].minutes
 
 
 def generation_minutes(presets: Sequence[str], number: int, left: float, budget: float) -> float:

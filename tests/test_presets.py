@@ -340,6 +340,24 @@ def test_generations_are_those_that_text_and_time_suffice_for(
     assert generation_presets(characters, minutes) == presets
 
 
+@pytest.mark.parametrize(
+    ("characters", "minutes", "presets"),
+    [
+        (228_000, None, ("small", "small")),
+        (228_000, 2.0, ("small", "small")),
+        (228_000, 0.5, ("quick",)),
+        (1_115_394, None, ("large",)),  # too few epochs for two
+        (1_115_394, 60.0, ("large", "large", "huge")),
+        (10_000, None, ("tiny",)),
+    ],
+)
+def test_a_list_that_is_read_often_has_two_generations(
+    characters: int, minutes: float | None, presets: tuple[str, ...]
+) -> None:
+    assert generation_presets(characters, minutes, is_list=True) == presets
+    assert generation_presets(characters, minutes, 1, is_list=True) == presets[:1]
+
+
 def test_a_number_of_generations_or_a_preset_is_kept() -> None:
     assert generation_presets(10**6, None, 3) == ("large", "large", "huge")
     assert generation_presets(10**6, 60.0, 1) == ("large",)

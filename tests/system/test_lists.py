@@ -24,6 +24,7 @@ from charlstm.runs.checkpoint import (
     read_resume_state,
     write_checkpoint,
 )
+from charlstm.runs.run import read_run_file
 from charlstm.scoring import score
 from charlstm.text.corpus import Corpus
 from charlstm.text.vocabulary import Vocabulary
@@ -330,3 +331,20 @@ def test_a_text_that_looks_like_a_list_is_noted(
     shown = capsys.readouterr().err
     assert "use --lines" not in shown
     assert shown.rstrip().endswith("--temp 0.8 --count 20")
+
+
+def test_a_list_is_trained_in_two_generations_that_divide_the_default_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("names.txt").write_text("".join(f"{n:b}\n" for n in range(3_000)), encoding="utf-8")
+    runs = []
+    for given in ({}, {"generations": 1}, {"epochs": 7.0}):
+        training = charlstm.train("names.txt", lines=True, progress=False, **given)  # type: ignore[arg-type]
+        runs.append(read_run_file(training.path))
+    default, one, seven = runs
+    assert default.generation is not None
+    assert default.generation.presets == ("small", "small")
+    assert one.generation is seven.generation is None
+    assert default.generation.settings["epochs"] == default.train.epochs == one.train.epochs / 2
+    assert seven.train.epochs == 7

@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import damage
 import elastic
+import hosts
 import power
 import ranks
 import stops
@@ -43,6 +44,7 @@ COUNTS = {
     "stop_rank": 50,
     "full_disk_rank": 20,
     "restart": 6,
+    "hosts": 3,
 }
 
 
@@ -86,6 +88,7 @@ def _promises(folder: Path) -> dict[str, Callable[[int, int], stops.Figures]]:
     found: dict[str, object] = {
         "power_cut": on(Path, power.power_cut),
         "restart": on(Path, elastic.restart),
+        "hosts": on(Path, hosts.hosts),
     }
     for module in (stops, terminal):
         found |= {n: on(Bench, getattr(module, n)) for n in COUNTS if hasattr(module, n)}

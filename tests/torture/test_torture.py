@@ -14,6 +14,7 @@ if os.name == "nt" or not Path("/proc/self/fd").is_dir():
 
 import damage
 import elastic
+import hosts
 import power
 import ranks
 import stops
@@ -114,6 +115,12 @@ def test_full_disk_of_process_0_costs_a_save_and_not_the_run(
 @pytest.mark.slow
 def test_torchrun_continues_a_run_after_a_death_and_saves_it_when_stopped(tmp_path: Path) -> None:
     assert elastic.restart(tmp_path, 1, SEED)["restarts"] == 1
+
+
+@against_the_clock
+def test_two_machines_go_on_after_a_death_a_loss_and_a_cut(tmp_path: Path) -> None:
+    if not hosts.hosts(tmp_path, 1, SEED)["machines"]:
+        pytest.skip("network namespaces are not permitted")
 
 
 @against_the_clock
