@@ -170,9 +170,7 @@ def link(gigabits: float | None, delay: float) -> Iterator[tuple[str, ...]]:
 
     def run(*command: str) -> None:
         if subprocess.run(command, check=False).returncode:
-            sys.exit(
-                f"failed, as without root, or a delay without netem in the kernel: {' '.join(command)}"
-            )
+            sys.exit(f"failed, as without root or without netem in the kernel: {' '.join(command)}")
 
     for space in SPACES:
         run("ip", "netns", "add", space)
