@@ -9,6 +9,7 @@
     python3 .ci/make.py pictures   train models and draw the pictures of the docs again
     python3 .ci/make.py outputs    train a model and refresh the outputs that the docs show
     python3 .ci/make.py site       build the documentation as a site, strictly
+    python3 .ci/make.py environment   only make the environment
 
 The environment is .venv. It is made once, and again when the required versions change.
 """
@@ -148,7 +149,8 @@ def main() -> None:
     if sys.version_info < (3, 11):
         sys.exit(f"charlstm needs Python 3.11 or later; this is {sys.version.split()[0]}")
     if len(sys.argv) != 2 or sys.argv[1] not in TASKS:
-        sys.exit(__doc__)
+        unknown = shlex.join(sys.argv[1:])
+        sys.exit(f"no such task: {unknown}\n\n{__doc__}" if unknown else __doc__)
     make_environment()
     TASKS[sys.argv[1]]()
 

@@ -239,7 +239,7 @@ def advice(
     if model.parameters > 30 * characters and characters < LITTLE:
         notes.append(
             f"{plural(characters, 'character')} may be too few to learn from, and samples may be "
-            "gibberish; use more text, or let the model memorise it: `val_fraction` 0, `steps` 500"
+            "gibberish; use more text, or let the model memorise it: `val_fraction` 0 and `steps` 500"
         )
     elif model.parameters > 30 * characters:
         notes.append(

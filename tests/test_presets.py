@@ -244,7 +244,7 @@ def test_a_model_much_larger_than_its_text_is_noted(monkeypatch: pytest.MonkeyPa
 def test_a_text_too_small_to_learn_from_is_noted_with_a_way_out() -> None:
     (note,) = advice(replace(MODEL, hidden_size=256), VOCAB, [3000], TRAIN)
     assert note.startswith("3,000 characters may be too few")
-    assert note.endswith("`val_fraction` 0, `steps` 500")
+    assert note.endswith("`val_fraction` 0 and `steps` 500")
 
 
 def test_rare_characters_are_counted_but_not_absent_ones(monkeypatch: pytest.MonkeyPatch) -> None:

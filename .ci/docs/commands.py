@@ -49,6 +49,9 @@ def _section(name: str, command: Any) -> list[str]:
             names = [*parameter.opts, *parameter.secondary_opts]
             shown = ", ".join(sorted(names, key=lambda n: (n.startswith("--"), n)))
         text = " ".join((parameter.help or "").split()).replace("|", "or").replace("\\[", "[")
+        choices = (getattr(parameter, "metavar", None) or "").split("|")
+        if len(choices) > 1 and not all(choice in text for choice in choices):
+            text += f" One of {', '.join(choices)}."
         default = parameter.default
         if parameter.show_default and default not in (None, False, "", []):
             text += f" [default: {default}]"
