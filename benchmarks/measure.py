@@ -116,6 +116,6 @@ def _shown(argument: str) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Spread):
         return {
-            k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in asdict(value).items()
+            k: v if float(v).is_integer() else float(f"{v:.5g}") for k, v in asdict(value).items()
         }
     raise TypeError(type(value).__name__)

@@ -219,8 +219,6 @@ def _number(value: object, spread: float = 0) -> str:
     if not value:
         return "0"
     digits = 3 - math.floor(math.log10(abs(value)))
-    if value.is_integer():
-        return f"{value:,.0f}"
     if spread:
         digits = min(digits, 1 - math.floor(math.log10(spread)))
         return f"{round(value, digits):,.{max(0, digits)}f}"
