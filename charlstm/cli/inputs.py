@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 REPORTED_EVERY = 100_000
 """Characters between two progress reports."""
+LITTLE_WEIGHT = 1e-3
+"""Of a model in a mixture; a smaller weight was hardly meant."""
+LONG = 20_000
+"""Characters that take noticeable time without the compiled kernel."""
 
 
 def open_model(checkpoint: str | None) -> "Model":
@@ -37,7 +42,22 @@ def open_model(checkpoint: str | None) -> "Model":
     model = load(checkpoint)
     if checkpoint is None:
         note(f"using {model.path}")
+        with suppress(CharlstmError):  # a checkpoint may be used without its run
+            note_better_generation(model.path.parent)
     return model
+
+
+def note_better_generation(run: Path) -> Path | None:
+    """Report if an earlier generation predicts better than ``run``, and return that one."""
+    from charlstm.runs.catalogue import better_generation
+
+    if (better := better_generation(run)) is None:
+        return None
+    note(
+        f"note: of its generations, {better.name} has the lowest validation loss, "
+        f"{better.best_loss:z.4f}; to use it: -c {shlex.quote(better.path)}"
+    )
+    return Path(better.path)
 
 
 def open_voice(checkpoints: list[str] | None, mix: str | None) -> "Voice":
@@ -50,7 +70,13 @@ def open_voice(checkpoints: list[str] | None, mix: str | None) -> "Voice":
     from charlstm.mixture import mix as mixed
 
     weights = [1.0] * len(names) if mix is None else weights_of(mix)
-    return mixed([open_model(name) for name in names], weights)
+    mixture = mixed([open_model(name) for name in names], weights)
+    for name, weight in zip(names, mixture.weights, strict=True):
+        if weight < LITTLE_WEIGHT:
+            note(f"note: {name} has almost no effect: its weight is {weight:.2g}")
+    if len({model.path.resolve() for model in mixture.models}) < len(names):
+        note("note: a model is given more than once; its weights add up")
+    return mixture
 
 
 def check_one_model(checkpoints: list[str] | None, **needs_one: bool) -> None:
@@ -86,6 +112,17 @@ def precision_of(name: str) -> "Precision":
         if precision == name:
             return precision
     raise UsageError(f"`precision` is {name!r}", f"choose one of {', '.join(PRECISIONS)}")
+
+
+def note_no_kernel(precision: "Precision", characters: float) -> None:
+    """Report why int8 runs without its kernel, if that is a fault or the text is long."""
+    from charlstm.net.kernel import NO_COMPILER, why_missing
+
+    if precision == "int8" and (reason := why_missing()):
+        if reason != NO_COMPILER:
+            note(f"note: int8 is slow without its kernel: {reason}; CHARLSTM_KERNEL=off skips it")
+        elif characters >= LONG:
+            note(f"note: int8 is several times slower without its kernel, and {reason}")
 
 
 class Reader:

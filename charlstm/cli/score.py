@@ -9,6 +9,7 @@ import typer
 from charlstm.cli.inputs import (
     Reader,
     check_one_model,
+    note_no_kernel,
     only_model,
     open_voice,
     precision_of,
@@ -93,6 +94,7 @@ def score(
     text = reader.known_form(read_text(file, as_bytes=vocab.kind == "bytes"))
     ids = vocab.closed(reader.encode(text))
     progress = progress_of(len(ids))
+    note_no_kernel(computed_in, len(ids))
     if training is not None:
         from charlstm.training.adaptive import score_adaptive
 
