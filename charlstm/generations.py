@@ -60,6 +60,7 @@ def _begin_next(
         presets = generation.presets[generation.number - 1 :]
         left = generation.minutes - generation.spent / 60
         settings["minutes"] = generation_minutes(presets, left, generation.minutes)
+    known = {f"note: {notice}" for notice in trainer.notices}
     advise(f"generation {generation.number} of {generation.count} learns from {path.name}:")
     return start_run(
         opened,
@@ -68,6 +69,6 @@ def _begin_next(
         name=generation.name,
         teacher=find_checkpoint(str(path.absolute())),
         generation=generation,
-        note=note,
+        note=lambda message: None if message in known else note(message),
         advise=advise,
     )

@@ -184,7 +184,8 @@ def start_run(
         model=shape,
         train=learning,
     )
-    if generation is None or generation.number == 1:
+    is_first = generation is None or generation.number == 1
+    if is_first:
         for sentence in advice(model_config, corpus.vocab, corpus.counts, train_config):
             advise(f"note: {sentence}")
         advise("starting …")
@@ -204,11 +205,11 @@ def start_run(
     trainer.progress.seconds += time.perf_counter() - begun
     if teacher is not None and generation is None:
         advise(f"taught by {teacher}")
-    for sentence in _without_effect(learning, trainer):
+    for sentence in _without_effect(learning, trainer) if is_first else ():
         note(f"note: {sentence}")
     for notice in trainer.notices:
         note(f"note: {notice}")
-    if name not in (None, trainer.path.name) and (generation is None or generation.number == 1):
+    if name not in (None, trainer.path.name) and is_first:
         note(f"the run is named {trainer.path.name}")
     return trainer
 

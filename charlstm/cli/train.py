@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlstm.cli.inputs import note_keyboard, reading_watch, refuse_run
+from charlstm.cli.inputs import note_better_generation, note_keyboard, reading_watch, refuse_run
 from charlstm.cli.options import (
     Json,
     OptionGroup,
@@ -510,7 +510,8 @@ def _conclude(
             note(f"the run had already finished its {steps}; to train it further:")
             note(command("train", "--resume", "-c", finished.path, *larger))
     if not quiet:
+        used = note_better_generation(finished.path) or finished.path
         note("now try:")
         several = () if trainer.run_file.model.end is None else ("--count", 20)
-        note(command("sample", "-c", finished.path, "--temp", "0.8", *several))
+        note(command("sample", "-c", used, "--temp", "0.8", *several))
     return int(ExitCode.DONE)

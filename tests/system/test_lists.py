@@ -267,6 +267,38 @@ def test_new_items_are_not_in_the_list_and_novelty_counts_them(
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("start", [["--prime", "ab\n"], ["--prime-file", "two.txt"], ["--state"]])
+def test_what_a_prime_or_state_has_of_an_item_belongs_to_it(
+    start: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    item = next(name for name in NAMES if len(name) > 3)
+    Path("two.txt").write_text(f"abc\n{item[:1]}", encoding="utf-8")
+    rest = item if start[-1] == "ab\n" else item[1:]
+    if start == ["--state"]:
+        model = charlstm.load("names")
+        model.save_state("s", model.prefill(f"abc\n{item[:1]}"))
+        start = ["--state", "s"]
+    sample = ["sample", "-c", "names", "--seed", "1", *start, "--match", rest]
+    assert run([*sample, "--novelty"]) == 0
+    assert "0 of 1 item not in the list" in capsys.readouterr().err
+    assert run([*sample, "--new"]) == 0
+    shown = capsys.readouterr()
+    assert "found 0 of 1 new items; loosen --match" in shown.err
+    assert shown.out == ""
+
+
+@pytest.mark.usefixtures("folder")
+def test_items_that_are_cut_are_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    sample = ["sample", "-c", "names", "--seed", "1"]
+    for count in ([], ["--count", "3"]):
+        assert run([*sample, *count, "--length", "1"]) == 0
+        assert "cut at --length 1\n" in capsys.readouterr().err
+        for whole in (["--length", "500"], ["--length", "1", "--match", "a"]):
+            assert run([*sample, *count, *whole]) == 0
+            assert "cut" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("folder")
 def test_new_needs_a_list_and_says_when_it_found_too_few(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -275,7 +307,7 @@ def test_new_needs_a_list_and_says_when_it_found_too_few(
     shown = capsys.readouterr()
     found = shown.out.count("\n")
     assert found < 2  # all samples are the same
-    assert f"found {found} of 2 new items" in shown.err
+    assert f"found {found} of 2 new items; try a higher --temp" in shown.err
     charlstm.train(
         "names.txt", steps=2, hidden_size=8, layers=1, progress=False, name="prose"
     ).run()
