@@ -249,14 +249,20 @@ def held_out_notes(corpus: Corpus, val_fraction: float) -> list[str]:
     p = held_out / held_out.sum()
     unseen = float(p[trained == 0].sum())
     expected = float((trained == 1).sum()) / max(1, len(train_ids))
+    is_list = corpus.vocab.end is not None  # of which the held-out items are random
     if unseen > max(MUCH_UNSEEN, UNSEEN_FACTOR * expected):
         symbols = [corpus.vocab.symbols[i] for i in np.argsort(-p) if p[i] and not trained[i]]
         notes.append(
             f"{unseen:.0%} of the held-out characters never occur in the training part "
-            f"({', '.join(map(repr, symbols[:5]))}{' …' if len(symbols) > 5 else ''}): the end of "
-            "the text differs from the rest; mix the texts, or change `val_fraction`"
+            f"({', '.join(map(repr, symbols[:5]))}{' …' if len(symbols) > 5 else ''}): "
+            + (
+                "the list has too few items with them"
+                if is_list
+                else "the end of the text differs from the rest; mix the texts, or change "
+                "`val_fraction`"
+            )
         )
-    else:
+    elif not is_list:
         q = (trained + 0.5) / (trained.sum() + 0.5 * size)
         seen = p > 0
         divergence = float((p[seen] * np.log(p[seen] / q[seen])).sum())

@@ -233,6 +233,48 @@ def test_sample_notes_what_was_hardly_meant(
     assert all(line.endswith(note) for line in notes)
 
 
+@pytest.mark.parametrize(
+    ("written", "read", "is_noted"),
+    [
+        ("utf-8", "latin-1", True),
+        ("utf-8", "cp437", True),
+        ("utf-8", "utf-16-le", True),
+        ("utf-8", "utf-8-sig", False),
+        ("utf-8-sig", "utf-8-sig", False),
+        ("latin-1", "latin-1", False),
+        ("cp1252", "cp1252", False),
+        ("utf-16", "utf-16", False),
+        ("utf-16-le", "utf-16-le", False),
+        ("utf-32", "utf-32", False),
+    ],
+)
+@pytest.mark.parametrize("accent", ["", "\u00e9"])
+def test_utf_8_that_is_read_in_another_encoding_is_noted(
+    written: str,
+    read: str,
+    is_noted: bool,
+    accent: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = f"{accent}{PROSE}" * 20  # of an even number of bytes
+    (folder / "a.txt").write_bytes(text.encode(written))
+    corpus = open_texts(["a.txt"], quiet=True, encoding=read)
+    is_noted = is_noted and corpus.vocab.decode(corpus.ids[:9].tolist()) != text[:9]
+    told = capsys.readouterr().err
+    assert told.count("valid UTF-8, but was read in another encoding; omit --encoding") == is_noted
+    assert "cp1252" not in told
+
+
+@pytest.mark.parametrize("read", ["ascii", "utf-16", "utf-32", "shift_jis"])
+def test_the_error_about_an_encoding_names_utf_8_where_it_is_right(
+    read: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a.txt").write_text("caf\u00e9, \u65e5\u672c\u8a9e\u3002" * 9 + "x", encoding="utf-8")
+    assert run(["train", "a.txt", "--encoding", read]) == 1
+    assert "set its encoding (--encoding utf-8" in capsys.readouterr().err
+
+
 @pytest.fixture
 def accented(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """A run whose model knows \u00e9 as one character."""

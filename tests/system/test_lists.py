@@ -17,6 +17,7 @@ from charlstm.errors import UsageError
 from charlstm.model import Model
 from charlstm.net.engine import Engine, log_softmax
 from charlstm.net.spec import CELLS
+from charlstm.opening import open_text
 from charlstm.runs.checkpoint import (
     ModelFile,
     ResumeState,
@@ -362,3 +363,49 @@ def test_a_text_that_looks_like_a_list_is_noted(
     shown = capsys.readouterr().err
     assert "use --lines" not in shown
     assert shown.rstrip().endswith("--temp 0.8 --count 20")
+
+
+PARAGRAPHS = "a bed\nfaced\n\n" * 30
+
+
+@pytest.mark.parametrize(
+    ("text", "reading", "note"),
+    [
+        (TEXT, {"lines": True}, ""),
+        (TEXT.replace("\n", "\n\n", 5), {"lines": True}, ""),  # sections
+        (PARAGRAPHS, {"lines": True}, "33% of the lines are blank"),
+        (PARAGRAPHS, {"lines": True, "as_bytes": True}, "33% of the lines are blank"),
+        (PARAGRAPHS, {"separator": "\n\n"}, ""),
+        (PARAGRAPHS, {}, ""),
+        (f"{PARAGRAPHS}%{PARAGRAPHS}", {"separator": "%"}, "the list has only 2 items; check"),
+    ],
+)
+def test_a_list_that_is_hardly_one_is_noted(
+    text: str, reading: dict[str, str], note: str, tmp_path: Path
+) -> None:
+    noted = list[str]()
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    open_text([tmp_path / "text.txt"], note=noted.append, advise=noted.append, **reading)
+    assert len(noted) == bool(note)
+    assert all(note in one for one in noted)
+
+
+def test_a_separator_that_occurs_in_no_file_of_several_is_noted(tmp_path: Path) -> None:
+    noted = list[str]()
+    for name in "abc":
+        (tmp_path / name).write_text(PARAGRAPHS, encoding="utf-8")
+    open_text([tmp_path], note=noted.append, advise=noted.append, separator="%%")
+    assert noted == ["note: the list has only 3 items; check that they are separated by '%%'"]
+
+
+def test_held_out_items_are_not_called_the_end_of_a_text(
+    make_corpus: Callable[..., Corpus],
+) -> None:
+    for length in range(90, 250):  # until chance holds the last item out
+        corpus = make_corpus(f"{TEXT}{'z' * length}\n", separator="\n")
+        _, held_out = corpus.split(0.1)
+        if corpus.vocab.encode("z")[0] in held_out:
+            break
+    (note,) = validation.held_out_notes(corpus, 0.1)
+    assert "never occur in the training part" in note
+    assert note.endswith("('z'): the list has too few items with them")
