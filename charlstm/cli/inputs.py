@@ -282,6 +282,25 @@ def training_text(model: "Model") -> "tuple[NDArray[np.unsignedinteger], Vocabul
     return corpus.split(run.train.val_fraction)[0], corpus.vocab
 
 
+def is_training_text(model: "Model", text: str) -> bool:
+    """Whether most of a text is known to be in the training part of the model's text."""
+    from charlstm.runs.catalogue import training_corpus
+    from charlstm.runs.run import read_run_file
+    from charlstm.text.copies import is_copied
+
+    try:
+        run = read_run_file(model.path.parent)
+        corpus = training_corpus(run, read_again=False)
+    except CharlstmError:
+        return False
+    (trained, _), vocab = corpus.split(run.train.val_fraction), corpus.vocab
+    if vocab.separator is None:
+        return is_copied(vocab.encode(text, "skip"), trained)
+    items = {*text.split(vocab.separator)} - {""}
+    new = items.difference(vocab.decode(trained.tolist()).split(vocab.separator))
+    return len(new) < len(items) / 2
+
+
 def items_of(model: "Model") -> set[str]:
     """All items of the list of the model's run, the held-out ones, too.
 

@@ -333,6 +333,15 @@ def test_score_counts_ends_and_items(folder: Path, capsys: pytest.CaptureFixture
         assert f"{options[0]}: a list is scored item by item" in capsys.readouterr().err
 
 
+def test_a_score_on_training_items_is_noted(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for items, is_noted in (NAMES[:100], True), (["fefefe", "bababa", *NAMES[:1]], False):
+        (folder / "some.txt").write_text("\n".join(items), encoding="utf-8")
+        assert run(["score", "some.txt", "-c", "names"]) == 0
+        assert ("in the training part" in capsys.readouterr().err) == is_noted
+
+
 def test_inspect_reads_each_item_from_zero_state(names_run: Path) -> None:
     model = charlstm.load(names_run / "checkpoints" / "names")
     assert model.file.excerpt.endswith("\n")
