@@ -792,6 +792,20 @@ def test_init_from_begins_with_the_weights_of_the_shared_characters(folder: Path
     assert not np.array_equal(charlstm.load("other").file.weights[name], began.weights[name])
 
 
+@pytest.mark.parametrize("option", ["--init-from", "--teacher"])
+@pytest.mark.parametrize(("theirs", "own", "is_noted"), [(0.1, 0.3, True), (0.3, 0.3, False)])
+def test_a_model_that_read_the_held_out_part_is_noted(
+    option: str, theirs: float, own: float, is_noted: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--hidden", "8", "--layers", "1", "--steps", "1", "--name", "first"]
+    assert run(["train", "tales.txt", *small, "--val-fraction", str(theirs)]) == 0
+    capsys.readouterr()
+    more = ["--steps", "1", "--val-fraction", str(own), option, "first"]
+    assert run(["train", "tales.txt", *more]) == 0
+    told = capsys.readouterr().err
+    assert ("the validation loss may be too optimistic" in told) == is_noted
+
+
 def test_init_from_an_unknown_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     code = run(["train", "tales.txt", "--init-from", "nix", *FIXED])
     assert_refused(capsys, code, 1, "'nix'")
