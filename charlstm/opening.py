@@ -292,14 +292,19 @@ def _without_effect(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[st
             yield f"the text is too short for `{field}` {given[field]}; using {limit}"
     if total is not None and (warmup := given.get("warmup_steps", 0)) > total // 10:
         yield f"using `warmup_steps` {total // 10}, not {warmup}: at most a tenth of the steps"
-    if given.get("patience") and used.val_fraction == 0:
-        yield "`patience` has no effect: with `val_fraction` 0 nothing is validated"
+    yield from _idle_patience(given, trainer)
     if given.get("dropout_masks", 1) > 1 and used.dropout == 0:
         yield "`dropout_masks` has no effect: `dropout` is 0"
     if given.get("reset_every") and trainer.run_file.source.separator is not None:
         yield "`reset_every` has no effect: every item of a list starts from zero state"
     if "final_rate" in given and used.hold == 1:
         yield "`final_rate` has no effect: with `hold` 1 the learning rate never decays"
+
+
+def _idle_patience(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[str]:
+    """A sentence if ``patience`` is given, but nothing is validated."""
+    if given.get("patience") and trainer.run_file.train.val_fraction == 0:
+        yield "`patience` has no effect: with `val_fraction` 0 nothing is validated"
 
 
 def resume_run(
@@ -314,6 +319,8 @@ def resume_run(
         note(f"its chain has come to {latest.name}")
         path = latest
     trainer = stack.enter_context(open_run(path, corpus, changes))
+    for sentence in _idle_patience(changes, trainer):
+        note(f"note: {sentence}")
     for notice in trainer.notices:
         note(notice)
     return trainer

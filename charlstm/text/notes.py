@@ -81,19 +81,20 @@ def _line_ends(corpus: Corpus) -> Iterator[str]:
     """Carriage returns in a text: the model would learn them."""
     occurrences = dict(zip(corpus.vocab.symbols, corpus.counts, strict=True))
     returns, newlines = occurrences.get("\r", 0), occurrences.get("\n", 0)
+    as_list = " --lines" if corpus.vocab.separator == "\n" else ""
     if returns and not newlines:
         yield (
             "note: lines end with a carriage return (CR), and the model will write them that way; "
             "to train on newlines instead:"
         )
-        yield "tr '\\r' '\\n' < TEXT | charlstm train -"
+        yield "tr '\\r' '\\n' < TEXT | charlstm train -" + as_list
     elif returns > newlines / 20:
         lines = "lines" if returns > 0.95 * newlines else f"{returns / newlines:.0%} of the lines"
         yield (
             f"note: {lines} end with CR LF (Windows), and the model will write them that way; "
             "to train on newlines instead:"
         )
-        yield "tr -d '\\r' < TEXT | charlstm train -"
+        yield "tr -d '\\r' < TEXT | charlstm train -" + as_list
 
 
 def _wrong_encoding(corpus: Corpus) -> list[str]:

@@ -460,6 +460,16 @@ def test_settings_without_effect_are_noted(
     assert all(note in line for line in notes)
 
 
+def test_patience_without_validations_is_noted_on_resume(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert train("tales.txt", "--val-fraction", "0") == 0
+    capsys.readouterr()
+    for patience, is_noted in ("3", True), ("0", False):
+        assert run(["train", "--resume", "--patience", patience]) == 0
+        assert ("note: --patience has no effect" in capsys.readouterr().err) == is_noted
+
+
 @pytest.mark.parametrize("reason", ["budget", "patience"])
 def test_what_follows_the_finished_panel_fits_below_it(
     reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -407,6 +407,14 @@ def test_a_separator_that_occurs_in_no_file_of_several_is_noted(tmp_path: Path) 
     assert noted == ["note: the list has only 3 items; check that they are separated by '%%'"]
 
 
+def test_the_command_that_removes_carriage_returns_keeps_the_list(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8", newline="\r\n")
+    for lines, ending in (True, "charlstm train - --lines"), (False, "charlstm train -"):
+        noted = list[str]()
+        open_text([tmp_path / "text.txt"], note=noted.append, advise=noted.append, lines=lines)
+        assert noted[-1].endswith(ending)
+
+
 def test_held_out_items_are_not_called_the_end_of_a_text(
     make_corpus: Callable[..., Corpus],
 ) -> None:
