@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -13,7 +14,7 @@ from charlstm.cli.option_names import option_of
 from charlstm.cli.options import command, note, weights_of
 from charlstm.cli.signals import interruptible
 from charlstm.errors import CharlstmError, UsageError, plural, reason_of
-from charlstm.opening import open_text
+from charlstm.opening import LINE_SECONDS, open_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from charlstm.text.sources import TextSource
     from charlstm.text.vocabulary import Ids, UnknownPolicy, Vocabulary
 
-REPORTED_EVERY = 100_000
-"""Characters between two progress reports."""
 LITTLE_WEIGHT = 1e-3
 """Of a model in a mixture; a smaller weight was hardly meant."""
 LONG = 20_000
@@ -254,13 +253,14 @@ def reading_watch(quiet: bool) -> "Watch | None":
 
 
 def progress_of(total: int) -> Callable[[int], None]:
-    """A function that reports the progress through a long text on stderr, if it is a terminal."""
-    reported = 0
+    """A function that reports every few seconds on stderr, if it is a terminal, how far it is."""
+    reported = time.monotonic()
 
     def progress(done: int) -> None:
         nonlocal reported
-        if done - reported >= REPORTED_EVERY and sys.stderr.isatty():
-            reported = done
+        now = time.monotonic()
+        if now - reported >= LINE_SECONDS and done < total and sys.stderr.isatty():
+            reported = now
             note(f"{done:,} of {plural(total, 'character')} …")
 
     return progress

@@ -324,6 +324,7 @@ def sample(
             seed=seed,
             state=start,
             accept=(lambda text: lead + text not in items) if writing.new else None,
+            progress=progress_of(writing.count * characters),
             sampling=config,
             precision=precision,
         )

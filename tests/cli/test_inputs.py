@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from charlstm.cli import run
-from charlstm.cli.inputs import open_texts, read_text
+from charlstm.cli.inputs import open_texts, progress_of, read_text
 from charlstm.errors import CharlstmError
 
 PROSE = "Row, said the heron.\nIt was a wet day.\n" * 20
@@ -167,6 +167,25 @@ def test_of_many_notices_of_a_kind_a_few_are_printed(
 def test_utf_8_with_a_few_nuls_is_read(folder: Path) -> None:
     (folder / "a.txt").write_text("a\0b\0 " + PROSE)
     assert read_text("a.txt", as_bytes=False).startswith("a\0b")
+
+
+def test_progress_is_reported_every_few_seconds_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("charlstm.cli.inputs.time.monotonic", lambda: now)
+    for is_terminal, expected in (True, "6,000 of 20,000 characters …\n"), (False, ""):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda shown=is_terminal: shown)
+        progress = progress_of(20_000)
+        for second in range(10):
+            now += 1
+            progress(1_000 * (second + 2))
+        assert capsys.readouterr().err == (
+            expected + expected.replace("6,", "11,") if is_terminal else ""
+        )
+        now += 9
+        progress(20_000)  # the end needs no report
+        assert capsys.readouterr().err == ""
 
 
 def test_waiting_for_the_keyboard_is_noted(
