@@ -204,7 +204,9 @@ def test_the_command_suggests_the_better_generation(capsys: pytest.CaptureFixtur
     options = "--hidden 16 --embed 8 --layers 1 --batch 4 --bptt 16 --steps 20 --adam-lr 5"
     assert command(f"train tales.txt --generations 3 {options} --plain".split()) == 0
     best = min(map(summarise, runs("tales", "tales-2", "tales-3")), key=loss_of)
-    assert f"charlstm sample -c {best.path} " in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"charlstm sample -c {best.path} " in told
+    assert f"now try {best.name}, of all generations" in told
 
 
 def loss_of(summary: RunSummary) -> float:

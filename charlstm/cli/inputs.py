@@ -5,7 +5,6 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,26 +36,17 @@ LONG = 20_000
 def open_model(checkpoint: str | None) -> "Model":
     """The model of ``-c``; without ``-c``, report on stderr which one was chosen."""
     from charlstm.model import load
+    from charlstm.runs.catalogue import better_generation
 
     model = load(checkpoint)
     if checkpoint is None:
         note(f"using {model.path}")
-        with suppress(CharlstmError):  # a checkpoint may be used without its run
-            note_better_generation(model.path.parent)
+        if better := better_generation(model.path.parent):
+            note(
+                f"note: of its generations, {better.name} has the lowest validation loss, "
+                f"{better.best_loss:z.4f}; to use it: -c {shlex.quote(better.path)}"
+            )
     return model
-
-
-def note_better_generation(run: Path) -> Path | None:
-    """Report if an earlier generation predicts better than ``run``, and return that one."""
-    from charlstm.runs.catalogue import better_generation
-
-    if (better := better_generation(run)) is None:
-        return None
-    note(
-        f"note: of its generations, {better.name} has the lowest validation loss, "
-        f"{better.best_loss:z.4f}; to use it: -c {shlex.quote(better.path)}"
-    )
-    return Path(better.path)
 
 
 def open_voice(checkpoints: list[str] | None, mix: str | None) -> "Voice":
@@ -207,6 +197,8 @@ def read_text(source: str, *, as_bytes: bool) -> str:
         raise CharlstmError(message, hint) from None
     if encoding:
         raise CharlstmError(f"{name} is {encoding}, not UTF-8", _convert(encoding))
+    if kind := format_of(data):
+        note(f"note: {name} is {kind}, not plain text; convert it first")
     return text.removeprefix("\ufeff")
 
 

@@ -242,12 +242,12 @@ def generations(run: Path) -> list[Path]:
 
 
 def better_generation(run: Path) -> "RunSummary | None":
-    """The generation with the lowest validation loss of a run's chain, if it is not the run.
-
-    Raises:
-        CharlstmError: the run cannot be read.
-    """
-    if len(chain := generations(run)) == 1:
+    """The generation with the lowest validation loss of a run's chain, if it is not the run."""
+    try:
+        chain = generations(run)
+    except CharlstmError:  # a checkpoint may be without its run
+        return None
+    if len(chain) == 1:
         return None
     best = min(map(summarise, chain), key=_loss)
     return best if _loss(best) < _loss(summarise(run)) else None

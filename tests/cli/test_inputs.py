@@ -164,6 +164,16 @@ def test_of_many_notices_of_a_kind_a_few_are_printed(
     assert told.count("… and 6 more like these\n") == 2
 
 
+def test_a_file_format_in_ascii_is_noted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "a.txt").write_text("{\\rtf1 " + PROSE, encoding="utf-8")
+    assert read_text("a.txt", as_bytes=False).endswith(PROSE)
+    assert capsys.readouterr().err == (
+        "note: a.txt is an RTF file, not plain text; convert it first\n"
+    )
+    read_text("a.txt", as_bytes=True)
+    assert capsys.readouterr().err == ""
+
+
 def test_utf_8_with_a_few_nuls_is_read(folder: Path) -> None:
     (folder / "a.txt").write_text("a\0b\0 " + PROSE)
     assert read_text("a.txt", as_bytes=False).startswith("a\0b")
