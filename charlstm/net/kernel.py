@@ -215,23 +215,23 @@ def _library() -> Path:
     source = SOURCE.read_bytes()
     key = hashlib.sha256(repr((source, FLAGS, flags)).encode()).hexdigest()[:16]
     folder = cache_folder() / "kernels"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not _is_own(folder):
-        raise CharlstmError(f"other users may change {folder}")
     path = folder / f"{sys.platform}-{platform.machine()}-{level}-{key}.so"
-    if not (path.exists() and _is_own(path)):
+    if not (path.exists() and _is_own(path) and _is_own(folder)):
         _compile(path, flags)
     return path
 
 
 def _compile(path: Path, flags: Sequence[str]) -> None:
-    """Compile the kernel to ``path``; raise ``CharlstmError`` if that fails."""
+    """Compile the kernel to ``path``; raises as ``_library``."""
     import shutil  # these two are slow to import, and needed once
     import subprocess
 
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         raise CharlstmError(NO_COMPILER)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_own(path.parent):
+        raise CharlstmError(f"other users may change {path.parent}")
     new = path.with_suffix(f".{os.getpid()}")
     try:
         subprocess.run(

@@ -190,8 +190,11 @@ def test_the_kernel_is_compiled_once_whatever_the_umask(
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no kernel on Windows")
 def test_a_missing_kernel_has_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file"))  # no folder can be made there
+    assert "False there is no C compiler (cc, " in python(REASON)[0]
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     assert "False there is no C compiler (cc, " in python(REASON)[0]
     compiler = tmp_path / "bin" / "cc"
     compiler.parent.mkdir()
