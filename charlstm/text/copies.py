@@ -1,9 +1,11 @@
 """Whether a text is copied from another."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-Ids = NDArray[np.integer]
+Ids = NDArray[Any]
 
 PASSAGE, PASSAGES = 100, 9
 """Length and number of the passages that are searched for."""
