@@ -61,6 +61,7 @@ def _begin_next(
         settings["minutes"] = generation_minutes(
             generation.presets, generation.number, left, generation.minutes
         )
+    known = {f"note: {notice}" for notice in trainer.notices}
     advise(f"generation {generation.number} of {generation.count} learns from {path.name}:")
     return start_run(
         opened,
@@ -69,6 +70,6 @@ def _begin_next(
         name=generation.name,
         teacher=find_checkpoint(str(path.absolute())),
         generation=generation,
-        note=note,
+        note=lambda message: None if message in known else note(message),
         advise=advise,
     )

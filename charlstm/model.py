@@ -126,6 +126,7 @@ class Voice(ABC):
         unknown: UnknownPolicy = "error",
         state: TextState | None = None,
         accept: Callable[[str], bool] | None = None,
+        progress: Callable[[int], None] = lambda _: None,
         sampling: SamplingConfig | None = None,
         precision: Precision = "int8",
         **fields: Unpack[SamplingFields],
@@ -135,7 +136,8 @@ class Voice(ABC):
         Text b equals that of ``generate`` with ``seed + b``, except for rounding: see
         ``writing.draw_texts``. Other arguments and errors are those of ``generate``. ``accept``
         decides which texts to keep, each once; further seeds replace the others. After
-        ``MAX_BATCHES`` batches the texts found so far are returned.
+        ``MAX_BATCHES`` batches the texts found so far are returned. ``progress`` is called with the
+        number of characters of this batch that are generated so far.
         """
         check_count(count)
         check_integer("`length`", length, 0, MAX_LENGTH)
@@ -146,7 +148,7 @@ class Voice(ABC):
         kept: dict[str, None] = {}
         for first in range(chosen, chosen + MAX_BATCHES * count, count):
             sampler = Sampler(self.engine_in(precision), start, config, first, count, constraint)
-            texts = draw_texts(sampler, self.vocab, length, stops)
+            texts = draw_texts(sampler, self.vocab, length, stops, progress)
             if accept is None:
                 return texts
             kept |= dict.fromkeys(filter(accept, texts))

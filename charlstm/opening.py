@@ -194,7 +194,8 @@ def start_run(
         model=shape,
         train=learning,
     )
-    if generation is None or generation.number == 1:
+    is_first = generation is None or generation.number == 1
+    if is_first:
         for sentence in advice(model_config, corpus.vocab, corpus.counts, train_config):
             advise(f"note: {sentence}")
         advise("starting …")
@@ -214,11 +215,11 @@ def start_run(
     trainer.progress.seconds += time.perf_counter() - begun
     if teacher is not None and generation is None:
         advise(f"taught by {teacher}")
-    for sentence in _without_effect(learning, trainer):
+    for sentence in _without_effect(learning, trainer) if is_first else ():
         note(f"note: {sentence}")
     for notice in trainer.notices:
         note(f"note: {notice}")
-    if name not in (None, trainer.path.name) and (generation is None or generation.number == 1):
+    if name not in (None, trainer.path.name) and is_first:
         note(f"the run is named {trainer.path.name}")
     return trainer
 
@@ -301,14 +302,19 @@ def _without_effect(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[st
             yield f"the text is too short for `{field}` {given[field]}; using {limit}"
     if total is not None and (warmup := given.get("warmup_steps", 0)) > total // 10:
         yield f"using `warmup_steps` {total // 10}, not {warmup}: at most a tenth of the steps"
-    if given.get("patience") and used.val_fraction == 0:
-        yield "`patience` has no effect: with `val_fraction` 0 nothing is validated"
+    yield from _idle_patience(given, trainer)
     if given.get("dropout_masks", 1) > 1 and used.dropout == 0:
         yield "`dropout_masks` has no effect: `dropout` is 0"
     if given.get("reset_every") and trainer.run_file.source.separator is not None:
         yield "`reset_every` has no effect: every item of a list starts from zero state"
     if "final_rate" in given and used.hold == 1:
         yield "`final_rate` has no effect: with `hold` 1 the learning rate never decays"
+
+
+def _idle_patience(given: Mapping[str, Any], trainer: "Trainer") -> Iterator[str]:
+    """A sentence if ``patience`` is given, but nothing is validated."""
+    if given.get("patience") and trainer.run_file.train.val_fraction == 0:
+        yield "`patience` has no effect: with `val_fraction` 0 nothing is validated"
 
 
 def resume_run(
@@ -325,6 +331,8 @@ def resume_run(
         if path != named:
             note(f"its chain has come to {path.name}")
     trainer = stack.enter_context(open_run(path, corpus, changes))
+    for sentence in _idle_patience(changes, trainer):
+        note(f"note: {sentence}")
     for notice in trainer.notices:
         note(notice)
     return trainer

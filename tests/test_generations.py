@@ -13,7 +13,7 @@ from charlstm.cli import run as command
 from charlstm.errors import UsageError
 from charlstm.events import Event, RunFinished, RunStarted, StepDone
 from charlstm.opening import TrainingFields
-from charlstm.runs.catalogue import generations, list_runs, summarise
+from charlstm.runs.catalogue import RunSummary, generations, list_runs, summarise
 from charlstm.runs.run import read_pointers, read_run_file
 
 SMALL: TrainingFields = {
@@ -184,6 +184,40 @@ def test_the_command_trains_generations_and_names_each(capsys: pytest.CaptureFix
     assert "tales-2 (generation 2 of 2):" in shown.err
     assert "sample -c checkpoints/tales-2" in shown.err
     assert shown.out.count("validation loss") == 1
+
+
+def test_a_better_earlier_generation_is_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    stop_at(2, 1, begin(2, steps=30))
+    assert command(["sample", "--length", "3"]) == 0
+    shown = capsys.readouterr().err
+    assert "using checkpoints/tales-2/" in shown
+    assert shown.count("note: of its generations, tales has the lowest validation loss") == 1
+    assert "to use it: -c checkpoints/tales\n" in shown
+    assert command(["sample", "-c", "tales-2", "--length", "3"]) == 0
+    assert "of its generations" not in capsys.readouterr().err
+    shutil.rmtree("checkpoints/tales")  # which leaves no better one
+    assert command(["sample", "--length", "3"]) == 0
+    assert "of its generations" not in capsys.readouterr().err
+
+
+def test_the_command_suggests_the_better_generation(capsys: pytest.CaptureFixture[str]) -> None:
+    options = "--hidden 16 --embed 8 --layers 1 --batch 4 --bptt 16 --steps 20 --adam-lr 5"
+    assert command(f"train tales.txt --generations 3 {options} --plain".split()) == 0
+    best = min(map(summarise, runs("tales", "tales-2", "tales-3")), key=loss_of)
+    told = capsys.readouterr().err
+    assert f"charlstm sample -c {best.path} " in told
+    assert f"now try {best.name}, of all generations" in told
+
+
+def loss_of(summary: RunSummary) -> float:
+    assert summary.best_loss is not None
+    return summary.best_loss
+
+
+def test_notes_are_not_repeated_for_each_generation(capsys: pytest.CaptureFixture[str]) -> None:
+    options = "--hidden 16 --embed 8 --layers 1 --batch 4 --bptt 16 --steps 6 --warmup 5 --quiet"
+    assert command(f"train tales.txt --generations 2 {options}".split()) == 0
+    assert capsys.readouterr().err.count("note: using --warmup") == 1
 
 
 @pytest.mark.parametrize("count", [0, 21])

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from charlstm.cli.option_names import option_of
 from charlstm.cli.options import command, note, weights_of
 from charlstm.cli.signals import interruptible
 from charlstm.errors import CharlstmError, UsageError, plural, reason_of
-from charlstm.opening import open_text
+from charlstm.opening import LINE_SECONDS, open_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,17 +27,25 @@ if TYPE_CHECKING:
     from charlstm.text.sources import TextSource
     from charlstm.text.vocabulary import Ids, UnknownPolicy, Vocabulary
 
-REPORTED_EVERY = 100_000
-"""Characters between two progress reports."""
+LITTLE_WEIGHT = 1e-3
+"""Of a model in a mixture; a smaller weight was hardly meant."""
+LONG = 20_000
+"""Characters that take noticeable time without the compiled kernel."""
 
 
 def open_model(checkpoint: str | None) -> "Model":
     """The model of ``-c``; without ``-c``, report on stderr which one was chosen."""
     from charlstm.model import load
+    from charlstm.runs.catalogue import better_generation
 
     model = load(checkpoint)
     if checkpoint is None:
         note(f"using {model.path}")
+        if better := better_generation(model.path.parent):
+            note(
+                f"note: of its generations, {better.name} has the lowest validation loss, "
+                f"{better.best_loss:z.4f}; to use it: -c {shlex.quote(better.path)}"
+            )
     return model
 
 
@@ -50,7 +59,13 @@ def open_voice(checkpoints: list[str] | None, mix: str | None) -> "Voice":
     from charlstm.mixture import mix as mixed
 
     weights = [1.0] * len(names) if mix is None else weights_of(mix)
-    return mixed([open_model(name) for name in names], weights)
+    mixture = mixed([open_model(name) for name in names], weights)
+    for name, weight in zip(names, mixture.weights, strict=True):
+        if weight < LITTLE_WEIGHT:
+            note(f"note: {name} has almost no effect: its weight is {weight:.2g}")
+    if len({model.path.resolve() for model in mixture.models}) < len(names):
+        note("note: a model is given more than once; its weights add up")
+    return mixture
 
 
 def check_one_model(checkpoints: list[str] | None, **needs_one: bool) -> None:
@@ -86,6 +101,17 @@ def precision_of(name: str) -> "Precision":
         if precision == name:
             return precision
     raise UsageError(f"`precision` is {name!r}", f"choose one of {', '.join(PRECISIONS)}")
+
+
+def note_no_kernel(precision: "Precision", characters: float) -> None:
+    """Report why int8 runs without its kernel, if that is a fault or the text is long."""
+    from charlstm.net.kernel import NO_COMPILER, why_missing
+
+    if precision == "int8" and (reason := why_missing()):
+        if reason != NO_COMPILER:
+            note(f"note: int8 is slow without its kernel: {reason}; CHARLSTM_KERNEL=off skips it")
+        elif characters >= LONG:
+            note(f"note: int8 is several times slower without its kernel, and {reason}")
 
 
 class Reader:
@@ -171,6 +197,8 @@ def read_text(source: str, *, as_bytes: bool) -> str:
         raise CharlstmError(message, hint) from None
     if encoding:
         raise CharlstmError(f"{name} is {encoding}, not UTF-8", _convert(encoding))
+    if kind := format_of(data):
+        note(f"note: {name} is {kind}, not plain text; convert it first")
     return text.removeprefix("\ufeff")
 
 
@@ -217,13 +245,14 @@ def reading_watch(quiet: bool) -> "Watch | None":
 
 
 def progress_of(total: int) -> Callable[[int], None]:
-    """A function that reports the progress through a long text on stderr, if it is a terminal."""
-    reported = 0
+    """A function that reports every few seconds on stderr, if it is a terminal, how far it is."""
+    reported = time.monotonic()
 
     def progress(done: int) -> None:
         nonlocal reported
-        if done - reported >= REPORTED_EVERY and sys.stderr.isatty():
-            reported = done
+        now = time.monotonic()
+        if now - reported >= LINE_SECONDS and done < total and sys.stderr.isatty():
+            reported = now
             note(f"{done:,} of {plural(total, 'character')} …")
 
     return progress
@@ -243,6 +272,25 @@ def training_text(model: "Model") -> "tuple[NDArray[np.unsignedinteger], Vocabul
     """The ids that the model was trained on, and their vocabulary; raises as ``_corpus_of``."""
     run, corpus = _corpus_of(model)
     return corpus.split(run.train.val_fraction)[0], corpus.vocab
+
+
+def is_training_text(model: "Model", text: str) -> bool:
+    """Whether most of a text is known to be in the training part of the model's text."""
+    from charlstm.runs.catalogue import training_corpus
+    from charlstm.runs.run import read_run_file
+    from charlstm.text.copies import is_copied
+
+    try:
+        run = read_run_file(model.path.parent)
+        corpus = training_corpus(run, read_again=False)
+    except CharlstmError:
+        return False
+    (trained, _), vocab = corpus.split(run.train.val_fraction), corpus.vocab
+    if vocab.separator is None:
+        return is_copied(vocab.encode(text, "skip"), trained)
+    items = {*text.split(vocab.separator)} - {""}
+    new = items.difference(vocab.decode(trained.tolist()).split(vocab.separator))
+    return len(new) < len(items) / 2
 
 
 def items_of(model: "Model") -> set[str]:

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ from charlstm.cli.inputs import (
     Reader,
     check_one_model,
     items_of,
+    note_no_kernel,
     only_model,
     open_voice,
     precision_of,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from charlstm.generate.text_state import TextState
     from charlstm.generate.writing import Text
     from charlstm.model import Voice
     from charlstm.text.vocabulary import Vocabulary
@@ -298,6 +301,8 @@ def sample(
     reader = Reader(vocab, policy)
     prime = reader.encode(given)
     reader.note_stops(writing.stop or ())
+    if sampling.ban and not len(vocab.encode(vocab.known_form(sampling.ban), "skip")):
+        note("note: `ban` has no effect: none of these characters is in the vocabulary")
     begun = bool(given or writing.interactive or start or separator)
     seed = _seed(writing, "" if begun else vocab.decode(vocab.opening().tolist()))
     output = Output(raw=as_bytes, color=writing.color)
@@ -306,8 +311,10 @@ def sample(
     if given or not writing.interactive:
         start = model.prefill(prime, start, progress=progress_of(len(prime)), precision=precision)
     shown = vocab.decode(prime) if priming.echo else ""
+    lead = _begun_item(start, vocab)
     stop = writing.stop or []
     characters = (TURN if writing.interactive else LENGTH) if length is None else length
+    note_no_kernel(precision, len(prime) + (characters or inf) * writing.count)
     texts: list[str] = []
     if writing.count > 1 or writing.new:
         texts = model.generate_batch(
@@ -316,14 +323,18 @@ def sample(
             stop=stop,
             seed=seed,
             state=start,
-            accept=(lambda text: given + text not in items) if writing.new else None,
+            accept=(lambda text: lead + text not in items) if writing.new else None,
+            progress=progress_of(writing.count * characters),
             sampling=config,
             precision=precision,
         )
         output.write((separator or BETWEEN).join(shown + one for one in texts))
         output.close(separator if texts else None)
         if len(texts) < writing.count:
-            note(f"note: found {len(texts):,} of {writing.count:,} new items; try a higher --temp")
+            remedy = "try a higher `temperature`" if config.match == "" else "loosen `match`"
+            note(f"note: found {len(texts):,} of {writing.count:,} new items; {remedy}")
+        elif len(texts) > 1 and len(set(texts)) == 1:
+            note(f"note: all {len(texts):,} texts are identical")
     elif writing.interactive:
         talk = Conversation(
             model,
@@ -339,6 +350,7 @@ def sample(
         with _saving(states.save_state, model, talk):
             talk.run(shown, echo=priming.echo)
     else:
+        collect = writing.novelty or (separator is not None and characters > 0)
         text = model.generate(
             length=characters or None,
             stop=stop,
@@ -350,13 +362,15 @@ def sample(
         )
         with _saving(states.save_state, model, text):
             try:
-                texts = [output.show(text, shown, collect=writing.novelty)]
+                texts = [output.show(text, shown, collect=collect)]
             finally:
                 output.close(separator)
+    if separator and not config.match:
+        _note_cut(texts, characters, vocab)
     if training is not None:
         _note_novelty(texts, seed, *training)
     elif writing.novelty:
-        _note_new([given + text for text in texts], items)
+        _note_new([lead + text for text in texts], items)
     return 0
 
 
@@ -389,7 +403,9 @@ def _check(length: int | None, writing: Writing, priming: Priming, states: State
 
 def _note_unusual(sampling: Sampling, writing: Writing, priming: Priming) -> None:
     """Point out values that are allowed but probably not intended."""
-    _note_backslashes(priming.prime, writing.stop)
+    _note_backslashes(
+        prime=[priming.prime or ""], stop=writing.stop or [], ban=[sampling.ban or ""]
+    )
     prime = priming.prime
     if prime and os.path.isfile(prime):
         note(f"treating {prime!r} as text, not a file name; to read the file, use --prime-file")
@@ -399,7 +415,7 @@ def _note_unusual(sampling: Sampling, writing: Writing, priming: Priming) -> Non
             "recent; to prevent repeated passages, use `dry` 0.8"
         )
     primed = writing.interactive or priming.prime is not None or priming.prime_file is not None
-    for sentence in _without_effect(sampling, writing.count, primed, priming.echo, priming.unknown):
+    for sentence in _without_effect(sampling, primed, priming.echo, priming.unknown):
         note(f"note: {sentence}")
 
 
@@ -417,9 +433,7 @@ def _seed(writing: Writing, opening: str) -> int:
     return seed
 
 
-def _without_effect(
-    sampling: Sampling, count: int, primed: bool, echo: bool, unknown: str
-) -> Iterator[str]:
+def _without_effect(sampling: Sampling, primed: bool, echo: bool, unknown: str) -> Iterator[str]:
     """The options that have no effect with the others, and why."""
     filters = {
         "top_k": sampling.top_k > 1,
@@ -429,31 +443,26 @@ def _without_effect(
     filtered = " and ".join(f"`{name}`" for name, is_given in filters.items() if is_given)
     if sampling.temperature == 0 and filtered:
         yield f"{filtered} has no effect: `temperature` 0 takes the most likely character anyway"
-    certain = {"`temperature` 0": sampling.temperature == 0, "`top_k` 1": sampling.top_k == 1}
-    certain["`min_p` 1"] = sampling.min_p == 1
-    if count > 1 and any(certain.values()):
-        reason = next(name for name, is_given in certain.items() if is_given)
-        yield f"all {count} texts will be identical: with {reason}, sampling is not random"
     if sampling.repeat_window != Sampling.repeat_window and sampling.repeat_penalty == 1:
         yield "`repeat_window` has no effect without `repeat_penalty`"
-    dry_set = (sampling.dry_base, sampling.dry_length) != (Sampling.dry_base, Sampling.dry_length)
-    if dry_set and sampling.dry == 0:
-        yield "`dry_base` and `dry_length` have no effect without `dry`"
+    for field in ("dry_base", "dry_length"):
+        if getattr(sampling, field) != getattr(Sampling, field) and sampling.dry == 0:
+            yield f"`{field}` has no effect without `dry`"
     if not primed and not echo:
         yield "--no-echo has no effect: there is no prime"
     if not primed and unknown != "error":
         yield "`unknown` has no effect: there is no prime"
 
 
-def _note_backslashes(prime: str | None, stop: list[str] | None) -> None:
+def _note_backslashes(**texts: list[str]) -> None:
     """Explain how to pass a newline, if an option has a backslash and an n."""
-    for option, texts in (("--prime", [prime or ""]), ("--stop", stop or [])):
-        for text in texts:
+    for option, given in texts.items():
+        for text in given:
             if "\\n" in text:
                 meant = text.replace("'", "\\'")
                 note(
-                    f"note: {option} has a literal backslash and n; for a newline, in most "
-                    f"shells: {option} $'{meant}'"
+                    f"note: --{option} has a literal backslash and n; for a newline, in most "
+                    f"shells: --{option} $'{meant}'"
                 )
                 return
 
@@ -486,6 +495,20 @@ def _explain_color(output: Output) -> None:
     from charlstm.show.surprise import legend
 
     stderr_console().print(legend())
+
+
+def _begun_item(start: "TextState | None", vocab: "Vocabulary") -> str:
+    """What the prime and the resume state have of the item of a list that is to be completed."""
+    if start is None or vocab.separator is None:
+        return ""
+    return vocab.decode(start.recent).rpartition(vocab.separator)[2]
+
+
+def _note_cut(texts: list[str], length: int, vocab: "Vocabulary") -> None:
+    """Report items that did not end within ``length``."""
+    cut = sum(len(vocab.encode(text)) == length for text in texts)
+    if cut:
+        note(f"note: {cut:,} of {plural(len(texts), 'item')} cut at `length` {length:,}")
 
 
 def _note_new(texts: list[str], items: set[str]) -> None:

@@ -9,6 +9,8 @@ import typer
 from charlstm.cli.inputs import (
     Reader,
     check_one_model,
+    is_training_text,
+    note_no_kernel,
     only_model,
     open_voice,
     precision_of,
@@ -27,6 +29,7 @@ from charlstm.cli.options import (
     check_together,
     default,
     example,
+    note,
     note_no_colors,
 )
 from charlstm.errors import check_integer, plural
@@ -93,6 +96,7 @@ def score(
     text = reader.known_form(read_text(file, as_bytes=vocab.kind == "bytes"))
     ids = vocab.closed(reader.encode(text))
     progress = progress_of(len(ids))
+    note_no_kernel(computed_in, len(ids))
     if training is not None:
         from charlstm.training.adaptive import score_adaptive
 
@@ -101,6 +105,13 @@ def score(
         from charlstm.scoring import score as compute
 
         result = compute(model.engine_in(computed_in), ids, window, progress, segments=segments)
+    for one in model.models if isinstance(model, Mixture) else (only_model(model),):
+        if is_training_text(one, text):
+            note(
+                f"note: most of this text is in the training part of {one.path.parent}; "
+                "a new text would score worse"
+            )
+            break
     found: dict[int, float] = {}
     if positions := result.most_surprising(top):
         skipped = set(vocab.unknown(text)) if policy == "skip" else set()

@@ -105,6 +105,8 @@ def lag(
     check_integer("--hidden", hidden, 1, 4096)
     if forget_bias is not None:
         check_number("--forget-bias", forget_bias, -30, 30)
+    if forget_bias is not None and not any(CELLS[cell].memory for cell in names):
+        note("note: --forget-bias has no effect: none of the cells has a gate that forgets")
     stop = Stop(minutes)
     settings = {
         "study": "lag",

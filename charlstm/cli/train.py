@@ -464,6 +464,7 @@ def _conclude(
     """Report how the run ended; ``larger`` is a larger budget if it had none left to use."""
     import math
 
+    from charlstm.runs.catalogue import better_generation
     from charlstm.runs.metrics import event_to_dict
     from charlstm.scoring import perplexity
     from charlstm.show.printable import printable
@@ -510,7 +511,10 @@ def _conclude(
             note(f"the run had already finished its {steps}; to train it further:")
             note(command("train", "--resume", "-c", finished.path, *larger))
     if not quiet:
-        note("now try:")
+        better = better_generation(finished.path)
+        of_all = ", of all generations the one with the lowest validation loss"
+        note(f"now try {better.name}{of_all}:" if better else "now try:")
+        used = better.path if better else finished.path
         several = () if trainer.run_file.model.end is None else ("--count", 20)
-        note(command("sample", "-c", finished.path, "--temp", "0.8", *several))
+        note(command("sample", "-c", used, "--temp", "0.8", *several))
     return int(ExitCode.DONE)

@@ -237,17 +237,22 @@ class Text(Iterator[str]):
 
 
 def draw_texts(
-    sampler: Sampler, vocab: Vocabulary, length: int, stops: Sequence[str] = ()
+    sampler: Sampler,
+    vocab: Vocabulary,
+    length: int,
+    stops: Sequence[str] = (),
+    progress: Callable[[int], None] = lambda _: None,
 ) -> list[str]:
     """The texts of ``sampler``; text b equals a ``Text`` with ``seed + b``, except for rounding.
 
     A matrix product for the whole batch rounds slightly differently than one per text. After a few
     thousand characters this may change a sampled character, and with it the rest of the text.
+    ``progress`` is called with the number of characters sampled so far, of all texts together.
     """
     decoders = [vocab.decoder() for _ in range(sampler.count)]
     filters = [StopFilter(stops) for _ in range(sampler.count)]
     texts = [""] * sampler.count
-    drawn = islice(sampler, length)
+    drawn, done = islice(sampler, length), 0
     while block := list(islice(drawn, BLOCK)):
         for b, ids in enumerate(np.array(block).T.tolist()):
             if not filters[b].stopped:
@@ -255,6 +260,8 @@ def draw_texts(
                 texts[b] += filters[b].feed("".join(map(decoders[b].feed, written)))
         if all(stop.stopped for stop in filters):
             break
+        done += len(block) * sampler.count
+        progress(done)
     return [
         text if stop.stopped else text + stop.feed(decoder.finish()) + stop.finish()
         for text, decoder, stop in zip(texts, decoders, filters, strict=True)

@@ -1,7 +1,7 @@
 """The compiled kernel: whole steps of a quantised model in one call, where a C compiler is present.
 
-``kernel.c`` is compiled on first use, for the processor at hand, and kept in the cache. Without a
-compiler, or with ``CHARLSTM_KERNEL=off``, ``quantised`` computes the same in NumPy.
+``kernel.c`` is compiled on first use, for the processor at hand, and kept in the cache. Without it,
+or with ``CHARLSTM_KERNEL=off``, ``quantised`` computes the same in NumPy; ``why_missing`` says why.
 """
 
 import ctypes
@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.cache import cache_folder
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, reason_of
 
 SWITCH = "CHARLSTM_KERNEL"
-"""Environment variable; ``off`` turns the kernel off."""
+"""Environment variable; ``off`` or ``0`` turns the kernel off."""
 SOURCE = Path(__file__).with_name("kernel.c")
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
@@ -35,6 +35,7 @@ LEVELS = (
 )
 """What Linux calls the instructions that ``kernel.c`` can use, best first, and the compiler's flags
 for them. Compilers for Apple's processors need no flag."""
+NO_COMPILER = f"there is no C compiler ({', '.join(COMPILERS)})"
 COMPILE_SECONDS = 60
 TEXTS_PER_THREAD = 8
 """Fewest texts for which a thread of its own pays."""
@@ -172,48 +173,65 @@ def _pack(library: ctypes.CDLL, matrix: NDArray[np.int8]) -> NDArray[np.int8]:
 
 
 def kernel() -> ctypes.CDLL | None:
-    """The compiled kernel, or None without a compiler or where the user turned it off."""
-    return None if os.environ.get(SWITCH) == "off" else _load()
+    """The compiled kernel, or None where there is none or the user turned it off."""
+    return None if _is_off() else _load()[0]
+
+
+def why_missing() -> str:
+    """Why there is no kernel; empty if there is one, or if the user can do nothing about it."""
+    return "" if _is_off() else _load()[1]
+
+
+def _is_off() -> bool:
+    return os.environ.get(SWITCH, "").lower() in ("off", "0")
 
 
 @cache
-def _load() -> ctypes.CDLL | None:
-    try:
-        library = _library()
-        loaded = None if library is None else ctypes.CDLL(str(library))
-    except (OSError, CharlstmError):
-        return None
-    if loaded is not None:
-        integer, address = ctypes.c_int64, ctypes.c_void_p
-        loaded.packed_size.argtypes, loaded.packed_size.restype = [integer, integer], integer
-        loaded.pack.argtypes, loaded.pack.restype = [address, integer, integer, address], None
-        loaded.run.argtypes = [address, address, *[integer] * 4, address, address]
-    return loaded
-
-
-def _library() -> Path | None:
-    """The compiled library, from the cache or new; None without a compiler."""
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    """The kernel, or None and the reason."""
     if os.name == "nt":
-        return None
+        return None, ""
+    try:
+        loaded = ctypes.CDLL(str(_library()))
+    except OSError as error:
+        return None, reason_of(error)
+    except CharlstmError as error:
+        return None, error.message
+    integer, address = ctypes.c_int64, ctypes.c_void_p
+    loaded.packed_size.argtypes, loaded.packed_size.restype = [integer, integer], integer
+    loaded.pack.argtypes, loaded.pack.restype = [address, integer, integer, address], None
+    loaded.run.argtypes = [address, address, *[integer] * 4, address, address]
+    return loaded, ""
+
+
+def _library() -> Path:
+    """The compiled library, from the cache or new.
+
+    Raises:
+        CharlstmError: it cannot be compiled, or others may change the cache.
+        OSError: the cache cannot be written.
+    """
     level, flags = _level()
     source = SOURCE.read_bytes()
     key = hashlib.sha256(repr((source, FLAGS, flags)).encode()).hexdigest()[:16]
     folder = cache_folder() / "kernels"
     path = folder / f"{sys.platform}-{platform.machine()}-{level}-{key}.so"
-    if path.exists() and _is_own(path):
-        return path
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return path if _compile(path, flags) and _is_own(path) else None
+    if not (path.exists() and _is_own(path) and _is_own(folder)):
+        _compile(path, flags)
+    return path
 
 
-def _compile(path: Path, flags: Sequence[str]) -> bool:
-    """Compile the kernel to ``path``; return whether that succeeded."""
+def _compile(path: Path, flags: Sequence[str]) -> None:
+    """Compile the kernel to ``path``; raises as ``_library``."""
     import shutil  # these two are slow to import, and needed once
     import subprocess
 
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
-        return False
+        raise CharlstmError(NO_COMPILER)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_own(path.parent):
+        raise CharlstmError(f"other users may change {path.parent}")
     new = path.with_suffix(f".{os.getpid()}")
     try:
         subprocess.run(
@@ -223,19 +241,22 @@ def _compile(path: Path, flags: Sequence[str]) -> bool:
             timeout=COMPILE_SECONDS,
             check=True,
         )
+        new.chmod(0o700)  # compilers go by the umask, and others must not change the file
         new.replace(path)  # two processes may compile at the same time
-    except subprocess.SubprocessError:
-        return False
+    except subprocess.TimeoutExpired:
+        raise CharlstmError(f"{compiler} took more than {COMPILE_SECONDS} s") from None
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.decode(errors="replace").strip().partition("\n")[0]
+        raise CharlstmError(f"{compiler} failed: {reason[:200]}") from None
     finally:
         with suppress(OSError):
             new.unlink(missing_ok=True)
-    return True
 
 
 def _is_own(path: Path) -> bool:
-    """Whether the file and its folder belong to this user, and nobody else may change them."""
-    found = [path.stat(), path.parent.stat()]
-    return all(one.st_uid == os.getuid() and not one.st_mode & 0o022 for one in found)
+    """Whether the file or folder belongs to this user, and nobody else may change it."""
+    found = path.stat()
+    return found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 def _level() -> tuple[str, tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """Find runs and checkpoints by name, summarise runs, and open their training texts."""
 
 import difflib
+import math
 import os
 import stat
 import time
@@ -238,6 +239,22 @@ def generations(run: Path) -> list[Path]:
                 found[generation.number] = other
     found[own.number] = run
     return [found[number] for number in sorted(found)]
+
+
+def better_generation(run: Path) -> "RunSummary | None":
+    """The generation with the lowest validation loss of a run's chain, if it is not the run."""
+    try:
+        chain = generations(run)
+    except CharlstmError:  # a checkpoint may be without its run
+        return None
+    if len(chain) == 1:
+        return None
+    best = min(map(summarise, chain), key=_loss)
+    return best if _loss(best) < _loss(summarise(run)) else None
+
+
+def _loss(summary: "RunSummary") -> float:
+    return math.inf if summary.best_loss is None else summary.best_loss
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def decoded(
         chunk = _read(name, stream)
         if first:
             _refuse_other_encoding(name, chunk, source.encoding)
-            binary = format_of(chunk)
+            start, binary = chunk, format_of(chunk)
         pending = len(decoder.getstate()[0])
         try:
             text = decoder.decode(chunk, final=not chunk)
@@ -179,6 +179,9 @@ def decoded(
                 at = offset - pending + error.start
                 bad = error.object[error.start : error.start + 1].hex()
                 reason = f"byte 0x{bad} at offset {at:,}"
+            found = wide_encoding(start) or ("utf-8" if reads_as_utf8(start) else likely)
+            if codecs.lookup(found).name != codecs.lookup(source.encoding).name:
+                likely = found
             raise CharlstmError(
                 f"{name} is not valid {source.encoding}: {reason}",
                 f"set its encoding (`encoding` {likely}, …) or model its bytes (`as_bytes`)",
@@ -226,6 +229,14 @@ def wide_encoding(start: bytes) -> str:
         if high.count(0) > 0.9 * len(high) and low.count(0) < 0.1 * len(low):
             return encoding
     return ""
+
+
+def reads_as_utf8(data: bytes) -> bool:
+    """Whether bytes, perhaps cut within a character, are a text in UTF-8 without NULs."""
+    try:
+        return "\0" not in codecs.getincrementaldecoder("utf-8")().decode(data)
+    except UnicodeError:
+        return False
 
 
 def _refuse_other_encoding(name: str, start: bytes, encoding: str) -> None:

@@ -46,6 +46,7 @@ def initial_learner(
         source = processes.first(lambda: read_model(Path(init_from)))
         load_arrays(model, transplant(source, vocab, to_arrays(model)))
         notices += _what_is_new(source.vocab, vocab)
+        notices += _what_it_knows("model it starts from", Path(init_from), run)
     teacher = None
     if run.teacher is not None:
         try:
@@ -57,7 +58,8 @@ def initial_learner(
                 f"start a new run from this one's weights: `init_from` {shlex.quote(str(path))}",
             ) from None
         if begins:
-            notices += _what_a_teacher_may_know(Path(run.teacher), run)
+            notices += _of_another_text(Path(run.teacher), run)
+            notices += _what_it_knows("teacher", Path(run.teacher), run)
     precision = Precision(device, run.train.precision)
     model = model.to(device)
     return Learner(run.train, train_ids, model, precision, teacher, processes), notices
@@ -85,20 +87,28 @@ def _what_is_new(theirs: Vocabulary, vocab: Vocabulary) -> tuple[str, ...]:
     return (f"{new} of the text's {count} {are} new to the model it starts from",)
 
 
-def _what_a_teacher_may_know(teacher: Path, run: RunFile) -> tuple[str, ...]:
-    """Notes from the teacher's own run: it may have read this run's held-out part."""
+def _of_another_text(teacher: Path, run: RunFile) -> tuple[str, ...]:
+    """A note if the teacher was trained on another text than the run."""
     try:
-        own = read_run_file(teacher.parent)
+        same = read_run_file(teacher.parent).digest == run.digest
     except CharlstmError:
         return ()
-    if own.digest != run.digest:
-        return ("the teacher was trained on another text; its predictions may not help",)
-    if own.train.val_fraction < run.train.val_fraction:
-        return (
-            "the teacher was trained on part of this run's held-out text; the validation loss may "
-            "be too optimistic",
-        )
-    return ()
+    note = "the teacher was trained on another text; its predictions may not help"
+    return () if same else (note,)
+
+
+def _what_it_knows(what: str, source: Path, run: RunFile) -> tuple[str, ...]:
+    """A note if the model that a run learns from has read part of the run's held-out text."""
+    try:
+        theirs = read_run_file(source.parent)
+    except CharlstmError:
+        return ()
+    if theirs.digest != run.digest or theirs.train.val_fraction >= run.train.val_fraction:
+        return ()
+    return (
+        f"the {what} was trained on part of this run's held-out text; the validation loss may "
+        "be too optimistic",
+    )
 
 
 def transplant(

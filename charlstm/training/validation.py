@@ -12,6 +12,7 @@ from charlstm.errors import plural
 from charlstm.events import GateSaturation
 from charlstm.net.engine import Engine
 from charlstm.runs.checkpoint import read_model
+from charlstm.text.copies import is_copied
 from charlstm.text.corpus import Corpus
 from charlstm.text.items import ItemBatches
 from charlstm.text.vocabulary import Vocabulary
@@ -39,8 +40,6 @@ has new ones."""
 FAR_NATS = 0.1
 """Relative entropy in nats, D(held-out || training), of the character frequencies. Parts of one
 text mostly have up to a few hundredths; English and German letters have 0.1 and 0.14."""
-PASSAGE, PASSAGES = 100, 9
-"""Length and number of held-out passages that are searched for in the training part."""
 SEARCHED, BLOCK = 10_000_000, 1 << 22
 """Characters before the held-out part that are searched, and characters counted at a time."""
 
@@ -249,14 +248,20 @@ def held_out_notes(corpus: Corpus, val_fraction: float) -> list[str]:
     p = held_out / held_out.sum()
     unseen = float(p[trained == 0].sum())
     expected = float((trained == 1).sum()) / max(1, len(train_ids))
+    is_list = corpus.vocab.end is not None  # of which the held-out items are random
     if unseen > max(MUCH_UNSEEN, UNSEEN_FACTOR * expected):
         symbols = [corpus.vocab.symbols[i] for i in np.argsort(-p) if p[i] and not trained[i]]
         notes.append(
             f"{unseen:.0%} of the held-out characters never occur in the training part "
-            f"({', '.join(map(repr, symbols[:5]))}{' …' if len(symbols) > 5 else ''}): the end of "
-            "the text differs from the rest; mix the texts, or change `val_fraction`"
+            f"({', '.join(map(repr, symbols[:5]))}{' …' if len(symbols) > 5 else ''}): "
+            + (
+                "the list has too few items with them"
+                if is_list
+                else "the end of the text differs from the rest; mix the texts, or change "
+                "`val_fraction`"
+            )
         )
-    else:
+    elif not is_list:
         q = (trained + 0.5) / (trained.sum() + 0.5 * size)
         seen = p > 0
         divergence = float((p[seen] * np.log(p[seen] / q[seen])).sum())
@@ -265,20 +270,9 @@ def held_out_notes(corpus: Corpus, val_fraction: float) -> list[str]:
                 "the held-out end of the text has other character frequencies than the rest, like "
                 "a text of another language or kind; mix the texts, or change `val_fraction`"
             )
-    if _copied(train_ids[-SEARCHED:], val_ids[:VAL_CHARACTERS]):
+    if is_copied(val_ids[:VAL_CHARACTERS], train_ids[-SEARCHED:]):
         notes.append(
             "passages of the held-out part also occur word for word in the training part; the "
             "validation loss partly measures how well they are memorised"
         )
     return notes
-
-
-def _copied(train_ids: NDArray[np.unsignedinteger], val_ids: NDArray[np.unsignedinteger]) -> bool:
-    """Whether most of the sampled held-out passages also occur in the training part."""
-    text, width = train_ids.tobytes(), train_ids.itemsize
-    starts = np.linspace(0, len(val_ids) - PASSAGE, PASSAGES).astype(np.int64)
-    found = 0
-    for start in starts:
-        position = text.find(val_ids[start : start + PASSAGE].tobytes())
-        found += position >= 0 and position % width == 0
-    return found > PASSAGES / 2

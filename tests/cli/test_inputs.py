@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from charlstm.cli import run
-from charlstm.cli.inputs import open_texts, read_text
+from charlstm.cli.inputs import open_texts, progress_of, read_text
 from charlstm.errors import CharlstmError
 
 PROSE = "Row, said the heron.\nIt was a wet day.\n" * 20
@@ -164,9 +164,38 @@ def test_of_many_notices_of_a_kind_a_few_are_printed(
     assert told.count("… and 6 more like these\n") == 2
 
 
+def test_a_file_format_in_ascii_is_noted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "a.txt").write_text("{\\rtf1 " + PROSE, encoding="utf-8")
+    assert read_text("a.txt", as_bytes=False).endswith(PROSE)
+    assert capsys.readouterr().err == (
+        "note: a.txt is an RTF file, not plain text; convert it first\n"
+    )
+    read_text("a.txt", as_bytes=True)
+    assert capsys.readouterr().err == ""
+
+
 def test_utf_8_with_a_few_nuls_is_read(folder: Path) -> None:
     (folder / "a.txt").write_text("a\0b\0 " + PROSE)
     assert read_text("a.txt", as_bytes=False).startswith("a\0b")
+
+
+def test_progress_is_reported_every_few_seconds_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("charlstm.cli.inputs.time.monotonic", lambda: now)
+    for is_terminal, expected in (True, "6,000 of 20,000 characters …\n"), (False, ""):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda shown=is_terminal: shown)
+        progress = progress_of(20_000)
+        for second in range(10):
+            now += 1
+            progress(1_000 * (second + 2))
+        assert capsys.readouterr().err == (
+            expected + expected.replace("6,", "11,") if is_terminal else ""
+        )
+        now += 9
+        progress(20_000)  # the end needs no report
+        assert capsys.readouterr().err == ""
 
 
 def test_waiting_for_the_keyboard_is_noted(
@@ -196,9 +225,15 @@ def test_waiting_for_the_keyboard_is_noted(
             "takes the most likely character anyway",
         ),
         (["--temp", "0", "--top-k", "1"], ""),
-        (["--temp", "0", "--count", "2"], "with --temp 0, sampling is not random"),
-        (["--min-p", "1", "--count", "2"], "with --min-p 1, sampling is not random"),
-        (["--temp", "0.1", "--count", "2"], ""),
+        (["--temp", "0", "--count", "2"], "all 2 texts are identical"),
+        (["--top-p", "1e-9", "--count", "2"], "all 2 texts are identical"),
+        (["--match", "Row", "--count", "2"], "all 2 texts are identical"),
+        (["--temp", "1", "--count", "2"], ""),
+        (["--ban", r"\n"], r"in most shells: --ban $'\n'"),
+        (["--ban", "\n"], ""),
+        (["--ban", "\u00e9\u20ac"], "none of these characters is in the vocabulary"),
+        (["--ban", "\u00e9R"], ""),
+        (["--dry-base", "2"], "note: --dry-base has no effect without --dry"),
         (["--repeat-window", "9"], "--repeat-window has no effect without --repeat-penalty"),
         (["--repeat-window", "9", "--repeat-penalty", "0.95"], ""),
         (["--no-echo"], "--no-echo has no effect: there is no prime"),
@@ -225,6 +260,48 @@ def test_sample_notes_what_was_hardly_meant(
     notes = [line for line in notes if "cannot occur" not in line]
     assert len(notes) == bool(note)
     assert all(line.endswith(note) for line in notes)
+
+
+@pytest.mark.parametrize(
+    ("written", "read", "is_noted"),
+    [
+        ("utf-8", "latin-1", True),
+        ("utf-8", "cp437", True),
+        ("utf-8", "utf-16-le", True),
+        ("utf-8", "utf-8-sig", False),
+        ("utf-8-sig", "utf-8-sig", False),
+        ("latin-1", "latin-1", False),
+        ("cp1252", "cp1252", False),
+        ("utf-16", "utf-16", False),
+        ("utf-16-le", "utf-16-le", False),
+        ("utf-32", "utf-32", False),
+    ],
+)
+@pytest.mark.parametrize("accent", ["", "\u00e9"])
+def test_utf_8_that_is_read_in_another_encoding_is_noted(
+    written: str,
+    read: str,
+    is_noted: bool,
+    accent: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = f"{accent}{PROSE}" * 20  # of an even number of bytes
+    (folder / "a.txt").write_bytes(text.encode(written))
+    corpus = open_texts(["a.txt"], quiet=True, encoding=read)
+    is_noted = is_noted and corpus.vocab.decode(corpus.ids[:9].tolist()) != text[:9]
+    told = capsys.readouterr().err
+    assert told.count("valid UTF-8, but was read in another encoding; omit --encoding") == is_noted
+    assert "cp1252" not in told
+
+
+@pytest.mark.parametrize("read", ["ascii", "utf-16", "utf-32", "shift_jis"])
+def test_the_error_about_an_encoding_names_utf_8_where_it_is_right(
+    read: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a.txt").write_text("caf\u00e9, \u65e5\u672c\u8a9e\u3002" * 9 + "x", encoding="utf-8")
+    assert run(["train", "a.txt", "--encoding", read]) == 1
+    assert "set its encoding (--encoding utf-8" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from charlstm.cli import run
 from charlstm.generate.sampling import SamplingConfig
 from charlstm.generate.text_state import TextState
 from charlstm.generate.writing import Sampler
+from charlstm.net.kernel import NO_COMPILER
 from charlstm.runs import run as runs
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
 
@@ -30,6 +31,31 @@ def sample(*arguments: str, seed: int = 1) -> int:
 def expected(prime: str = "", length: int = 40, **how: object) -> str:
     how = {"seed": 1, **how}
     return "".join(charlstm.load("small").generate(prime, length=length, **how))  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("reason", "options", "noted"),
+    [
+        ("", ["--count", "2000"], ""),
+        (NO_COMPILER, [], ""),
+        (NO_COMPILER, ["--count", "2000"], f"without its kernel, and {NO_COMPILER}"),
+        (NO_COMPILER, ["--count", "2000", "--precision", "float32"], ""),
+        ("cc failed", [], "without its kernel: cc failed; CHARLSTM_KERNEL=off skips it"),
+        ("cc failed", ["--precision", "float32"], ""),
+    ],
+)
+def test_a_missing_kernel_is_noted_where_it_matters(
+    reason: str,
+    options: list[str],
+    noted: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("charlstm.net.kernel.why_missing", lambda: reason)
+    assert sample("--length", "10", *options) == 0
+    shown = capsys.readouterr().err
+    assert shown.endswith(f"{noted}\n") if noted else shown == ""
 
 
 # -- the text ----------------------------------------------------------------------------------

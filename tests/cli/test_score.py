@@ -14,6 +14,7 @@ import pytest
 from helpers import TEXT, model_config, random_weights, untrained
 
 import charlstm
+from charlstm.cache import CACHE_VARIABLE
 from charlstm.cli import run
 from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
@@ -28,7 +29,50 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def score(folder: Path, trained_run: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(folder)
+    monkeypatch.setenv(CACHE_VARIABLE, str(folder / "cache"))  # without the training text
     return lambda *arguments: run(["score", "-c", str(trained_run), *arguments])
+
+
+@pytest.mark.parametrize(
+    ("text", "is_noted"),
+    [
+        (TEXT * 30, True),
+        (TEXT * 2, True),
+        (TEXT[:99], False),  # too short to tell
+        (TEXT.swapcase() * 2, False),
+        (TEXT + TEXT.swapcase(), False),
+    ],
+    ids=["whole", "part", "short", "other", "half"],
+)
+def test_a_score_on_the_training_text_is_noted_once(
+    text: str,
+    is_noted: bool,
+    folder: Path,
+    trained_run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(trained_run.parents[1])
+    (folder / "scored.txt").write_text(text, encoding="utf-8")
+    score = ["score", str(folder / "scored.txt"), "--unknown", "replace", "-c", "small"]
+    for more in ([], ["--json"], ["-c", "small", "--mix", "1,2"]):
+        assert run([*score, *more]) == 0
+        told = capsys.readouterr().err
+        assert told.count("is in the training part of checkpoints/small") == is_noted
+
+
+def test_a_held_out_part_is_no_training_text(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    lines = [f"{n} {n * n} {n**3} {n**4}\n" for n in range(400)]
+    (folder / "numbers.txt").write_text("".join(lines), encoding="utf-8")
+    (folder / "end.txt").write_text("".join(lines[-30:]), encoding="utf-8")
+    (folder / "start.txt").write_text("".join(lines[:30]), encoding="utf-8")
+    charlstm.train("numbers.txt", steps=2, hidden_size=8, layers=1, progress=False).run()
+    for text, is_noted in ("start.txt", True), ("end.txt", False):
+        assert run(["score", text, "-c", "numbers"]) == 0
+        assert ("in the training part" in capsys.readouterr().err) == is_noted
 
 
 def test_json_has_the_documented_keys_and_consistent_numbers(

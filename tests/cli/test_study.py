@@ -61,6 +61,14 @@ def test_lag_prints_a_table_and_charts_and_tells_what_it_does(
     assert shown.err.endswith("results: studies/lag-long-lag/results.json\n")
 
 
+@pytest.mark.parametrize(("cells", "is_noted"), [("rnn,lstm-1997", True), ("rnn,gru", False)])
+def test_a_forget_bias_without_effect_is_noted(
+    cells: str, is_noted: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*LAG, "--cells", cells, "--forget-bias", "2"]) == 0
+    assert ("--forget-bias has no effect" in capsys.readouterr().err) == is_noted
+
+
 def test_lag_goes_on_where_it_stood(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -460,6 +460,16 @@ def test_settings_without_effect_are_noted(
     assert all(note in line for line in notes)
 
 
+def test_patience_without_validations_is_noted_on_resume(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert train("tales.txt", "--val-fraction", "0") == 0
+    capsys.readouterr()
+    for patience, is_noted in ("3", True), ("0", False):
+        assert run(["train", "--resume", "--patience", patience]) == 0
+        assert ("note: --patience has no effect" in capsys.readouterr().err) == is_noted
+
+
 @pytest.mark.parametrize("reason", ["budget", "patience"])
 def test_what_follows_the_finished_panel_fits_below_it(
     reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -790,6 +800,20 @@ def test_init_from_begins_with_the_weights_of_the_shared_characters(folder: Path
     name = "layers.0.weight_hidden"
     np.testing.assert_array_equal(began.weights[name], source.weights[name])
     assert not np.array_equal(charlstm.load("other").file.weights[name], began.weights[name])
+
+
+@pytest.mark.parametrize("option", ["--init-from", "--teacher"])
+@pytest.mark.parametrize(("theirs", "own", "is_noted"), [(0.1, 0.3, True), (0.3, 0.3, False)])
+def test_a_model_that_read_the_held_out_part_is_noted(
+    option: str, theirs: float, own: float, is_noted: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--hidden", "8", "--layers", "1", "--steps", "1", "--name", "first"]
+    assert run(["train", "tales.txt", *small, "--val-fraction", str(theirs)]) == 0
+    capsys.readouterr()
+    more = ["--steps", "1", "--val-fraction", str(own), option, "first"]
+    assert run(["train", "tales.txt", *more]) == 0
+    told = capsys.readouterr().err
+    assert ("the validation loss may be too optimistic" in told) == is_noted
 
 
 def test_init_from_an_unknown_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -167,6 +167,12 @@ AB = st.text("ab", max_size=12)
 STOPS = st.text("ab", min_size=1, max_size=4)
 
 
+def test_a_batch_reports_its_progress(model: Model) -> None:
+    done: list[int] = []
+    model.generate_batch("NED:", count=3, length=150, seed=1, progress=done.append)
+    assert done == [3 * 64, 3 * 128, 3 * 150]
+
+
 def pieces_of(text: str, cuts: list[int]) -> list[str]:
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
     return [text[a:b] for a, b in pairwise(places)]

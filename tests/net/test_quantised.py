@@ -139,6 +139,19 @@ def test_a_hold_and_a_trace_see_every_layer(cell: str, monkeypatch: pytest.Monke
     assert_array_equal(trace.states, numpy.trace(IDS, numpy.initial_state())[0].states)
 
 
+def python(code: str, umask: int = 0o022) -> tuple[str, str]:
+    """Stdout and stderr of a new process, which has not loaded the kernel."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(Path(charlstm.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+        umask=umask,
+    )
+    return done.stdout, done.stderr
+
+
 def test_without_a_compiler_numpy_writes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))  # nothing compiled yet
     monkeypatch.setenv("PATH", "")
@@ -153,15 +166,46 @@ def test_without_a_compiler_numpy_writes(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "engine = QuantisedEngine(config, weights)\n"
         "print(engine.step(np.array([1]), engine.initial_state())[0].shape)\n"
     )
-    root = str(Path(charlstm.__file__).parents[1])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": root},
-        capture_output=True,
-        text=True,
-        check=False,
+    assert python(code) == ("(1, 5)\n", "")
+
+
+REASON = "from charlstm.net.kernel import kernel, why_missing; print(bool(kernel()), why_missing())"
+
+
+@needs_kernel
+def test_the_kernel_is_compiled_once_whatever_the_umask(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    is_loaded = "from charlstm.net.kernel import kernel; print(bool(kernel()))"
+    assert python(is_loaded, umask=0o002) == ("True\n", "")
+    (library,) = (tmp_path / "kernels").iterdir()
+    compiled = library.stat()
+    assert python(is_loaded, umask=0o002) == ("True\n", "")
+    assert (library.stat().st_ino, library.stat().st_mtime_ns) == (
+        compiled.st_ino,
+        compiled.st_mtime_ns,
     )
-    assert (done.stdout, done.stderr) == ("(1, 5)\n", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no kernel on Windows")
+def test_a_missing_kernel_has_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file"))  # no folder can be made there
+    assert "False there is no C compiler (cc, " in python(REASON)[0]
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    assert "False there is no C compiler (cc, " in python(REASON)[0]
+    compiler = tmp_path / "bin" / "cc"
+    compiler.parent.mkdir()
+    compiler.write_text("#!/bin/sh\necho 'no headers' >&2; exit 1\n", encoding="utf-8")
+    compiler.chmod(0o755)
+    assert python(REASON)[0] == f"False {compiler} failed: no headers\n"
+    (tmp_path / "cache" / "kernels").chmod(0o777)
+    assert "False other users may change " in python(REASON)[0]
+    for off in ("off", "OFF", "0"):
+        monkeypatch.setenv(SWITCH, off)
+        assert python(REASON)[0] == "False \n"
 
 
 def test_a_pickled_engine_computes_the_same(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:

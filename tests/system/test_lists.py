@@ -17,6 +17,7 @@ from charlstm.errors import UsageError
 from charlstm.model import Model
 from charlstm.net.engine import Engine, log_softmax
 from charlstm.net.spec import CELLS
+from charlstm.opening import open_text
 from charlstm.runs.checkpoint import (
     ModelFile,
     ResumeState,
@@ -268,6 +269,38 @@ def test_new_items_are_not_in_the_list_and_novelty_counts_them(
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("start", [["--prime", "ab\n"], ["--prime-file", "two.txt"], ["--state"]])
+def test_what_a_prime_or_state_has_of_an_item_belongs_to_it(
+    start: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    item = next(name for name in NAMES if len(name) > 3)
+    Path("two.txt").write_text(f"abc\n{item[:1]}", encoding="utf-8")
+    rest = item if start[-1] == "ab\n" else item[1:]
+    if start == ["--state"]:
+        model = charlstm.load("names")
+        model.save_state("s", model.prefill(f"abc\n{item[:1]}"))
+        start = ["--state", "s"]
+    sample = ["sample", "-c", "names", "--seed", "1", *start, "--match", rest]
+    assert run([*sample, "--novelty"]) == 0
+    assert "0 of 1 item not in the list" in capsys.readouterr().err
+    assert run([*sample, "--new"]) == 0
+    shown = capsys.readouterr()
+    assert "found 0 of 1 new items; loosen --match" in shown.err
+    assert shown.out == ""
+
+
+@pytest.mark.usefixtures("folder")
+def test_items_that_are_cut_are_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    sample = ["sample", "-c", "names", "--seed", "1"]
+    for count in ([], ["--count", "3"]):
+        assert run([*sample, *count, "--length", "1"]) == 0
+        assert "cut at --length 1\n" in capsys.readouterr().err
+        for whole in (["--length", "500"], ["--length", "1", "--match", "a"]):
+            assert run([*sample, *count, *whole]) == 0
+            assert "cut" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("folder")
 def test_new_needs_a_list_and_says_when_it_found_too_few(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -276,7 +309,7 @@ def test_new_needs_a_list_and_says_when_it_found_too_few(
     shown = capsys.readouterr()
     found = shown.out.count("\n")
     assert found < 2  # all samples are the same
-    assert f"found {found} of 2 new items" in shown.err
+    assert f"found {found} of 2 new items; try a higher --temp" in shown.err
     charlstm.train(
         "names.txt", steps=2, hidden_size=8, layers=1, progress=False, name="prose"
     ).run()
@@ -299,6 +332,15 @@ def test_score_counts_ends_and_items(folder: Path, capsys: pytest.CaptureFixture
     for options in (["--window", "3"], ["--segments", "2"], ["--adapt"]):
         assert run(["score", "few.txt", "-c", "names", *options]) == 2
         assert f"{options[0]}: a list is scored item by item" in capsys.readouterr().err
+
+
+def test_a_score_on_training_items_is_noted(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for items, is_noted in (NAMES[:100], True), (["fefefe", "bababa", *NAMES[:1]], False):
+        (folder / "some.txt").write_text("\n".join(items), encoding="utf-8")
+        assert run(["score", "some.txt", "-c", "names"]) == 0
+        assert ("in the training part" in capsys.readouterr().err) == is_noted
 
 
 def test_inspect_reads_each_item_from_zero_state(names_run: Path) -> None:
@@ -348,3 +390,57 @@ def test_a_list_is_trained_in_two_generations_that_divide_the_default_budget(
     assert one.generation is seven.generation is None
     assert default.generation.settings["epochs"] == default.train.epochs == one.train.epochs / 2
     assert seven.train.epochs == 7
+
+
+PARAGRAPHS = "a bed\nfaced\n\n" * 30
+
+
+@pytest.mark.parametrize(
+    ("text", "reading", "note"),
+    [
+        (TEXT, {"lines": True}, ""),
+        (TEXT.replace("\n", "\n\n", 5), {"lines": True}, ""),  # sections
+        (PARAGRAPHS, {"lines": True}, "33% of the lines are blank"),
+        (PARAGRAPHS, {"lines": True, "as_bytes": True}, "33% of the lines are blank"),
+        (PARAGRAPHS, {"separator": "\n\n"}, ""),
+        (PARAGRAPHS, {}, ""),
+        (f"{PARAGRAPHS}%{PARAGRAPHS}", {"separator": "%"}, "the list has only 2 items; check"),
+    ],
+)
+def test_a_list_that_is_hardly_one_is_noted(
+    text: str, reading: dict[str, str], note: str, tmp_path: Path
+) -> None:
+    noted = list[str]()
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    open_text([tmp_path / "text.txt"], note=noted.append, advise=noted.append, **reading)
+    assert len(noted) == bool(note)
+    assert all(note in one for one in noted)
+
+
+def test_a_separator_that_occurs_in_no_file_of_several_is_noted(tmp_path: Path) -> None:
+    noted = list[str]()
+    for name in "abc":
+        (tmp_path / name).write_text(PARAGRAPHS, encoding="utf-8")
+    open_text([tmp_path], note=noted.append, advise=noted.append, separator="%%")
+    assert noted == ["note: the list has only 3 items; check that they are separated by '%%'"]
+
+
+def test_the_command_that_removes_carriage_returns_keeps_the_list(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8", newline="\r\n")
+    for lines, ending in (True, "charlstm train - --lines"), (False, "charlstm train -"):
+        noted = list[str]()
+        open_text([tmp_path / "text.txt"], note=noted.append, advise=noted.append, lines=lines)
+        assert noted[-1].endswith(ending)
+
+
+def test_held_out_items_are_not_called_the_end_of_a_text(
+    make_corpus: Callable[..., Corpus],
+) -> None:
+    for length in range(90, 250):  # until chance holds the last item out
+        corpus = make_corpus(f"{TEXT}{'z' * length}\n", separator="\n")
+        _, held_out = corpus.split(0.1)
+        if corpus.vocab.encode("z")[0] in held_out:
+            break
+    (note,) = validation.held_out_notes(corpus, 0.1)
+    assert "never occur in the training part" in note
+    assert note.endswith("('z'): the list has too few items with them")
