@@ -348,7 +348,7 @@ def open_text(
     ``watch`` shows how far a long text is read; by default ``advise`` gets lines about that.
 
     Raises:
-        UsageError: the separator does not occur in the text.
+        UsageError: the separator does not occur in the text, or only at its end.
     """
     from charlstm.text.corpus import open_corpus
     from charlstm.text.notes import text_notes
@@ -362,8 +362,10 @@ def open_text(
     with nullcontext(progress_lines(advise)) if watch is None else watch() as progress:
         corpus = open_corpus(text or [bundled_corpus()], progress=progress, **reading)
     if (end := corpus.vocab.end) is not None and corpus.counts[end] == 1:  # only that of the file
+        require(not lines, "the text has only one line", "separate its items by `separator`")
         raise UsageError(
-            f"the separator {corpus.vocab.separator!r} does not occur in the text",
+            f"the separator {corpus.vocab.separator!r} does not occur in the text, or only at its "
+            "end",
             "in most shells, a newline is written as $'\\n'",
         )
     for sentence in text_notes(corpus):

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from charlstm.config import TrainConfig
-from charlstm.errors import check_choice, check_integer, plural, require
+from charlstm.config import MAX_BUDGET, TrainConfig
+from charlstm.errors import check_choice, check_integer, check_number, plural, require
 from charlstm.net.model_config import ModelConfig
 
 if TYPE_CHECKING:  # numpy must not come before charlstm.training, which sets its threads
@@ -56,6 +56,11 @@ MOST_CHARACTERS = 20_000_000
 """Maximum default budget in characters: more would take hours."""
 
 
+def _preset(name: str) -> Preset:
+    check_choice("`preset`", name, PRESETS)
+    return PRESETS[name]
+
+
 def default_preset(characters: int, minutes: float | None = None) -> str:
     """The preset for a text of ``characters`` and an optional budget in minutes.
 
@@ -91,7 +96,14 @@ def generation_presets(
 
     Generations pay where each reads the text more than ``FEW_EPOCHS`` times, because a teacher
     prevents memorising. Without a budget in minutes there is one.
+
+    Raises:
+        UsageError: there is no such preset, or the minutes or the count are out of range.
     """
+    if preset is not None:
+        _preset(preset)
+    if minutes is not None:  # they are divided below, so a later message would show a part of them
+        check_number("`minutes`", minutes, 0, MAX_BUDGET, low_allowed=False)
     if count is None:
         usual = preset or default_preset(characters, minutes)
         for least, presets in reversed(GENERATIONS.get(usual, ())):
@@ -111,8 +123,11 @@ def generation_minutes(presets: Sequence[str], left: float, budget: float) -> fl
 
     The earlier generations took their time as measured. One that ended early leaves its time to
     the later ones; however late they were, each of these gets a hundredth of the ``budget``.
+
+    Raises:
+        UsageError: there is no such preset; a newer version may have had it.
     """
-    times = [PRESETS[preset].minutes for preset in presets]
+    times = [_preset(preset).minutes for preset in presets]
     return max(left * times[0] / sum(times), budget / 100)
 
 
@@ -135,10 +150,10 @@ def default_settings(
     Raises:
         UsageError: the preset is unknown, or a value is out of range.
     """
-    if preset is not None:
-        check_choice("`preset`", preset, PRESETS)
     given = dict(train or {})
-    chosen = PRESETS[preset or default_preset(characters, given.get("minutes"))]
+    if preset is None:
+        preset = default_preset(characters, given.get("minutes"))
+    chosen = _preset(preset)
     shape: dict[str, Any] = {
         "cell": "lstm",
         "embedding_size": chosen.embedding_size,

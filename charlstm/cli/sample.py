@@ -305,7 +305,8 @@ def sample(
         _explain_color(output)
     if given or not writing.interactive:
         start = model.prefill(prime, start, progress=progress_of(len(prime)), precision=precision)
-    shown = vocab.decode(prime) if priming.echo else ""
+    before = vocab.decode(prime)  # without what was skipped, in the model's Unicode form
+    shown = before if priming.echo else ""
     stop = writing.stop or []
     characters = (TURN if writing.interactive else LENGTH) if length is None else length
     texts: list[str] = []
@@ -316,14 +317,15 @@ def sample(
             stop=stop,
             seed=seed,
             state=start,
-            accept=(lambda text: given + text not in items) if writing.new else None,
+            accept=(lambda text: before + text not in items) if writing.new else None,
             sampling=config,
             precision=precision,
         )
         output.write((separator or BETWEEN).join(shown + one for one in texts))
         output.close(separator if texts else None)
         if len(texts) < writing.count:
-            note(f"note: found {len(texts):,} of {writing.count:,} new items; try a higher --temp")
+            remedy = "`match` may allow no others" if config.match else "try a higher `temperature`"
+            note(f"note: found {len(texts):,} of {writing.count:,} new items; {remedy}")
     elif writing.interactive:
         talk = Conversation(
             model,
@@ -356,7 +358,7 @@ def sample(
     if training is not None:
         _note_novelty(texts, seed, *training)
     elif writing.novelty:
-        _note_new([given + text for text in texts], items)
+        _note_new([before + text for text in texts], items)
     return 0
 
 
