@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from charlstm.errors import UsageError, require
+from charlstm.errors import UsageError, require, shown
 
 if TYPE_CHECKING:
     from charlstm.runs.generation import Generation
@@ -90,6 +90,7 @@ def begin_run(
     import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm.training.processes import all_processes, may_restart, started_by_torchrun
 
+    require(name is None or isinstance(name, str), f"`name` is {shown(name)}, but must be a string")
     shape, _ = _by_kind(settings)
     if init_from is not None and shape:
         raise UsageError(

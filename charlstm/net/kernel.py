@@ -157,11 +157,16 @@ def _threads() -> int:
 def _in_threads(run: Callable[[int, int], None], batch: int, count: int) -> None:
     """Call ``run`` with the first text, and the one after the last, of each of ``count`` parts."""
     ends = [batch * n // count for n in range(count + 1)]
-    threads = [Thread(target=run, args=part) for part in pairwise(ends[1:])]
-    for thread in threads:
-        thread.start()
+    started = []
+    for part in pairwise(ends[1:]):
+        thread = Thread(target=run, args=part)
+        try:
+            thread.start()
+            started.append(thread)
+        except RuntimeError:  # the system has no more threads
+            run(*part)
     run(*ends[:2])
-    for thread in threads:
+    for thread in started:
         thread.join()
 
 
@@ -180,14 +185,15 @@ def kernel() -> ctypes.CDLL | None:
 def _load() -> ctypes.CDLL | None:
     try:
         library = _library()
-        loaded = None if library is None else ctypes.CDLL(str(library))
-    except (OSError, CharlstmError):
-        return None
-    if loaded is not None:
+        if library is None:
+            return None
+        loaded = ctypes.CDLL(str(library))
         integer, address = ctypes.c_int64, ctypes.c_void_p
         loaded.packed_size.argtypes, loaded.packed_size.restype = [integer, integer], integer
         loaded.pack.argtypes, loaded.pack.restype = [address, integer, integer, address], None
         loaded.run.argtypes = [address, address, *[integer] * 4, address, address]
+    except (OSError, CharlstmError, AttributeError):  # the last: a library without the functions
+        return None
     return loaded
 
 
@@ -199,22 +205,29 @@ def _library() -> Path | None:
     source = SOURCE.read_bytes()
     key = hashlib.sha256(repr((source, FLAGS, flags)).encode()).hexdigest()[:16]
     folder = cache_folder() / "kernels"
-    path = folder / f"{sys.platform}-{platform.machine()}-{level}-{key}.so"
-    if path.exists() and _is_own(path):
-        return path
+    stem = f"{sys.platform}-{platform.machine()}-{level}-{key}"
+    for path in folder.glob(f"{stem}-*.so"):
+        if _is_own(path) and path.name == _name(stem, path):
+            return path
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return path if _compile(path, flags) and _is_own(path) else None
+    compiled = _compile(folder, stem, flags)
+    return compiled if compiled is not None and _is_own(compiled) else None
 
 
-def _compile(path: Path, flags: Sequence[str]) -> bool:
-    """Compile the kernel to ``path``; return whether that succeeded."""
+def _name(stem: str, library: Path) -> str:
+    """The name of a library, with a digest: one that is damaged would end the process."""
+    return f"{stem}-{hashlib.sha256(library.read_bytes()).hexdigest()[:16]}.so"
+
+
+def _compile(folder: Path, stem: str, flags: Sequence[str]) -> Path | None:
+    """Compile the kernel; return its library, or None if that failed."""
     import shutil  # these two are slow to import, and needed once
     import subprocess
 
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
-        return False
-    new = path.with_suffix(f".{os.getpid()}")
+        return None
+    new = folder / f"{stem}.{os.getpid()}"
     try:
         subprocess.run(
             [compiler, *FLAGS, *flags, str(SOURCE), "-o", str(new)],
@@ -223,13 +236,12 @@ def _compile(path: Path, flags: Sequence[str]) -> bool:
             timeout=COMPILE_SECONDS,
             check=True,
         )
-        new.replace(path)  # two processes may compile at the same time
+        return new.replace(folder / _name(stem, new))  # two processes may compile at once
     except subprocess.SubprocessError:
-        return False
+        return None
     finally:
         with suppress(OSError):
             new.unlink(missing_ok=True)
-    return True
 
 
 def _is_own(path: Path) -> bool:
