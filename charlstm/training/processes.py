@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # a run's text is checked before torch is imported
 T = TypeVar("T")
 SET_BY_TORCHRUN = {
     *("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "GROUP_RANK"),
-    *("WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
 }
 """Environment variables that torchrun sets, and that are needed to find the other processes."""
 
