@@ -1,6 +1,6 @@
 """Several models that write and score as one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from charlstm.errors import require
 from charlstm.generate.ensemble import Ensemble, Member, checked_weights, union_of
@@ -50,7 +50,7 @@ def mix(models: Sequence[Model], weights: Sequence[float] | None = None) -> Mixt
         UsageError: there are no models, models of characters and of bytes, or a number of weights
             that is not that of the models.
     """
-    models = list(models)
+    models = list(models) if isinstance(models, Iterable) else []
     known = bool(models) and all(isinstance(model, Model) for model in models)
-    require(known, "`mix` needs a list of models", "load them first")
+    require(known, "`mix` needs a list of models", "load them first, then mix([one, other])")
     return Mixture(models, [1.0] * len(models) if weights is None else weights)

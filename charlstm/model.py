@@ -141,11 +141,16 @@ class Voice(ABC):
         """
         check_count(count)
         check_integer("`length`", length, 0, MAX_LENGTH)
+        require(
+            accept is None or callable(accept),
+            f"`accept` is {shown(accept)}, but must be a function of a text",
+        )
         config = _sampling(sampling, fields)
         stops, chosen = self._stops(stop), _checked_seed(seed)
         constraint = self._constraint(config, length, stops)
         start = self.prefill(prime, state, unknown, precision=precision)
         kept: dict[str, None] = {}
+        count = int(count)  # NumPy's would overflow below
         for first in range(chosen, chosen + MAX_BATCHES * count, count):
             sampler = Sampler(self.engine_in(precision), start, config, first, count, constraint)
             texts = draw_texts(sampler, self.vocab, length, stops, progress)

@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from charlstm.errors import UsageError, require
+from charlstm.errors import UsageError, require, shown
 
 if TYPE_CHECKING:
     from charlstm.runs.generation import Generation
@@ -90,6 +90,7 @@ def begin_run(
     import charlstm.training  # before numpy: it sets how threads wait  # noqa: F401
     from charlstm.training.processes import all_processes, may_restart, started_by_torchrun
 
+    require(name is None or isinstance(name, str), f"`name` is {shown(name)}, but must be a string")
     shape, _ = _by_kind(settings)
     if init_from is not None and shape:
         raise UsageError(
@@ -368,7 +369,7 @@ def open_text(
     ``watch`` shows how far a long text is read; by default ``advise`` gets lines about that.
 
     Raises:
-        UsageError: the separator does not occur in the text.
+        UsageError: the separator does not occur in the text, or only at its end.
     """
     from charlstm.text.corpus import open_corpus
     from charlstm.text.notes import text_notes
@@ -382,8 +383,10 @@ def open_text(
     with nullcontext(progress_lines(advise)) if watch is None else watch() as progress:
         corpus = open_corpus(text or [bundled_corpus()], progress=progress, **reading)
     if (end := corpus.vocab.end) is not None and corpus.counts[end] == 1:  # only that of the file
+        require(not lines, "the text has only one line", "separate its items by `separator`")
         raise UsageError(
-            f"the separator {corpus.vocab.separator!r} does not occur in the text",
+            f"the separator {corpus.vocab.separator!r} does not occur in the text, or only at its "
+            "end",
             "in most shells, a newline is written as $'\\n'",
         )
     for sentence in text_notes(corpus):

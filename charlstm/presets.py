@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from charlstm.config import TrainConfig
-from charlstm.errors import check_choice, check_integer, plural, require
+from charlstm.config import MAX_BUDGET, TrainConfig
+from charlstm.errors import check_choice, check_integer, check_number, plural, require
 from charlstm.net.model_config import ModelConfig
 
 if TYPE_CHECKING:  # numpy must not come before charlstm.training, which sets its threads
@@ -59,6 +59,11 @@ MOST_CHARACTERS = 20_000_000
 """Maximum default budget in characters: more would take hours."""
 
 
+def _preset(name: str) -> Preset:
+    check_choice("`preset`", name, PRESETS)
+    return PRESETS[name]
+
+
 def default_preset(characters: int, minutes: float | None = None) -> str:
     """The preset for a text of ``characters`` and an optional budget in minutes.
 
@@ -97,7 +102,14 @@ def generation_presets(
     Generations pay where each reads the text more than ``FEW_EPOCHS`` times, because a teacher
     prevents memorising. Without a budget in minutes a text has one. A list has two, which divide
     the budget of one (docs/research/experiments/lists.md).
+
+    Raises:
+        UsageError: there is no such preset, or the minutes or the count are out of range.
     """
+    if preset is not None:
+        _preset(preset)
+    if minutes is not None:  # they are divided below, so a later message would show a part of them
+        check_number("`minutes`", minutes, 0, MAX_BUDGET, low_allowed=False)
     if count is None:
         usual = preset or default_preset(characters, minutes)
         plans = GENERATIONS.get(usual, ())
@@ -128,8 +140,11 @@ def generation_minutes(presets: Sequence[str], number: int, left: float, budget:
     Each gets the time for the steps of its preset. The earlier ones took their time as measured:
     one that ended early leaves its time to the later ones, and however late they were, each of
     these gets a hundredth of the ``budget``.
+
+    Raises:
+        UsageError: there is no such preset; a newer version may have had it.
     """
-    times = [PRESETS[preset].minutes * TAUGHT for preset in presets]
+    times = [_preset(preset).minutes * TAUGHT for preset in presets]
     times[0] /= TAUGHT
     return max(left * times[number - 1] / sum(times[number - 1 :]), budget / 100)
 
@@ -153,10 +168,10 @@ def default_settings(
     Raises:
         UsageError: the preset is unknown, or a value is out of range.
     """
-    if preset is not None:
-        check_choice("`preset`", preset, PRESETS)
     given = dict(train or {})
-    chosen = PRESETS[preset or default_preset(characters, given.get("minutes"))]
+    if preset is None:
+        preset = default_preset(characters, given.get("minutes"))
+    chosen = _preset(preset)
     shape: dict[str, Any] = {
         "cell": "lstm",
         "embedding_size": chosen.embedding_size,
@@ -239,7 +254,8 @@ def advice(
     if model.parameters > 30 * characters and characters < LITTLE:
         notes.append(
             f"{plural(characters, 'character')} may be too few to learn from, and samples may be "
-            "gibberish; use more text, or let the model memorise it: `val_fraction` 0 and `steps` 500"
+            "gibberish; use more text, or let the model memorise it with `val_fraction` 0 and "
+            "`steps` 500"
         )
     elif model.parameters > 30 * characters:
         notes.append(

@@ -2,13 +2,13 @@
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, require, shown
 from charlstm.generations import OpenRun
 from charlstm.opening import (
     BudgetFields,
@@ -86,7 +86,7 @@ def train(
     stack = ExitStack()
     trainer = begin_run(
         stack,
-        [text] if isinstance(text, str | Path) else text,
+        _paths(text),
         dict(settings),
         reading={"as_bytes": as_bytes, "lines": lines}
         | {k: v for k, v in (("encoding", encoding), ("separator", separator)) if v is not None},
@@ -133,7 +133,7 @@ def resume(
     check_tensorboard(tensorboard)
     progress = progress and is_first()
     note = print_note if progress else _no_note
-    texts = [text] if isinstance(text, str | Path) else text
+    texts = _paths(text)
 
     def find() -> "tuple[Path, Corpus]":
         path = find_run(None if checkpoint is None else str(checkpoint), inside=True)
@@ -147,6 +147,15 @@ def resume(
     trainer = resume_run(stack, path, corpus, dict(changes), note)
     run = OpenRun(trainer, stack, note=note, advise=note)
     return TrainingRun(run, RunDisplay(trainer) if progress else None, tensorboard)
+
+
+def _paths(text: TextSources | None) -> list[str | Path] | None:
+    if text is None:
+        return None
+    paths = [text] if isinstance(text, str | Path) or not isinstance(text, Iterable) else list(text)
+    known = all(isinstance(path, str | Path) for path in paths)
+    require(known, f"`text` is {shown(text)}, but must be a path, or several")
+    return paths
 
 
 class TrainingRun(Iterator["Event"]):

@@ -59,6 +59,8 @@ def test_what_cannot_be_mixed_is_refused(models: list[Model]) -> None:
         charlstm.mix([])
     with pytest.raises(UsageError, match="list of models"):
         charlstm.mix(["small"])  # type: ignore[list-item]
+    with pytest.raises(UsageError, match=r"load them first, then mix\(\[one, other\]\)"):
+        charlstm.mix(*models)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="2 numbers"):
         Mixture(models, [1])
     assert "0.5 × " in repr(charlstm.mix(models))

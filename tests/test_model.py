@@ -577,6 +577,12 @@ def test_the_view_is_that_of_the_command(
         ({"gate": "reset"}, "`gate` is 'reset'"),
         ({"units": (24,)}, "a unit of `units` is 24"),
         ({"rows": -1}, "`rows` is -1"),
+        ({"name": ["gates"]}, r"`view` is \['gates'\]"),
+        ({"name": "match", "units": 3}, "`units` is 3, but must be a tuple"),
+        ({"name": "find", "features": "x=a"}, "`features` is 'x=a', but must be a tuple"),
+        ({"name": "find", "features": (1,)}, "`features` has 1, not text"),
+        ({"name": "cell", "guesses": -1}, "`guesses` is -1"),
+        ({"name": "walk", "at": 1.5}, "`at` is 1.5, but must be a whole number"),
     ],
 )
 def test_wrong_options_of_a_view_name_the_field(

@@ -75,6 +75,8 @@ def test_an_unknown_preset_is_named_with_the_known_ones() -> None:
         UsageError, match="'giant'; choose one of tiny, quick, small, medium, large, huge"
     ):
         default_settings(1_000, 100, preset="giant")
+    with pytest.raises(UsageError, match="`preset` is ''"):
+        default_settings(1_000, 100, preset="")
 
 
 def test_a_choice_out_of_its_range_is_refused() -> None:
@@ -363,6 +365,14 @@ def test_a_number_of_generations_or_a_preset_is_kept() -> None:
     assert generation_presets(10**6, 60.0, 1) == ("large",)
     assert generation_presets(10**6, None, 3, "medium") == ("medium",) * 3
     assert generation_presets(10**5, 1.0, 2) == ("quick", "quick")
+
+
+def test_what_generations_are_made_of_is_checked_before_it_is_divided() -> None:
+    with pytest.raises(UsageError, match="`minutes` is -5, but must be above 0"):
+        generation_presets(10**6, -5, 2)
+    for count in (None, 2):
+        with pytest.raises(UsageError, match="'giant'; choose one of tiny"):
+            generation_presets(10**6, 1.0, count, "giant")
 
 
 def test_each_generation_of_twenty_minutes_or_an_hour_has_the_time_it_takes_by_hand() -> None:

@@ -203,6 +203,9 @@ def test_a_moved_text_is_named(folder: Path) -> None:
         ({"minutes": 1}, "2 budgets"),
         ({"preset": "giant"}, "`preset` is 'giant'"),
         ({"init_from": "x"}, "`hidden_size`, .*`init_from` takes"),
+        ({"name": 5}, "`name` is 5, but must be a string"),
+        ({"encoding": 5}, "unknown encoding 5"),
+        ({"separator": "\udcff"}, r"`separator` is '\\udcff', but must be text"),
     ],
 )
 def test_wrong_settings_name_the_fields_and_make_nothing(
@@ -211,6 +214,14 @@ def test_wrong_settings_name_the_fields_and_make_nothing(
     with pytest.raises(UsageError, match=message):
         begin(**settings)
     assert not Path("checkpoints").exists()
+
+
+@pytest.mark.parametrize("text", [5, ["tales.txt", 5], b"tales.txt"])
+def test_a_text_is_one_path_or_several(text: Any) -> None:
+    with pytest.raises(UsageError, match=r"`text` is .*, but must be a path, or several"):
+        charlstm.train(text, progress=False)
+    with pytest.raises(UsageError, match=r"`text` is .*, but must be a path, or several"):
+        charlstm.resume(text=text, progress=False)
 
 
 def test_an_unknown_setting_is_a_type_error() -> None:

@@ -17,7 +17,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import UsageError, shown
+from charlstm.errors import UsageError, require, shown
 from charlstm.text.marks import BRACKETS, PUNCTUATION, QUOTES
 
 Values = NDArray[np.float64]
@@ -128,8 +128,9 @@ def _after_punctuation(text: str) -> Values:
 
 
 def _own(text: str, definition: str) -> Feature:
-    name, equals, expression = definition.partition("=")
     hint = "use NAME=REGEX, for example 'vowel=[aeiou]'"
+    require(isinstance(definition, str), f"`features` has {shown(definition)}, not text", hint)
+    name, equals, expression = definition.partition("=")
     if not (name and equals and expression):
         raise UsageError(f"`features` has {shown(definition)}, which is not NAME=REGEX", hint)
     values = np.zeros(len(text))
@@ -140,7 +141,7 @@ def _own(text: str, definition: str) -> Feature:
             )  # about syntax that Python may interpret differently in future
             for match in re.finditer(expression, text, re.MULTILINE):
                 values[match.start() : match.end()] = 1
-    except (re.error, OverflowError, RecursionError) as error:
+    except (re.error, OverflowError, RecursionError, ValueError) as error:
         message = f"`features` has {name}, which is not a valid regular expression: {error}"
         raise UsageError(message, hint) from None
     return Feature(name, values)

@@ -1,6 +1,6 @@
 """What a view takes and returns: a model and a text, options, and its findings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -11,7 +11,7 @@ import numpy as np
 
 from charlstm.analysis.document import Document
 from charlstm.analysis.views import VIEWS
-from charlstm.errors import CharlstmError, UsageError, check_integer, plural, require
+from charlstm.errors import CharlstmError, UsageError, check_integer, plural, require, shown
 from charlstm.net.engine import Array, Engine
 from charlstm.net.model_config import ModelConfig
 from charlstm.net.spec import CELLS, LEFT_SATURATED, RIGHT_SATURATED, CellSpec
@@ -162,7 +162,7 @@ class View(Protocol):
 
 def find_view(name: str) -> Callable[[Subject, Options], View]:
     """The function that computes the named view; raises ``UsageError`` for an unknown name."""
-    if name not in VIEWS:
+    if not isinstance(name, str) or name not in VIEWS:
         raise UsageError(
             f"`view` is {name!r}, which is not a view", f"choose one of {', '.join(VIEWS)}"
         )
@@ -188,10 +188,15 @@ def check_options(options: Options, view: str, config: ModelConfig) -> None:
         f"`gate` is {options.gate!r}, which the cell {config.cell} does not have",
         f"choose one of {', '.join(gates)}",
     )
+    for name, value in (("units", options.units), ("features", options.features)):
+        several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        require(several, f"`{name}` is {shown(value)}, but must be a tuple", "also for one alone")
     for unit in options.units:
         check_integer("a unit of `units`", unit, 0, config.hidden_size - 1)
-    if options.rows is not None:
-        check_integer("`rows`", options.rows, 0)
+    check_integer("`guesses`", options.guesses, 0)
+    for name, number in (("rows", options.rows), ("at", options.at)):
+        if number is not None:
+            check_integer(f"`{name}`", number, 0)
 
 
 def not_for(spec: CellSpec, view: str, reason: str) -> CharlstmError:

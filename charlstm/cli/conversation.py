@@ -176,7 +176,10 @@ def _ask() -> str:
 
 def _line_reader() -> Callable[[], str]:
     """A function that reads a line: with editing and history on a terminal, else from stdin."""
-    if sys.stdin.isatty() and sys.stdout.isatty():
+    stream: Any = sys.stdin
+    if stream.isatty() and sys.stdout.isatty():
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="surrogateescape")  # as from a pipe: no byte ends the session
         try:
             import readline  # input() edits lines with it
         except ImportError:  # Windows edits lines by itself
@@ -186,7 +189,6 @@ def _line_reader() -> Callable[[], str]:
         history.load(readline)
         return _ask
 
-    stream: Any = sys.stdin
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(encoding="utf-8", errors="surrogateescape")
 

@@ -1,5 +1,6 @@
 """Several models as one: the mean of their probabilities, over the union of their symbols."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -161,8 +162,11 @@ def checked_weights(weights: Sequence[float], count: int) -> tuple[float, ...]:
         raise UsageError(
             f"`mix` is {shown(weights)}, but must be {count} numbers", "one weight for each model"
         )
-    good = all(0 <= value <= 1e9 for value in values) and max(values) > 1e-9
-    require(good, f"`mix` is {shown(weights)}, but must be at least 0, and one of them above 0")
+    good = all(0 <= value < math.inf for value in values)
+    require(good, f"`mix` is {shown(weights)}, but must be finite numbers of at least 0")
+    largest = max(values, default=0.0)
+    require(largest > 0, f"`mix` is {shown(weights)}, but one weight must be above 0")
+    values = [value / largest for value in values]  # their sum cannot overflow
     return tuple(value / sum(values) for value in values)
 
 

@@ -6,6 +6,7 @@ Source: Thompson, "Regular Expression Search Algorithm", Communications of the A
 """
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import import_module
@@ -29,6 +30,15 @@ def _all_characters() -> str:
     return "".join(map(chr, range(CODE_POINTS)))
 
 
+def _without_anchors(tree: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """The parts of an expression without the anchors at its ends: all of a text has to match."""
+    parts = list(tree)
+    for at, anchors in ((0, "AT_BEGINNING AT_BEGINNING_STRING"), (-1, "AT_END AT_END_STRING")):
+        if parts and str(parts[at][0]) == "AT" and str(parts[at][1]) in anchors.split():
+            del parts[at]
+    return parts
+
+
 class Expression:
     """The automaton of ``match`` over ``symbols``, one character each; None stands for 256 bytes.
 
@@ -47,19 +57,18 @@ class Expression:
         self._alphabet = _all_characters() if symbols is None else "".join(symbols)
         self._empty: list[list[int]] = []
         self._leads: list[tuple[NDArray[np.bool_], int] | None] = []
-        try:
-            tree = _parser.parse(match)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise UsageError(f"`match` is {shown(match)}: {error}") from None
-        parts = list(tree)
-        # The whole text has to match, so anchors at the ends of the expression change nothing.
-        if parts and str(parts[0][1]) in ("AT_BEGINNING", "AT_BEGINNING_STRING"):
-            parts = parts[1:]
-        if parts and str(parts[-1][1]) in ("AT_END", "AT_END_STRING"):
-            parts = parts[:-1]
         self._leaf = cache(self._leaf)  # type: ignore[method-assign]  # equal parts match equally
         self._end = self._node()
-        self.start = self._closure([self._sequence(parts, tree.state.flags, self._end)])
+        try:
+            with warnings.catch_warnings():  # re warns of what it may read differently one day
+                warnings.simplefilter("ignore")
+                tree = _parser.parse(match)
+                first = self._sequence(_without_anchors(tree), tree.state.flags, self._end)
+        except RecursionError:
+            raise UsageError("`match` is nested too deeply", "use a simpler expression") from None
+        except (re.error, OverflowError, ValueError) as error:  # flags that exclude each other
+            raise UsageError(f"`match` is {shown(match)}: {error}") from None
+        self.start = self._closure([first])
 
     def accepts(self, state: State) -> bool:
         """Whether a text that leads to ``state`` matches."""

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.cache import cache_folder
+from charlstm.cache import make_in_cache
 from charlstm.errors import CharlstmError, reason_of
 
 SWITCH = "CHARLSTM_KERNEL"
@@ -158,11 +158,16 @@ def _threads() -> int:
 def _in_threads(run: Callable[[int, int], None], batch: int, count: int) -> None:
     """Call ``run`` with the first text, and the one after the last, of each of ``count`` parts."""
     ends = [batch * n // count for n in range(count + 1)]
-    threads = [Thread(target=run, args=part) for part in pairwise(ends[1:])]
-    for thread in threads:
-        thread.start()
+    started = []
+    for part in pairwise(ends[1:]):
+        thread = Thread(target=run, args=part)
+        try:
+            thread.start()
+            started.append(thread)
+        except RuntimeError:  # the system has no more threads
+            run(*part)
     run(*ends[:2])
-    for thread in threads:
+    for thread in started:
         thread.join()
 
 
@@ -191,16 +196,18 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     """The kernel, or None and the reason."""
     if os.name == "nt":
         return None, ""
+    integer, address = ctypes.c_int64, ctypes.c_void_p
     try:
         loaded = ctypes.CDLL(str(_library()))
+        loaded.packed_size.argtypes, loaded.packed_size.restype = [integer, integer], integer
+        loaded.pack.argtypes, loaded.pack.restype = [address, integer, integer, address], None
+        loaded.run.argtypes = [address, address, *[integer] * 4, address, address]
     except OSError as error:
         return None, reason_of(error)
     except CharlstmError as error:
         return None, error.message
-    integer, address = ctypes.c_int64, ctypes.c_void_p
-    loaded.packed_size.argtypes, loaded.packed_size.restype = [integer, integer], integer
-    loaded.pack.argtypes, loaded.pack.restype = [address, integer, integer, address], None
-    loaded.run.argtypes = [address, address, *[integer] * 4, address, address]
+    except AttributeError:
+        return None, "the compiler has made something else"
     return loaded, ""
 
 
@@ -214,43 +221,48 @@ def _library() -> Path:
     level, flags = _level()
     source = SOURCE.read_bytes()
     key = hashlib.sha256(repr((source, FLAGS, flags)).encode()).hexdigest()[:16]
-    folder = cache_folder() / "kernels"
-    path = folder / f"{sys.platform}-{platform.machine()}-{level}-{key}.so"
-    if not (path.exists() and _is_own(path) and _is_own(folder)):
-        _compile(path, flags)
-    return path
+    stem = f"{sys.platform}-{platform.machine()}-{level}-{key}"
+    folder = make_in_cache("kernels", 0o700)
+    if not _is_own(folder):
+        raise CharlstmError(f"other users may change {folder}")
+    for path in folder.glob(f"{stem}-*.so"):
+        if _is_own(path) and path.name == _name(stem, path):
+            return path
+    return _compile(folder, stem, flags)
 
 
-def _compile(path: Path, flags: Sequence[str]) -> None:
-    """Compile the kernel to ``path``; raises as ``_library``."""
-    import shutil  # these two are slow to import, and needed once
+def _name(stem: str, library: Path) -> str:
+    """The name of a library, with a digest: one that is damaged would end the process."""
+    return f"{stem}-{hashlib.sha256(library.read_bytes()).hexdigest()[:16]}.so"
+
+
+def _compile(folder: Path, stem: str, flags: Sequence[str]) -> Path:
+    """Compile the kernel and return its library; raises as ``_library``."""
+    import shutil  # these three are slow to import, and needed once
     import subprocess
+    from tempfile import TemporaryDirectory
 
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         raise CharlstmError(NO_COMPILER)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not _is_own(path.parent):
-        raise CharlstmError(f"other users may change {path.parent}")
-    new = path.with_suffix(f".{os.getpid()}")
-    try:
-        subprocess.run(
-            [compiler, *FLAGS, *flags, str(SOURCE), "-o", str(new)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=COMPILE_SECONDS,
-            check=True,
-        )
+    # Two processes may compile at the same time, in containers with the same number.
+    with TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as work:
+        new = Path(work, "kernel.so")
+        try:
+            subprocess.run(
+                [compiler, *FLAGS, *flags, str(SOURCE), "-o", str(new)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=COMPILE_SECONDS,
+                check=True,
+            )
+        except subprocess.TimeoutExpired:
+            raise CharlstmError(f"{compiler} took more than {COMPILE_SECONDS} s") from None
+        except subprocess.CalledProcessError as error:
+            reason = error.stderr.decode(errors="replace").strip().partition("\n")[0]
+            raise CharlstmError(f"{compiler} failed: {reason[:200]}") from None
         new.chmod(0o700)  # compilers go by the umask, and others must not change the file
-        new.replace(path)  # two processes may compile at the same time
-    except subprocess.TimeoutExpired:
-        raise CharlstmError(f"{compiler} took more than {COMPILE_SECONDS} s") from None
-    except subprocess.CalledProcessError as error:
-        reason = error.stderr.decode(errors="replace").strip().partition("\n")[0]
-        raise CharlstmError(f"{compiler} failed: {reason[:200]}") from None
-    finally:
-        with suppress(OSError):
-            new.unlink(missing_ok=True)
+        return new.replace(folder / _name(stem, new))
 
 
 def _is_own(path: Path) -> bool:

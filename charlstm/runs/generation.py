@@ -2,12 +2,14 @@
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
-from charlstm.config import has_type
+from charlstm.config import TrainConfig, has_type
+from charlstm.net.model_config import ModelConfig
 
 Setting = bool | int | float | str
+SETTINGS = {field.name for kind in (ModelConfig, TrainConfig) for field in fields(kind)}
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,6 @@ class Generation:
             raise TypeError
         if not all(isinstance(preset, str) for preset in presets):
             raise TypeError
-        if not 1 <= plain["number"] <= len(presets):
+        if not 1 <= plain["number"] <= len(presets) or settings.keys() - SETTINGS:
             raise ValueError
         return cls(presets=presets, settings=settings, **plain)

@@ -9,6 +9,7 @@ from typing import IO, TextIO
 
 from rich.console import Console
 
+UNKNOWN_WIDTH = 80
 PATIENCE_SECONDS = 2.0
 BAR_SECONDS = 0.1
 """Minimum time between two redraws of a progress bar."""
@@ -16,7 +17,10 @@ BAR_SECONDS = 0.1
 
 def make_console(stream: TextIO) -> Console:
     """A console that writes plain text unless ``stream`` is a capable terminal."""
-    return Console(file=stream, highlight=False, soft_wrap=False, emoji=False, markup=False)
+    console = Console(file=stream, highlight=False, soft_wrap=False, emoji=False, markup=False)
+    if console.width < 1:  # COLUMNS=0 means that the width is unknown; Rich would show nothing
+        console.width = UNKNOWN_WIDTH
+    return console
 
 
 def stderr_console() -> Console:

@@ -195,7 +195,7 @@ def find_text(
         _check_separator(separator, as_bytes)
     at = time.time()
     named = tuple(STDIN if str(path) == STDIN else str(Path(path).absolute()) for path in paths)
-    source = TextSource(named, encoding, as_bytes, separator)
+    source = TextSource(named, encoding, bool(as_bytes), separator)
     if STDIN in named:
         if len(named) > 1:
             raise UsageError("stdin (-) cannot be combined with other paths", "use - alone")
@@ -233,14 +233,15 @@ def _check_encoding(encoding: str) -> None:
     try:
         codecs.getincrementaldecoder(encoding)
         bytes("a", encoding)  # rejects codecs that are not text encodings
-    except (LookupError, ValueError):
+    except (LookupError, TypeError, ValueError):
         raise UsageError(f"unknown encoding {encoding!r}", "try utf-8, latin-1 or utf-16") from None
 
 
 def _check_separator(separator: str, as_bytes: bool) -> None:
     """Raise ``UsageError`` unless items can be separated by this text."""
+    is_text = isinstance(separator, str) and not any("\ud800" <= c <= "\udfff" for c in separator)
     require(
-        isinstance(separator, str) and separator != "",
+        is_text and separator != "",
         f"`separator` is {shown(separator)}, but must be text",
         "give the text between two items",
     )

@@ -78,10 +78,12 @@ def _short_lines(corpus: Corpus) -> Iterator[str]:
 
 
 def _line_ends(corpus: Corpus) -> Iterator[str]:
-    """Carriage returns in a text: the model would learn them."""
+    """Carriage returns in a text, unless they separate items: the model would learn them."""
+    if corpus.vocab.separator == "\r":
+        return
+    lines_too = " --lines" if corpus.vocab.separator == "\n" else ""
     occurrences = dict(zip(corpus.vocab.symbols, corpus.counts, strict=True))
     returns, newlines = occurrences.get("\r", 0), occurrences.get("\n", 0)
-    as_list = " --lines" if corpus.vocab.separator == "\n" else ""
     if returns and not newlines:
         yield (
             "note: lines end with a carriage return (CR), and the model will write them that way; "
@@ -94,7 +96,7 @@ def _line_ends(corpus: Corpus) -> Iterator[str]:
             f"note: {lines} end with CR LF (Windows), and the model will write them that way; "
             "to train on newlines instead:"
         )
-        yield "tr -d '\\r' < TEXT | charlstm train -" + as_list
+        yield f"tr -d '\\r' < TEXT | charlstm train -{lines_too}"
 
 
 def _wrong_encoding(corpus: Corpus) -> list[str]:
@@ -123,7 +125,7 @@ def _is_utf8(text: str, encoding: str) -> bool:
 
 def _controls(corpus: Corpus) -> Iterator[str]:
     """Control characters and signs of a failed conversion: the model would learn them."""
-    usual = "\t\n\v\f\r" + corpus.vocab.end_symbol
+    usual = f"\t\n\v\f\r{corpus.vocab.end_symbol}"  # the last is not in the text
     found = {
         symbol: count
         for symbol, count in zip(corpus.vocab.symbols, corpus.counts, strict=True)

@@ -77,7 +77,7 @@ class Vocabulary:
 
     def closed(self, ids: Ids) -> Ids:
         """``ids`` (N,), and the end of the last item if it is a list and has none."""
-        if self.end is None or (len(ids) and ids[-1] == self.end):
+        if self.end is None or not len(ids) or ids[-1] == self.end:
             return ids
         return np.append(ids, self.end)
 

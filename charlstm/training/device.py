@@ -13,6 +13,7 @@ from torch import nn
 from charlstm.errors import CharlstmError, UsageError, check_choice
 from charlstm.net.model_config import ModelConfig
 from charlstm.training.network import LanguageModel
+from charlstm.training.processes import started_by_torchrun
 
 TRIALS = 3
 WORTHWHILE = 1.1
@@ -92,6 +93,8 @@ def _reports(is_available: Callable[[], bool]) -> bool:
 
 def _trouble_with(device: str) -> str:
     """Why a device cannot compute, in one line; empty if it can."""
+    if device == "mps" and not _reports(torch.backends.mps.is_available):
+        return "there is no GPU of Apple's"  # torch would list the backends of an operator
     try:
         (torch.ones(2, device=device) @ torch.ones(2, device=device)).item()
     except Exception as error:  # a driver may raise anything
@@ -119,7 +122,7 @@ def available_cores() -> int:
     cores = os.cpu_count() or 1
     with suppress(AttributeError, OSError):  # not on every system; a sandbox may forbid it
         cores = len(os.sched_getaffinity(0))
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, cores // int(os.environ["LOCAL_WORLD_SIZE"])) if started_by_torchrun() else cores
 
 
 @contextmanager

@@ -14,6 +14,11 @@ if TYPE_CHECKING:  # a run's text is checked before torch is imported
     from charlstm.text.corpus import Corpus
 
 T = TypeVar("T")
+SET_BY_TORCHRUN = {
+    *("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "GROUP_RANK"),
+    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+}
+"""Environment variables that torchrun sets, and that are needed to find the other processes."""
 
 
 class Processes:
@@ -129,7 +134,7 @@ def check_list(end: int | None, size: int) -> None:
 
 def started_by_torchrun() -> bool:
     """Whether torchrun has started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+    return os.environ.keys() >= SET_BY_TORCHRUN
 
 
 def is_first() -> bool:

@@ -48,7 +48,7 @@ def test_every_feature_has_a_value_for_each_character(text: str) -> None:
         assert feature.values.shape == (len(text),), feature.name
 
 
-@pytest.mark.parametrize("expression", ["a{99999999999}", "(" * 5000 + ")" * 5000])
+@pytest.mark.parametrize("expression", ["a{99999999999}", "(" * 5000 + ")" * 5000, "(?a)(?u)b"])
 def test_an_expression_too_large_to_compile_is_a_usage_error(expression):
     with pytest.raises(UsageError, match="not a valid regular expression"):
         features_of("a", [f"x={expression}"])

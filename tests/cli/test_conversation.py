@@ -161,7 +161,7 @@ pytest_posix = pytest.mark.skipif(os.name == "nt", reason="terminals as POSIX ha
 class Terminal:
     """``charlstm sample --interactive`` at a terminal of its own."""
 
-    def __init__(self, run: Path, *options: str) -> None:
+    def __init__(self, run: Path, *options: str, **variables: str) -> None:
         import pty
 
         self.screen = b""
@@ -170,6 +170,7 @@ class Terminal:
             "PYTHONPATH": str(Path(charlstm.__file__).parents[1]),
             "TERM": "xterm-256color",
             "XDG_STATE_HOME": str(run.parent / "state"),
+            **variables,
         }
         environment.pop("NO_COLOR", None)
         command = [sys.executable, "-m", "charlstm", "sample", "-c", str(run), "-i", *options]
@@ -216,8 +217,8 @@ def _take_terminal() -> None:
 def terminal(trained_run: Path) -> Iterator[Callable[..., Terminal]]:
     opened: list[Terminal] = []
 
-    def start(*options: str) -> Terminal:
-        opened.append(Terminal(trained_run, *options))
+    def start(*options: str, **variables: str) -> Terminal:
+        opened.append(Terminal(trained_run, *options, **variables))
         return opened[-1]
 
     yield start
@@ -240,6 +241,19 @@ def test_lines_are_edited_remembered_and_answered_at_a_terminal(
     there.wait_for(b"> ")
     there.type(b"\x1b[A\x1b[A\r")  # two lines back
     there.wait_for(re.escape(one.replace("\n", "\r\n").encode()))
+    there.wait_for(b"> ")
+    there.type(b"\x04")
+    assert there.child.wait(60) == 0
+
+
+@pytest_posix
+def test_a_byte_that_is_no_text_does_not_end_the_session(
+    terminal: Callable[..., Terminal],
+) -> None:
+    there = terminal("--length", "3", PYTHONIOENCODING="utf-8:strict")  # as most locales have it
+    there.wait_for(b"> ")
+    there.type(b"\xff\r")
+    there.wait_for(b"the model never saw ")
     there.wait_for(b"> ")
     there.type(b"\x04")
     assert there.child.wait(60) == 0

@@ -12,11 +12,13 @@ from charlstm.cli import history
 class Readline:
     """Stands in for readline, whose history belongs to the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, encoding: str = "utf-8") -> None:
         self.turns: list[str] = []
+        self.encoding = encoding  # of the locale
         history.load(self)
 
     def add_history(self, turn: str) -> None:
+        turn.encode(self.encoding)
         self.turns.append(turn)
 
 
@@ -44,6 +46,12 @@ def test_a_damaged_line_is_skipped(file: Path) -> None:
     with file.open("ab") as added:
         added.write(b'"half a li\n7\n\xff\n"a\\u0000b"\n' + json.dumps("TAM: ").encode() + b"\n")
     assert Readline().turns == ["NED: ", "TAM: "]
+
+
+def test_what_the_locale_cannot_encode_is_skipped() -> None:
+    for turn in ("NED: ", "café", "TAM: "):
+        history.append(turn)
+    assert Readline("ascii").turns == ["NED: ", "TAM: "]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions as POSIX has them")

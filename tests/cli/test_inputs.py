@@ -108,6 +108,14 @@ def test_files_that_are_no_plain_text_are_called_what_they_are(
 TINY = ["--hidden", "8", "--layers", "1", "--steps", "2", "--threads", "1", "--batch", "2"]
 
 
+def test_a_list_without_carriage_returns_stays_a_list(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a.txt").write_bytes(b"an item\r\nand one\r\n" * 50)
+    assert run(["train", "a.txt", "--lines", *TINY]) == 0
+    assert "tr -d '\\r' < TEXT | charlstm train - --lines\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "options", "note"),
     [
@@ -121,6 +129,8 @@ TINY = ["--hidden", "8", "--layers", "1", "--steps", "2", "--threads", "1", "--b
         ("{\\rtf1 " + PROSE * 20, [], "is an RTF file, not plain text"),
         ("a line\r\n" * 100 + "a line\n" * 100, [], "50% of the lines end with CR LF"),
         ("a line\r\n" * 3 + "a line\n" * 100, [], ""),
+        ("an item%%and one%%" * 50, ["--separator", "%%"], ""),
+        ("an item\rand one\r" * 50, ["--separator", "\r"], ""),
     ],
     ids=[
         "prose",
@@ -133,6 +143,8 @@ TINY = ["--hidden", "8", "--layers", "1", "--steps", "2", "--threads", "1", "--b
         "RTF",
         "half CRLF",
         "hardly CRLF",
+        "items",
+        "CR between items",
     ],
 )
 def test_what_a_text_should_not_have_is_noted(

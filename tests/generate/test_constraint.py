@@ -3,6 +3,7 @@
 import random
 import re
 import string
+import warnings
 from typing import Any
 
 import numpy as np
@@ -114,12 +115,22 @@ def test_bytes_match_as_characters_do() -> None:
         ({"match": r"a\b.*"}, "are not supported"),
         ({"match": "(?=a)b"}, "lookaround"),
         ({"match": r"(a)\1"}, "backreferences"),
+        ({"match": "(?a)(?u)b"}, r"is '\(\?a\)\(\?u\)b': ASCII and UNICODE flags are incompatible"),
+        ({"match": "(" * 250 + "a" + ")*" * 250}, "nested too deeply; use a simpler"),
+        ({"match": "(" * 5000 + "a" + ")" * 5000}, "nested too deeply; use a simpler"),
         ({"ban": LETTERS.symbols}, "excludes every character"),
     ],
 )
 def test_what_cannot_be_matched_is_refused_with_the_reason(given: Any, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         Constraint(LETTERS, **given)
+
+
+def test_an_expression_that_re_warns_of_is_read_as_re_reads_it() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text = walk(1, "[[a-c]{9}")
+    assert re.fullmatch(r"[\[a-c]{9}", text)
 
 
 def test_a_model_of_bytes_bans_only_ascii() -> None:

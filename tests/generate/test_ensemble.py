@@ -105,13 +105,19 @@ def test_a_long_text_is_scored_as_by_definition() -> None:
         (None, "must be 2 numbers"),
         (["a", 1], "must be 2 numbers"),
         ([-1, 2], "at least 0"),
-        ([0, 0], "one of them above 0"),
-        ([float("nan"), 1], "at least 0"),
+        ([0, 0], "one weight must be above 0"),
+        ([float("nan"), 1], "finite numbers"),
+        ([float("inf"), 1], "finite numbers"),
     ],
 )
 def test_weights_are_one_number_per_model(weights: Any, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         Ensemble([ONE, OTHER], weights)
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-10, 1, 1e10, 1e308])
+def test_only_the_ratio_of_weights_counts(unit: float) -> None:
+    assert Ensemble([ONE, OTHER], [unit, unit]).weights == (0.5, 0.5)
 
 
 def test_bytes_and_characters_do_not_mix() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -206,6 +207,60 @@ def test_a_missing_kernel_has_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path
     for off in ("off", "OFF", "0"):
         monkeypatch.setenv(SWITCH, off)
         assert python(REASON)[0] == "False \n"
+
+
+CODE = """
+from charlstm.net.kernel import kernel
+print("no kernel" if kernel() is None else "kernel")
+"""
+
+
+def kernel_elsewhere(cache: Path, path: str | None = None) -> str:
+    """Whether another process finds a kernel, with this cache and this PATH."""
+    env = {**os.environ, "PYTHONPATH": str(Path(charlstm.__file__).parents[1])}
+    env |= {CACHE_VARIABLE: str(cache)} | ({} if path is None else {"PATH": path})
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], env=env, capture_output=True, text=True, check=True
+    )
+    assert not done.stderr
+    return done.stdout.strip()
+
+
+@needs_kernel
+def test_a_damaged_library_is_compiled_again(tmp_path: Path) -> None:
+    assert kernel_elsewhere(tmp_path) == "kernel"
+    (library,) = tmp_path.glob("kernels/*.so")
+    assert kernel_elsewhere(tmp_path, path="") == "kernel"  # from the cache
+    whole = library.read_bytes()
+    library.write_bytes(whole[:5000])  # loading it would end the process
+    assert kernel_elsewhere(tmp_path, path="") == "no kernel"
+    assert kernel_elsewhere(tmp_path) == "kernel"
+    assert library.read_bytes() == whole
+
+
+@needs_kernel
+def test_a_compiler_that_writes_something_else_is_none(tmp_path: Path) -> None:
+    (tmp_path / "other.c").write_text("int other;")
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "other.c", "-o", "other.so"], cwd=tmp_path, check=True
+    )
+    compiler = tmp_path / "cc"
+    compiler.write_text(f'#!/bin/sh\nfor last; do :; done\n/bin/cp {tmp_path}/other.so "$last"\n')
+    compiler.chmod(0o755)
+    assert kernel_elsewhere(tmp_path, path=str(tmp_path)) == "no kernel"
+
+
+@needs_kernel
+def test_texts_are_computed_where_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(thread: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    compiled, _, _ = engines("lstm", 16, 1, monkeypatch)
+    ids = np.tile(IDS[:, None], 40)
+    expected, _ = compiled.forward(ids, compiled.initial_state(40))
+    monkeypatch.setattr("charlstm.net.kernel._threads", lambda: 4)
+    monkeypatch.setattr(Thread, "start", fail)
+    assert_array_equal(compiled.forward(ids, compiled.initial_state(40))[0], expected)
 
 
 def test_a_pickled_engine_computes_the_same(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:

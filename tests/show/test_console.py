@@ -36,6 +36,13 @@ class Seen(io.StringIO):
         return True
 
 
+def test_a_width_of_0_is_an_unknown_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    stream = io.StringIO()
+    make_console(stream).print("a result")
+    assert stream.getvalue() == "a result\n"
+
+
 def test_a_terminal_is_animated(terminal: TextIO) -> None:
     assert can_animate(make_console(terminal))
 

@@ -187,6 +187,9 @@ def test_a_list_has_no_teacher_of_a_text(folder: Path) -> None:
 def test_a_separator_that_does_not_occur_is_refused(folder: Path, separator: str) -> None:
     with pytest.raises(UsageError, match="does not occur in the text"):
         charlstm.train("names.txt", separator=separator, progress=False)
+    Path("one.txt").write_text("Only one line, but it ends.\n")
+    with pytest.raises(UsageError, match="the text has only one line; separate its items by"):
+        charlstm.train("one.txt", lines=True, progress=False)
     with pytest.raises(UsageError, match="`lines` excludes `separator`"):
         charlstm.train("names.txt", lines=True, separator=separator, progress=False)
 
@@ -268,6 +271,15 @@ def test_new_items_are_not_in_the_list_and_novelty_counts_them(
     assert "50 of 50 items not in the list (100.0%); 50 different" in only_new.err
 
 
+def test_whether_an_item_is_new_is_decided_without_skipped_characters(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = ["sample", "-c", "names", "--seed", "1", "--prime", "Äa", "--unknown", "skip"]
+    assert run([*sample, "--novelty", "--match", "ace"]) == 0
+    assert "aace" in NAMES
+    assert "0 of 1 item not in the list" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("start", [["--prime", "ab\n"], ["--prime-file", "two.txt"], ["--state"]])
 def test_what_a_prime_or_state_has_of_an_item_belongs_to_it(
@@ -332,6 +344,11 @@ def test_score_counts_ends_and_items(folder: Path, capsys: pytest.CaptureFixture
     for options in (["--window", "3"], ["--segments", "2"], ["--adapt"]):
         assert run(["score", "few.txt", "-c", "names", *options]) == 2
         assert f"{options[0]}: a list is scored item by item" in capsys.readouterr().err
+    assert run(["score", "few.txt", "-c", "names", "-c", "names", "--mix", "0,1"]) == 2
+    assert "a model has weight 0 in --mix" in capsys.readouterr().err
+    Path("none.txt").write_text("")
+    assert run(["score", "none.txt", "-c", "names"]) == 1
+    assert "the text has 0 characters" in capsys.readouterr().err
 
 
 def test_a_score_on_training_items_is_noted(

@@ -12,6 +12,7 @@ from charlstm.training import device as device_module
 from charlstm.training.device import (
     Precision,
     Trial,
+    available_cores,
     choose_device,
     choose_precision,
     choose_threads,
@@ -227,6 +228,21 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(device_module, "_trouble_with", lambda _: "no driver")
     with pytest.raises(UsageError, match=r"'cuda' is not available \(no driver\)"):
         choose_device("cuda")
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is one here")
+def test_a_gpu_of_apples_that_is_not_there_is_refused_in_a_few_words() -> None:
+    with pytest.raises(UsageError, match=r"'mps' is not available \(there is no GPU of Apple's\)"):
+        choose_device("mps")
+
+
+@pytest.mark.parametrize("count", ["2", "0", "many"])
+def test_only_processes_of_torchrun_divide_the_cores(
+    count: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores = available_cores()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", count)
+    assert available_cores() == cores
 
 
 @pytest.mark.parametrize("name", ["meta", "nonsense", "cpu:x", "cuda:", "cuda:x", ""])

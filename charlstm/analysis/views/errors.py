@@ -5,8 +5,10 @@ below one half. Oracles remove errors one after the other; each error counts for
 that applies to it.
 """
 
+import shlex
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from charlstm.analysis.ngrams import probabilities
 from charlstm.analysis.subject import Options, Subject, split_of
 from charlstm.analysis.trace import pieces
 from charlstm.errors import CharlstmError, plural
+from charlstm.runs.run import RUN_FILE
 from charlstm.text.marks import PUNCTUATION, WORD
 from charlstm.text.words import words_in
 
@@ -110,9 +113,14 @@ def measure(subject: Subject) -> Errors:
     """
     split = split_of(subject.model)
     if split is None:
+        message = "errors needs the model's training text, which is not in the cache"
+        run = Path(subject.model.path).parent
+        if not (run / RUN_FILE).is_file():
+            raise CharlstmError(message, "inspect the model within the folder of its run")
         raise CharlstmError(
-            "errors needs the model's training text, which is not in the cache",
-            "inspect the model on the machine where it was trained, or train one here",
+            message,
+            "resuming the run reads the text again, even if the run is finished:",
+            shlex.join(["charlstm", "train", "--resume", "-c", str(run)]),
         )
     train = split[0]
     bits = np.empty(len(subject.ids))
