@@ -39,6 +39,7 @@ from charlstm.runs.run import (
     Revision,
     RunFile,
     add_checkpoint,
+    check_lock,
     create_run,
     last_written,
     lock,
@@ -865,6 +866,27 @@ def test_a_lock_that_was_deleted_stops_the_run_at_its_next_save(run: Path, then:
             write_run_file(run, replace(RUN, characters=1))
     assert read_pointers(run).last == "step-00000010"
     assert read_run_file(run) == RUN
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+def test_a_run_whose_path_leads_to_another_run_by_now_is_not_written(
+    run: Path, tmp_path: Path
+) -> None:
+    save(run, 10, best=True)
+    link = tmp_path / "link"
+    shutil.copytree(run, tmp_path / "other" / run.name)
+    before = read_pointers(tmp_path / "other" / run.name)
+    link.symlink_to(run.parent)
+    with lock(link / run.name):
+        save(link / run.name, 20, best=True)
+        link.unlink()
+        link.symlink_to(tmp_path / "other")
+        with pytest.raises(CharlstmError, match="lock was deleted or replaced"):
+            check_lock(link / run.name)
+        with pytest.raises(CharlstmError, match="lock was deleted or replaced"):
+            save(link / run.name, 30, best=True)
+    assert read_pointers(tmp_path / "other" / run.name) == before
+    assert read_pointers(run).last == "step-00000020"
 
 
 def test_a_lock_is_let_go_after_an_error(run: Path) -> None:
