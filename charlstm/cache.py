@@ -34,6 +34,23 @@ def cache_folder() -> Path:
     return home / ".cache" / "charlstm"
 
 
+def make_in_cache(name: str, mode: int = 0o777) -> Path:
+    """The folder ``name`` in the cache, made if it is not there.
+
+    A new cache is private: it may get texts that are their reader's alone.
+
+    Raises:
+        OSError: it cannot be made.
+        CharlstmError: as ``cache_folder``.
+    """
+    root = cache_folder()
+    with suppress(FileExistsError):  # where that is no folder, the next line says so
+        root.mkdir(mode=0o700, parents=True)
+    folder = root / name
+    folder.mkdir(mode, exist_ok=True)
+    return folder
+
+
 def _homeless_folder() -> Path:
     """A private folder in the shared folder for temporary files."""
     user = os.getuid() if hasattr(os, "getuid") else None

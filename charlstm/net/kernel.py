@@ -14,13 +14,14 @@ from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.cache import cache_folder
+from charlstm.cache import make_in_cache
 from charlstm.errors import CharlstmError
 
 SWITCH = "CHARLSTM_KERNEL"
@@ -198,12 +199,11 @@ def _library() -> Path | None:
     level, flags = _level()
     source = SOURCE.read_bytes()
     key = hashlib.sha256(repr((source, FLAGS, flags)).encode()).hexdigest()[:16]
-    folder = cache_folder() / "kernels"
+    folder = make_in_cache("kernels", 0o700)
     path = folder / f"{sys.platform}-{platform.machine()}-{level}-{key}.so"
-    if path.exists() and _is_own(path):
-        return path
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return path if _compile(path, flags) and _is_own(path) else None
+    if not _is_own(folder):
+        return None
+    return path if (path.exists() and _is_own(path)) or _compile(path, flags) else None
 
 
 def _compile(path: Path, flags: Sequence[str]) -> bool:
@@ -214,28 +214,28 @@ def _compile(path: Path, flags: Sequence[str]) -> bool:
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         return False
-    new = path.with_suffix(f".{os.getpid()}")
-    try:
-        subprocess.run(
-            [compiler, *FLAGS, *flags, str(SOURCE), "-o", str(new)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=COMPILE_SECONDS,
-            check=True,
-        )
-        new.replace(path)  # two processes may compile at the same time
-    except subprocess.SubprocessError:
-        return False
-    finally:
-        with suppress(OSError):
-            new.unlink(missing_ok=True)
+    # Two processes may compile at the same time, in containers with the same number.
+    with TemporaryDirectory(dir=path.parent, ignore_cleanup_errors=True) as work:
+        new = Path(work, path.name)
+        try:
+            subprocess.run(
+                [compiler, *FLAGS, *flags, str(SOURCE), "-o", str(new)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=COMPILE_SECONDS,
+                check=True,
+            )
+        except subprocess.SubprocessError:
+            return False
+        new.chmod(0o700)  # the umask may let others change it
+        new.replace(path)
     return True
 
 
 def _is_own(path: Path) -> bool:
-    """Whether the file and its folder belong to this user, and nobody else may change them."""
-    found = [path.stat(), path.parent.stat()]
-    return all(one.st_uid == os.getuid() and not one.st_mode & 0o022 for one in found)
+    """Whether a file or folder belongs to this user, and nobody else may change it."""
+    found = path.stat()
+    return found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 def _level() -> tuple[str, tuple[str, ...]]:

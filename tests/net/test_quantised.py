@@ -153,15 +153,36 @@ def test_without_a_compiler_numpy_writes(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "engine = QuantisedEngine(config, weights)\n"
         "print(engine.step(np.array([1]), engine.initial_state())[0].shape)\n"
     )
-    root = str(Path(charlstm.__file__).parents[1])
+    assert output_of(code) == ("(1, 5)\n", "")
+
+
+def output_of(code: str) -> tuple[str, str]:
+    """What ``code`` writes to stdout and stderr in a Python that has not loaded the kernel."""
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": root},
+        env={**os.environ, "PYTHONPATH": str(Path(charlstm.__file__).parents[1])},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.stdout, done.stderr) == ("(1, 5)\n", "")
+    return done.stdout, done.stderr
+
+
+@needs_kernel
+def test_a_new_cache_is_private_and_the_kernel_is_used_whatever_the_umask(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cache = tmp_path / "new"
+    monkeypatch.setenv(CACHE_VARIABLE, str(cache))
+    load = "from charlstm.net.kernel import kernel\nprint(kernel() is not None)"
+    assert output_of(f"import os\nos.umask(0o002)\n{load}") == ("True\n", "")
+    (library,) = (cache / "kernels").iterdir()  # nothing else is left
+    assert [path.stat().st_mode & 0o777 for path in (cache, library)] == [0o700, 0o700]
+    # It is in a folder that others may write to: it is neither used nor replaced.
+    (cache / "kernels").chmod(0o777)
+    library.write_bytes(b"of somebody else")
+    assert output_of(load) == ("False\n", "")
+    assert [path.read_bytes() for path in (cache / "kernels").iterdir()] == [b"of somebody else"]
 
 
 def test_a_pickled_engine_computes_the_same(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
