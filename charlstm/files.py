@@ -26,6 +26,15 @@ BYTES_READ = 32
 ABANDONED_SECONDS = 24 * 3600.0
 CONTROL_GROUPS, CONTROL_GROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
+OUTPUT_KINDS = {
+    "html": ("an HTML file", b"<!doctype html"),
+    "svg": ("an SVG file", b"<svg"),
+    "png": ("a PNG file", b"\x89png"),
+    "save_state": ("a resume state", b"charlstm-state-"),
+}
+"""What an output is, and what its first bytes have, in lower case."""
+FIRST_BYTES = 4096
+
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 """Errors that deny access to a file that may be intact."""
@@ -121,8 +130,11 @@ def open_to_append(path: Path) -> FileIO:
 # -- files that the user names -----------------------------------------------------------------
 
 
-def output_file(path: Path) -> Path:
+def output_file(path: Path, kind: str | None = None) -> Path:
     """The regular file to write for ``path``, after symbolic links; it need not exist yet.
+
+    With a ``kind`` of ``OUTPUT_KINDS``, a file of another kind is not overwritten: it may be the
+    text that is read, or part of a run.
 
     Raises:
         UsageError: ``path`` is a folder, device, pipe or socket, or cannot be written.
@@ -141,6 +153,12 @@ def output_file(path: Path) -> Path:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             raise UsageError(f"{path} is {_kind(mode)}, not a regular file", remedy)
+        if kind is not None:
+            what, mark = OUTPUT_KINDS[kind]
+            with path.open("rb") as file:
+                first = file.read(FIRST_BYTES).lower()
+            if first and mark not in first:
+                raise UsageError(f"{path} already exists and is not {what}", remedy)
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
@@ -153,12 +171,12 @@ def output_file(path: Path) -> Path:
     return target
 
 
-def write_output(path: Path, data: bytes) -> None:
+def write_output(path: Path, data: bytes, kind: str | None = None) -> None:
     """Write ``data`` atomically to a file that the user named.
 
     Every option that writes a file uses this. Raises as ``output_file``, and ``OSError``.
     """
-    replace_file(output_file(path), data)
+    replace_file(output_file(path, kind), data)
 
 
 def _names_open_file(path: Path) -> bool:
