@@ -20,8 +20,9 @@ def cache_folder() -> Path:
         CharlstmError: that folder cannot be made or belongs to another user.
     """
     if chosen := os.environ.get(CACHE_VARIABLE):
-        return Path(chosen)
-    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.path.expanduser(chosen))
+    # By its specification, a relative path is ignored.
+    if os.path.isabs(base := os.environ.get("XDG_CACHE_HOME", "")):
         return Path(base) / "charlstm"
     if os.name == "nt" and (local := os.environ.get("LOCALAPPDATA")):
         return Path(local) / "charlstm" / "cache"

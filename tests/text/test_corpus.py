@@ -383,8 +383,11 @@ def test_the_cache_folder_is_chosen_by_the_environment(monkeypatch: pytest.Monke
     assert cache_folder() == Path("/chosen")
     monkeypatch.delenv(CACHE_VARIABLE)
     assert cache_folder() == Path("/xdg/charlstm")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder().is_relative_to(Path.home())
+    for no_folder in ("", "relative", "~/.cache"):  # as the XDG specification has it
+        monkeypatch.setenv("XDG_CACHE_HOME", no_folder)
+        assert cache_folder().is_relative_to(Path.home())
+    monkeypatch.setenv(CACHE_VARIABLE, "~/chosen")  # as in a file that no shell reads
+    assert cache_folder() == Path.home() / "chosen"
 
 
 # -- file systems ------------------------------------------------------------------------------
