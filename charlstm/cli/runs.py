@@ -301,7 +301,7 @@ def _parts_of_runs(names: list[str] | None, *, whole: bool) -> tuple[list[_Doome
     )
     from charlstm.runs.run import read_run_file
 
-    runs = [find_run(name) for name in names] if names else list_runs()
+    runs = [find_run(name, exact=True) for name in names] if names else list_runs()
     doomed, skipped = [], False
     for run in {os.path.realpath(run): run for run in reversed(runs)}.values():
         try:

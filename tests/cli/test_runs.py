@@ -325,7 +325,7 @@ def test_whole_wants_names(checkpoints: Path, capsys: pytest.CaptureFixture[str]
     assert files_below(checkpoints) == before
 
 
-@pytest.mark.parametrize("arguments", [["new", "nix"], ["nix"]])
+@pytest.mark.parametrize("arguments", [["new", "nix"], ["nix"], ["new*"], ["öld"]])
 def test_prune_with_an_unknown_name_deletes_nothing(
     arguments: list[str], checkpoints: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
