@@ -86,8 +86,8 @@ def _naming(error: OSError, path: Path) -> OSError:
 def replace_file(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically: readers see the old content or the new.
 
-    The file keeps the mode and owner of the one that it replaces, as far as the system allows; its
-    owner may always write it.
+    The file keeps the mode, owner and group of the one that it replaces, as far as the system
+    allows; its owner may always write it. If its group cannot be kept, no group may read it.
     """
     work = path.with_name(work_name())
     try:
@@ -95,10 +95,13 @@ def replace_file(path: Path, data: bytes) -> None:
         # What nobody else may read is never readable to them, not even while it is written.
         write_durably(work, data, 0o666 if old is None else 0o600)
         if old is not None:
-            with suppress(OSError, AttributeError):
-                os.chown(work, old.st_uid, old.st_gid)
+            for owner, group in ((-1, old.st_gid), (old.st_uid, -1)):
+                with suppress(OSError, AttributeError):
+                    os.chown(work, owner, group)
+            mode = stat.S_IMODE(old.st_mode) | stat.S_IWUSR
             with suppress(OSError):
-                os.chmod(work, stat.S_IMODE(old.st_mode) | stat.S_IWUSR)
+                same_group = work.stat().st_gid == old.st_gid
+                os.chmod(work, mode if same_group else mode & ~stat.S_IRWXG)
         os.replace(work, path)
     except BaseException as error:
         work.unlink(missing_ok=True)
