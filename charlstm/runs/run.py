@@ -129,6 +129,7 @@ def _create_run(root: Path, name: str, run: RunFile, teacher: checkpoint.ModelFi
         files.remove(left)
     work = files.make_work_folder(root)
     try:
+        run.source.withhold(work)  # a run has parts of the text
         if teacher is not None:
             checkpoint.write_model(work / TEACHER, teacher)
         write_run_file(work, run)  # this also syncs the folder

@@ -185,6 +185,7 @@ def _encode(
         for left in files.abandoned(root):
             files.remove(left)
         with _work_folder(root) as work:
+            found.source.withhold(work)
             meta = _write_ids(found, work / IDS, progress)
             meta |= {"record": record, "skipped": found.skipped}
             (work / META).write_text(json.dumps(meta), encoding="utf-8")

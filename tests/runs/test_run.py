@@ -107,6 +107,20 @@ def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tales", "tales-2", "tales-3"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="permissions as POSIX has them")
+@pytest.mark.parametrize(("text", "folder"), [(0o600, 0o700), (0o640, 0o750), (0o644, 0o755)])
+def test_who_may_not_read_the_text_may_not_read_its_run(
+    text: int, folder: int, tmp_path: Path
+) -> None:
+    paths = [tmp_path / "public", tmp_path / "diary"]
+    for path, mode in zip(paths, (0o644, text), strict=True):
+        path.touch()
+        path.chmod(mode)
+    run = replace(RUN, source=TextSource(tuple(map(str, paths))))
+    made = create_run(tmp_path / "checkpoints", "tales", run)
+    assert made.stat().st_mode & 0o777 == folder
+
+
 def test_a_name_taken_by_a_file_or_an_empty_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "tales").write_text("a file")
     (tmp_path / "tales-2").mkdir()
