@@ -475,11 +475,14 @@ def check_lock(run: Path) -> None:
 
     The path decides, not where it leads: a link in it may lead to another run by now.
 
+    A folder that is gone, as when a disk is taken away, has nothing that could be harmed.
+
     Raises:
         CharlstmError: the run's lock was deleted or replaced.
+        OSError: the folder cannot be looked at.
     """
     path = run.absolute() / LOCK_FILE
-    if any(held.path == path and held.is_lost() for held in _held.values()):
+    if run.is_dir() and any(held.path == path and held.is_lost() for held in _held.values()):
         raise CharlstmError(
             f"{path} was deleted or replaced: another process may be training this run",
             "make sure that none is, then resume the run",

@@ -455,8 +455,8 @@ class Trainer:
     def _write(self, snapshot: Snapshot, *, best: bool) -> Saved | SaveFailed:
         """Write and record a checkpoint, and report it."""
         progress = self.progress
-        check_lock(self.folder)
         try:
+            check_lock(self.folder)
             saved = write_checkpoint(self.folder, snapshot.model, snapshot.state)
             add_checkpoint(
                 self.folder,
