@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -188,7 +189,7 @@ def tensorboard(
     from charlstm.export.tensorboard import EVENT_FILES, TensorBoardLog, is_own, write_run
     from charlstm.runs.catalogue import find_run
     from charlstm.runs.checkpoint import read_model
-    from charlstm.runs.run import read_pointers
+    from charlstm.runs.run import lock, read_pointers
     from charlstm.training_run import sample_of
 
     runs = [find_run(name, inside=True) for name in names] if names else [find_run(None)]
@@ -203,14 +204,15 @@ def tensorboard(
     for run in runs:
         below = Path(folder) / run.name
         before = list(below.glob(EVENT_FILES))
-        files = [read_model(run / name) for name in sorted(read_pointers(run).kept)]
-        log = TensorBoardLog(below)
-        write_run(run, log)
-        for file in files:
-            log.write_sample(file.training.get("step", 0), sample_of(file))
-        log.close()
-        for written in before:
-            written.unlink()
+        with lock(run) if before else nullcontext():  # a run in training writes to its file
+            files = [read_model(run / name) for name in sorted(read_pointers(run).kept)]
+            log = TensorBoardLog(below)
+            write_run(run, log)
+            for file in files:
+                log.write_sample(file.training.get("step", 0), sample_of(file))
+            log.close()
+            for written in before:
+                written.unlink()
         note(f"wrote {below}")
     note(f"look at it: tensorboard --logdir {shlex.quote(folder)}")
     return 0

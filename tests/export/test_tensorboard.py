@@ -14,7 +14,7 @@ from charlstm.cli import run
 from charlstm.events import RolledBack, StepDone
 from charlstm.export.tensorboard import TensorBoardLog, write_run
 from charlstm.runs.metrics import MetricsLog, read_lines
-from charlstm.runs.run import read_pointers
+from charlstm.runs.run import lock, read_pointers
 
 pytest.importorskip("tensorboardX")
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.plugin_event_accumulator")
@@ -184,6 +184,9 @@ def test_force_replaces_only_files_of_charlstm_and_only_by_whole_ones(
     assert run(["runs", "tensorboard", "--force"]) == 1
     assert list(below.iterdir()) == [before]
     model.write_bytes(whole)
+    with lock(Path("checkpoints/tales")):  # it is in training, and may write to that file
+        assert run(["runs", "tensorboard", "--force"]) == 2
+    assert list(below.iterdir()) == [before]
     assert run(["runs", "tensorboard", "--force"]) == 0
     assert len(list(below.iterdir())) == 1
     assert not before.exists()
