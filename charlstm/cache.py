@@ -20,8 +20,9 @@ def cache_folder() -> Path:
         CharlstmError: that folder cannot be made or belongs to another user.
     """
     if chosen := os.environ.get(CACHE_VARIABLE):
-        return Path(chosen)
-    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.path.expanduser(chosen))
+    # By its specification, a relative path is ignored.
+    if os.path.isabs(base := os.environ.get("XDG_CACHE_HOME", "")):
         return Path(base) / "charlstm"
     if os.name == "nt" and (local := os.environ.get("LOCALAPPDATA")):
         return Path(local) / "charlstm" / "cache"
@@ -32,6 +33,23 @@ def cache_folder() -> Path:
     if sys.platform == "darwin":
         return home / "Library" / "Caches" / "charlstm"
     return home / ".cache" / "charlstm"
+
+
+def make_in_cache(name: str, mode: int = 0o777) -> Path:
+    """The folder ``name`` in the cache, made if it is not there.
+
+    A new cache is private: it may get texts that are their reader's alone.
+
+    Raises:
+        OSError: it cannot be made.
+        CharlstmError: as ``cache_folder``.
+    """
+    root = cache_folder()
+    with suppress(FileExistsError):  # where that is no folder, the next line says so
+        root.mkdir(mode=0o700, parents=True)
+    folder = root / name
+    folder.mkdir(mode, exist_ok=True)
+    return folder
 
 
 def _homeless_folder() -> Path:

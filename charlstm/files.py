@@ -26,6 +26,15 @@ BYTES_READ = 32
 ABANDONED_SECONDS = 24 * 3600.0
 CONTROL_GROUPS, CONTROL_GROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
+OUTPUT_KINDS = {
+    "html": ("an HTML file", b"<!doctype html"),
+    "svg": ("an SVG file", b"<svg"),
+    "png": ("a PNG file", b"\x89png"),
+    "save_state": ("a resume state", b"charlstm-state-"),
+}
+"""What an output is, and what its first bytes have, in lower case."""
+FIRST_BYTES = 4096
+
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 """Errors that deny access to a file that may be intact."""
@@ -77,8 +86,8 @@ def _naming(error: OSError, path: Path) -> OSError:
 def replace_file(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically: readers see the old content or the new.
 
-    The file keeps the mode and owner of the one that it replaces, as far as the system allows; its
-    owner may always write it.
+    The file keeps the mode, owner and group of the one that it replaces, as far as the system
+    allows; its owner may always write it. If its group cannot be kept, no group may read it.
     """
     work = path.with_name(work_name())
     try:
@@ -86,10 +95,13 @@ def replace_file(path: Path, data: bytes) -> None:
         # What nobody else may read is never readable to them, not even while it is written.
         write_durably(work, data, 0o666 if old is None else 0o600)
         if old is not None:
-            with suppress(OSError, AttributeError):
-                os.chown(work, old.st_uid, old.st_gid)
+            for owner, group in ((-1, old.st_gid), (old.st_uid, -1)):
+                with suppress(OSError, AttributeError):
+                    os.chown(work, owner, group)
+            mode = stat.S_IMODE(old.st_mode) | stat.S_IWUSR
             with suppress(OSError):
-                os.chmod(work, stat.S_IMODE(old.st_mode) | stat.S_IWUSR)
+                same_group = work.stat().st_gid == old.st_gid
+                os.chmod(work, mode if same_group else mode & ~stat.S_IRWXG)
         os.replace(work, path)
     except BaseException as error:
         work.unlink(missing_ok=True)
@@ -121,8 +133,11 @@ def open_to_append(path: Path) -> FileIO:
 # -- files that the user names -----------------------------------------------------------------
 
 
-def output_file(path: Path) -> Path:
+def output_file(path: Path, kind: str | None = None) -> Path:
     """The regular file to write for ``path``, after symbolic links; it need not exist yet.
+
+    With a ``kind`` of ``OUTPUT_KINDS``, a file of another kind is not overwritten: it may be the
+    text that is read, or part of a run.
 
     Raises:
         UsageError: ``path`` is a folder, device, pipe or socket, or cannot be written.
@@ -141,6 +156,12 @@ def output_file(path: Path) -> Path:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             raise UsageError(f"{path} is {_kind(mode)}, not a regular file", remedy)
+        if kind is not None:
+            what, mark = OUTPUT_KINDS[kind]
+            with path.open("rb") as file:
+                first = file.read(FIRST_BYTES).lower()
+            if first and mark not in first:
+                raise UsageError(f"{path} already exists and is not {what}", remedy)
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
@@ -153,12 +174,12 @@ def output_file(path: Path) -> Path:
     return target
 
 
-def write_output(path: Path, data: bytes) -> None:
+def write_output(path: Path, data: bytes, kind: str | None = None) -> None:
     """Write ``data`` atomically to a file that the user named.
 
     Every option that writes a file uses this. Raises as ``output_file``, and ``OSError``.
     """
-    replace_file(output_file(path), data)
+    replace_file(output_file(path, kind), data)
 
 
 def _names_open_file(path: Path) -> bool:

@@ -49,7 +49,7 @@ def _begin_next(
     from charlstm.presets import generation_minutes
     from charlstm.runs.catalogue import find_checkpoint, generations, training_corpus
 
-    run, path = trainer.run_file, trainer.path
+    run, path = trainer.run_file, trainer.folder
     if run.generation is None or finished.reason not in ("budget", "patience"):
         return None
     generation = run.generation.next(finished.seconds)
@@ -68,7 +68,7 @@ def _begin_next(
         training_corpus(run),
         settings,
         name=generation.name,
-        teacher=find_checkpoint(str(path.absolute())),
+        teacher=find_checkpoint(str(path)),
         generation=generation,
         note=lambda message: None if message in known else note(message),
         advise=advise,

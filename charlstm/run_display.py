@@ -45,7 +45,7 @@ class RunDisplay:
         else:
             shown = self.panel = LivePanel(console, self._written)
         self._show = shown.show
-        *earlier, own = generations(trainer.path)
+        *earlier, own = generations(trainer.folder)
         for run in earlier:
             shown.view.add_earlier(read_lines(run / METRICS_FILE))
         replay(shown.view, read_lines(own / METRICS_FILE))

@@ -224,14 +224,14 @@ class TrainingRun(Iterator["Event"]):
         """
         from charlstm.model import load
 
-        return load(self.path)
+        return load(self._trainer.folder)
 
     @property
     def history(self) -> "History":
         """The curves of all sessions so far, as NumPy arrays."""
         from charlstm.runs.history import read_history
 
-        return read_history(self.path)
+        return read_history(self._trainer.folder)
 
     @property
     def step(self) -> int:
@@ -322,7 +322,7 @@ def _events_of_one(
     if not trainer.is_first:
         yield from trainer.run()
         return
-    log, board = MetricsLog(trainer.path / METRICS_FILE), None
+    log, board = MetricsLog(trainer.folder / METRICS_FILE), None
     opened.callback(log.close)
     if tensorboard is not None:
         from charlstm.export.tensorboard import TensorBoardLog

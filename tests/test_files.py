@@ -158,6 +158,30 @@ def test_a_file_keeps_its_mode_and_is_never_more_open_while_it_is_replaced(
     assert (path.stat().st_mode & 0o777, modes[-2]) == (0o640, 0o600)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="groups as POSIX has them")
+def test_another_group_never_gets_what_the_old_group_could_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, status = tmp_path / "of a project", Path.stat
+    path.write_bytes(b"old")
+    path.chmod(0o664)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    def foreign(file: Path, **more: bool) -> os.stat_result:
+        found = status(file, **more)
+        group = found.st_gid + (file == path)
+        return os.stat_result((*found[:5], group, *found[6:]))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "chown", refuse)
+        patch.setattr(Path, "stat", foreign)
+        replace_file(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o604
+
+
 # -- odd file systems --------------------------------------------------------------------------
 
 

@@ -187,6 +187,31 @@ def test_a_budget_is_extended_and_nothing_else() -> None:
         charlstm.resume(path, hidden_size=8, progress=False)  # type: ignore[call-arg]
 
 
+def test_a_run_stays_in_its_folder_when_the_working_directory_changes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = begin(6).run()
+    kept = tree(other.path)
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere" / "tales.txt").write_text(TEXT * 20, encoding="utf-8")
+    monkeypatch.chdir(folder / "elsewhere")
+    training = begin(12, keep=1)
+    assert training.path == other.path  # of the same name, in two folders
+    next(training)
+    monkeypatch.chdir(folder)
+    training.run()
+    assert tree(other.path) == kept
+    assert training.finished is not None
+    assert training.finished.unsaved is None
+    assert training.history.val_step[-1] == 12
+    assert (folder / "elsewhere" / training.path / "step-00000012").is_dir()
+
+
+def tree(path: Path) -> dict[str, bytes]:
+    """The content of all files below ``path``."""
+    return {str(p): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
+
+
 def test_a_moved_text_is_named(folder: Path) -> None:
     path = begin().run().path
     (folder / "tales.txt").rename("moved.txt")

@@ -57,10 +57,15 @@ def export(
     if given and ending != ".html":
         names = ", ".join(f"`{name}`" for name in given)
         raise UsageError(f"{names}: only for a web page", "omit it, or end the name in .html")
-    if output_file(path).exists() and not force:
-        raise UsageError(f"{file} already exists", "choose another name, or add --force")
+
+    def check() -> None:
+        if output_file(path).exists() and not force:
+            raise UsageError(f"{file} already exists", "choose another name, or add --force")
+
+    check()
     model = open_model(checkpoint)
     data, facts = _page(model, given) if ending == ".html" else _onnx(model)
+    check()  # that took a while
     write_output(path, data)
     for fact in (f"{file}: {size(len(data))}, {model.file.config.describe()}", *facts):
         note(fact)

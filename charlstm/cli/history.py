@@ -7,6 +7,7 @@ read it. History is a convenience: where it cannot be read or written, there is 
 import json
 import os
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ def history_file() -> Path:
     Raises:
         RuntimeError: there is no home directory.
     """
-    base = os.environ.get("XDG_STATE_HOME")
-    state = Path(base) if base else Path.home() / ".local" / "state"
+    base = os.environ.get("XDG_STATE_HOME", "")
+    # By the specification, a relative path is ignored.
+    state = Path(base) if os.path.isabs(base) else Path.home() / ".local" / "state"
     return state / "charlstm" / "history.jsonl"
 
 
@@ -29,15 +31,20 @@ def load(readline: Any) -> None:
     """Add the turns of earlier sessions to the history of ``readline``."""
     try:
         path = history_file()
+        if not path.is_file():  # a pipe would never end
+            return
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         for line in lines[-KEPT:]:
             # Half a line, after a crash; a turn that the locale cannot encode.
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 turn = json.loads(line)
                 if isinstance(turn, str) and "\0" not in turn:
                     readline.add_history(turn)
         if len(lines) > 2 * KEPT:
-            _write(path, lines[-KEPT:], os.O_TRUNC)
+            from charlstm.files import replace_file
+
+            kept = "".join(f"{line}\n" for line in lines[-KEPT:])
+            replace_file(Path(os.path.realpath(path)), kept.encode())
     except (OSError, RuntimeError):
         pass
 
@@ -49,11 +56,7 @@ def append(turn: str) -> None:
     try:
         path = history_file()
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(path, [json.dumps(turn)], os.O_APPEND)
+        with open(path, "ab", opener=partial(os.open, mode=0o600)) as file:
+            file.write(f"{json.dumps(turn)}\n".encode())
     except (OSError, RuntimeError):
         pass
-
-
-def _write(path: Path, lines: list[str], mode: int) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | mode, 0o600), "w", encoding="utf-8") as file:
-        file.write("".join(f"{line}\n" for line in lines))

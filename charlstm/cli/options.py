@@ -139,9 +139,12 @@ def check_together(*options: tuple[str, bool]) -> None:
         raise UsageError(f"{' and '.join(given)} cannot be used together", "choose one of them")
 
 
-def check_outputs(**paths: str | None) -> None:
-    """Raise ``UsageError`` if an output file cannot be written, before any work is done."""
-    from charlstm.files import output_file
+def check_outputs(*, force: bool = False, **paths: str | None) -> None:
+    """Raise ``UsageError`` if an output file cannot be written, before any work is done.
+
+    Without ``force``, neither may it overwrite a file of another kind.
+    """
+    from charlstm.files import OUTPUT_KINDS, output_file
 
     writers: dict[Path, str] = {}
     for name, path in paths.items():
@@ -149,7 +152,8 @@ def check_outputs(**paths: str | None) -> None:
             continue
         option = f"--{name.replace('_', '-')}"
         try:
-            target = output_file(Path(path))
+            kind = None if force or name not in OUTPUT_KINDS else name
+            target = output_file(Path(path), kind)
         except UsageError as error:
             raise UsageError(f"{option} {error.message}", error.hint) from None
         if target in writers:

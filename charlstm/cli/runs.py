@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -152,7 +153,7 @@ def compare(
     from charlstm.runs.catalogue import find_run
 
     outputs = {"html": html, "svg": svg, "png": png, "csv": csv}
-    check_outputs(**outputs)
+    check_outputs(force=force, **outputs)
     for path in outputs.values():
         if path is not None and os.path.exists(path) and not force:
             raise UsageError(f"{path} is already there", "name another file, or add --force")
@@ -185,27 +186,33 @@ def tensorboard(
     ] = False,
 ) -> int:
     """Write runs as TensorBoard's files: losses, gates, a sample of each checkpoint."""
-    from charlstm.export.tensorboard import EVENT_FILES, TensorBoardLog, write_run
+    from charlstm.export.tensorboard import EVENT_FILES, TensorBoardLog, is_own, write_run
     from charlstm.runs.catalogue import find_run
     from charlstm.runs.checkpoint import read_model
-    from charlstm.runs.run import read_pointers
+    from charlstm.runs.run import lock, read_pointers
     from charlstm.training_run import sample_of
 
     runs = [find_run(name, inside=True) for name in names] if names else [find_run(None)]
+    folder = os.path.expanduser(folder)  # after --dir=, shells leave a ~ as it is
     for run in runs:
         below = Path(folder) / run.name
-        if list(below.glob(EVENT_FILES)) and not force:
+        present = list(below.glob(EVENT_FILES))
+        if not all(map(is_own, present)):
+            raise UsageError(f"{below} has files of another program", "name another --dir")
+        if present and not force:
             raise UsageError(f"{below} is already there", "name another --dir, or add --force")
     for run in runs:
         below = Path(folder) / run.name
-        for written in below.glob(EVENT_FILES):
-            written.unlink()
-        log = TensorBoardLog(below)
-        write_run(run, log)
-        for name in sorted(read_pointers(run).kept):
-            file = read_model(run / name)
-            log.write_sample(file.training.get("step", 0), sample_of(file))
-        log.close()
+        before = list(below.glob(EVENT_FILES))
+        with lock(run) if before else nullcontext():  # a run in training writes to its file
+            files = [read_model(run / name) for name in sorted(read_pointers(run).kept)]
+            log = TensorBoardLog(below)
+            write_run(run, log)
+            for file in files:
+                log.write_sample(file.training.get("step", 0), sample_of(file))
+            log.close()
+            for written in before:
+                written.unlink()
         note(f"wrote {below}")
     note(f"look at it: tensorboard --logdir {shlex.quote(folder)}")
     return 0
@@ -289,13 +296,14 @@ def _parts_of_runs(names: list[str] | None, *, whole: bool) -> tuple[list[_Doome
     from charlstm.runs.prune import (
         delete_run,
         delete_superfluous,
+        identities,
         superfluous,
         unrecorded,
         written_by_charlstm,
     )
     from charlstm.runs.run import read_run_file
 
-    runs = [find_run(name) for name in names] if names else list_runs()
+    runs = [find_run(name, exact=True) for name in names] if names else list_runs()
     doomed, skipped = [], False
     for run in {os.path.realpath(run): run for run in reversed(runs)}.values():
         try:
@@ -311,5 +319,5 @@ def _parts_of_runs(names: list[str] | None, *, whole: bool) -> tuple[list[_Doome
         found = written_by_charlstm(run) if whole else superfluous(run)
         if found:
             delete = delete_run if whole else delete_superfluous
-            doomed.append(_Doomed(run, found, partial(delete, run)))
+            doomed.append(_Doomed(run, found, partial(delete, run, identities(found))))
     return doomed[::-1], skipped

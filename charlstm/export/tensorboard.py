@@ -4,6 +4,8 @@ A run may take steps twice: after a kill, from an older checkpoint, after it div
 then shows the last of them only, because each new file begins by purging what it repeats.
 """
 
+import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,12 @@ from charlstm.runs.metrics import event_from_dict, read_lines
 from charlstm.runs.run import METRICS_FILE
 
 EVENT_FILES = "events.out.tfevents.*"
+_OWN = re.compile(r".*\.[0-9]{19}")
+
+
+def is_own(path: Path) -> bool:
+    """Whether an event file is one of charlstm's: its name ends with a time in nanoseconds."""
+    return _OWN.fullmatch(path.name) is not None and path.is_file()
 
 
 def writer_class() -> Any:
@@ -39,7 +47,8 @@ class TensorBoardLog:
     def __init__(self, folder: Path, step: int = 0) -> None:
         """``step`` is where the run stands: what the folder has of later steps is superseded."""
         self._class = writer_class()
-        self._folder = folder
+        # After --tensorboard=, shells leave a ~ as it is; a folder of that name is dangerous.
+        self._folder = folder = Path(os.path.expanduser(folder))
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

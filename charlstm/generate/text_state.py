@@ -84,7 +84,7 @@ def save_state(path: Path, state: TextState, model: ModelFile) -> None:
     }
     data = save(arrays, metadata={"format": FORMAT, "model": fingerprint(model)})
     try:
-        write_output(path, data)
+        write_output(path, data, "save_state")
     except OSError as error:
         raise CharlstmError(
             f"cannot save the resume state to {path}: {reason_of(error)}", "save it elsewhere"

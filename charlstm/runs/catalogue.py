@@ -55,14 +55,17 @@ def _runs_in(root: Path) -> list[Path]:
     return [p for p in root.iterdir() if _has_file(p, RUN_FILE) and not p.name.startswith(".")]
 
 
-def find_run(name: str | None, root: Path | None = None, *, inside: bool = False) -> Path:
+def find_run(
+    name: str | None, root: Path | None = None, *, inside: bool = False, exact: bool = False
+) -> Path:
     """The run ``name``: a name in ``root``, a folder, or for None the newest run.
 
     A name is also found in its original form: märchen finds the run marchen. A name with a path
     separator, or a dot, is tried as a path first. ``root`` defaults to ``runs_folder``; then None
     means the run whose folder is the working directory, if there is one.
 
-    With ``inside``, the folder of a checkpoint, or a file in it, also means its run.
+    With ``inside``, the folder of a checkpoint, or a file in it, also means its run. With
+    ``exact``, the original form is not enough: book* might mean several runs, and finds book.
 
     Raises:
         CharlstmError: there is no such run; the hint suggests others.
@@ -80,7 +83,7 @@ def find_run(name: str | None, root: Path | None = None, *, inside: bool = False
                 "charlstm train YOUR.txt",
             )
         return runs[0]
-    for path in _candidates(name, root):
+    for path in _candidates(name, root, exact=exact):
         found = _folder_of(path) if inside else path
         if _may_be_run(found):
             return found
@@ -127,9 +130,9 @@ def _may_be_run(path: Path) -> bool:
     return _has_file(path, RUN_FILE) or _has_file(path, POINTER_FILE)
 
 
-def _candidates(name: str, root: Path) -> tuple[Path, ...]:
+def _candidates(name: str, root: Path, *, exact: bool = False) -> tuple[Path, ...]:
     """The paths where the run or checkpoint ``name`` may be, in order of preference."""
-    below = root / name, root / _as_run(name)
+    below = (root / name,) if exact else (root / name, root / _as_run(name))
     is_path = name in (os.curdir, os.pardir) or os.sep in name or (os.altsep or os.sep) in name
     path = Path(name)
     if path.name in ("", os.pardir):  # a run has the name of its folder

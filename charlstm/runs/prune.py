@@ -1,7 +1,7 @@
 """Delete checkpoints and runs: only files that charlstm wrote."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -45,24 +45,34 @@ def written_by_charlstm(run: Path) -> list[Path]:
     return list(dict.fromkeys([*parts, *(path for path in files if path.is_file())]))
 
 
-def delete_superfluous(run: Path) -> int:
+Identities = frozenset[tuple[Path, int, int, int]]
+
+
+def identities(paths: Iterable[Path]) -> Identities:
+    """What tells files and folders from others that take their names later."""
+    found = ((path, path.lstat()) for path in paths if os.path.lexists(path))
+    return frozenset((path, s.st_dev, s.st_ino, s.st_mtime_ns) for path, s in found)
+
+
+def delete_superfluous(run: Path, confirmed: Identities | None = None) -> int:
     """Delete what is ``superfluous`` in a run; return the bytes freed.
 
     Raises:
-        CharlstmError: another process is training the run, or the run is read-only.
+        CharlstmError: another process is training the run, the run is read-only, or there is more
+            to delete than was ``confirmed``.
     """
     with _locked(run):
-        return sum(_delete(path) for path in superfluous(run))
+        return _delete_all(superfluous(run), confirmed)
 
 
-def delete_run(run: Path) -> int:
+def delete_run(run: Path, confirmed: Identities | None = None) -> int:
     """Delete a run; return the bytes freed. A folder with other files stays.
 
     Raises:
-        CharlstmError: another process is training the run, or the run is read-only.
+        CharlstmError: as ``delete_superfluous``.
     """
     with _locked(run):
-        freed = sum(_delete(path) for path in written_by_charlstm(run))
+        freed = _delete_all(written_by_charlstm(run), confirmed)
     if not (run / RUN_FILE).exists():
         with suppress(OSError):  # others' files are in it, or its name may not be removed
             (run / LOCK_FILE).unlink(missing_ok=True)
@@ -77,6 +87,12 @@ def _locked(run: Path) -> Iterator[None]:
         if not os.access(run, os.W_OK | os.X_OK):
             raise CharlstmError(f"{run} cannot be changed: permission denied")
         yield
+
+
+def _delete_all(paths: list[Path], confirmed: Identities | None) -> int:
+    if confirmed is not None and not identities(paths) <= confirmed:
+        raise CharlstmError("it has changed in the meantime", "prune it again")
+    return sum(map(_delete, paths))
 
 
 def _delete(path: Path) -> int:

@@ -129,6 +129,7 @@ def _create_run(root: Path, name: str, run: RunFile, teacher: checkpoint.ModelFi
         files.remove(left)
     work = files.make_work_folder(root)
     try:
+        run.source.withhold(work)  # a run has parts of the text
         if teacher is not None:
             checkpoint.write_model(work / TEACHER, teacher)
         write_run_file(work, run)  # this also syncs the folder
@@ -157,7 +158,7 @@ def write_run_file(run: Path, content: RunFile) -> None:
     Raises:
         CharlstmError: the run's lock was deleted, so another process may have taken the run.
     """
-    _check_lock(run)
+    check_lock(run)
     value = {
         "format": RUN_FORMAT,
         "created": content.created,
@@ -371,7 +372,7 @@ def add_checkpoint(
     Raises:
         CharlstmError: the run's lock was deleted, so another process may be training it.
     """
-    _check_lock(run)
+    check_lock(run)
     recorded = _recorded(run)
     old = _without(recorded or _found(run), saved.name)
     pointers = replace(old, last=saved.name, best=saved.name if best else old.best)
@@ -447,7 +448,7 @@ def lock(run: Path) -> Iterator[str]:
     try:
         if key in _held:
             raise files.Locked
-        held = _held[key] = files.Lock(run / LOCK_FILE)
+        held = _held[key] = files.Lock(run.absolute() / LOCK_FILE)
     except files.Locked:
         raise UsageError(
             f"another process is training {run}", "wait for it to finish, or start a new run"
@@ -469,10 +470,20 @@ def lock(run: Path) -> Iterator[str]:
         held.release()
 
 
-def _check_lock(run: Path) -> None:
-    held = _held.get(os.path.realpath(run))
-    if held is not None and held.is_lost():
+def check_lock(run: Path) -> None:
+    """Check before a change that a run which this process has locked has not lost its lock.
+
+    The path decides, not where it leads: a link in it may lead to another run by now.
+
+    A folder that is gone, as when a disk is taken away, has nothing that could be harmed.
+
+    Raises:
+        CharlstmError: the run's lock was deleted or replaced.
+        OSError: the folder cannot be looked at.
+    """
+    path = run.absolute() / LOCK_FILE
+    if run.is_dir() and any(held.path == path and held.is_lost() for held in _held.values()):
         raise CharlstmError(
-            f"{held.path} was deleted or replaced: another process may be training this run",
+            f"{path} was deleted or replaced: another process may be training this run",
             "make sure that none is, then resume the run",
         )

@@ -60,7 +60,7 @@ class Figure:
             ".svg": lambda: self.svg().encode("utf-8"),
             ".png": self.png,
         }
-        write_output(Path(path), makers[ending]())
+        write_output(Path(path), makers[ending](), ending.removeprefix("."))
 
     def __str__(self) -> str:
         from io import StringIO

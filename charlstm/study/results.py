@@ -122,7 +122,7 @@ def open_results(
 
 
 def _read(path: Path, kind: type[R], settings: Mapping[str, Any]) -> list[R]:
-    remedy = "delete it to start the study again"
+    remedy = "choose another `name`, or delete it to start the study again"
     content = files.read_json(path, remedy)
     files.check_format(content.get("format"), FORMAT, path, remedy)
     theirs = content.get("settings")

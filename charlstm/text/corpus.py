@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm import files
-from charlstm.cache import CACHE_VARIABLE
+from charlstm.cache import CACHE_VARIABLE, make_in_cache
 from charlstm.errors import CharlstmError, plural, reason_of
 from charlstm.text import sources as texts
 from charlstm.text.cache import (
@@ -181,13 +181,11 @@ def _encode(
 ) -> Corpus:
     root = corpora_folder()
     try:
-        with suppress(FileExistsError):  # where that is no folder, the next line says so
-            # A text may be its reader's alone.
-            root.parent.mkdir(mode=0o700, parents=True)
-        root.mkdir(exist_ok=True)
+        make_in_cache(root.name)
         for left in files.abandoned(root):
             files.remove(left)
         with _work_folder(root) as work:
+            found.source.withhold(work)
             meta = _write_ids(found, work / IDS, progress)
             meta |= {"record": record, "skipped": found.skipped}
             (work / META).write_text(json.dumps(meta), encoding="utf-8")

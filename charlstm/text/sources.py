@@ -8,7 +8,7 @@ import os
 import stat
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -57,6 +57,19 @@ class TextSource:
         if path.suffix.lower() in _OPENERS:
             path = path.with_suffix("")
         return path.stem or "corpus"
+
+    def withhold(self, folder: Path) -> None:
+        """Take from those who may not read the text the permissions of a folder with parts of it.
+
+        Raises ``OSError``.
+        """
+        mode = folder.stat().st_mode
+        for path in self.paths:
+            with suppress(OSError):
+                readable = os.stat(path).st_mode
+                mode &= ~(0 if readable & stat.S_IRGRP else stat.S_IRWXG)
+                mode &= ~(0 if readable & stat.S_IROTH else stat.S_IRWXO)
+        folder.chmod(stat.S_IMODE(mode))
 
     def not_there(self) -> tuple[str, str] | None:
         """The first path that cannot be read again, with its ``kind_of``; None if all can."""

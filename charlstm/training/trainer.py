@@ -24,7 +24,14 @@ from charlstm.events import (
     StepDone,
 )
 from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
-from charlstm.runs.run import RunFile, add_checkpoint, read_pointers, sweep, write_run_file
+from charlstm.runs.run import (
+    RunFile,
+    add_checkpoint,
+    check_lock,
+    read_pointers,
+    sweep,
+    write_run_file,
+)
 from charlstm.training.learner import Learner
 from charlstm.training.network import to_arrays
 from charlstm.training.processes import Processes
@@ -106,6 +113,8 @@ class Trainer:
         processes: Processes | None = None,
     ) -> None:
         self.path = path
+        self.folder = path.absolute()
+        """Where the run is, even if the working directory changes."""
         self.run_file = run
         self.learner = learner
         self.is_first = processes is None or processes.rank == 0
@@ -258,7 +267,7 @@ class Trainer:
         """Store the budget for a resumed run; on a full disk, the next save tries again."""
         try:
             if self.is_first:
-                write_run_file(self.path, self.run_file)
+                write_run_file(self.folder, self.run_file)
             self._budget_written = True
         except OSError:
             pass
@@ -358,9 +367,9 @@ class Trainer:
             unsaved = event.reason if isinstance(event, SaveFailed) else None
             yield event
         val_loss = None
-        best = self._processes.first(lambda: read_pointers(self.path).best)
+        best = self._processes.first(lambda: read_pointers(self.folder).best)
         if reason != "stopped" and self._held_out and best is not None:
-            val_loss = self._held_out.final_loss(self.path / best, self.learner.precision.device)
+            val_loss = self._held_out.final_loss(self.folder / best, self.learner.precision.device)
         self.progress.seconds = self._clock() - begun
         yield RunFinished(
             reason=reason,
@@ -447,9 +456,10 @@ class Trainer:
         """Write and record a checkpoint, and report it."""
         progress = self.progress
         try:
-            saved = write_checkpoint(self.path, snapshot.model, snapshot.state)
+            check_lock(self.folder)
+            saved = write_checkpoint(self.folder, snapshot.model, snapshot.state)
             add_checkpoint(
-                self.path,
+                self.folder,
                 saved,
                 best=best,
                 keep=self._config.keep,
@@ -457,9 +467,11 @@ class Trainer:
             )
         except OSError as error:
             with suppress(OSError):  # the folder itself may be the problem
-                sweep(self.path)  # a checkpoint that could not be recorded would only fill the disk
+                sweep(
+                    self.folder
+                )  # a checkpoint that could not be recorded would only fill the disk
             name = Path(error.filename2 or error.filename or "").name
             named = name and not name.startswith(".")  # users do not know our temporary names
             reason = f"{name}: {reason_of(error)}" if named else reason_of(error)
             return SaveFailed(progress.step, reason)
-        return Saved(progress.step, saved, best)
+        return Saved(progress.step, self.path / saved.name, best)

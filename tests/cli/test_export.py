@@ -66,6 +66,19 @@ def test_a_file_that_is_there_is_overwritten_only_when_asked(
     onnx.checker.check_model(onnx.load("book.onnx"))
 
 
+def test_a_file_that_appears_meanwhile_is_not_overwritten(
+    export: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(*_: object) -> bytes:
+        Path("book.onnx").write_text("mine", encoding="utf-8")
+        return b"graph"
+
+    monkeypatch.setattr("charlstm.export.onnx_graph.to_onnx", meanwhile)
+    assert export("book.onnx") == 2
+    assert Path("book.onnx").read_text(encoding="utf-8") == "mine"
+    assert export("book.onnx", "--force") == 0
+
+
 def test_an_interrupted_export_leaves_nothing(export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

@@ -1,5 +1,6 @@
 """What was typed comes back in the next session, and trouble with the file is no trouble."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -39,6 +40,41 @@ def test_the_latest_are_kept(file: Path) -> None:
         history.append(str(n))
     assert Readline().turns == [str(n) for n in range(history.KEPT + 1, 2 * history.KEPT + 1)]
     assert len(file.read_text().splitlines()) == history.KEPT
+
+
+def test_a_full_disk_costs_no_turn(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for n in range(2 * history.KEPT + 1):
+        history.append(str(n))
+    before = file.read_bytes()
+    monkeypatch.setattr("os.fsync", full)  # where the new content is sure to be on disk
+    assert len(Readline().turns) == history.KEPT
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+def test_a_file_that_is_shortened_stays_where_a_link_leads(file: Path, tmp_path: Path) -> None:
+    file.parent.mkdir()
+    (tmp_path / "dotfiles").touch(mode=0o600)
+    file.symlink_to(tmp_path / "dotfiles")
+    for n in range(2 * history.KEPT + 1):
+        history.append(str(n))
+    Readline()
+    assert file.is_symlink()
+    assert len((tmp_path / "dotfiles").read_text().splitlines()) == history.KEPT
+
+
+def test_a_relative_folder_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    history.append("NED: ")
+    assert not Path("state").exists()
+    assert Readline().turns == ["NED: "]
 
 
 def test_a_damaged_line_is_skipped(file: Path) -> None:

@@ -146,6 +146,20 @@ def test_text_comes_from_a_file_or_stdin(
     assert as_json(capsys, "--file", "-") == direct
 
 
+@pytest.mark.parametrize("option", ["--html", "--svg", "--png"])
+def test_a_picture_overwrites_only_a_picture(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("NED: the sea is grey today.\n" * 3)
+    before = text.read_bytes()
+    assert inspect("--file", str(text), option, str(text)) == 2
+    assert f"{option} {text} already exists and is not a" in capsys.readouterr().err
+    assert text.read_bytes() == before
+    for _ in range(2):  # the second overwrites the first
+        assert inspect("--file", str(text), option, str(tmp_path / "picture")) == 0
+
+
 def test_thresholds_move_the_shares(capsys: pytest.CaptureFixture[str]) -> None:
     def total(*arguments: str) -> tuple[float, float]:
         report = as_json(capsys, LINE, *arguments)

@@ -62,9 +62,9 @@ def copy_checkpoint(run_path: Path, name: str) -> str:
     return name
 
 
-def add_superfluous(run_path: Path) -> str:
+def add_superfluous(run_path: Path, name: str = "step-00000001") -> str:
     """A checkpoint as a run with a larger --keep would have left it."""
-    name = copy_checkpoint(run_path, "step-00000001")
+    copy_checkpoint(run_path, name)
     pointers = json.loads((run_path / store.POINTER_FILE).read_text())
     pointers["kept"] = [name, *pointers["kept"]]
     (run_path / store.POINTER_FILE).write_text(json.dumps(pointers))
@@ -264,6 +264,45 @@ def test_prune_asks_and_takes_no_for_an_answer(
     assert not superfluous.exists()
 
 
+class Meanwhile(Terminal):
+    """Somebody who says yes after something has happened."""
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        super().__init__("y\n")
+        self._happens = happens
+
+    def readline(self, *size: int) -> str:
+        self._happens()
+        return super().readline(*size)
+
+
+def test_prune_deletes_nothing_that_it_has_not_asked_about(
+    checkpoints: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = checkpoints / "old"
+    asked = old / add_superfluous(old)
+    monkeypatch.setattr(sys, "stdin", Meanwhile(lambda: add_superfluous(old, "step-00000002")))
+    assert run(["runs", "prune", "old"]) == 1
+    assert "skipped checkpoints/old: it has changed" in capsys.readouterr().err
+    assert asked.is_dir()
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+    assert run(["runs", "prune", "old"]) == 0
+    assert not asked.exists()
+
+
+def test_prune_deletes_no_other_run_that_has_taken_the_name(
+    checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exchange() -> None:
+        (checkpoints / "old").rename(checkpoints / "renamed")
+        shutil.copytree(checkpoints / "renamed", checkpoints / "old")
+
+    monkeypatch.setattr(sys, "stdin", Meanwhile(exchange))
+    before = files_below(checkpoints / "old")
+    assert run(["runs", "prune", "--whole", "old"]) == 1
+    assert files_below(checkpoints / "old") == before
+
+
 def test_prune_with_nobody_to_ask_deletes_nothing(
     checkpoints: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -286,7 +325,7 @@ def test_whole_wants_names(checkpoints: Path, capsys: pytest.CaptureFixture[str]
     assert files_below(checkpoints) == before
 
 
-@pytest.mark.parametrize("arguments", [["new", "nix"], ["nix"]])
+@pytest.mark.parametrize("arguments", [["new", "nix"], ["nix"], ["new*"], ["öld"]])
 def test_prune_with_an_unknown_name_deletes_nothing(
     arguments: list[str], checkpoints: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ from charlstm.cli import run
 from charlstm.events import RolledBack, StepDone
 from charlstm.export.tensorboard import TensorBoardLog, write_run
 from charlstm.runs.metrics import MetricsLog, read_lines
-from charlstm.runs.run import read_pointers
+from charlstm.runs.run import lock, read_pointers
 
 pytest.importorskip("tensorboardX")
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.plugin_event_accumulator")
@@ -169,6 +169,46 @@ def test_a_run_is_not_written_twice_without_force(capsys: pytest.CaptureFixture[
     assert "tensorboard/tales is already there" in capsys.readouterr().err
     assert run(["runs", "tensorboard", "--force"]) == 0
     assert scalars(Path("tensorboard/tales"), "loss/validation") == before
+
+
+def test_force_replaces_only_files_of_charlstm_and_only_by_whole_ones(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["train", "tales.txt", *SMALL, "--steps", "2"]) == 0
+    assert run(["runs", "tensorboard"]) == 0
+    below = Path("tensorboard/tales")
+    (before,) = below.iterdir()
+    model = next(Path("checkpoints/tales").glob("step-*2")) / "model.json"
+    whole = model.read_bytes()
+    model.write_bytes(whole + b" ")
+    assert run(["runs", "tensorboard", "--force"]) == 1
+    assert list(below.iterdir()) == [before]
+    model.write_bytes(whole)
+    with lock(Path("checkpoints/tales")):  # it is in training, and may write to that file
+        assert run(["runs", "tensorboard", "--force"]) == 2
+    assert list(below.iterdir()) == [before]
+    assert run(["runs", "tensorboard", "--force"]) == 0
+    assert len(list(below.iterdir())) == 1
+    assert not before.exists()
+    foreign = below / "events.out.tfevents.1700000000.host.4711.0"
+    foreign.write_bytes(b"of PyTorch")
+    capsys.readouterr()
+    assert run(["runs", "tensorboard", "--force"]) == 2
+    assert "tensorboard/tales has files of another program" in capsys.readouterr().err
+    assert foreign.read_bytes() == b"of PyTorch"
+
+
+def test_no_folder_is_named_like_the_home_directory_in_shells(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    monkeypatch.setenv("USERPROFILE", str(folder / "home"))
+    words = ["train", "tales.txt", *SMALL, "--steps", "2", "--tensorboard=~/a"]
+    assert run(words) == 0
+    assert run(["runs", "tensorboard", "--dir=~/b"]) == 0
+    check(folder / "home" / "a" / "tales", "tales")
+    check(folder / "home" / "b" / "tales", "tales")
+    assert not Path("~").exists()
 
 
 def test_a_function_writes_it_too() -> None:

@@ -104,6 +104,17 @@ def test_a_state_that_cannot_be_written_leaves_the_old_file(
         assert list(tmp_path.iterdir()) == [path]
 
 
+def test_only_a_state_is_overwritten(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "story.txt"
+    path.write_text("Once upon a time")
+    with pytest.raises(CharlstmError, match="already exists and is not a resume state"):
+        model.save_state(path, model.prefill("NED:"))
+    assert path.read_text() == "Once upon a time"
+    path.write_bytes(b"")
+    for prime in ("NED:", "TAM:"):
+        model.save_state(path, model.prefill(prime))
+
+
 @pytest.mark.skipif(os.name == "nt", reason="FIFOs")
 def test_a_pipe_is_neither_read_nor_replaced(model: Model, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")

@@ -39,6 +39,7 @@ from charlstm.runs.run import (
     Revision,
     RunFile,
     add_checkpoint,
+    check_lock,
     create_run,
     last_written,
     lock,
@@ -104,6 +105,20 @@ def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
     assert (first / METRICS_FILE).read_text() == "precious"
     assert read_run_file(first) == RUN
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tales", "tales-2", "tales-3"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions as POSIX has them")
+@pytest.mark.parametrize(("text", "folder"), [(0o600, 0o700), (0o640, 0o750), (0o644, 0o755)])
+def test_who_may_not_read_the_text_may_not_read_its_run(
+    text: int, folder: int, tmp_path: Path
+) -> None:
+    paths = [tmp_path / "public", tmp_path / "diary"]
+    for path, mode in zip(paths, (0o644, text), strict=True):
+        path.touch()
+        path.chmod(mode)
+    run = replace(RUN, source=TextSource(tuple(map(str, paths))))
+    made = create_run(tmp_path / "checkpoints", "tales", run)
+    assert made.stat().st_mode & 0o777 == folder
 
 
 def test_a_name_taken_by_a_file_or_an_empty_folder_is_left_alone(tmp_path: Path) -> None:
@@ -866,6 +881,27 @@ def test_a_lock_that_was_deleted_stops_the_run_at_its_next_save(run: Path, then:
             write_run_file(run, replace(RUN, characters=1))
     assert read_pointers(run).last == "step-00000010"
     assert read_run_file(run) == RUN
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+def test_a_run_whose_path_leads_to_another_run_by_now_is_not_written(
+    run: Path, tmp_path: Path
+) -> None:
+    save(run, 10, best=True)
+    link = tmp_path / "link"
+    shutil.copytree(run, tmp_path / "other" / run.name)
+    before = read_pointers(tmp_path / "other" / run.name)
+    link.symlink_to(run.parent)
+    with lock(link / run.name):
+        save(link / run.name, 20, best=True)
+        link.unlink()
+        link.symlink_to(tmp_path / "other")
+        with pytest.raises(CharlstmError, match="lock was deleted or replaced"):
+            check_lock(link / run.name)
+        with pytest.raises(CharlstmError, match="lock was deleted or replaced"):
+            save(link / run.name, 30, best=True)
+    assert read_pointers(tmp_path / "other" / run.name) == before
+    assert read_pointers(run).last == "step-00000020"
 
 
 def test_a_lock_is_let_go_after_an_error(run: Path) -> None:

@@ -98,7 +98,10 @@ def test_a_result_that_was_never_measured_is_damage(
         content = results.to_dict()
     content["results"][0][name] = value
     results.path.write_text(json.dumps(content))
-    with pytest.raises(CharlstmError, match=r"results\.json is damaged"), open_lag(tmp_path):
+    with (
+        pytest.raises(CharlstmError, match=r"results\.json is damaged.*choose another `name`"),
+        open_lag(tmp_path),
+    ):
         pass
 
 

@@ -377,14 +377,31 @@ def test_a_new_cache_is_its_owners_alone_and_an_old_one_stays_as_it_is(
         assert (tmp_path / name).stat().st_mode & 0o777 == mode
 
 
+@pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+def test_a_private_text_is_private_in_a_shared_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shared").mkdir(mode=0o755)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "shared"))
+    for mode, content in ((0o600, PLAIN), (0o644, PLAIN[::-1])):
+        text = write(tmp_path / f"{mode:o}.txt", content)
+        text.chmod(mode)
+        open_corpus([text])
+    (entries := cached.cached_corpora()).sort(key=lambda entry: entry.stat().st_mode)
+    assert [entry.stat().st_mode & 0o777 for entry in entries] == [0o700, 0o755]
+
+
 def test_the_cache_folder_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, "/chosen")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     assert cache_folder() == Path("/chosen")
     monkeypatch.delenv(CACHE_VARIABLE)
     assert cache_folder() == Path("/xdg/charlstm")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder().is_relative_to(Path.home())
+    for no_folder in ("", "relative", "~/.cache"):  # as the XDG specification has it
+        monkeypatch.setenv("XDG_CACHE_HOME", no_folder)
+        assert cache_folder().is_relative_to(Path.home())
+    monkeypatch.setenv(CACHE_VARIABLE, "~/chosen")  # as in a file that no shell reads
+    assert cache_folder() == Path.home() / "chosen"
 
 
 # -- file systems ------------------------------------------------------------------------------

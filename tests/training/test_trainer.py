@@ -811,6 +811,22 @@ def test_full_disk_is_reported_and_training_goes_on(
     assert finished.unsaved == "no space left on device"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="an open folder stays in its place on Windows")
+def test_a_run_whose_folder_comes_back_is_saved_there(begin: Begin) -> None:
+    trainer = begin(steps=12)
+    away = trainer.path.with_name("away")
+    events = []
+    for event in trainer.run():
+        events.append(event)
+        if isinstance(event, StepDone) and event.step == 1:
+            trainer.path.rename(away)  # as a disk that is unplugged
+        if isinstance(event, SaveFailed):
+            away.rename(trainer.path)
+    assert [event.step for event in of_type(events, SaveFailed)] == [2]
+    assert of_type(events, RunFinished)[0].unsaved is None
+    assert last_checkpoint(trainer.path).name == "step-00000012"
+
+
 def test_what_cannot_be_replaced_is_named(begin: Begin) -> None:
     trainer = begin(steps=3)
     (trainer.path / runs.POINTER_FILE).mkdir()
