@@ -6,6 +6,7 @@ read it. History is a convenience: where it cannot be read or written, there is 
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,9 @@ def load(readline: Any) -> None:
         path = history_file()
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         for line in lines[-KEPT:]:
-            try:
-                turn = json.loads(line)
-            except ValueError:  # half a line, after a crash
-                continue
-            if isinstance(turn, str) and "\0" not in turn:
-                readline.add_history(turn)
+            with suppress(ValueError):  # half a line after a crash, or not of this locale
+                if isinstance(turn := json.loads(line), str) and "\0" not in turn:
+                    readline.add_history(turn)
         if len(lines) > 2 * KEPT:
             _write(path, lines[-KEPT:], os.O_TRUNC)
     except (OSError, RuntimeError):

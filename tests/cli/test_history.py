@@ -12,11 +12,13 @@ from charlstm.cli import history
 class Readline:
     """Stands in for readline, whose history belongs to the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, encoding: str = "utf-8") -> None:
         self.turns: list[str] = []
+        self._encoding = encoding
         history.load(self)
 
     def add_history(self, turn: str) -> None:
+        turn.encode(self._encoding, "surrogateescape")  # raises as readline's does
         self.turns.append(turn)
 
 
@@ -44,6 +46,13 @@ def test_a_damaged_line_is_skipped(file: Path) -> None:
     with file.open("ab") as added:
         added.write(b'"half a li\n7\n\xff\n"a\\u0000b"\n' + json.dumps("TAM: ").encode() + b"\n")
     assert Readline().turns == ["NED: ", "TAM: "]
+
+
+def test_turns_that_the_locale_cannot_write_are_skipped() -> None:
+    for turn in ("NED: ", "“é”", "half an emoji: \ud83d", "a byte: \udce9"):
+        history.append(turn)
+    assert Readline("ascii").turns == ["NED: ", "a byte: \udce9"]
+    assert Readline().turns == ["NED: ", "“é”", "a byte: \udce9"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions as POSIX has them")
