@@ -37,7 +37,7 @@ def stop_signals(request_stop: Callable[[], None], go_on: str | None) -> Iterato
 
 
 @contextmanager
-def suspension(redraw: Callable[[], None] = lambda: None) -> Iterator[None]:
+def suspension(redraw: Callable[[], None]) -> Iterator[None]:
     """Turn echo off; Ctrl-Z restores echo and cursor for the shell.
 
     ``redraw`` is called when the process continues; it must be safe in a signal handler.

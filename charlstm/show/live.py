@@ -16,7 +16,7 @@ from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED
 from charlstm.scoring import perplexity
 from charlstm.show.background import BackgroundWriter
 from charlstm.show.charts import chart, round_ticks
-from charlstm.show.console import in_foreground
+from charlstm.show.console import in_foreground, start_below
 from charlstm.show.curves import View, loss_plot
 from charlstm.show.printable import printable
 from charlstm.show.quantities import count, duration
@@ -38,7 +38,6 @@ RESULT_LINES = 7
 """Lines left below the final panel, for the result and the shell prompt."""
 CLOSE_SECONDS = 1.0
 """How long to wait for the terminal to take the final panel."""
-HIDE_CURSOR = "\x1b[?25l"
 BITS_PER_NAT = 1.4426950408889634
 EMOJI_STYLE, JOINER = chr(0xFE0F), chr(0x200D)
 """The selector that makes the character before it an emoji, a cell wider, and the joiner."""
@@ -92,7 +91,7 @@ class LivePanel:
     def _leave_what_is_there(self) -> None:
         if self._below and self._writer is not None:
             self._below = False
-            self._writer.write(HIDE_CURSOR + "\n" * self.console.height)
+            start_below(self.console)
 
     def draw_below(self) -> None:
         """Keep the screen's content and continue below it; safe to call in a signal handler."""
