@@ -40,12 +40,15 @@ class RunDisplay:
         from charlstm.show.live import LivePanel
         from charlstm.show.notebook import NotebookOutput
         from charlstm.show.plain import PlainLog
+        from charlstm.training.processes import started_by_torchrun
 
         self._panel: LivePanel | None = None
         self._sample = LiveSample(trainer.model_file, trainer.run_file.train.seed)
         self._show: Callable[[Event], None]
         console = stderr_console()
-        if self._plain or not (in_kernel() or can_animate(console)):
+        # A process of torchrun has a session of its own: Ctrl-Z and keys pass it by.
+        plain = self._plain or started_by_torchrun()
+        if plain or not (in_kernel() or can_animate(console)):
             self._show = PlainLog(sys.stderr).write
             self._follow: Callable[[Event], None] = lambda event: None
             return
