@@ -14,6 +14,7 @@ from rich.text import Text
 from charlstm.events import Event
 from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED
 from charlstm.scoring import perplexity
+from charlstm.show.ascii_signs import with_signs
 from charlstm.show.background import BackgroundWriter
 from charlstm.show.charts import chart, round_ticks
 from charlstm.show.console import in_foreground, start_below
@@ -156,7 +157,7 @@ class LivePanel:
         assert started is not None
         line = Text(no_wrap=True, overflow="ellipsis")
         line.append(" charlstm ", style="bold reverse")
-        line.append(f" {printable(started.name, keep='')}", style="bold")
+        line.append(f" {self._printable(started.name)}", style="bold")
         if started.generations > 1:
             line.append(f"  generation {started.generation} of {started.generations}")
         line.append(
@@ -299,16 +300,19 @@ class LivePanel:
         title.append(f"   weights of step {step:,}, temperature 0.8", style="dim")
         title.truncate(width, overflow="ellipsis")
         lines: list[str] = []
-        for paragraph in printable(text).expandtabs(4).split("\n"):
+        for paragraph in self._printable(text, keep="\n\t").expandtabs(4).split("\n"):
             lines += wrapped(paragraph, max(1, width - 2))
         shown = lines[-height:]
         shown += [""] * (height - len(shown))
         return [title, *(Text(" " + line, no_wrap=True) for line in shown)]
 
+    def _printable(self, text: str, keep: str = "") -> str:
+        return with_signs(printable(text, keep), self.console.encoding)
+
     def _footer(self, width: int) -> Text:
         finished = self.view.finished
         if self.view.notice:
-            line = Text(printable(self.view.notice, keep=""), style="bold")
+            line = Text(self._printable(self.view.notice), style="bold")
         elif finished is not None:
             line = Text("", style="dim")
         else:
