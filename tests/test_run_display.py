@@ -18,7 +18,7 @@ def test_a_process_of_torchrun_shows_lines_because_no_key_reaches_it(
     (tmp_path / "tales.txt").write_text(TEXT * 20, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(charlstm.show.console, "can_animate", lambda _: True)
-    panels = []
+    panels: list[object] = []
 
     def around_panel(redraw: object) -> nullcontext[None]:
         panels.append(redraw)
