@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -10,12 +10,23 @@ if TYPE_CHECKING:
     from charlstm.training.trainer import Trainer
 
 
+AroundPanel = Callable[[Callable[[], None]], AbstractContextManager[None]]
+"""A context for the time that a panel is shown, from the panel's ``draw_below``."""
+
+
+def _nothing(draw_below: Callable[[], None]) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 class RunDisplay:
     """Shows a run's events: on a panel, in a notebook's output, or as lines on stderr."""
 
-    def __init__(self, trainer: "Trainer", *, plain: bool = False) -> None:
-        """``plain`` shows lines everywhere."""
-        self._plain = plain
+    def __init__(
+        self, trainer: "Trainer", *, plain: bool = False, around_panel: AroundPanel = _nothing
+    ) -> None:
+        """``plain`` shows lines everywhere. Each generation may have a panel, or none."""
+        self._plain, self._around_panel = plain, around_panel
+        self._shown = ExitStack()
         self.follow(trainer)
 
     def follow(self, trainer: "Trainer") -> None:
@@ -29,12 +40,15 @@ class RunDisplay:
         from charlstm.show.live import LivePanel
         from charlstm.show.notebook import NotebookOutput
         from charlstm.show.plain import PlainLog
+        from charlstm.training.processes import started_by_torchrun
 
-        self.panel: LivePanel | None = None
+        self._panel: LivePanel | None = None
         self._sample = LiveSample(trainer.model_file, trainer.run_file.train.seed)
         self._show: Callable[[Event], None]
         console = stderr_console()
-        if self._plain or not (in_kernel() or can_animate(console)):
+        # A process of torchrun has a session of its own: Ctrl-Z and keys pass it by.
+        plain = self._plain or started_by_torchrun()
+        if plain or not (in_kernel() or can_animate(console)):
             self._show = PlainLog(sys.stderr).write
             self._follow: Callable[[Event], None] = lambda event: None
             return
@@ -43,7 +57,7 @@ class RunDisplay:
         if in_kernel():
             shown = NotebookOutput(self._written)
         else:
-            shown = self.panel = LivePanel(console, self._written)
+            shown = self._panel = LivePanel(console, self._written)
         self._show = shown.show
         *earlier, own = generations(trainer.folder)
         for run in earlier:
@@ -51,18 +65,15 @@ class RunDisplay:
         replay(shown.view, read_lines(own / METRICS_FILE))
 
     def __enter__(self) -> Self:
-        if self.panel is not None:
-            self.panel.__enter__()
+        with ExitStack() as stack:
+            if self._panel is not None:
+                stack.enter_context(self._around_panel(self._panel.draw_below))
+                stack.enter_context(self._panel)
+            self._shown = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if self.panel is not None:
-            self.panel.__exit__(*error)
-
-    def draw_below(self) -> None:
-        """Keep what is on the terminal and draw below it; safe to call in a signal handler."""
-        if self.panel is not None:
-            self.panel.draw_below()
+        self._shown.__exit__(*error)
 
     def show(self, event: "Event") -> None:
         """Show an event; neither a closed terminal nor a bug in drawing ends the run."""

@@ -1,5 +1,6 @@
 """Helpers for several test modules: small texts, small settings, random weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,6 @@ def random_weights(config: ModelConfig, seed: int = 0, scale: float = 0.5) -> di
 
 def untrained(folder: Path, vocab: Vocabulary) -> str:
     """A checkpoint with random weights and this vocabulary."""
-    config = model_config(len(vocab))
+    config = replace(model_config(len(vocab)), end=vocab.end)
     file = ModelFile(config, vocab, random_weights(config), "", {"step": 0})
     return str(write_checkpoint(folder, file, ResumeState({}, {})))

@@ -1,14 +1,16 @@
 """Chains of runs, each of which learns from the one before: begun, interrupted, continued."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import TEXT
 
-import charlstm
+import charlstm.cli.watch_run
+import charlstm.show.console
 from charlstm.cli import run as command
 from charlstm.errors import UsageError
 from charlstm.events import Event, RunFinished, RunStarted, StepDone
@@ -225,3 +227,28 @@ def test_a_number_of_generations_out_of_range_is_refused(count: int) -> None:
     with pytest.raises(UsageError, match="`generations`"):
         begin(count)
     assert not Path("checkpoints").exists()
+
+
+@pytest.mark.parametrize("in_background", ["tales", "tales-2"])
+def test_the_terminal_is_prepared_for_the_panel_of_each_generation_that_has_one(
+    in_background: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    @contextmanager
+    def suspension(redraw: Callable[[], None]) -> Iterator[None]:
+        newest = max(Path("checkpoints").glob("tales*")).name
+        shown.append(f"{newest} begins")
+        yield
+        shown.append(f"{newest} ends")
+
+    def can_animate(_: object) -> bool:
+        return Path("checkpoints/tales-2").exists() == (in_background == "tales")
+
+    monkeypatch.setattr(charlstm.cli.watch_run, "suspension", suspension)
+    monkeypatch.setattr(charlstm.show.console, "can_animate", can_animate)
+    small = [f"--{name.partition('_')[0]}={value}" for name, value in SMALL.items()]
+    small[1] = "--embed=8"
+    assert command(["train", "tales.txt", "--generations=2", "--steps=6", *small]) == 0
+    panel = "tales-2" if in_background == "tales" else "tales"
+    assert shown == [f"{panel} begins", f"{panel} ends"]

@@ -9,6 +9,7 @@ from charlstm.cli import history
 from charlstm.cli.inputs import Reader
 from charlstm.cli.options import note, weights_of
 from charlstm.cli.output import Output
+from charlstm.cli.signals import Terminated
 from charlstm.errors import CharlstmError
 
 if TYPE_CHECKING:
@@ -66,10 +67,11 @@ class Conversation:
 
         ``echo`` also writes the lines read, unless a terminal already shows them.
         """
-        if self._output.terminal and sys.stdin.isatty():
+        typed = self._output.terminal and sys.stdin.isatty()
+        if typed:
             note("type some text and the model continues it; /help lists commands, Ctrl-D quits")
         self._output.write(prime)
-        self._take_turns(echo=echo and not self._output.terminal)
+        self._take_turns(echo=echo and not typed)
         self._output.close()
 
     def _take_turns(self, *, echo: bool) -> None:
@@ -119,6 +121,8 @@ class Conversation:
         self._seed += 1
         try:
             self._output.show(self._text, shown)
+        except Terminated:
+            raise
         except KeyboardInterrupt:
             pass
         self._output.write("\n")
@@ -177,9 +181,11 @@ def _ask() -> str:
 def _line_reader() -> Callable[[], str]:
     """A function that reads a line: with editing and history on a terminal, else from stdin."""
     stream: Any = sys.stdin
-    if stream.isatty() and sys.stdout.isatty():
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="surrogateescape")  # as from a pipe: no byte ends the session
+    typed = stream.isatty() and sys.stdout.isatty()
+    if hasattr(stream, "reconfigure"):  # the model refuses bytes that are no text
+        encoding = stream.encoding if typed else "utf-8"
+        stream.reconfigure(encoding=encoding, errors="surrogateescape")
+    if typed:
         try:
             import readline  # input() edits lines with it
         except ImportError:  # Windows edits lines by itself
@@ -188,9 +194,6 @@ def _line_reader() -> Callable[[], str]:
         readline.parse_and_bind("set enable-bracketed-paste on")
         history.load(readline)
         return _ask
-
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(encoding="utf-8", errors="surrogateescape")
 
     def read() -> str:
         line = stream.readline(MAX_LINE)

@@ -53,10 +53,9 @@ class Output:
         return "".join(collected)
 
     def close(self, separator: str | None = None) -> None:
-        """End the item of a list, or else the last line on a terminal; flush."""
-        if separator is not None:
-            self.write(separator)
-        elif self.terminal:
+        """End the item of a list, and on a terminal the last line; flush."""
+        self.write(separator or "")
+        if self.terminal and not (separator or "").endswith("\n"):
             sys.stdout.write("\n")
         sys.stdout.flush()
 

@@ -37,10 +37,10 @@ def stop_signals(request_stop: Callable[[], None], go_on: str | None) -> Iterato
 
 
 @contextmanager
-def suspension(redraw: Callable[[], None] = lambda: None) -> Iterator[None]:
+def suspension(redraw: Callable[[], None]) -> Iterator[None]:
     """Turn echo off; Ctrl-Z restores echo and cursor for the shell.
 
-    ``redraw`` is called when the process continues.
+    ``redraw`` is called when the process continues; it must be safe in a signal handler.
     """
 
     def suspend(number: int, frame: FrameType | None) -> None:
@@ -62,14 +62,18 @@ def suspension(redraw: Callable[[], None] = lambda: None) -> Iterator[None]:
             echo.restore()
 
 
+class Terminated(KeyboardInterrupt):
+    """A signal of ``STOPS``, which ends the command even where Ctrl-C ends only a part of it."""
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Make the signals of ``STOPS`` act like Ctrl-C."""
+    """Make the signals of ``STOPS`` act like Ctrl-C, but raise ``Terminated``."""
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         if number == getattr(signal, "SIGHUP", None):
             signal.signal(number, signal.SIG_IGN)  # a closed terminal sends it twice
-        raise KeyboardInterrupt
+        raise Terminated
 
     with _handlers(interrupt, *STOPS):
         yield

@@ -1,6 +1,5 @@
 """Run a trainer, show its progress, and stop it when asked."""
 
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from charlstm.cli.options import command
@@ -18,15 +17,14 @@ def watch(run: "OpenRun", *, plain: bool, quiet: bool, tensorboard: str | None) 
     from charlstm.training_run import TrainingRun
 
     trainer = run.trainer
-    display = None if quiet or not trainer.is_first else RunDisplay(trainer, plain=plain)
+    display = None
+    if not quiet and trainer.is_first:
+        display = RunDisplay(trainer, plain=plain, around_panel=suspension)
     training = TrainingRun(run, display, tensorboard)
     go_on = None
     if not started_by_torchrun():  # which sends each signal again, and kills after 30 seconds
         go_on = command("train", "--resume", "-c", trainer.path)
-    with ExitStack() as stack:
-        stack.enter_context(stop_signals(run.request_stop, go_on))
-        if display is not None and display.panel is not None:
-            stack.enter_context(suspension(display.draw_below))
+    with stop_signals(run.request_stop, go_on):
         finished = training.run().finished
     assert finished is not None
     return finished

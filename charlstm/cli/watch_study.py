@@ -71,7 +71,7 @@ def follow(
         if can_animate(console):
             panel = StudyPanel(console, lambda: view(console, results.among(wanted)))
             shown = stack.enter_context(panel)
-            stack.enter_context(suspension())
+            stack.enter_context(suspension(panel.draw_below))
         else:
             shown = StudyLines(sys.stderr)
         for status in work:

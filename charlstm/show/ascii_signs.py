@@ -42,6 +42,14 @@ def stand_in(character: str) -> str:
     return "?"
 
 
+def with_signs(text: str, encoding: str) -> str:
+    """``text`` as a stream of this encoding shows it: what has to fit is measured afterwards.
+
+    A stand-in may be wider than its character, and a combining mark becomes a sign of its own.
+    """
+    return text.encode(encoding, ERRORS).decode(encoding)
+
+
 def _handle(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error

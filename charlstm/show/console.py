@@ -11,6 +11,7 @@ from rich.console import Console
 
 UNKNOWN_WIDTH = 80
 PATIENCE_SECONDS = 2.0
+HIDE_CURSOR = "\x1b[?25l"
 BAR_SECONDS = 0.1
 """Minimum time between two redraws of a progress bar."""
 
@@ -73,6 +74,21 @@ def in_kernel() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
+def start_below(console: Console) -> None:
+    """Keep the screen's content, such as a shell's, and draw in place below it."""
+    console.file.write(HIDE_CURSOR + "\n" * console.height)
+
+
+@contextmanager
+def silent_in_background(console: Console) -> Iterator[None]:
+    """Let the console write nothing if another process has the terminal."""
+    console.quiet = not in_foreground(console.file)
+    try:
+        yield
+    finally:
+        console.quiet = False
+
+
 @contextmanager
 def progress_bar(
     console: Console,
@@ -83,7 +99,8 @@ def progress_bar(
 
     A total of None is unknown.
 
-    Nothing is shown in the first ``patience`` seconds, or if the console cannot animate.
+    Nothing is shown in the first ``patience`` seconds, in the background, or if the console cannot
+    animate.
     """
     # Imported here: `charlstm sample` needs a console at startup, and never a bar.
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -98,10 +115,11 @@ def progress_bar(
     def report(what: str, done: int, total: int | None) -> None:
         nonlocal drawn_at
         now = clock()
-        if not animated or now - start < patience:
+        if not animated or now - start < patience or not in_foreground(console.file):
             return
         if drawn_at is None:
             progress.start()
+            console.show_cursor(True)  # Ctrl-Z leaves it to the shell as it is
         elif now - drawn_at < BAR_SECONDS:
             return
         drawn_at = now
@@ -111,4 +129,5 @@ def progress_bar(
         yield report
     finally:
         if drawn_at is not None:
-            progress.stop()
+            with silent_in_background(console):
+                progress.stop()

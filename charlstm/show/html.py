@@ -18,8 +18,9 @@ from charlstm.analysis.document import (
     Table,
     Tinted,
 )
+from charlstm.show.documents import printable_words
 from charlstm.show.picture import plot_picture
-from charlstm.show.printable import in_text, printable, symbol
+from charlstm.show.printable import in_text
 from charlstm.show.style import css, tint
 from charlstm.show.svg import to_svg
 from charlstm.show.terminal import broken
@@ -49,7 +50,8 @@ table { border-collapse: collapse; } td, th { padding: 0 .8em 0 0; text-align: l
 
 def to_html(document: Document) -> str:
     """The whole page."""
-    title = escape(printable(document.title, keep=""))
+    document = printable_words(document)
+    title = escape(document.title)
     body = "\n".join(_block(block) for block in document.blocks)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -60,20 +62,21 @@ def to_html(document: Document) -> str:
 
 def to_fragment(document: Document) -> str:
     """The same as a part of a page, such as a notebook, whose other parts keep their style."""
+    document = printable_words(document)
     body = "\n".join(_block(block) for block in document.blocks)
     return (
         f'<div class="charlstm">\n<style>.charlstm {{ color: #141414; background: #fff;\n'
         f"padding: .5em; {STYLE}}}</style>\n"
-        f"<h1>{_safe(document.title)}</h1>\n{body}\n</div>\n"
+        f"<h1>{escape(document.title)}</h1>\n{body}\n</div>\n"
     )
 
 
 def _block(block: Block) -> str:
     if isinstance(block, Heading):
-        return f"<h2>{_safe(block.text)}</h2>"
+        return f"<h2>{escape(block.text)}</h2>"
     if isinstance(block, Lines):
         kind = ' class="quiet"' if block.quiet else ""
-        return "\n".join(f"<p{kind}>{_safe(line)}</p>" for line in block.lines)
+        return "\n".join(f"<p{kind}>{escape(line)}</p>" for line in block.lines)
     if isinstance(block, Key):
         return _key(block)
     if isinstance(block, Table):
@@ -86,14 +89,10 @@ def _block(block: Block) -> str:
 def _key(key: Key) -> str:
     filled = ("low", key.left), ("", "between"), ("high", key.right)
     parts = (
-        f'<span class="bar"><i class="{side}" style="width:100%"></i></span> {_safe(meaning)}'
+        f'<span class="bar"><i class="{side}" style="width:100%"></i></span> {escape(meaning)}'
         for side, meaning in filled
     )
-    return f'<p class="key quiet">{_safe(key.fraction)}: {" ".join(parts)}</p>'
-
-
-def _safe(text: str) -> str:
-    return escape(printable(text, keep=""))
+    return f'<p class="key quiet">{escape(key.fraction)}: {" ".join(parts)}</p>'
 
 
 def _table(table: Table) -> str:
@@ -101,19 +100,19 @@ def _table(table: Table) -> str:
         return ' class="right"' if table.columns[n].right else ""
 
     heads = "".join(
-        f"<th{kind(n)}>{_safe(column.title)}{_ends(column.ends)}</th>"
+        f"<th{kind(n)}>{escape(column.title)}{_ends(column.ends)}</th>"
         for n, column in enumerate(table.columns)
     )
     rows = "\n".join(
         "<tr>" + "".join(f"<td{kind(n)}>{_cell(cell)}</td>" for n, cell in enumerate(row)) + "</tr>"
         for row in table.rows
     )
-    more = f'\n<p class="quiet">{_safe(table.more)}</p>' if table.more else ""
+    more = f'\n<p class="quiet">{escape(table.more)}</p>' if table.more else ""
     return f"<table>\n<tr>{heads}</tr>\n{rows}\n</table>{more}"
 
 
 def _ends(ends: tuple[str, str]) -> str:
-    return f" ({_safe(ends[0])}, {_safe(ends[1])})" if any(ends) else ""
+    return f" ({escape(ends[0])}, {escape(ends[1])})" if any(ends) else ""
 
 
 def _cell(cell: Cell) -> str:
@@ -133,12 +132,12 @@ def _cell(cell: Cell) -> str:
         return f'<span class="bar"><i class="{side}" style="{style}"></i></span>'
     if isinstance(cell, Strong | Flagged):
         kind = type(cell).__name__.lower()
-        return f'<span class="{kind}">{_safe(cell.text)}</span>'
-    return escape(symbol(cell)) if len(cell) == 1 else _safe(cell)
+        return f'<span class="{kind}">{escape(cell.text)}</span>'
+    return escape(cell)
 
 
 def _tinted(block: Tinted) -> str:
-    low, high = (_safe(end) for end in block.ends)
+    low, high = (escape(end) for end in block.ends)
     steps = "".join(_colored("  ", step / 4, "") for step in range(-4, 5))
     legend = f'<p class="text quiet">{low} {steps} {high}</p>'
     if not block.under:

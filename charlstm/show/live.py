@@ -14,9 +14,10 @@ from rich.text import Text
 from charlstm.events import Event
 from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED
 from charlstm.scoring import perplexity
+from charlstm.show.ascii_signs import with_signs
 from charlstm.show.background import BackgroundWriter
 from charlstm.show.charts import chart, round_ticks
-from charlstm.show.console import in_foreground
+from charlstm.show.console import in_foreground, start_below
 from charlstm.show.curves import View, loss_plot
 from charlstm.show.printable import printable
 from charlstm.show.quantities import count, duration
@@ -38,7 +39,6 @@ RESULT_LINES = 7
 """Lines left below the final panel, for the result and the shell prompt."""
 CLOSE_SECONDS = 1.0
 """How long to wait for the terminal to take the final panel."""
-HIDE_CURSOR = "\x1b[?25l"
 BITS_PER_NAT = 1.4426950408889634
 EMOJI_STYLE, JOINER = chr(0xFE0F), chr(0x200D)
 """The selector that makes the character before it an emoji, a cell wider, and the joiner."""
@@ -92,7 +92,7 @@ class LivePanel:
     def _leave_what_is_there(self) -> None:
         if self._below and self._writer is not None:
             self._below = False
-            self._writer.write(HIDE_CURSOR + "\n" * self.console.height)
+            start_below(self.console)
 
     def draw_below(self) -> None:
         """Keep the screen's content and continue below it; safe to call in a signal handler."""
@@ -157,7 +157,7 @@ class LivePanel:
         assert started is not None
         line = Text(no_wrap=True, overflow="ellipsis")
         line.append(" charlstm ", style="bold reverse")
-        line.append(f" {printable(started.name, keep='')}", style="bold")
+        line.append(f" {self._printable(started.name)}", style="bold")
         if started.generations > 1:
             line.append(f"  generation {started.generation} of {started.generations}")
         line.append(
@@ -300,16 +300,19 @@ class LivePanel:
         title.append(f"   weights of step {step:,}, temperature 0.8", style="dim")
         title.truncate(width, overflow="ellipsis")
         lines: list[str] = []
-        for paragraph in printable(text).expandtabs(4).split("\n"):
+        for paragraph in self._printable(text, keep="\n\t").expandtabs(4).split("\n"):
             lines += wrapped(paragraph, max(1, width - 2))
         shown = lines[-height:]
         shown += [""] * (height - len(shown))
         return [title, *(Text(" " + line, no_wrap=True) for line in shown)]
 
+    def _printable(self, text: str, keep: str = "") -> str:
+        return with_signs(printable(text, keep), self.console.encoding)
+
     def _footer(self, width: int) -> Text:
         finished = self.view.finished
         if self.view.notice:
-            line = Text(printable(self.view.notice, keep=""), style="bold")
+            line = Text(self._printable(self.view.notice), style="bold")
         elif finished is not None:
             line = Text("", style="dim")
         else:

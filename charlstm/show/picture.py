@@ -19,7 +19,8 @@ from charlstm.analysis.document import (
     Tinted,
 )
 from charlstm.show.charts import round_ticks
-from charlstm.show.printable import in_text, printable, symbol
+from charlstm.show.documents import printable_words
+from charlstm.show.printable import in_text, symbol
 from charlstm.show.style import NEGATIVE, POSITIVE, RGB, SERIES, tint
 from charlstm.show.terminal import broken
 
@@ -93,6 +94,7 @@ class Picture:
 
 def document_picture(document: Document) -> Picture:
     """The whole document, one block below the other."""
+    document = printable_words(document)
     picture = Picture(WIDTH, MARGIN)
     _words(picture, document.title, BLACK, bold=True)
     for block in document.blocks:
@@ -116,7 +118,7 @@ def document_picture(document: Document) -> Picture:
 
 def _words(picture: Picture, text: str, color: RGB, *, bold: bool = False) -> None:
     room = int((WIDTH - 2 * MARGIN) / (SIZE * ADVANCE))
-    for line in textwrap.wrap(printable(text, keep=""), room) or [""]:
+    for line in textwrap.wrap(text, room) or [""]:
         picture.height += LEADING
         picture.shapes.append(Label(MARGIN, picture.height - 4, line, color, bold=bold))
 
@@ -129,7 +131,7 @@ def _key(picture: Picture, key: Key) -> None:
     picture.height += LEADING
     top, high, x = picture.height - LEADING + 4, LEADING - 6, float(MARGIN)
     parts = (
-        (printable(key.fraction, keep="") + ":", None),
+        (key.fraction + ":", None),
         (key.left, NEGATIVE),
         ("between", PALE),
         (key.right, POSITIVE),
@@ -143,10 +145,9 @@ def _key(picture: Picture, key: Key) -> None:
 
 
 def _text(cell: Cell) -> str:
-    text = (
-        cell.text if isinstance(cell, Strong | Flagged) else cell if isinstance(cell, str) else ""
-    )
-    return symbol(text) if len(text) == 1 else printable(text, keep="")
+    if isinstance(cell, Strong | Flagged):
+        return cell.text
+    return cell if isinstance(cell, str) else ""
 
 
 def _table(picture: Picture, table: Table) -> None:
@@ -249,7 +250,7 @@ def _plots(picture: Picture, block: Plots) -> None:
 def plot_picture(plot: Plot, width: float, height: float) -> Picture:
     """A single plot."""
     picture = Picture(width, height)
-    draw_plot(picture, plot, 0, 0, width, height)
+    draw_plot(picture, printable_words(plot), 0, 0, width, height)
     return picture
 
 
@@ -270,7 +271,7 @@ def draw_plot(
         )
 
     add = picture.shapes.append
-    add(Label((left + right) / 2, y + 16, printable(plot.title, keep=""), anchor="middle"))
+    add(Label((left + right) / 2, y + 16, plot.title, anchor="middle"))
     x_ticks = plot.x_ticks or _round(plot.x_limits, 6)
     for at, name in plot.y_ticks or _round(plot.y_limits, 5):
         add(Path((position(x_low, at), position(x_high, at)), PALE))

@@ -13,6 +13,8 @@ from charlstm.show.quantities import count, size
 LEAST_MISSED = ("disk", "params", "corpus", "age", "model", "lineage", "best")
 """Columns in the order in which narrow terminals drop them."""
 GAP = 2
+LEAST_NAME = 8
+"""Minimum width of the column of names."""
 
 
 def print_runs(console: Console, summaries: Sequence[RunSummary]) -> None:
@@ -27,11 +29,15 @@ def print_runs(console: Console, summaries: Sequence[RunSummary]) -> None:
             if sum(widths.values()) + GAP * len(widths) <= console.width:
                 break
             widths.pop(name, None)
+        excess = sum(widths.values()) + GAP * len(widths) - console.width
+        if excess > 0:  # a shortened name is still a name, a shortened number is another one
+            widths["run"] = max(LEAST_NAME, widths["run"] - excess)
         table = Table(box=None, padding=(0, GAP, 0, 0), header_style="bold")
         for name in widths:
             table.add_column(
                 name,
                 justify="left" if name in ("run", "lineage", "model", "corpus") else "right",
+                width=widths[name],
                 no_wrap=True,
                 overflow="ellipsis",
             )

@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from charlstm.show.console import in_foreground
+from charlstm.show.console import in_foreground, silent_in_background, start_below
 from charlstm.show.live import MOST_DRAWINGS_PER_SECOND
 from charlstm.show.plain import LINE_SECONDS
 from charlstm.show.printable import printable
@@ -22,6 +22,7 @@ class StudyPanel:
         self._line = Text()
         self._body: RenderableType = view()
         self._drawn_at = 0.0
+        self._below = False
         self._live = Live(
             console=console,
             get_renderable=lambda: Group(self._line, Text(), self._body),
@@ -37,8 +38,10 @@ class StudyPanel:
         if result:
             self._body = self._view()
         if not in_foreground(self._live.console.file):
-            return  # another process has the terminal
+            self._below = True  # another process has the terminal
+            return
         if result or time.monotonic() - self._drawn_at >= 1 / MOST_DRAWINGS_PER_SECOND:
+            self._leave_what_is_there()
             self._live.refresh()
             self._drawn_at = time.monotonic()
 
@@ -47,7 +50,19 @@ class StudyPanel:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        if in_foreground(self._live.console.file):
+            self._leave_what_is_there()
+        with silent_in_background(self._live.console):
+            self._live.stop()
+
+    def draw_below(self) -> None:
+        """Keep the screen's content and continue below it; safe to call in a signal handler."""
+        self._below = True
+
+    def _leave_what_is_there(self) -> None:
+        if self._below:
+            self._below = False
+            start_below(self._live.console)
 
 
 class StudyLines:

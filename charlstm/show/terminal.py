@@ -26,7 +26,8 @@ from charlstm.analysis.document import (
     Tinted,
 )
 from charlstm.show.charts import chart, round_ticks
-from charlstm.show.printable import in_text, printable, symbol
+from charlstm.show.documents import printable_words
+from charlstm.show.printable import in_text, symbol
 from charlstm.show.style import (
     BETWEEN_CELL,
     OPEN,
@@ -50,7 +51,8 @@ LEVELS = "▁▂▃▄▅▆▇█"
 
 def print_document(console: Console, document: Document) -> None:
     """Print the document at the console's width."""
-    console.print(Text(printable(document.title, keep=""), style="bold"))
+    document = printable_words(document)
+    console.print(Text(document.title, style="bold"))
     for block in document.blocks:
         _print(console, block)
 
@@ -58,10 +60,10 @@ def print_document(console: Console, document: Document) -> None:
 def _print(console: Console, block: Block) -> None:
     if isinstance(block, Heading):
         console.print()
-        console.print(Text(printable(block.text, keep=""), style="bold"))
+        console.print(Text(block.text, style="bold"))
     elif isinstance(block, Lines):
         for line in block.lines:
-            console.print(Text(printable(line, keep=""), style="dim" if block.quiet else ""))
+            console.print(Text(line, style="dim" if block.quiet else ""))
     elif isinstance(block, Key):
         console.print(_key(block))
     elif isinstance(block, Table):
@@ -82,9 +84,9 @@ def _print(console: Console, block: Block) -> None:
 def _words(cell: Cell) -> Text:
     if isinstance(cell, Strong | Flagged):
         style = "bold red" if isinstance(cell, Flagged) else "bold"
-        return Text(printable(cell.text, keep=""), style=style)
+        return Text(cell.text, style=style)
     assert isinstance(cell, str)
-    return Text(symbol(cell) if len(cell) == 1 else printable(cell, keep=""))
+    return Text(cell)
 
 
 def _table(table: Table, width: int) -> Iterator[Text]:
@@ -148,7 +150,7 @@ def _table(table: Table, width: int) -> Iterator[Text]:
 
 def _key(key: Key) -> Text:
     return Text.assemble(
-        (f"{printable(key.fraction, keep='')}: ", "dim"),
+        (f"{key.fraction}: ", "dim"),
         (SHUT_CELL, SHUT),
         (f" {key.left}  {BETWEEN_CELL} between  ", "dim"),
         (OPEN_CELL, OPEN),
@@ -279,7 +281,7 @@ def _by_marker(plot: Plot) -> Plot:
 def _plot(plot: Plot, width: int, height: int, color: bool) -> Text:
     x_ticks = plot.x_ticks or _round(plot.x_limits, width // 10)
     y_ticks = plot.y_ticks or _round(plot.y_limits, height // 3)
-    text = Text(f"{printable(plot.title, keep='')}\n", style="dim")
+    text = Text(f"{plot.title}\n", style="dim")
     if plot.y_label:
         text.append(f"y: {plot.y_label}\n", style="dim")
     text.append_text(

@@ -110,6 +110,14 @@ def test_a_mistake_is_one_line_and_the_talk_goes_on(
     assert out == text(model, model.prefill("NED: "), 1) + "\n"
 
 
+def test_piped_lines_are_shown_on_a_terminal(
+    talk: Talk, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    one = text(model, model.prefill("NED: "), 1)
+    assert talk("NED: \n")[0] == f"NED: {one}\n\n"
+
+
 def test_bytes_that_are_no_text_are_a_mistake_like_others(talk: Talk) -> None:
     assert "U+DCFF" in talk(b"NED\xff\n")[1]
 
@@ -203,6 +211,15 @@ class Terminal:
         before, self.screen = self.screen[: found.end()], self.screen[found.end() :]
         return before
 
+    def exit_code(self, seconds: float = 60) -> int | None:
+        """Read until the child ends, so that no full terminal holds it up."""
+        end = time.monotonic() + seconds
+        while self.child.poll() is None and time.monotonic() < end:
+            if select.select([self.end], [], [], 0.1)[0]:
+                with suppress(OSError):
+                    self.screen += os.read(self.end, 65536)
+        return self.child.poll()
+
 
 def _take_terminal() -> None:
     import fcntl
@@ -295,6 +312,35 @@ def test_a_terminal_that_goes_away_leaves_a_whole_state(
     assert there.child.wait(60) in (1, 130)
     assert len(model.load_state(path).recent) > 40
     assert [p.name for p in tmp_path.iterdir()] == ["a.state"]
+
+
+@pytest_posix
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
+def test_a_signal_in_the_middle_of_a_turn_ends_the_talk_and_not_only_the_turn(
+    number: signal.Signals, terminal: Callable[..., Terminal], model: Model, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.state"
+    there = terminal("--seed", "1", "--length", "0", "--save-state", str(path))
+    there.wait_for(b"> ")
+    there.type(b"NED: \r")
+    there.wait_for(b"\r\n(?s:.{300})")
+    there.child.send_signal(number)
+    assert there.exit_code() == 130
+    assert len(model.load_state(path).recent) > 40
+
+
+@pytest_posix
+def test_typed_bytes_that_are_no_text_are_a_mistake_like_others(
+    terminal: Callable[..., Terminal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    there = terminal("--seed", "1")
+    there.wait_for(b"> ")
+    there.type("é\r".encode())
+    there.wait_for(rb"U\+DCC3")
+    there.wait_for(b"> ")
+    there.type(b"\x04")
+    assert there.child.wait(60) == 0
 
 
 @pytest_posix

@@ -15,11 +15,11 @@ class Readline:
 
     def __init__(self, encoding: str = "utf-8") -> None:
         self.turns: list[str] = []
-        self.encoding = encoding  # of the locale
+        self._encoding = encoding
         history.load(self)
 
     def add_history(self, turn: str) -> None:
-        turn.encode(self.encoding)
+        turn.encode(self._encoding, "surrogateescape")  # raises as readline's does
         self.turns.append(turn)
 
 
@@ -84,10 +84,11 @@ def test_a_damaged_line_is_skipped(file: Path) -> None:
     assert Readline().turns == ["NED: ", "TAM: "]
 
 
-def test_what_the_locale_cannot_encode_is_skipped() -> None:
-    for turn in ("NED: ", "café", "TAM: "):
+def test_turns_that_the_locale_cannot_write_are_skipped() -> None:
+    for turn in ("NED: ", "“é”", "half an emoji: \ud83d", "a byte: \udce9"):
         history.append(turn)
-    assert Readline("ascii").turns == ["NED: ", "TAM: "]
+    assert Readline("ascii").turns == ["NED: ", "a byte: \udce9"]
+    assert Readline().turns == ["NED: ", "“é”", "a byte: \udce9"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions as POSIX has them")

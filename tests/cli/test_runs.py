@@ -133,6 +133,26 @@ def test_table_keeps_names_and_numbers_whole_in_any_width(
         assert "150/150" in line
 
 
+@pytest.mark.parametrize("name", ["a-name-as-long-as-some-are", "漢" * 20])
+@pytest.mark.parametrize("columns", [30, 20])
+def test_where_names_do_not_fit_they_are_shortened_and_the_steps_are_not(
+    columns: int,
+    name: str,
+    checkpoints: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (checkpoints / "old").rename(checkpoints / name)
+    shutil.rmtree(checkpoints / "broken")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert run(["runs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(cell_len, lines)) <= columns
+    assert all("150/150" in line for line in lines[1:])
+    assert lines[2].startswith(name[:3])
+    assert "…" in lines[2]
+
+
 def test_json_has_a_row_per_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["runs", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}

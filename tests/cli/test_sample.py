@@ -526,6 +526,20 @@ def test_control_characters_of_a_vocabulary_never_reach_a_terminal(
     assert not [c for c in shown if c not in "\n\t" and unicodedata.category(c) in unsafe]
 
 
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_a_list_ends_on_a_terminal_with_a_newline_and_in_a_pipe_with_its_separator(
+    count: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = untrained(tmp_path, Vocabulary(";ab", separator=";"))
+    command = ["sample", "-c", checkpoint, "--seed", "1", "--length", "5", "--count", count]
+    assert run(command) == 0
+    items = capsys.readouterr().out
+    assert re.fullmatch("([ab]*;)*", items)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run(command) == 0
+    assert capsys.readouterr().out == items + "\n"
+
+
 def test_byte_model_writes_raw_bytes_to_a_pipe(
     tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:

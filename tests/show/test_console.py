@@ -1,6 +1,7 @@
 """Only a real terminal that moves its cursor is drawn on in place."""
 
 import io
+import itertools
 import os
 from collections.abc import Iterator
 from typing import TextIO
@@ -102,6 +103,24 @@ def progress_seen(file: io.StringIO, *, seconds: float) -> str:
         report("reading", 10, 100)
         report("reading", 50, 100)
     return file.getvalue()
+
+
+def test_progress_leaves_the_terminal_to_the_process_in_its_foreground(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file, states = Seen(), {"foreground": True}
+    monkeypatch.setattr(
+        "charlstm.show.console.in_foreground",
+        lambda _: states["foreground"],
+    )
+    times = itertools.count(step=5)
+    with progress_bar(make_console(file), clock=lambda: next(times)) as report:
+        report("reading", 10, 100)
+        assert file.getvalue().index("\x1b[?25h") < file.getvalue().index("reading")
+        states["foreground"] = False
+        before = file.getvalue()
+        report("reading", 50, 100)
+    assert file.getvalue() == before
 
 
 def test_progress_is_shown_after_two_seconds_on_a_terminal_only(

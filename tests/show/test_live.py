@@ -280,6 +280,22 @@ def test_panel_has_ascii_signs_where_the_stream_has_no_others(
         assert re.search(r"=+-+ +50%", shown)
 
 
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("text", ["σ∞±", "e\u0301 ", "漢字 "], ids=["signs", "marks", "wide"])
+def test_panel_fits_with_a_text_that_the_stream_cannot_encode(
+    text: str, encoding: str, width: int, height: int
+) -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=ERRORS)
+    console = Console(file=file, width=width, height=height, color_system=None)
+    panel = LivePanel(console, lambda: (text * 200, 500))
+    for event in [replace(STARTED, name=text * 9), *history()[1:], SaveFailed(7, text * 90)]:
+        panel.view.update(event)
+    console.print(panel.render())
+    file.flush()
+    assert_fits(file.buffer.getvalue().decode(encoding), width, height)  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(("width", "height"), SIZES[2:])
 def test_small_panel_keeps_the_essentials(width: int, height: int) -> None:
     shown = draw(*history(), width=width, height=height)

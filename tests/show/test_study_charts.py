@@ -167,13 +167,27 @@ def test_plain_lines_are_thinned_out_but_for_results() -> None:
     assert stream.getvalue().splitlines() == ["step 0", "step 5", "step 10", "solved␛[2J"]
 
 
-def test_the_panel_draws_nothing_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
-    console = Console(file=io.StringIO(), width=60, height=20, force_terminal=True)
+def test_the_panel_draws_nothing_in_the_background_and_then_below_what_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, width=60, height=20, force_terminal=True)
+    states = {"foreground": False}
+    for module in ("study_panel", "console"):
+        monkeypatch.setattr(f"charlstm.show.{module}.in_foreground", lambda _: states["foreground"])
     with StudyPanel(console, lambda: lag_view(console, TRIALS, ["rnn"], [8])) as panel:
-        monkeypatch.setattr("charlstm.show.study_panel.in_foreground", lambda _: False)
-        before = console.file.getvalue()  # type: ignore[attr-defined]
+        before = screen.getvalue()
         panel.show("rnn, lag 8, trial 2", result=True)
-        assert console.file.getvalue() == before  # type: ignore[attr-defined]
+        assert screen.getvalue() == before
+        states["foreground"] = True
+        panel.show("rnn, lag 8, trial 3", result=True)
+        assert "\n" * console.height in screen.getvalue()
+        panel.draw_below()
+        panel.show("rnn, lag 8, trial 4", result=True)
+        assert screen.getvalue().count("\n" * console.height) == 2
+        states["foreground"] = False
+        before = screen.getvalue()
+    assert screen.getvalue() == before
 
 
 def test_the_panel_is_gone_when_the_study_ends() -> None:

@@ -51,37 +51,39 @@ PLOT = Plot(
     f"plot {EVIL}",
     (
         Series("rising", [0, 1, 2], [0, 5, 10], "blue"),
-        Series("falling", [0, 1, 2], [10, 5, 0], "dark_orange"),
+        Series(f"falling {EVIL}", [0, 1, 2], [10, 5, 0], "dark_orange"),
     ),
     (0, 2),
     (0, 10),
-    "steps",
-    "size",
+    f"steps {EVIL}",
+    f"size {EVIL}",
+    x_ticks=((1, f"one {EVIL}"),),
+    y_ticks=((5, f"five {EVIL}"),),
 )
 DOCUMENT = Document(
     f"All blocks {EVIL}",
     (
         Lines((f"Words that are long enough to need more than a line of forty cells {EVIL}",)),
         Heading(f"A heading {EVIL}"),
-        Key(f"shares {EVIL}", "shut", "open"),
+        Key(f"shares {EVIL}", f"shut {EVIL}", f"open {EVIL}"),
         Table(
             (
-                Column("name"),
+                Column(f"name {EVIL}"),
                 Column("n", right=True),
                 Column("bar"),
-                Column("gate", ends=("l", "h")),
+                Column("gate", ends=("l", f"h {EVIL}")),
             ),
             (
                 (EVIL, "1", Bar(0.5), FractionBar(0.25, 0.5)),
                 (" ", Strong("2.5"), Bar(-1.0), FractionBar(1.0, 0.0)),
                 ("x", "", "", ""),
             ),
-            "… 3 more",
+            f"… 3 more {EVIL}",
         ),
         Tinted(
             Strip(TEXT, tuple(np.linspace(-1, 1, len(TEXT)).tolist())),
             (Strip(tuple("<abcdefghi"), (0.5,) * len(TEXT)),),
-            ("low", "high"),
+            (f"low {EVIL}", f"high {EVIL}"),
         ),
         Plots((PLOT,)),
         Plots((PLOT, PLOT, PLOT)),
