@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from charlstm.errors import check_integer, check_number, require, shown
 from charlstm.net.engine import log_softmax
 
+REMEMBERED = 4096
+"""Number of characters at the end of a text that a resume state keeps and DRY looks at."""
 LARGEST_WINDOW = 10**9
 STRONGEST_PENALTY = 1e9
 """With ``COLDEST`` it ensures that no float32 logit overflows float64."""
@@ -154,7 +156,8 @@ def _penalise(
             )
     if config.dry > 0:
         for row, ids in zip(scores, texts, strict=True):
-            for symbol, length in repeated(ids, config.dry_length + DRY_STEPS).items():
+            last = list(islice(reversed(ids), REMEMBERED))[::-1]
+            for symbol, length in repeated(last, config.dry_length + DRY_STEPS).items():
                 if length >= config.dry_length:
                     row[symbol] -= config.dry * config.dry_base ** (length - config.dry_length)
 
