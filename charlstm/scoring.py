@@ -155,6 +155,9 @@ def score(
         CharlstmError: the text has fewer than 2 characters.
     """
     check_scorable(ids)
+    if isinstance(engine, Ensemble):
+        # Its symbols would have no probability, and the loss would be infinite.
+        require(min(engine.weights) > 0, "a model has weight 0 in `mix`", "omit it instead")
     end = engine.end
     if end is not None:
         for name, given in (("window", window), ("segments", segments)):
@@ -162,9 +165,6 @@ def score(
         bits = np.full(len(ids) + 1, np.nan)
         _score_stateful(engine, np.append(end, ids), bits, progress)  # the end resets the state
         return summarise(bits[1:], items=int((ids == end).sum()), precision=engine.precision)
-    if isinstance(engine, Ensemble):
-        # Its symbols would have no probability, and the loss would be infinite.
-        require(min(engine.weights) > 0, "a model has weight 0 in `mix`", "omit it instead")
     predicted = len(ids) - 1
     bits = np.full(len(ids), np.nan)
     if window is not None:
