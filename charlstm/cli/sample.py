@@ -305,7 +305,8 @@ def sample(
         _explain_color(output)
     if given or not writing.interactive:
         start = model.prefill(prime, start, progress=progress_of(len(prime)), precision=precision)
-    shown = vocab.decode(prime) if priming.echo else ""
+    primed = vocab.decode(prime)
+    shown = primed if priming.echo else ""
     stop = writing.stop or []
     characters = (TURN if writing.interactive else LENGTH) if length is None else length
     texts: list[str] = []
@@ -316,7 +317,7 @@ def sample(
             stop=stop,
             seed=seed,
             state=start,
-            accept=(lambda text: given + text not in items) if writing.new else None,
+            accept=(lambda text: primed + text not in items) if writing.new else None,
             sampling=config,
             precision=precision,
         )
@@ -356,7 +357,7 @@ def sample(
     if training is not None:
         _note_novelty(texts, seed, *training)
     elif writing.novelty:
-        _note_new([given + text for text in texts], items)
+        _note_new([primed + text for text in texts], items)
     return 0
 
 
@@ -504,10 +505,13 @@ def _note_novelty(
 
     found = novelty(texts, corpus, vocab)
     copied = found.copied if found.longest <= 60 else found.copied[:60] + "…"
-    copier = next((n for n, text in enumerate(texts) if found.copied in text), 0)
+    # In bytes, because a copy of a model of bytes may begin within a character.
+    data, *written = (t.encode("utf-8", "surrogateescape") for t in (found.copied, *texts))
+    copier = next((n for n, text in enumerate(written) if data in text), 0)
     of = f" (seed {seed + copier})" if len(texts) > 1 else ""
+    unit = "byte" if vocab.kind == "bytes" else "character"
     note(
-        f"longest copy from the training text: {plural(found.longest, 'character')}{of}, "
+        f"longest copy from the training text: {plural(found.longest, unit)}{of}, "
         f"{copied!r}; "
         f"{found.new_words:,} of {plural(found.words, 'word')} not in it ({found.new_fraction:.1%})"
         + (f", in all {len(texts)} texts" if len(texts) > 1 else "")
