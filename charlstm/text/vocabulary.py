@@ -54,7 +54,7 @@ class Vocabulary:
             raise CharlstmError("the vocabulary is empty or has a duplicate symbol")
         if self.kind == "bytes" and self.symbols != BYTE_SYMBOLS:
             raise CharlstmError("a byte vocabulary must have all 256 bytes in order")
-        if self.separator is not None and self.end_symbol not in self.symbols:
+        if self.separator is not None and self.end_symbol not in self._index:
             raise CharlstmError(f"the vocabulary has no end of an item, {self.end_symbol!r}")
 
     def __len__(self) -> int:
