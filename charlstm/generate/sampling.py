@@ -68,7 +68,8 @@ class SamplingConfig:
     dry: float = 0.0
     """Multiplier of the DRY penalty ("don't repeat yourself"); 0 turns it off. A character that
     would extend a repetition of the last n characters, n >= ``dry_length``, to n + 1 has its logit
-    lowered by dry * dry_base^(n - dry_length). The last 4,096 characters count."""
+    lowered by dry * dry_base^(n - dry_length), where n counts up to ``dry_length`` + 50. The last
+    4,096 characters count."""
     dry_base: float = 1.75
     """Growth of the DRY penalty per repeated character, >= 1."""
     dry_length: int = 12
