@@ -189,6 +189,8 @@ def _encode(
             files.remove(left)
         with _work_folder(root) as work:
             meta = _write_ids(found, work / IDS, progress)
+            if not found.is_unchanged():  # what was read may not be what was identified
+                folder = record = None
             meta |= {"record": record, "skipped": found.skipped}
             (work / META).write_text(json.dumps(meta), encoding="utf-8")
             target = folder or root / f"stdin-{meta['digest'][:24]}"
