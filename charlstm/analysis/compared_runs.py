@@ -244,6 +244,6 @@ def compare_runs(paths: list[Path], axis: str = "steps") -> ComparedRuns:
 def _reason(lines: list[dict[str, Any]]) -> str | None:
     """Why the latest session of a run ended, or None."""
     sessions = ("run_started", "run_finished")
-    last = next((line for line in reversed(lines) if line.get("event") in sessions), {})
-    reason = last.get("reason")
+    ends = [line for line in lines if line.get("event") in sessions]
+    reason = ends[-1].get("reason") if ends else None
     return reason if isinstance(reason, str) else None
