@@ -1,9 +1,12 @@
 """Several models that write and score as one."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from charlstm.errors import require
+from charlstm.generate.constraint import Constraint
 from charlstm.generate.ensemble import Ensemble, Member, checked_weights, union_of
+from charlstm.generate.sampling import SamplingConfig
 from charlstm.model import Model, Voice
 from charlstm.net.quantised import Precision
 from charlstm.text.vocabulary import Vocabulary
@@ -33,6 +36,13 @@ class Mixture(Voice):
             members = [Member(model.engine_in(precision), model.vocab) for model in self.models]
             self._ensembles[precision] = Ensemble(members, self.weights)
         return self._ensembles[precision]
+
+    def _constraint(
+        self, config: SamplingConfig, length: int | None, stops: Sequence[str]
+    ) -> Constraint | None:
+        written = union_of([m.vocab for m, w in zip(self.models, self.weights, strict=True) if w])
+        silent = "".join(symbol for symbol in self.vocab.symbols if symbol not in written.symbols)
+        return super()._constraint(replace(config, ban=config.ban + silent), length, stops)
 
     def reweighted(self, weights: Sequence[float]) -> "Mixture":
         """The same models with other weights; it continues from the same states."""

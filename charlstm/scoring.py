@@ -155,6 +155,9 @@ def score(
         CharlstmError: the text has fewer than 2 characters.
     """
     check_scorable(ids)
+    if isinstance(engine, Ensemble):
+        # Its symbols would have no probability, and the loss would be infinite.
+        require(min(engine.weights) > 0, "a model has weight 0 in `mix`", "omit it instead")
     end = engine.end
     if isinstance(engine, Ensemble):
         # Its symbols would have no probability, and the loss would be infinite.

@@ -46,6 +46,13 @@ def test_batches_constraints_and_stops_work_as_with_one_model(models: list[Model
         assert text == str(mixture.generate("é", length=40, seed=5 + b, stop="N", match="[DE: ]*"))
 
 
+def test_a_match_counts_only_on_models_that_have_a_weight(models: list[Model]) -> None:
+    only = charlstm.mix(models).reweighted([1, 0])  # the other model has é
+    assert not set(str(only.generate("NED: ", match="[éN]{50}", seed=1))) - {"N"}
+    with pytest.raises(UsageError, match="`match` cannot be matched: after 'N'"):
+        only.generate("NED: ", match="Né+", seed=1)
+
+
 def test_the_score_is_that_of_the_mean_probability(models: list[Model]) -> None:
     text = "NED: " * 50
     both = charlstm.mix(models, [0.9, 0.1]).score(text)

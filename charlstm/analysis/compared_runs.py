@@ -51,10 +51,13 @@ class ComparedRun:
     def settings(self) -> dict[str, Any]:
         """All that was chosen for the run."""
         file = self.file
+        model = file.model.to_dict()
+        model.pop("end", None)  # of a list: the separator says it
         return {
             "text": file.source.name,
             "characters": file.characters,
-            **file.model.to_dict(),
+            "separator": file.source.separator,
+            **model,
             **file.train.to_dict(),
             "init_from": file.init_from,
             "teacher": file.teacher,
@@ -63,9 +66,10 @@ class ComparedRun:
     def results(self) -> dict[str, Any]:
         """What came of it; losses are nats per character."""
         history = self.history
-        losses = history.val_loss[history.val_step > 0]
+        # An untrained model is no result.
+        counts = history.val_step >= (self.file.init_from is None)
+        losses, steps = history.val_loss[counts], history.val_step[counts]
         best = int(losses.argmin()) if len(losses) else None
-        steps = history.val_step[history.val_step > 0]
         return {
             "parameters": self.file.model.parameters,
             "steps": int(max([0, *history.step.tolist(), *history.val_step.tolist()])),
@@ -186,10 +190,10 @@ class ComparedRuns:
         }
 
     def _notes(self) -> list[str]:
-        first = self.runs[0].file
+        first = self.runs[0].file  # a list and a text of the same characters hold out others
         if any(
-            (run.file.digest, run.file.train.val_fraction)
-            != (first.digest, first.train.val_fraction)
+            (run.file.digest, run.file.source.separator, run.file.train.val_fraction)
+            != (first.digest, first.source.separator, first.train.val_fraction)
             for run in self.runs
         ):
             return ["The runs were validated on different texts: their losses cannot be compared."]
@@ -222,22 +226,24 @@ def compare_runs(paths: list[Path], axis: str = "steps") -> ComparedRuns:
         "name each run once",
     )
     unique = len({path.name for path in paths}) == len(paths)
-    runs = []
-    for path in paths:
-        ended = [line for line in read_lines(path / METRICS_FILE) if _ended(line)]
-        runs.append(
-            ComparedRun(
-                path.name if unique else str(path),
-                path,
-                read_run_file(path),
-                read_history(path),
-                ended[-1]["reason"] if ended else None,
-            )
+    runs = [
+        ComparedRun(
+            path.name if unique else str(path),
+            path,
+            read_run_file(path),
+            read_history(path),
+            _reason(read_lines(path / METRICS_FILE)),
         )
+        for path in paths
+    ]
     if not any(run.results()["best_loss"] is not None for run in runs):
         raise CharlstmError("no validation of these runs is recorded", "train them for longer")
     return ComparedRuns(tuple(runs), axis)
 
 
-def _ended(line: dict[str, Any]) -> bool:
-    return line.get("event") == "run_finished" and isinstance(line.get("reason"), str)
+def _reason(lines: list[dict[str, Any]]) -> str | None:
+    """Why the latest session of a run ended, or None."""
+    sessions = ("run_started", "run_finished")
+    ends = [line for line in lines if line.get("event") in sessions]
+    reason = ends[-1].get("reason") if ends else None
+    return reason if isinstance(reason, str) else None

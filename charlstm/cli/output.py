@@ -4,6 +4,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from charlstm.cli.signals import WholePieces
+
 if TYPE_CHECKING:
     from charlstm.generate.writing import Text
 
@@ -21,7 +23,9 @@ class Output:
         from charlstm.show.surprise import Tint
 
         self.terminal = sys.stdout.isatty()
-        if not self.terminal:
+        if self.terminal:
+            _reconfigure(sys.stdout, line_buffering=False)  # only ``_flush`` waits for it
+        else:
             errors = "surrogateescape" if raw else "strict"
             _reconfigure(sys.stdout, encoding="utf-8", errors=errors, newline="")
         self._printable = printable
@@ -31,11 +35,17 @@ class Output:
 
     def write(self, text: str, bits: list[float] | None = None) -> None:
         """Write a piece of text; ``bits`` is the surprise of each character, for tinting."""
+        self._put(text, bits)
+        self._flush()
+
+    def _put(self, text: str, bits: list[float] | None) -> None:
         if self.tinted and self._tint is not None and bits is not None:
             text = "".join(map(self._tint, text, bits))
         elif self.terminal:
             text = self._printable(text)
         sys.stdout.write(text)
+
+    def _flush(self) -> None:
         if self.terminal:
             sys.stdout.flush()
         elif (now := time.monotonic()) >= self._due:
@@ -46,10 +56,13 @@ class Output:
         """Write ``before`` and a text as it is generated; return the text if ``collect``."""
         collected = []
         self.write(before)
-        for piece in text:
-            self.write(piece, text.surprise(piece) if self.tinted else None)
-            if collect:  # an endless text would fill the memory
-                collected.append(piece)
+        with WholePieces() as whole:
+            for piece in text:
+                self._put(piece, text.surprise(piece) if self.tinted else None)
+                with whole.flushing():
+                    self._flush()
+                if collect:  # an endless text would fill the memory
+                    collected.append(piece)
         return "".join(collected)
 
     def close(self, separator: str | None = None) -> None:

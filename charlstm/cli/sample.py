@@ -527,10 +527,13 @@ def _note_novelty(
 
     found = novelty(texts, corpus, vocab)
     copied = found.copied if found.longest <= 60 else found.copied[:60] + "…"
-    copier = next((n for n, text in enumerate(texts) if found.copied in text), 0)
+    # In bytes, because a copy of a model of bytes may begin within a character.
+    data, *written = (t.encode("utf-8", "surrogateescape") for t in (found.copied, *texts))
+    copier = next((n for n, text in enumerate(written) if data in text), 0)
     of = f" (seed {seed + copier})" if len(texts) > 1 else ""
+    unit = "byte" if vocab.kind == "bytes" else "character"
     note(
-        f"longest copy from the training text: {plural(found.longest, 'character')}{of}, "
+        f"longest copy from the training text: {plural(found.longest, unit)}{of}, "
         f"{copied!r}; "
         f"{found.new_words:,} of {plural(found.words, 'word')} not in it ({found.new_fraction:.1%})"
         + (f", in all {len(texts)} texts" if len(texts) > 1 else "")

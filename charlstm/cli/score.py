@@ -2,7 +2,8 @@
 
 import json
 import sys
-from typing import Annotated, Any
+from itertools import accumulate
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,6 +34,10 @@ from charlstm.cli.options import (
     note_no_colors,
 )
 from charlstm.errors import check_integer, plural
+
+if TYPE_CHECKING:
+    from charlstm.scoring import Score
+    from charlstm.text.vocabulary import Vocabulary
 
 EXAMPLES = example(
     "charlstm score chapter.txt",
@@ -94,7 +99,8 @@ def score(
     training = training_text(only_model(model))[0] if adapt else None
     reader = Reader(vocab, policy)
     text = reader.known_form(read_text(file, as_bytes=vocab.kind == "bytes"))
-    ids = vocab.closed(reader.encode(text))
+    read = reader.encode(text)
+    ids = vocab.closed(read)
     progress = progress_of(len(ids))
     note_no_kernel(computed_in, len(ids))
     if training is not None:
@@ -112,12 +118,8 @@ def score(
                 "a new text would score worse"
             )
             break
-    found: dict[int, float] = {}
-    if positions := result.most_surprising(top):
-        skipped = set(vocab.unknown(text)) if policy == "skip" else set()
-        symbols = list(text) if skipped else [vocab.symbols[i] for i in ids]
-        scored = [position for position, symbol in enumerate(symbols) if symbol not in skipped]
-        found = {scored[i]: float(result.surprise_bits[i]) for i in positions}
+    symbols = [*vocab.as_symbols(text), *(vocab.symbols[i] for i in ids[len(read) :])]
+    found = _most_surprising(result, top, symbols, vocab, policy)
     voices: dict[str, list[Any]] = {}
     if isinstance(model, Mixture):
         voices = {"models": checkpoint or [], "mix": list(model.weights)}
@@ -125,8 +127,8 @@ def score(
         document = result.to_dict() | voices
         if top:
             document["top"] = [
-                {"position": position, "character": symbols[position], "surprise_bits": bits}
-                for position, bits in found.items()
+                {"position": position, "character": character, "surprise_bits": bits}
+                for position, character, bits in found
             ]
         print(json.dumps(document))
         return 0
@@ -147,6 +149,27 @@ def score(
     if result.nats_per_item is not None:
         print(f"{result.nats_per_item:z.4f} nats per item, its end counted")
     if found:
-        print_positions(console, symbols, found)
+        characters = list("".join(_separated(symbols, vocab)))
+        print_positions(console, characters, {position: bits for position, _, bits in found})
     sys.stdout.flush()
     return 0
+
+
+def _most_surprising(
+    result: "Score", count: int, symbols: list[str], vocab: "Vocabulary", policy: str
+) -> list[tuple[int, str, float]]:
+    """Position in the text, character and surprise in bits; ``symbols`` are those of the text."""
+    skipped = set(symbols) - set(vocab.symbols) if policy == "skip" else set()
+    scored = [number for number, symbol in enumerate(symbols) if symbol not in skipped]
+    shown = _separated(symbols, vocab)
+    starts = [0, *accumulate(map(len, shown))]
+    return [
+        (starts[scored[i]], shown[scored[i]], float(result.surprise_bits[i]))
+        for i in result.most_surprising(count)
+    ]
+
+
+def _separated(symbols: list[str], vocab: "Vocabulary") -> list[str]:
+    """``symbols``, with the separator in place of the symbol that stands for it."""
+    end = vocab.end_symbol
+    return [vocab.separator or end if symbol == end else symbol for symbol in symbols]

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from charlstm.cli import echo
 from charlstm.errors import ExitCode
@@ -77,6 +77,52 @@ def interruptible() -> Iterator[None]:
 
     with _handlers(interrupt, *STOPS):
         yield
+
+
+class WholePieces:
+    """A context in which the signals of ``interruptible`` wait until a piece of text is complete.
+
+    Otherwise a signal may come when a character is in the state, but not in the text.
+    """
+
+    def __init__(self) -> None:
+        self._may_act = False
+        self._waiting: list[tuple[int, FrameType | None]] = []
+        self._before: dict[int, Callable[[int, FrameType | None], object]] = {}
+
+    def __enter__(self) -> Self:
+        numbers = [getattr(signal, name) for name in ("SIGINT", *STOPS) if hasattr(signal, name)]
+        for number in numbers:
+            if callable(handler := signal.getsignal(number)):
+                self._before[number] = handler
+                signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._act()
+
+    @contextmanager
+    def flushing(self) -> Iterator[None]:
+        """A piece is complete: a signal acts at once, because a flush may wait for a reader."""
+        self._may_act = True
+        try:
+            self._act()
+            yield
+        finally:
+            self._may_act = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._may_act:
+            self._before[number](number, frame)
+        else:
+            self._waiting.append((number, frame))
+
+    def _act(self) -> None:
+        while self._waiting:
+            number, frame = self._waiting.pop()
+            self._before[number](number, frame)
 
 
 @contextmanager

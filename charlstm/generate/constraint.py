@@ -123,15 +123,23 @@ def banned_ids(vocab: Vocabulary, ban: str) -> set[int]:
     """The ids of the characters in ``ban``; characters that the model never writes are ignored.
 
     Raises:
-        UsageError: all symbols are banned, or the model is one of bytes and a character has
-            several.
+        UsageError: all symbols are banned, or a character is several symbols of the model: bytes,
+            or a letter and its accent.
     """
+    import unicodedata  # rarely needed
+
     if vocab.kind == "bytes" and not ban.isascii():
         raise UsageError(
             f"`ban` is {shown(ban)}, but a model of bytes can ban only ASCII characters",
             "exclude it with `match`",
         )
-    banned = set(vocab.encode(vocab.known_form(ban), "skip").tolist())
+    form = vocab.known_form(ban)
+    require(
+        len(unicodedata.normalize("NFC", form)) == len(form),
+        f"`ban` is {shown(ban)}, but this model has letters and accents as separate characters",
+        "ban the accent alone, or exclude the letter with `match`",
+    )
+    banned = set(vocab.encode(form, "skip").tolist())
     require(len(banned) < len(vocab), "`ban` excludes every character that the model knows")
     return banned
 

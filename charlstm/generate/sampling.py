@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from charlstm.errors import check_integer, check_number, require, shown
 from charlstm.net.engine import log_softmax
 
+REMEMBERED = 4096
+"""Number of characters at the end of a text that a resume state keeps and DRY looks at."""
 LARGEST_WINDOW = 10**9
 STRONGEST_PENALTY = 1e9
 """With ``COLDEST`` it ensures that no float32 logit overflows float64."""
@@ -66,7 +68,8 @@ class SamplingConfig:
     dry: float = 0.0
     """Multiplier of the DRY penalty ("don't repeat yourself"); 0 turns it off. A character that
     would extend a repetition of the last n characters, n >= ``dry_length``, to n + 1 has its logit
-    lowered by dry * dry_base^(n - dry_length). The last 4,096 characters count."""
+    lowered by dry * dry_base^(n - dry_length), where n counts up to ``dry_length`` + 50. The last
+    4,096 characters count."""
     dry_base: float = 1.75
     """Growth of the DRY penalty per repeated character, >= 1."""
     dry_length: int = 12
@@ -154,7 +157,8 @@ def _penalise(
             )
     if config.dry > 0:
         for row, ids in zip(scores, texts, strict=True):
-            for symbol, length in repeated(ids, config.dry_length + DRY_STEPS).items():
+            last = list(islice(reversed(ids), REMEMBERED))[::-1]
+            for symbol, length in repeated(last, config.dry_length + DRY_STEPS).items():
                 if length >= config.dry_length:
                     row[symbol] -= config.dry * config.dry_base ** (length - config.dry_length)
 

@@ -17,12 +17,11 @@ from safetensors.numpy import save
 
 from charlstm.errors import CharlstmError, UsageError, reason_of
 from charlstm.files import file_size, unreadable, write_output
+from charlstm.generate.sampling import REMEMBERED
 from charlstm.net.model_config import ModelConfig
 from charlstm.net.spec import CELLS
 from charlstm.runs.checkpoint import Arrays, ModelFile, fingerprint
 
-REMEMBERED = 4096
-"""Number of characters kept for the repeat penalty."""
 FORMAT = "charlstm-state-1"
 HEADER_BYTES = 4096
 """Upper bound on the size of a header."""

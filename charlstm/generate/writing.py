@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from charlstm.errors import UsageError, require, shown
 from charlstm.generate.constraint import Constraint
 from charlstm.generate.ensemble import Predictor, ids_of
-from charlstm.generate.sampling import SamplingConfig, surprise_bits, weights_of
-from charlstm.generate.text_state import REMEMBERED, TextState, check_state
+from charlstm.generate.sampling import REMEMBERED, SamplingConfig, surprise_bits, weights_of
+from charlstm.generate.text_state import TextState, check_state
 from charlstm.net.engine import chunks
 from charlstm.text.vocabulary import Ids, StreamDecoder, Vocabulary
 

@@ -29,7 +29,7 @@ class History:
     seconds: Floats
     """(N,) training time."""
     loss: Floats
-    """(N,) mean training loss since the report before, with dropout."""
+    """(N,) mean training loss of the steps just before, for 0.2 seconds or more, with dropout."""
     learning_rate: Floats
     """(N,) Muon's."""
     gradient_norm: Floats

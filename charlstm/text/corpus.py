@@ -187,6 +187,8 @@ def _encode(
         with _work_folder(root) as work:
             found.source.withhold(work)
             meta = _write_ids(found, work / IDS, progress)
+            if not found.is_unchanged():  # what was read may not be what was identified
+                folder = record = None
             meta |= {"record": record, "skipped": found.skipped}
             (work / META).write_text(json.dumps(meta), encoding="utf-8")
             target = folder or root / f"stdin-{meta['digest'][:24]}"

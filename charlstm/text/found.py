@@ -68,6 +68,17 @@ class FoundText:
             digest.update(json.dumps([file.path, file.in_folder, *file.record]).encode())
         return digest.hexdigest()
 
+    def is_unchanged(self) -> bool:
+        """Whether the system records the same of the files as when they were found."""
+        try:
+            now = [
+                SourceFile.of(file.path, os.stat(file.path), in_folder=file.in_folder)
+                for file in self.files
+            ]
+        except OSError:
+            return False
+        return now == list(self.files)
+
     def identified(self, progress: Progress) -> tuple["FoundText", str | None]:
         """The text without files that are no text, and a digest of its paths and contents.
 

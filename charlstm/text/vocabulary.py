@@ -54,7 +54,7 @@ class Vocabulary:
             raise CharlstmError("the vocabulary is empty or has a duplicate symbol")
         if self.kind == "bytes" and self.symbols != BYTE_SYMBOLS:
             raise CharlstmError("a byte vocabulary must have all 256 bytes in order")
-        if self.separator is not None and self.end_symbol not in self.symbols:
+        if self.separator is not None and self.end_symbol not in self._index:
             raise CharlstmError(f"the vocabulary has no end of an item, {self.end_symbol!r}")
 
     def __len__(self) -> int:
@@ -81,8 +81,14 @@ class Vocabulary:
             return ids
         return np.append(ids, self.end)
 
-    def _as_symbols(self, text: str) -> str:
-        """``text`` as symbols: unchanged, or its UTF-8 bytes one by one."""
+    def as_symbols(self, text: str) -> str:
+        """``text`` as symbols, one character each: its characters, or its UTF-8 bytes.
+
+        For each separator of a list stands ``end_symbol``.
+
+        Raises:
+            CharlstmError: the symbols are bytes, and ``text`` has a surrogate that is none.
+        """
         if self.kind == "characters":
             return text.replace(self.separator, self.end_symbol) if self.separator else text
         try:
@@ -95,11 +101,11 @@ class Vocabulary:
 
     def symbols_in(self, character: str) -> int:
         """Number of symbols in a character: 1, or the number of its UTF-8 bytes."""
-        return len(self._as_symbols(character))
+        return len(self.as_symbols(character))
 
     def unknown(self, text: str) -> list[str]:
         """The characters of ``text`` that have no id, each once, in order of appearance."""
-        return [s for s in dict.fromkeys(self._as_symbols(text)) if s not in self._index]
+        return [s for s in dict.fromkeys(self.as_symbols(text)) if s not in self._index]
 
     def known_form(self, text: str) -> str:
         """``text``, or its canonical Unicode equivalent with fewer unknown characters.
@@ -142,7 +148,7 @@ class Vocabulary:
                 f"the model never saw {named}{more}",
                 "remove these characters, or use `unknown` skip or `unknown` replace",
             )
-        symbols: Iterable[str] = self._as_symbols(text)
+        symbols: Iterable[str] = self.as_symbols(text)
         if missing:
             gone = set(missing)
             stand_in = " " if " " in self._index else self.symbols[0]

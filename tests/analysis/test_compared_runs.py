@@ -82,6 +82,44 @@ def test_curves_go_along_characters_and_time(capsys: pytest.CaptureFixture[str])
     ]
 
 
+def test_a_list_and_a_text_differ_even_where_their_characters_are_the_same(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(f"train tales.txt --lines --name list {SMALL} 8 --hidden 16".split()) == 0
+    for names in (("a", "list"), ("list", "a")):
+        capsys.readouterr()
+        assert run(["runs", "compare", *names, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert "separator" in found["differing"]
+        separators = [one["settings"]["separator"] for one in found["runs"]]
+        assert separators == [{"a": None, "list": "\n"}[name] for name in names]
+        assert run(["runs", "compare", *names]) == 0
+        assert "different texts" in capsys.readouterr().out
+
+
+def test_a_run_that_goes_on_has_not_ended() -> None:
+    path = Path("checkpoints/a/metrics.jsonl")
+    started = path.read_text(encoding="utf-8").splitlines()[0]
+    assert json.loads(started)["event"] == "run_started"
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{started}\n")
+    assert [one.reason for one in compare_runs(paths("a", "b")).runs] == [None, "budget"]
+
+
+def test_the_best_of_a_run_that_began_trained_may_be_its_beginning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(f"train tales.txt --name good {SMALL} 80 --hidden 16".split()) == 0
+    words = f"train tales.txt --init-from good --name worse {SMALL} 6 --lr 0.5 --adam-lr 0.5"
+    assert run(words.replace("--embed 8 --layers 1 ", "").split()) == 0
+    capsys.readouterr()
+    assert run(["runs", "show", "worse", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["best_step"] == 0
+    results = compare_runs(paths("worse", "a")).runs[0].results()
+    assert (results["best_step"], results["best_loss"]) == (0, shown["best_loss"])
+
+
 def paths(*names: str) -> list[Path]:
     return [Path("checkpoints") / name for name in names]
 

@@ -1,7 +1,9 @@
 """``charlstm sample``: stdout is the text and nothing else."""
 
+import ast
 import io
 import json
+import random
 import re
 import shutil
 import sys
@@ -333,6 +335,29 @@ def test_novelty_of_several_texts_names_the_one_that_copied_most(
     named = re.search(r" \(seed (\d)\), .*, in all 5 texts\n$", notes[-1])
     assert named
     assert alone[int(named[1])] == most == max(alone.values())
+
+
+def test_a_copy_of_a_model_of_bytes_may_begin_within_a_character(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "signs.txt").write_text(
+        "".join(random.Random(1).choices("éĩèĨ", k=400)), encoding="utf-8"
+    )
+    settings = {"steps": 100, "hidden_size": 16, "layers": 1}
+    charlstm.train("signs.txt", as_bytes=True, progress=False, **settings).run()  # type: ignore[arg-type]
+    for seed in range(1, 40, 9):
+        command = ["--length", "200", "--count", "9", "--novelty", "-c", "signs"]
+        assert run(["sample", *command, "--seed", str(seed)]) == 0
+        found = re.match(
+            r"longest copy from the training text: (\d+) bytes? \(seed (\d+)\), ('.*?');",
+            capsysbinary.readouterr().err.decode(),
+        )
+        assert found
+        copied = ast.literal_eval(found[3]).encode("utf-8", "surrogateescape")
+        text = str(charlstm.load("signs").generate(length=200, seed=int(found[2])))
+        assert copied in text.encode("utf-8", "surrogateescape")
+        assert len(copied) == int(found[1])
 
 
 @pytest.mark.usefixtures("folder")

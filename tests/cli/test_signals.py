@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers import TEXT
 from safetensors.numpy import load_file
 
 import charlstm
 from charlstm.cli import run
+from charlstm.cli.output import Output
 from charlstm.runs import run as runs
 from charlstm.runs.metrics import read_lines
 
@@ -332,3 +334,20 @@ def test_a_terminal_that_is_not_ours_to_change_stays_as_it_is(
         child = start(IN_BACKGROUND, "", stderr=theirs)
     assert child.wait(LONGEST_WAIT) == 0
     assert echoes(theirs) == (flags == "echo")
+
+
+def test_a_text_that_is_interrupted_goes_on_after_its_last_character(
+    trained_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, output = charlstm.load(trained_run), Output(raw=False, color=False)
+    for trial in range(60):
+        text = model.generate(length=None, seed=trial)
+        timer = threading.Timer(0.01 + trial / 10_000, signal.raise_signal, [signal.SIGINT])
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012  it may come early
+            timer.start()
+            output.show(text)
+        timer.join()
+        written = capsys.readouterr().out
+        expected = model.prefill(f"\n{written}")
+        np.testing.assert_array_equal(text.state.state, expected.state)
+        assert text.state.recent == expected.recent

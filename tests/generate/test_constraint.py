@@ -139,6 +139,15 @@ def test_a_model_of_bytes_bans_only_ascii() -> None:
         Constraint(BYTES, ban="é")
 
 
+def test_a_letter_is_not_banned_for_its_accent() -> None:
+    apart, joined = Vocabulary("Jaen\u0301"), Vocabulary("Jaené")
+    for ban in ("\u00e9", "e\u0301"):
+        with pytest.raises(UsageError, match="letters and accents as separate characters"):
+            Constraint(apart, ban=ban)
+        assert set(walk(1, ban=ban, vocab=joined)) == set("Jaen")
+    assert set(walk(1, ban="\u0301e", vocab=apart)) == set("Jan")
+
+
 def test_an_expression_may_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("charlstm.generate.constraint.MAX_TABLE", 1000)
     with pytest.raises(UsageError, match="too many states"):

@@ -15,6 +15,7 @@ from charlstm.errors import UsageError
 from charlstm.generate import writing
 from charlstm.generate.constraint import Constraint
 from charlstm.generate.sampling import (
+    REMEMBERED,
     SamplingConfig,
     SamplingFields,
     distribution,
@@ -259,6 +260,19 @@ def test_dry_breaks_a_loop_that_the_penalty_would_allow() -> None:
     # The fourth repeated character costs 2, the fifth 3.5, the sixth 6.1: more than the 4 between.
     assert dry[:8] == [0, 1, 2, 0, 1, 2, 0, 1]
     assert dry[8] != 2
+
+
+def test_dry_forgets_what_a_resume_state_does_not_keep() -> None:
+    between = [3] * (REMEMBERED - 2)
+    ids = [0, 1, 2, *between, 0, 1]
+    logits = np.zeros((1, 4))
+    for window in (1, 2 * REMEMBERED):
+        config = SamplingConfig(dry=2.0, dry_length=2, repeat_window=window)
+        assert np.array_equal(
+            distribution(logits, config, [ids]), distribution(logits, config, [ids[-REMEMBERED:]])
+        )
+    seen = distribution(logits, SamplingConfig(dry=2.0, dry_length=2), [ids[:3] + ids[-2:]])
+    assert seen[0, 2] < seen[0, 3]
 
 
 def test_a_batch_ends_when_its_longest_text_is_complete() -> None:

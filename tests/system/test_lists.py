@@ -1,6 +1,7 @@
 """Lists in all of charlstm: no item sees another in training, sampling, scoring or views."""
 
 import json
+import math
 import textwrap
 from collections.abc import Callable
 from dataclasses import replace
@@ -312,6 +313,24 @@ def test_items_that_are_cut_are_noted(capsys: pytest.CaptureFixture[str]) -> Non
             assert "cut" not in capsys.readouterr().err
 
 
+def test_new_items_are_new_in_whatever_form_the_prime_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    items = [f"Re\u0301{a}{b}" for a in "abc" for b in "abc"]
+    (tmp_path / "apart.txt").write_text("\n".join(items * 9), encoding="utf-8")
+    settings = {"steps": 60, "hidden_size": 16, "layers": 1, "val_fraction": 0.0}
+    charlstm.train("apart.txt", lines=True, progress=False, **settings).run()  # type: ignore[arg-type]
+    command = ["sample", "--prime", "R\u00e9", "--seed", "1", "--count", "20", "--novelty"]
+    assert run(command) == 0
+    shown = capsys.readouterr()
+    new = sum(line not in items for line in shown.out.splitlines())
+    assert new < 20
+    assert f"{new} of 20 items not in the list" in shown.err
+    assert run([*command, "--new"]) == 0
+    assert not set(capsys.readouterr().out.splitlines()) & set(items)
+
+
 @pytest.mark.usefixtures("folder")
 def test_new_needs_a_list_and_says_when_it_found_too_few(
     capsys: pytest.CaptureFixture[str],
@@ -358,6 +377,54 @@ def test_a_score_on_training_items_is_noted(
         (folder / "some.txt").write_text("\n".join(items), encoding="utf-8")
         assert run(["score", "some.txt", "-c", "names"]) == 0
         assert ("in the training part" in capsys.readouterr().err) == is_noted
+
+
+@pytest.mark.parametrize("separator", ["\n", "\n%\n"])
+@pytest.mark.parametrize("end", ["", "separator"])
+def test_the_most_surprising_characters_of_a_list_are_where_the_file_has_them(
+    separator: str,
+    end: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    vocab = Vocabulary("\n\x1e%abcdef", separator=separator)
+    checkpoint = write_checkpoint(tmp_path, list_model(vocab=vocab).file, ResumeState({}, {}))
+    text = separator.join(["€abc", "fed€", "ab"]) + (separator if end else "")
+    (tmp_path / "few.txt").write_text(text, encoding="utf-8", newline="")
+    command = ["score", "few.txt", "-c", str(checkpoint), "--unknown", "skip", "--top", "99"]
+    assert run([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["top"]
+    whole = text if end else text + separator
+    assert len(found) == 8 + 3
+    for one in found:
+        assert whole.startswith(one["character"], one["position"])
+    assert {one["position"] for one in found} == {
+        n for n, c in enumerate(whole) if c.isalpha() or whole.startswith(separator, n)
+    }
+    assert run(command) == 0
+    lines = capsys.readouterr().out.splitlines()[3:]
+    before = whole[: found[0]["position"]]
+    assert [int(word) for word in lines[0].split()[1:3]] == [
+        before.count("\n") + 1,
+        len(before) - before.rfind("\n"),
+    ]
+
+
+def test_lists_of_which_one_has_weight_0_are_not_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, symbols in (("one", "\nabc"), ("other", "\nabx")):
+        model = list_model(vocab=Vocabulary(symbols, separator="\n"))
+        write_checkpoint(tmp_path, model.file, ResumeState({}, {})).rename(name)
+    Path("few.txt").write_text("ax\n", encoding="utf-8")
+    command = ["score", "few.txt", "-c", "./one", "-c", "./other", "--json"]
+    assert run([*command, "--mix", "1,0"]) == 2
+    assert "a model has weight 0" in capsys.readouterr().err
+    assert run(command) == 0
+    assert math.isfinite(json.loads(capsys.readouterr().out)["nats"])
 
 
 def test_inspect_reads_each_item_from_zero_state(names_run: Path) -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -218,6 +219,24 @@ def test_a_changed_text_is_read_again(tmp_path: Path) -> None:
     assert text_of(after) == PLAIN.upper()
     assert after.digest != before.digest
     assert text_of(before) == PLAIN
+
+
+def test_a_text_that_changes_while_it_is_read_is_not_taken_for_what_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, identify = write(tmp_path / "text.txt", PLAIN), finding.FoundText.identified
+
+    def changed(found: finding.FoundText, progress: finding.Progress) -> Any:
+        result = identify(found, progress)
+        write(path, MIXED)
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finding.FoundText, "identified", changed)
+        assert text_of(open_corpus([path])) == MIXED
+    write(path, PLAIN)
+    assert text_of(open_corpus([path])) == PLAIN
+    assert text_of(open_corpus([path])) == PLAIN
 
 
 @pytest.mark.parametrize("how", ["same time", "same content"])

@@ -81,6 +81,12 @@ def test_a_surrogate_that_stands_for_no_byte_is_refused_by_a_byte_vocabulary() -
         BYTES.encode("a\ud800")
 
 
+@pytest.mark.parametrize("separator", ["", "x", "\n%\n"])
+def test_a_list_needs_a_symbol_for_its_separator(separator: str) -> None:
+    with pytest.raises(CharlstmError, match="no end of an item"):
+        Vocabulary("\nab", separator=separator)
+
+
 def test_an_unknown_character_is_an_error_that_names_it_and_the_remedy() -> None:
     with pytest.raises(CharlstmError) as caught:
         Vocabulary("ab").encode("aéb\né")
