@@ -48,6 +48,7 @@ def _begin_next(
 ) -> "Trainer | None":
     from charlstm.presets import generation_minutes
     from charlstm.runs.catalogue import find_checkpoint, generations, training_corpus
+    from charlstm.training.device import available_cores
 
     run, path = trainer.run_file, trainer.path
     if run.generation is None or finished.reason not in ("budget", "patience"):
@@ -56,6 +57,8 @@ def _begin_next(
     if generation.number > generation.count or generations(path)[-1].name != path.name:
         return None
     settings = dict(generation.settings)
+    if "threads" in settings:  # a smaller machine may go on with the chain
+        settings["threads"] = min(int(settings["threads"]), available_cores())
     if generation.minutes is not None:
         presets = generation.presets[generation.number - 1 :]
         left = generation.minutes - generation.spent / 60
@@ -65,6 +68,7 @@ def _begin_next(
         opened,
         training_corpus(run),
         settings,
+        root=path.parent,  # which may not be in the working directory
         name=generation.name,
         teacher=find_checkpoint(str(path.absolute())),
         generation=generation,

@@ -151,6 +151,7 @@ def start_run(
     corpus: "Corpus",
     settings: Mapping[str, Any],
     *,
+    root: Path | None = None,
     name: str | None = None,
     init_from: Path | None = None,
     teacher: Path | None = None,
@@ -160,7 +161,7 @@ def start_run(
     note: Note,
     advise: Note,
 ) -> "Trainer":
-    """Begin a run on a corpus; see ``begin_run``.
+    """Begin a run on a corpus below ``root``, by default ``runs_folder``; see ``begin_run``.
 
     ``init_from`` and ``teacher`` are checkpoints. The time since ``begun`` counts as the run's.
     """
@@ -194,7 +195,7 @@ def start_run(
         corpus,
         model_config,
         train_config,
-        root=runs_folder(),
+        root=root or runs_folder(),
         name=name,
         init_from=init_from,
         teacher=teacher,

@@ -1,5 +1,6 @@
 """Chains of runs, each of which learns from the one before: begun, interrupted, continued."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -138,6 +139,34 @@ def test_a_chain_goes_on_without_its_first_runs_and_under_other_names() -> None:
     assert run.generation is not None
     assert (run.generation.number, run.teacher is not None) == (3, True)
     assert [path.name for path in generations(resumed.path)] == ["renamed", resumed.path.name]
+
+
+def test_the_next_generation_is_made_next_to_the_run_that_is_resumed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(2).run()
+    shutil.rmtree("checkpoints/tales-2")
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    finished = charlstm.resume(folder / "checkpoints" / "tales", progress=False).run()
+    assert finished.path == folder / "checkpoints" / "tales-2"
+    assert [path.name for path in generations(finished.path)] == ["tales", "tales-2"]
+    assert not Path("checkpoints").exists()
+
+
+def test_a_chain_goes_on_on_a_machine_without_its_device_and_with_fewer_cores() -> None:
+    begin(2, threads=1).run()
+    shutil.rmtree("checkpoints/tales-2")
+    path = Path("checkpoints/tales/run.json")
+    content = json.loads(path.read_text())
+    content["train"] |= {"device": "cuda", "threads": 1000}
+    content["generation"]["settings"] |= {"device": "cuda", "threads": 1000}
+    path.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="device 'cuda' is not available"):
+        charlstm.resume("tales", progress=False)
+    resumed = charlstm.resume("tales", device="cpu", progress=False).run()
+    assert resumed.path == Path("checkpoints/tales-2")
+    assert read_run_file(resumed.path).train.device == "cpu"
 
 
 def test_a_larger_budget_of_an_earlier_generation_is_its_own() -> None:

@@ -161,6 +161,8 @@ def _with_changes(
         precision, notices = _precision_on(changes["device"], run)
         changes |= {"device": str(precision.device), "precision": precision.name}
     run = replace(run, train=replace(run.train, **changes))
+    if run.generation is not None:
+        run = replace(run, generation=run.generation.changed(changes))
     if extended:
         batches = open_batches(
             train_ids, run.train.batch, run.train.bptt, run.model.end, run.train.seed

@@ -436,6 +436,32 @@ def test_budget_may_be_extended(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.out.startswith("checkpoints/tales  9 steps")
 
 
+def suggested(err: str) -> list[str]:
+    """The arguments of the command to train further, as a shell would pass them."""
+    line = next(line for line in err.splitlines() if line.startswith("charlstm train --resume"))
+    return shlex.split(line)[1:]
+
+
+def test_the_suggested_budget_exceeds_the_time_that_the_run_took(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    minutes = ["--minutes", "0.00001"]  # less than it takes to begin
+    assert run(["train", "tales.txt", *SMALL, *minutes]) == 0
+    done = runs.read_pointers(TALES).last
+    assert run(["train", "--resume"]) == 0
+    assert run(suggested(capsys.readouterr().err)) == 0
+    assert runs.read_pointers(TALES).last > done
+
+
+def test_a_suggested_number_of_steps_is_written_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("tales.txt") == 0
+    content = json.loads((TALES / "run.json").read_text())
+    content["train"]["steps"] = 600_000
+    (TALES / "run.json").write_text(json.dumps(content))
+    assert run(["train", "--resume"]) == 0
+    assert suggested(capsys.readouterr().err)[-2:] == ["--steps", "1200000"]
+
+
 @pytest.mark.parametrize(
     ("options", "note"),
     [
