@@ -223,12 +223,16 @@ def _compile(path: Path, flags: Sequence[str]) -> bool:
             timeout=COMPILE_SECONDS,
             check=True,
         )
-        new.replace(path)  # two processes may compile at the same time
+        library = new.read_bytes()
     except subprocess.SubprocessError:
         return False
     finally:
         with suppress(OSError):
             new.unlink(missing_ok=True)
+    # Two processes may compile at the same time. What the umask lets others change is not loaded,
+    # and a library that a power failure cut short would kill the process.
+    path.unlink(missing_ok=True)
+    files.replace_file(path, library, 0o600)
     return True
 
 
