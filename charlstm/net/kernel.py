@@ -203,6 +203,7 @@ def _library() -> Path | None:
     if path.exists() and _is_own(path):
         return path
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)  # a copied cache has other modes
     return path if _compile(path, flags) and _is_own(path) else None
 
 
@@ -223,16 +224,15 @@ def _compile(path: Path, flags: Sequence[str]) -> bool:
             timeout=COMPILE_SECONDS,
             check=True,
         )
-        library = new.read_bytes()
+        new.chmod(0o700)  # whatever the umask: what others may change is not loaded
+        with new.open("rb") as file:
+            os.fsync(file.fileno())  # one that a power failure cut short would kill the process
+        new.replace(path)  # two processes may compile at the same time
     except subprocess.SubprocessError:
         return False
     finally:
         with suppress(OSError):
             new.unlink(missing_ok=True)
-    # Two processes may compile at the same time. What the umask lets others change is not loaded,
-    # and a library that a power failure cut short would kill the process.
-    path.unlink(missing_ok=True)
-    files.replace_file(path, library, 0o600)
     return True
 
 

@@ -164,6 +164,23 @@ def test_without_a_compiler_numpy_writes(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert (done.stdout, done.stderr) == ("(1, 5)\n", "")
 
 
+@needs_kernel
+@pytest.mark.parametrize("umask", ["002", "077"])
+def test_the_kernel_is_compiled_once_under_any_umask(
+    umask: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    code = f"import os; os.umask(0o{umask}); from charlstm.net.kernel import kernel; kernel().run"
+    written = []
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", code], check=True)
+        written.append([path.stat().st_mtime_ns for path in tmp_path.glob("kernels/*.so")])
+    assert len(written[0]) == 1
+    assert written[0] == written[1]
+    (tmp_path / "kernels").chmod(0o775)  # as cp -r makes it
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_pickled_engine_computes_the_same(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, _, _ = engines(cell, 7, 2, monkeypatch)
     again = pickle.loads(pickle.dumps(engine))
