@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import shlex
 import stat
 import time
 from contextlib import suppress
@@ -87,6 +88,10 @@ def find_run(name: str | None, root: Path | None = None, *, inside: bool = False
             run = _parent(found)
             if _has_file(run, RUN_FILE):
                 return run
+            raise CharlstmError(
+                f"{found} is a checkpoint without its run, which knows its text and settings",
+                f"start a new run from its weights: `init_from` {shlex.quote(str(found))}",
+            )
     known = [run.name for run in list_runs(root)]
     if close := difflib.get_close_matches(name, known, 1):
         remedy = f"did you mean {close[0]}?"

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -190,6 +191,10 @@ def test_less_text_than_a_view_wants_is_reported(
     if view == "errors":
         assert code == 1
         assert "not in the cache" in shown.err
+        remedy = shlex.split(shown.err.splitlines()[-1])
+        assert remedy[0] == "charlstm"
+        assert run(remedy[1:]) == 0
+        assert inspect(view) == 0
         return
     assert code == 0
     if VIEWS[view].reads:

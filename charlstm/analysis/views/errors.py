@@ -5,6 +5,7 @@ below one half. Oracles remove errors one after the other; each error counts for
 that applies to it.
 """
 
+import shlex
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -112,7 +113,8 @@ def measure(subject: Subject) -> Errors:
     if split is None:
         raise CharlstmError(
             "errors needs the model's training text, which is not in the cache",
-            "inspect the model on the machine where it was trained, or train one here",
+            "to read it again, on the machine where the model was trained:",
+            shlex.join(["charlstm", "sample", "-c", str(subject.model.path), "--novelty"]),
         )
     train = split[0]
     bits = np.empty(len(subject.ids))
