@@ -1,6 +1,7 @@
 """Chains of runs, each of which learns from the one before: begun, interrupted, continued."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,12 @@ from helpers import TEXT
 
 import charlstm
 from charlstm.cli import run as command
-from charlstm.errors import UsageError
+from charlstm.errors import CharlstmError, UsageError
 from charlstm.events import Event, RunFinished, RunStarted, StepDone
 from charlstm.opening import TrainingFields
 from charlstm.runs.catalogue import generations, list_runs, summarise
-from charlstm.runs.run import read_pointers, read_run_file
+from charlstm.runs.run import create_run, read_pointers, read_run_file
+from charlstm.text.cache import corpora_folder
 
 SMALL: TrainingFields = {
     "hidden_size": 16,
@@ -152,6 +154,35 @@ def test_the_next_generation_is_made_next_to_the_run_that_is_resumed(
     assert finished.path == folder / "checkpoints" / "tales-2"
     assert [path.name for path in generations(finished.path)] == ["tales", "tales-2"]
     assert not Path("checkpoints").exists()
+
+
+@pytest.mark.parametrize("obstacle", ["text", "disk"])
+def test_when_the_next_generation_cannot_begin_the_command_says_how_to_go_on(
+    obstacle: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = Path("moved.txt")
+
+    def full(*arguments: Any) -> Path:
+        raise CharlstmError("cannot create a run in checkpoints: no space", "work elsewhere")
+
+    def first(*arguments: Any) -> Path:
+        if obstacle == "text":
+            Path("tales.txt").rename(moved)
+            shutil.rmtree(corpora_folder())
+        else:
+            monkeypatch.setattr("charlstm.training.new_run.create_run", full)
+        return create_run(*arguments)
+
+    monkeypatch.setattr("charlstm.training.new_run.create_run", first)
+    size = ["--hidden", "16", "--batch", "4", "--bptt", "16", "--device", "cpu"]
+    arguments = ["train", "tales.txt", "--steps", "6", "--generations", "2", *size]
+    assert command(arguments) == 1
+    monkeypatch.setattr("charlstm.training.new_run.create_run", create_run)
+    *_, reason, advice = capsys.readouterr().err.splitlines()
+    assert reason.startswith("charlstm: ")
+    words = [str(moved) if word == "TEXT" else word for word in shlex.split(advice)]
+    assert command(words[1:]) == 0
+    assert len(generations(Path("checkpoints/tales"))) == 2
 
 
 def test_a_chain_goes_on_on_a_machine_without_its_device_and_with_fewer_cores() -> None:
