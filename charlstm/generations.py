@@ -51,7 +51,8 @@ def _begin_next(
     from charlstm.training.device import available_cores
 
     run, path = trainer.run_file, trainer.path
-    if run.generation is None or finished.reason not in ("budget", "patience"):
+    complete = finished.reason in ("budget", "patience") and finished.unsaved is None
+    if run.generation is None or not complete:
         return None
     generation = run.generation.next(finished.seconds)
     if generation.number > generation.count or generations(path)[-1].name != path.name:

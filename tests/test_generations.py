@@ -1,5 +1,6 @@
 """Chains of runs, each of which learns from the one before: begun, interrupted, continued."""
 
+import errno
 import json
 import shlex
 import shutil
@@ -16,6 +17,7 @@ from charlstm.errors import CharlstmError, UsageError
 from charlstm.events import Event, RunFinished, RunStarted, StepDone
 from charlstm.opening import TrainingFields
 from charlstm.runs.catalogue import generations, list_runs, summarise
+from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
 from charlstm.runs.run import create_run, read_pointers, read_run_file
 from charlstm.text.cache import corpora_folder
 
@@ -183,6 +185,23 @@ def test_when_the_next_generation_cannot_begin_the_command_says_how_to_go_on(
     words = [str(moved) if word == "TEXT" else word for word in shlex.split(advice)]
     assert command(words[1:]) == 0
     assert len(generations(Path("checkpoints/tales"))) == 2
+
+
+def test_no_generation_learns_from_a_run_whose_last_checkpoint_was_not_saved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(folder: Path, model: ModelFile, state: ResumeState) -> Path:
+        if model.training["step"] == 6:
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+        return write_checkpoint(folder, model, state)
+
+    monkeypatch.setattr("charlstm.training.trainer.write_checkpoint", full)
+    finished = begin(2).run().finished
+    assert finished is not None
+    assert (finished.path, finished.unsaved) == (runs("tales")[0], "tales: no space left on device")
+    assert list_runs() == runs("tales")
+    monkeypatch.setattr("charlstm.training.trainer.write_checkpoint", write_checkpoint)
+    assert charlstm.resume(progress=False).run().path == runs("tales-2")[0]
 
 
 def test_a_chain_goes_on_on_a_machine_without_its_device_and_with_fewer_cores() -> None:
