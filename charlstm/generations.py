@@ -48,14 +48,18 @@ def _begin_next(
 ) -> "Trainer | None":
     from charlstm.presets import generation_minutes
     from charlstm.runs.catalogue import find_checkpoint, generations, training_corpus
+    from charlstm.training.device import available_cores
 
     run, path = trainer.run_file, trainer.folder
-    if run.generation is None or finished.reason not in ("budget", "patience"):
+    complete = finished.reason in ("budget", "patience") and finished.unsaved is None
+    if run.generation is None or not complete:
         return None
     generation = run.generation.next(finished.seconds)
     if generation.number > generation.count or generations(path)[-1].name != path.name:
         return None
     settings = dict(generation.settings)
+    if "threads" in settings:  # a smaller machine may go on with the chain
+        settings["threads"] = min(int(settings["threads"]), available_cores())
     if generation.minutes is not None:
         left = generation.minutes - generation.spent / 60
         settings["minutes"] = generation_minutes(
@@ -67,6 +71,7 @@ def _begin_next(
         opened,
         training_corpus(run),
         settings,
+        root=path.parent,  # which may not be in the working directory
         name=generation.name,
         teacher=find_checkpoint(str(path)),
         generation=generation,

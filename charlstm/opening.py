@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from charlstm.errors import UsageError, require, shown
+from charlstm.errors import CharlstmError, UsageError, require, shown
 
 if TYPE_CHECKING:
     from charlstm.runs.generation import Generation
@@ -162,6 +162,7 @@ def start_run(
     corpus: "Corpus",
     settings: Mapping[str, Any],
     *,
+    root: Path | None = None,
     name: str | None = None,
     init_from: Path | None = None,
     teacher: Path | None = None,
@@ -171,7 +172,7 @@ def start_run(
     note: Note,
     advise: Note,
 ) -> "Trainer":
-    """Begin a run on a corpus; see ``begin_run``.
+    """Begin a run on a corpus below ``root``, by default ``runs_folder``; see ``begin_run``.
 
     ``init_from`` and ``teacher`` are checkpoints. The time since ``begun`` counts as the run's.
     """
@@ -206,7 +207,7 @@ def start_run(
         corpus,
         model_config,
         train_config,
-        root=runs_folder(),
+        root=root or runs_folder(),
         name=name,
         init_from=init_from,
         teacher=teacher,
@@ -423,12 +424,13 @@ def text_of_run(
 ) -> "Corpus":
     """A run's text, read from where it is now, or from where the run has recorded that it was.
 
+    If what is recorded has changed or cannot be read, the text is taken as it was from the cache.
     ``watch`` is as in ``open_text``.
 
     Raises:
         TextGone: the text is no longer there.
     """
-    from charlstm.text.corpus import open_corpus, reopen_corpus
+    from charlstm.text.corpus import find_encoded, open_corpus, reopen_corpus
 
     source = run.source
     with nullcontext(progress_lines(note)) if watch is None else watch() as progress:
@@ -440,7 +442,20 @@ def text_of_run(
                 separator=source.separator,
                 progress=progress,
             )
-        corpus = reopen_corpus(source, run.digest, progress)
+        found: Corpus | CharlstmError
+        try:
+            found = reopen_corpus(source, run.digest, progress)
+        except CharlstmError as error:
+            found = error
+        changed = isinstance(found, CharlstmError) or found.digest != run.digest
+        before = find_encoded(run.digest, source, progress) if changed else None
+    if before is not None:
+        change = "the text has changed since the run started"
+        change = found.message if isinstance(found, CharlstmError) else change
+        note(f"note: {change}; continuing with the text as it was, from the cache")
+        return before
+    if isinstance(found, CharlstmError):
+        raise found
     if (lost := source.not_there()) and lost[1] == "nothing":
         note(f"note: {lost[0]} no longer exists; using its text from the cache")
-    return corpus
+    return found

@@ -1,5 +1,8 @@
 """Chains of runs, each of which learns from the one before: begun, interrupted, continued."""
 
+import errno
+import json
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,11 +15,13 @@ from helpers import TEXT
 import charlstm.cli.watch_run
 import charlstm.show.console
 from charlstm.cli import run as command
-from charlstm.errors import UsageError
+from charlstm.errors import CharlstmError, UsageError
 from charlstm.events import Event, RunFinished, RunStarted, StepDone
 from charlstm.opening import TrainingFields
 from charlstm.runs.catalogue import RunSummary, generations, list_runs, summarise
-from charlstm.runs.run import read_pointers, read_run_file
+from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
+from charlstm.runs.run import create_run, read_pointers, read_run_file
+from charlstm.text.cache import corpora_folder
 
 SMALL: TrainingFields = {
     "hidden_size": 16,
@@ -140,6 +145,80 @@ def test_a_chain_goes_on_without_its_first_runs_and_under_other_names() -> None:
     assert run.generation is not None
     assert (run.generation.number, run.teacher is not None) == (3, True)
     assert [path.name for path in generations(resumed.path)] == ["renamed", resumed.path.name]
+
+
+def test_the_next_generation_is_made_next_to_the_run_that_is_resumed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(2).run()
+    shutil.rmtree("checkpoints/tales-2")
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    finished = charlstm.resume(folder / "checkpoints" / "tales", progress=False).run()
+    assert finished.path == folder / "checkpoints" / "tales-2"
+    assert [path.name for path in generations(finished.path)] == ["tales", "tales-2"]
+    assert not Path("checkpoints").exists()
+
+
+@pytest.mark.parametrize("obstacle", ["text", "disk"])
+def test_when_the_next_generation_cannot_begin_the_command_says_how_to_go_on(
+    obstacle: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = Path("moved.txt")
+
+    def full(*arguments: Any) -> Path:
+        raise CharlstmError("cannot create a run in checkpoints: no space", "work elsewhere")
+
+    def first(*arguments: Any) -> Path:
+        if obstacle == "text":
+            Path("tales.txt").rename(moved)
+            shutil.rmtree(corpora_folder())
+        else:
+            monkeypatch.setattr("charlstm.training.new_run.create_run", full)
+        return create_run(*arguments)
+
+    monkeypatch.setattr("charlstm.training.new_run.create_run", first)
+    size = ["--hidden", "16", "--batch", "4", "--bptt", "16", "--device", "cpu"]
+    arguments = ["train", "tales.txt", "--steps", "6", "--generations", "2", *size]
+    assert command(arguments) == 1
+    monkeypatch.setattr("charlstm.training.new_run.create_run", create_run)
+    *_, reason, advice = capsys.readouterr().err.splitlines()
+    assert reason.startswith("charlstm: ")
+    words = [str(moved) if word == "TEXT" else word for word in shlex.split(advice)]
+    assert command(words[1:]) == 0
+    assert len(generations(Path("checkpoints/tales"))) == 2
+
+
+def test_no_generation_learns_from_a_run_whose_last_checkpoint_was_not_saved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(folder: Path, model: ModelFile, state: ResumeState) -> Path:
+        if model.training["step"] == 6:
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+        return write_checkpoint(folder, model, state)
+
+    monkeypatch.setattr("charlstm.training.trainer.write_checkpoint", full)
+    finished = begin(2).run().finished
+    assert finished is not None
+    assert (finished.path, finished.unsaved) == (runs("tales")[0], "tales: no space left on device")
+    assert list_runs() == runs("tales")
+    monkeypatch.setattr("charlstm.training.trainer.write_checkpoint", write_checkpoint)
+    assert charlstm.resume(progress=False).run().path == runs("tales-2")[0]
+
+
+def test_a_chain_goes_on_on_a_machine_without_its_device_and_with_fewer_cores() -> None:
+    begin(2, threads=1).run()
+    shutil.rmtree("checkpoints/tales-2")
+    path = Path("checkpoints/tales/run.json")
+    content = json.loads(path.read_text())
+    content["train"] |= {"device": "cuda", "threads": 1000}
+    content["generation"]["settings"] |= {"device": "cuda", "threads": 1000}
+    path.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="device 'cuda' is not available"):
+        charlstm.resume("tales", progress=False)
+    resumed = charlstm.resume("tales", device="cpu", progress=False).run()
+    assert resumed.path == Path("checkpoints/tales-2")
+    assert read_run_file(resumed.path).train.device == "cpu"
 
 
 def test_a_larger_budget_of_an_earlier_generation_is_its_own() -> None:

@@ -313,14 +313,15 @@ def _corpus_of(model: "Model") -> "tuple[RunFile, Corpus]":
     Raises:
         CharlstmError: the run or its text is gone, or the text has changed.
     """
-    from charlstm.runs.catalogue import training_corpus
+    from charlstm.runs.catalogue import find_run, training_corpus
     from charlstm.runs.run import read_run_file
     from charlstm.text.corpus import TextGone
 
-    run = read_run_file(model.path.parent)
+    path = find_run(str(model.path), inside=True)
+    run = read_run_file(path)
     try:
         with interruptible():
             corpus = training_corpus(run)
     except TextGone as error:
-        raise CharlstmError(error.message, *name_again(run.source, model.path.parent)) from None
+        raise CharlstmError(error.message, *name_again(run.source, path)) from None
     return run, corpus

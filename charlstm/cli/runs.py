@@ -42,14 +42,14 @@ def runs(context: typer.Context, as_json: Json = False) -> int:
     """List runs, newest first."""
     if context.invoked_subcommand is not None:
         return 0
-    from charlstm.runs.catalogue import list_runs, summarise
+    from charlstm.runs.catalogue import list_runs, no_runs, runs_folder, summarise
 
     summaries = [summarise(run) for run in list_runs()]
     if as_json:
         print(json.dumps([summary.to_dict() for summary in summaries]))
         return 0
     if not summaries:
-        note("there are no runs under checkpoints/ yet; to train one:")
+        note(f"{no_runs(runs_folder())}; to train one:")
         note(command("train", "YOUR.txt"))
         return 0
     from charlstm.show.console import stdout_console
@@ -278,9 +278,9 @@ class _Doomed(NamedTuple):
     delete: Callable[[], int]
 
 
-def _skip(path: Path, error: Exception) -> None:
+def _skip(path: Path, error: Exception, remedy: str = "") -> None:
     reason = error.message if isinstance(error, CharlstmError) else reason_of(error)
-    note(f"skipped {path}: {reason}")
+    note(f"skipped {path}: {'; '.join(filter(None, (reason, remedy)))}")
 
 
 def _cached_texts() -> list[_Doomed]:
@@ -311,7 +311,8 @@ def _parts_of_runs(names: list[str] | None, *, whole: bool) -> tuple[list[_Doome
             if whole and run.is_symlink():
                 raise UsageError("it is a link", "name the folder that it points to")
         except CharlstmError as error:
-            _skip(run, error)
+            remedy = error.hint if isinstance(error, UsageError) else "delete its folder yourself"
+            _skip(run, error, remedy if whole else "")
             skipped = True
             continue
         for path in [] if whole else unrecorded(run):

@@ -288,7 +288,7 @@ def sample(
     _note_unusual(sampling, writing, priming)
 
     model = open_voice(checkpoint, mix)
-    start = None if states.state is None else only_model(model).load_state(states.state)
+    start = _start(states, model)
     vocab = model.vocab
     separator = vocab.separator
     known = writing.new or (writing.novelty and separator)
@@ -465,6 +465,16 @@ def _note_backslashes(**texts: list[str]) -> None:
                     f"shells: --{option} $'{meant}'"
                 )
                 return
+
+
+def _start(states: States, model: "Voice") -> "TextState | None":
+    """The state of --state. A file that --save-state is to make need not exist yet."""
+    if states.state is None:
+        return None
+    if states.state == states.save_state and not os.path.lexists(states.state):
+        note(f"{states.state} does not exist yet; starting a new text")
+        return None
+    return only_model(model).load_state(states.state)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from charlstm.opening import begin_run, check_tensorboard, resume_run, resumed_t
 from charlstm.presets import PRESETS, default_settings
 
 if TYPE_CHECKING:
+    from charlstm.config import TrainConfig
     from charlstm.events import RunFinished
     from charlstm.training.trainer import Trainer
 
@@ -418,17 +419,20 @@ def train(
             finished = watch(run, plain=plain, quiet=quiet, tensorboard=tensorboard)
         trainer = run.trainer
         spent = trainer.path == begun and finished.step == begun_at > 0
-        larger = _larger_budget(trainer) if spent else None
+        larger = _larger_budget(trainer.run_file.train, finished.seconds) if spent else None
     if not trainer.is_first:
         return int(ExitCode.DONE)
     return _conclude(trainer, finished, larger, as_json=as_json, quiet=quiet)
 
 
-def _larger_budget(trainer: "Trainer") -> tuple[str, str]:
-    """An option and its value for twice the run's budget."""
-    used = trainer.run_file.train
-    unit = "minutes" if used.minutes else "steps" if used.steps else "epochs"
-    return f"--{unit}", f"{2 * getattr(used, unit):g}"
+def _larger_budget(used: "TrainConfig", seconds: float) -> tuple[str, str]:
+    """An option and its value for twice the budget of a run that took ``seconds``."""
+    if used.minutes is not None:  # a run may take longer than it was given
+        return "--minutes", f"{2 * max(used.minutes, seconds / 60):.4g}"
+    if used.steps is not None:
+        return "--steps", str(2 * used.steps)
+    assert used.epochs is not None
+    return "--epochs", f"{2 * used.epochs:g}"
 
 
 @contextmanager

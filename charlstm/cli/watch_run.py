@@ -2,12 +2,15 @@
 
 from typing import TYPE_CHECKING
 
+from charlstm.cli.inputs import name_again
 from charlstm.cli.options import command
 from charlstm.cli.signals import stop_signals, suspension
+from charlstm.errors import CharlstmError
 
 if TYPE_CHECKING:
     from charlstm.events import RunFinished
     from charlstm.generations import OpenRun
+    from charlstm.training.trainer import Trainer
 
 
 def watch(run: "OpenRun", *, plain: bool, quiet: bool, tensorboard: str | None) -> "RunFinished":
@@ -25,6 +28,20 @@ def watch(run: "OpenRun", *, plain: bool, quiet: bool, tensorboard: str | None) 
     if not started_by_torchrun():  # which sends each signal again, and kills after 30 seconds
         go_on = command("train", "--resume", "-c", trainer.path)
     with stop_signals(run.request_stop, go_on):
-        finished = training.run().finished
+        try:
+            finished = training.run().finished
+        except CharlstmError as error:
+            if training.finished is not None:  # the next generation could not begin
+                error.hint, error.command = _go_on(error, run.trainer)
+            raise
     assert finished is not None
     return finished
+
+
+def _go_on(error: CharlstmError, trainer: "Trainer") -> tuple[str, str]:
+    """A hint and a command to begin the generation after that of ``trainer``, which failed."""
+    from charlstm.text.corpus import TextGone
+
+    if isinstance(error, TextGone):
+        return name_again(trainer.run_file.source, trainer.path)
+    return "fix that, then resume:", command("train", "--resume", "-c", trainer.path)

@@ -112,7 +112,8 @@ def load_state(path: Path, model: ModelFile) -> TextState:
             if metadata.get("model") != fingerprint(model):
                 raise CharlstmError(
                     f"{path} is a resume state of another model",
-                    "use the `checkpoint` that it was saved with",
+                    "use the `checkpoint` that it was saved with, or if that is gone, give the end "
+                    "of the text as `prime`",
                 )
             state, recent = file.get_tensor("state"), file.get_tensor("recent")
     except OSError as error:

@@ -215,7 +215,7 @@ def _library() -> Path:
     """The compiled library, from the cache or new.
 
     Raises:
-        CharlstmError: it cannot be compiled, or others may change the cache.
+        CharlstmError: it cannot be compiled, or the cache belongs to another user.
         OSError: the cache cannot be written.
     """
     level, flags = _level()
@@ -223,8 +223,9 @@ def _library() -> Path:
     key = hashlib.sha256(repr((source, FLAGS, flags)).encode()).hexdigest()[:16]
     stem = f"{sys.platform}-{platform.machine()}-{level}-{key}"
     folder = make_in_cache("kernels", 0o700)
-    if not _is_own(folder):
-        raise CharlstmError(f"other users may change {folder}")
+    if folder.stat().st_uid != os.getuid():
+        raise CharlstmError(f"{folder} belongs to another user")
+    folder.chmod(0o700)  # a copied cache has other modes
     for path in folder.glob(f"{stem}-*.so"):
         if _is_own(path) and path.name == _name(stem, path):
             return path
@@ -266,7 +267,7 @@ def _compile(folder: Path, stem: str, flags: Sequence[str]) -> Path:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether the file or folder belongs to this user, and nobody else may change it."""
+    """Whether the file belongs to this user, and nobody else may change it."""
     found = path.stat()
     return found.st_uid == os.getuid() and not found.st_mode & 0o022
 

@@ -3,6 +3,7 @@
 import difflib
 import math
 import os
+import shlex
 import stat
 import time
 from contextlib import suppress
@@ -77,11 +78,7 @@ def find_run(
     if name is None:
         runs = list_runs(root)
         if not runs:
-            raise CharlstmError(
-                f"there are no runs under {root}/ yet",
-                "train one first:",
-                "charlstm train YOUR.txt",
-            )
+            raise CharlstmError(no_runs(root), "train one first:", "charlstm train YOUR.txt")
         return runs[0]
     for path in _candidates(name, root, exact=exact):
         found = _folder_of(path) if inside else path
@@ -91,6 +88,13 @@ def find_run(
             run = _parent(found)
             if _has_file(run, RUN_FILE):
                 return run
+            raise CharlstmError(
+                f"{found} is a checkpoint without its run, which knows its text and settings",
+                f"start a new run from its weights: `init_from` {shlex.quote(str(found))}",
+            )
+    for run in map(_parent, _candidates(name, root)):
+        if Path(name).name.startswith("step-") and (kept := read_pointers(run).kept):
+            raise CharlstmError(f"there is no checkpoint {name!r}", f"{run} has {', '.join(kept)}")
     known = [run.name for run in list_runs(root)]
     if close := difflib.get_close_matches(name, known, 1):
         remedy = f"did you mean {close[0]}?"
@@ -98,8 +102,19 @@ def find_run(
         more = f" and {len(known) - 5} more" if len(known) > 5 else ""
         remedy = f"runs under {root}/: {', '.join(known[:5])}{more}"
     else:
-        remedy = f"there are no runs under {root}/ yet"
+        remedy = no_runs(root)
     raise CharlstmError(f"there is no run {name!r}", remedy)
+
+
+def no_runs(root: Path) -> str:
+    """Why there are no runs in ``root``, and where the nearest ones are."""
+    if root.is_symlink() and not root.exists():
+        return f"{root} is a link to {os.readlink(root)}, which does not exist"
+    with suppress(OSError):  # a folder above may be closed to this user
+        for folder in Path.cwd().parents:
+            if _runs_in(folder / ROOT):
+                return f"there are no runs under {root}/, but under {folder / ROOT}/"
+    return f"there are no runs under {root}/ yet"
 
 
 def _here() -> str | None:

@@ -49,6 +49,16 @@ class Generation:
         """The generation after this one, which took ``seconds``."""
         return replace(self, number=self.number + 1, spent=self.spent + seconds)
 
+    def changed(self, changes: Mapping[str, Any]) -> Self:
+        """This generation after ``changes`` of its run: the later ones use its device, too.
+
+        They could not begin on a device that this machine lacks, or in a precision that the new
+        device lacks. A budget or ``patience`` is that of one run.
+        """
+        fields = {"device", "keep", *({"precision"} & self.settings.keys())}
+        later = {field: changes[field] for field in fields & changes.keys()}
+        return replace(self, settings={**self.settings, **later})
+
     @property
     def count(self) -> int:
         """Number of generations in the chain."""

@@ -114,8 +114,10 @@ def create_run(
     try:
         return _create_run(root, name, run, teacher)
     except OSError as error:
+        taken = "a file or a broken link has that name"
+        reason = taken if isinstance(error, FileExistsError) else reason_of(error)
         raise CharlstmError(
-            f"cannot create a run in {root}: {reason_of(error)}",
+            f"cannot create a run in {root}: {reason}",
             "fix that, or work in another folder",
         ) from None
 

@@ -67,6 +67,12 @@ def initial_learner(
 
 def teacher_model(file: ModelFile, vocab: Vocabulary) -> LanguageModel:
     """The teacher's model, frozen; raises ``UsageError`` if its vocabulary is not the text's."""
+    theirs, ours = file.vocab.separator, vocab.separator
+    require(
+        theirs == ours,
+        f"the teacher was trained on {_text_or_list(theirs)}, but this is {_text_or_list(ours)}",
+        "read the text as the teacher did: `lines` or `separator` makes it a list",
+    )
     unlike = sorted(set(file.vocab.symbols) ^ set(vocab.symbols))
     shown = ", ".join(map(repr, unlike[:5])) + (" …" if len(unlike) > 5 else "")
     require(
@@ -75,6 +81,10 @@ def teacher_model(file: ModelFile, vocab: Vocabulary) -> LanguageModel:
         "train a teacher on the same text first",
     )
     return stored_model(file).eval().requires_grad_(False)
+
+
+def _text_or_list(separator: str | None) -> str:
+    return "a text" if separator is None else f"a list separated by {separator!r}"
 
 
 def _what_is_new(theirs: Vocabulary, vocab: Vocabulary) -> tuple[str, ...]:

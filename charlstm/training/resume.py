@@ -127,10 +127,10 @@ def _begin_session(
 def _check_corpus(path: Path, run: RunFile, corpus: Corpus) -> None:
     if corpus.digest == run.digest:
         return
+    before, command = find_encoded(run.digest, run.source), ""
     change = f"from {run.characters:,} to {len(corpus):,} characters"
     remedy = f"restore the old text, or start a new run with `init_from` {shlex.quote(str(path))}"
     if len(corpus) == run.characters:
-        before = find_encoded(run.digest, run.source)
         if before is None:
             change = f"{run.characters:,} characters as before, but not the same ones"
         elif (before.vocab, before.counts) == (corpus.vocab, corpus.counts):
@@ -141,7 +141,12 @@ def _check_corpus(path: Path, run: RunFile, corpus: Corpus) -> None:
             )
         else:
             change = f"{run.characters:,} characters as before, but different ones"
-    raise CharlstmError(f"the text has changed since run {path.name} started ({change})", remedy)
+    if before is not None:
+        remedy += "; to continue with the text as it was:"
+        command = shlex.join(["charlstm", "train", "--resume", "-c", str(path)])
+    raise CharlstmError(
+        f"the text has changed since run {path.name} started ({change})", remedy, command
+    )
 
 
 def _at_new_path(run: RunFile, corpus: Corpus) -> RunFile:
@@ -161,6 +166,8 @@ def _with_changes(
         precision, notices = _precision_on(changes["device"], run)
         changes |= {"device": str(precision.device), "precision": precision.name}
     run = replace(run, train=replace(run.train, **changes))
+    if run.generation is not None:
+        run = replace(run, generation=run.generation.changed(changes))
     if extended:
         batches = open_batches(
             train_ids, run.train.batch, run.train.bptt, run.model.end, run.train.seed

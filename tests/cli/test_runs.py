@@ -397,7 +397,8 @@ def test_a_link_to_a_run_is_not_deleted_as_a_run(
     (checkpoints / "link").symlink_to("old")
     before = files_below(checkpoints)
     assert run(["runs", "prune", "--whole", "--yes", "link"]) == 1
-    assert "skipped checkpoints/link: it is a link" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "skipped checkpoints/link: it is a link; name the folder that it points to\n" in told
     assert files_below(checkpoints) == before
 
 
@@ -410,7 +411,7 @@ def test_a_folder_that_is_no_run_is_not_deleted(
     (book / "precious").write_text("x")
     for name in ("book", "./book", str(book)):
         assert run(["runs", "prune", name, "--whole", "--yes"]) == 1
-        assert "skipped" in capsys.readouterr().err
+        assert "; delete its folder yourself\n" in capsys.readouterr().err
     shutil.copy(book / "run.json", tmp_path)
     assert run(["runs", "prune", ".", "--whole", "--yes"]) == 1
     assert (book / "precious").read_text() == "x"

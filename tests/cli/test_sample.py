@@ -228,6 +228,33 @@ def test_a_state_may_begin_several_texts(
 
 
 @pytest.mark.usefixtures("folder")
+def test_a_state_that_is_saved_at_the_end_need_not_exist_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = str(tmp_path / "story.state")
+    assert sample("--length", "5", "--state", state) == 1
+    notes = []
+    for _ in range(2):
+        capsys.readouterr()
+        assert sample("--length", "5", "--state", state, "--save-state", state) == 0
+        notes.append("does not exist yet; starting a new text" in capsys.readouterr().err)
+    assert notes == [True, False]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_checkpoint_without_its_run_has_no_text_to_compare_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = str(shutil.copytree(charlstm.load("small").path, tmp_path / "alone"))
+    for command in (["sample", "--novelty"], ["train", "--resume"], ["runs", "show"]):
+        named = [alone] if command[0] == "runs" else ["-c", alone]
+        assert run([*command, *named]) == 1
+        shown = capsys.readouterr().err
+        assert "alone is a checkpoint without its run" in shown
+        assert f"--init-from {alone}" in shown
+
+
+@pytest.mark.usefixtures("folder")
 def test_a_state_of_another_model_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -436,6 +436,32 @@ def test_budget_may_be_extended(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.out.startswith("checkpoints/tales  9 steps")
 
 
+def suggested(err: str) -> list[str]:
+    """The arguments of the command to train further, as a shell would pass them."""
+    line = next(line for line in err.splitlines() if line.startswith("charlstm train --resume"))
+    return shlex.split(line)[1:]
+
+
+def test_the_suggested_budget_exceeds_the_time_that_the_run_took(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    minutes = ["--minutes", "0.00001"]  # less than it takes to begin
+    assert run(["train", "tales.txt", *SMALL, *minutes]) == 0
+    done = runs.read_pointers(TALES).last
+    assert run(["train", "--resume"]) == 0
+    assert run(suggested(capsys.readouterr().err)) == 0
+    assert runs.read_pointers(TALES).last > done
+
+
+def test_a_suggested_number_of_steps_is_written_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("tales.txt") == 0
+    content = json.loads((TALES / "run.json").read_text())
+    content["train"]["steps"] = 600_000
+    (TALES / "run.json").write_text(json.dumps(content))
+    assert run(["train", "--resume"]) == 0
+    assert suggested(capsys.readouterr().err)[-2:] == ["--steps", "1200000"]
+
+
 @pytest.mark.parametrize(
     ("options", "note"),
     [
@@ -532,12 +558,30 @@ def test_changed_text_is_refused_with_the_reason(
 ) -> None:
     assert train("tales.txt") == 0
     (folder / "tales.txt").write_text(TEXT * 21, encoding="utf-8")
+    for named in ([], ["tales.txt"]):
+        assert run(["runs", "prune", "--cache", "--yes"]) == 0
+        capsys.readouterr()
+        assert run(["train", *named, "--resume", "-c", "tales", "--steps", "9"]) == 1
+        told = capsys.readouterr().err
+        assert re.fullmatch(r"charlstm: [^\n]+\n", told)
+        for words in ("changed", f"{len(TEXT * 20):,}", f"{len(TEXT * 21):,}", "--init-from"):
+            assert words in told
+
+
+@pytest.mark.parametrize("now", [TEXT * 21, ""])
+def test_a_run_continues_with_its_text_as_it_was(
+    now: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("tales.txt") == 0
+    (folder / "tales.txt").write_text(now, encoding="utf-8")
     capsys.readouterr()
-    assert run(["train", "--resume", "-c", "tales", "--steps", "9"]) == 1
+    assert run(["train", "tales.txt", "--resume", "--steps", "9"]) == 1
     told = capsys.readouterr().err
-    assert re.fullmatch(r"charlstm: [^\n]+\n", told)
-    for words in ("changed", f"{len(TEXT * 20):,}", f"{len(TEXT * 21):,}", "--init-from"):
-        assert words in told
+    assert run(["train", "--resume", "--steps", "9"]) == 0
+    as_it_was = "; continuing with the text as it was, from the cache\n"
+    assert as_it_was in capsys.readouterr().err
+    if "the text has changed" in told:
+        assert run(suggested(told)) == 0
 
 
 def test_moved_text_is_named_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -607,7 +651,7 @@ def test_a_folder_of_texts_is_named_on_resume(
     assert run(["train", "corp", "--resume", "--steps", "8"]) == 0
     (folder / "corp" / "1.txt").rename(folder / "corp" / "3.txt")
     capsys.readouterr()
-    assert run(["train", "--resume"]) == 1
+    assert run(["train", "corp", "--resume"]) == 1
     told = capsys.readouterr().err
     assert "(the same 1,280 characters in another order); a folder's files are read" in told
     assert run(["train", "corp/3.txt", "corp/2.txt", "--resume", "--steps", "9"]) == 0

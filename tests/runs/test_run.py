@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -749,6 +750,28 @@ def test_when_there_is_no_run_the_error_says_how_to_make_one(tmp_path: Path) -> 
             CharlstmError, match=r"there are no runs under .*; train one first:\ncharlstm"
         ):
             find(None, tmp_path / "checkpoints")
+
+
+def test_runs_of_a_folder_above_and_behind_a_broken_link_are_named(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes").mkdir()
+    monkeypatch.chdir(tmp_path / "notes")
+    for name in (None, "tales"):
+        with pytest.raises(CharlstmError, match=f", but under {tmp_path / 'checkpoints'}/"):
+            find_checkpoint(name)
+    Path("checkpoints").symlink_to(tmp_path / "unplugged")
+    for name in (None, "tales"):
+        with pytest.raises(CharlstmError, match=r"checkpoints is a link to .*/unplugged, which"):
+            find_checkpoint(name)
+
+
+def test_of_a_checkpoint_that_is_gone_the_others_are_named(run: Path) -> None:
+    save(run, 20, best=True)
+    for name in ("tales/step-00000010", str(run / "step-00000010")):
+        for find in (find_checkpoint, partial(find_run, inside=True)):
+            with pytest.raises(CharlstmError, match=r"no checkpoint .*tales has step-00000020$"):
+                find(name, run.parent)
 
 
 def test_an_unknown_run_is_named_with_the_known_ones(run: Path) -> None:

@@ -180,7 +180,7 @@ def test_a_list_starts_from_the_weights_of_a_text_and_the_other_way_round(folder
 
 def test_a_list_has_no_teacher_of_a_text(folder: Path) -> None:
     text = charlstm.train("names.txt", steps=2, hidden_size=8, layers=1, progress=False).run()
-    with pytest.raises(UsageError, match="the teacher"):
+    with pytest.raises(UsageError, match="trained on a text, but this is a list sep"):
         charlstm.train("names.txt", lines=True, teacher=text.path, steps=2, progress=False)
 
 
