@@ -9,6 +9,7 @@ import hashlib
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm import files
 from charlstm.cache import cache_folder
 from charlstm.errors import CharlstmError
 
@@ -36,6 +38,8 @@ LEVELS = (
 """What Linux calls the instructions that ``kernel.c`` can use, best first, and the compiler's flags
 for them. Compilers for Apple's processors need no flag."""
 COMPILE_SECONDS = 60
+RETRY_SECONDS = 24 * 3600.0
+"""Time after which a compiler that failed is tried again."""
 TEXTS_PER_THREAD = 8
 """Fewest texts for which a thread of its own pays."""
 
@@ -180,19 +184,20 @@ def kernel() -> ctypes.CDLL | None:
 def _load() -> ctypes.CDLL | None:
     try:
         library = _library()
-        loaded = None if library is None else ctypes.CDLL(str(library))
-    except (OSError, CharlstmError):
-        return None
-    if loaded is not None:
+        if library is None:
+            return None
+        loaded = ctypes.CDLL(str(library))
         integer, address = ctypes.c_int64, ctypes.c_void_p
         loaded.packed_size.argtypes, loaded.packed_size.restype = [integer, integer], integer
         loaded.pack.argtypes, loaded.pack.restype = [address, integer, integer, address], None
         loaded.run.argtypes = [address, address, *[integer] * 4, address, address]
+    except (OSError, AttributeError, CharlstmError):  # AttributeError: it is some other library
+        return None
     return loaded
 
 
 def _library() -> Path | None:
-    """The compiled library, from the cache or new; None without a compiler."""
+    """The compiled library, from the cache or new; None if there is none to trust."""
     if os.name == "nt":
         return None
     level, flags = _level()
@@ -200,42 +205,53 @@ def _library() -> Path | None:
     key = hashlib.sha256(repr((source, FLAGS, flags)).encode()).hexdigest()[:16]
     folder = cache_folder() / "kernels"
     path = folder / f"{sys.platform}-{platform.machine()}-{level}-{key}.so"
-    if path.exists() and _is_own(path):
-        return path
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return path if _compile(path, flags) and _is_own(path) else None
+    if not _is_own(folder):
+        return None
+    if not (path.exists() and _is_own(path)) or _is_to_retry(path):
+        _compile(path, flags)
+    return path if path.exists() and path.stat().st_size else None
 
 
-def _compile(path: Path, flags: Sequence[str]) -> bool:
-    """Compile the kernel to ``path``; return whether that succeeded."""
-    import shutil  # these two are slow to import, and needed once
+def _is_to_retry(path: Path) -> bool:
+    """Whether this is the empty file of a compiler that failed long ago."""
+    found = path.stat()
+    return not found.st_size and abs(time.time() - found.st_mtime) > RETRY_SECONDS
+
+
+def _compile(path: Path, flags: Sequence[str]) -> None:
+    """Compile the kernel to ``path``, if there is a compiler; an empty file records a failure."""
+    import shutil  # these three are slow to import, and needed once
     import subprocess
+    import tempfile
 
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
-        return False
-    new = path.with_suffix(f".{os.getpid()}")
-    try:
+        return
+    library = b""
+    with suppress(OSError, subprocess.SubprocessError), tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, "kernel.so")
         subprocess.run(
-            [compiler, *FLAGS, *flags, str(SOURCE), "-o", str(new)],
+            [compiler, *FLAGS, *flags, str(SOURCE), "-o", str(made)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=COMPILE_SECONDS,
             check=True,
         )
-        new.replace(path)  # two processes may compile at the same time
-    except subprocess.SubprocessError:
-        return False
+        library = made.read_bytes()
+    # Half a library would end the process with a bus error; the compiler obeys a lax umask.
+    work = path.with_name(files.work_name())
+    try:
+        files.write_durably(work, library, 0o600)
+        work.replace(path)  # two processes may compile at the same time
     finally:
-        with suppress(OSError):
-            new.unlink(missing_ok=True)
-    return True
+        work.unlink(missing_ok=True)
 
 
 def _is_own(path: Path) -> bool:
-    """Whether the file and its folder belong to this user, and nobody else may change them."""
-    found = [path.stat(), path.parent.stat()]
-    return all(one.st_uid == os.getuid() and not one.st_mode & 0o022 for one in found)
+    """Whether a file or folder belongs to this user, and nobody else may change it."""
+    found = path.stat()
+    return found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 def _level() -> tuple[str, tuple[str, ...]]:

@@ -21,7 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "html_table": set(),
     "config": GROUND,
     "text": GROUND | {"files", "cache"},
-    "net": GROUND | {"config", "cache"},
+    "net": GROUND | {"files", "config", "cache"},
     "presets": GROUND | {"files", "config", "text", "net"},
     "runs": GROUND | {"files", "events", "config", "text", "net"},
     "generate": GROUND | {"files", "text", "net", "runs"},
