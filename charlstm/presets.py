@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from charlstm.config import TrainConfig
+from charlstm.config import MOST_GENERATIONS, TrainConfig
 from charlstm.errors import check_choice, check_integer, plural, require
 from charlstm.net.model_config import ModelConfig
 
@@ -51,7 +51,6 @@ memorises its text (docs/research/experiments/schedule-and-dropout.md)."""
 MOST_HELD_OUT = 1_000
 """Default maximum of held-out items: a list needs most of its items for training."""
 MAX_EPOCHS = 30.0
-MOST_GENERATIONS = 20
 MOST_CHARACTERS = 20_000_000
 """Maximum default budget in characters: more would take hours."""
 
@@ -112,6 +111,8 @@ def generation_minutes(presets: Sequence[str], left: float, budget: float) -> fl
     The earlier generations took their time as measured. One that ended early leaves its time to
     the later ones; however late they were, each of these gets a hundredth of the ``budget``.
     """
+    for preset in presets:
+        check_choice("`preset`", preset, PRESETS)
     times = [PRESETS[preset].minutes for preset in presets]
     return max(left * times[0] / sum(times), budget / 100)
 

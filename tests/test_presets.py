@@ -362,3 +362,8 @@ def test_each_generation_of_twenty_minutes_or_an_hour_has_the_time_it_takes_by_h
 
 def test_a_generation_has_some_time_even_if_the_budget_is_spent() -> None:
     assert generation_minutes(("large", "huge"), -1.0, 50.0) == 0.5
+
+
+def test_a_preset_of_a_later_generation_is_checked() -> None:
+    with pytest.raises(UsageError, match="`preset` is 'giant'"):
+        generation_minutes(("large", "giant"), 5.0, 5.0)

@@ -27,6 +27,7 @@ from charlstm.net.engine import Engine
 from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED, layer_prefix
 from charlstm.runs.checkpoint import ModelFile
 from charlstm.scoring import score
+from charlstm.show.printable import printable
 
 PageFormat = Literal["float16", "float32"]
 PRECISIONS: dict[str, Any] = {"float16": np.float16, "float32": np.float32}
@@ -80,7 +81,7 @@ def to_page(
             f"export a smaller model{smaller}",
         )
     training = file.training
-    run = str(training.get("run") or model.path.name)
+    run = training.get("run") or model.path.name
     meta = {
         **{"cell": config.cell, "layers": config.layers, "hidden": config.hidden_size},
         **{"blocks": model.engine.spec.blocks, "states": model.engine.spec.states},
@@ -97,7 +98,7 @@ def to_page(
         f"Made by charlstm {version}."
     )
     html = Template(_resource("page.html")).substitute(
-        title=escape(title or run),
+        title=escape(printable(title or run, keep="")),
         about=escape(about),
         prime=escape(_prime(file)),
         left=LEFT_SATURATED,
@@ -164,8 +165,9 @@ def _prime(file: ModelFile) -> str:
     """
     if file.vocab.end is not None:
         return ""
-    paragraphs = file.excerpt.split("\n\n")[1:]
-    texts = (text.split() for text in (*paragraphs, file.excerpt))
+    excerpt = file.excerpt.encode(errors="ignore").decode()  # without bytes that are no text
+    paragraphs = excerpt.split("\n\n")[1:]
+    texts = (text.split() for text in (*paragraphs, excerpt))
     return " ".join(next((words for words in texts if words), [])[:3])[:40]
 
 

@@ -24,6 +24,7 @@ from charlstm.files import (
     MAX_JSON_BYTES,
     check_format,
     file_size,
+    is_count,
     make_work_folder,
     memory_present,
     open_to_append,
@@ -251,6 +252,8 @@ def read_model(path: Path) -> ModelFile:
     excerpt, training = content.get("excerpt"), content.get("training")
     if not isinstance(excerpt, str) or not isinstance(training, dict):
         raise CharlstmError(f"{source} is damaged: no excerpt or no training data", REMEDY)
+    if not is_count(training.get("step", 0)) or not isinstance(training.get("run", ""), str):
+        raise CharlstmError(f"{source} is damaged: its training data", REMEDY)
     if len(excerpt) > MAX_EXCERPT:  # it is read whenever nothing else is named
         raise CharlstmError(f"{source} is damaged: an excerpt of {len(excerpt):,}", REMEDY)
     shapes = config.shapes()

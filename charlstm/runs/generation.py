@@ -2,12 +2,16 @@
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
-from charlstm.config import has_type
+from charlstm.config import MOST_GENERATIONS, TrainConfig, has_type
+from charlstm.net.model_config import ModelConfig
 
 Setting = bool | int | float | str
+SETTINGS = {f.name for kind in (ModelConfig, TrainConfig) for f in fields(kind)}
+SETTINGS -= {"vocab_size", "end", "minutes"}
+"""What the user may have set for all generations."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ class Generation:
             raise TypeError
         if not all(isinstance(preset, str) for preset in presets):
             raise TypeError
-        if not 1 <= plain["number"] <= len(presets):
+        if not 1 <= plain["number"] <= len(presets) <= MOST_GENERATIONS:
+            raise ValueError
+        if not settings.keys() <= SETTINGS:
             raise ValueError
         return cls(presets=presets, settings=settings, **plain)

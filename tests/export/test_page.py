@@ -552,3 +552,13 @@ def test_the_prime_is_the_beginning_of_a_paragraph(excerpt: str, prime: str) -> 
     of = model()
     file = dataclasses.replace(of.file, excerpt=excerpt)
     assert f'id="prime" value="{prime}"' in to_page(Model(file, of.path), "1").html.decode()
+
+
+def test_what_is_no_text_is_not_in_the_page() -> None:
+    of = model(symbols=BYTE_SYMBOLS, kind="bytes")
+    excerpt = b"\xff\xfe\n\nb\xffab f\xffed".decode(errors="surrogateescape")
+    training = {"run": "b\udcffo\u202eok", "step": 7}
+    file = dataclasses.replace(of.file, excerpt=excerpt, training=training)
+    html = to_page(Model(file, of.path), "1").html.decode()
+    assert 'id="prime" value="bab fed"' in html
+    assert "<title>b\ufffdo\ufffdok</title>" in html

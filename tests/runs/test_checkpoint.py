@@ -582,3 +582,11 @@ def test_a_mark_that_is_a_link_is_not_followed(saved: Path, tmp_path: Path) -> N
     with pytest.raises(OSError, match="symbolic link"):
         checkpoint.mark_unrecorded(saved)
     assert precious.read_text() == "mine"
+
+
+@pytest.mark.parametrize("training", [{"step": "7"}, {"step": [7]}, {"step": -7}, {"run": ["r"]}])
+def test_training_data_of_another_type_are_damaged(training: dict[str, Any], saved: Path) -> None:
+    content = json.loads((saved / MODEL_JSON).read_bytes())
+    forge(saved, MODEL_JSON, json.dumps({**content, "training": training}).encode())
+    with pytest.raises(CharlstmError, match="is damaged: its training data"):
+        read_model(saved)

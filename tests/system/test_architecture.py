@@ -27,7 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "generate": GROUND | {"files", "text", "net", "runs"},
     "scoring": GROUND | {"text", "generate", "html_table"},
     "analysis": GROUND | {"events", "text", "net", "runs", "generate", "html_table"},
-    "export": GROUND | {"events", "net", "runs", "scoring", "analysis"},
+    "export": GROUND | {"events", "net", "runs", "scoring", "analysis", "show"},
     "model": {
         *("errors", "text", "net", "runs", "generate", "scoring", "analysis", "show"),
         "html_table",
