@@ -32,10 +32,10 @@ def load(readline: Any) -> None:
         for line in lines[-KEPT:]:
             try:
                 turn = json.loads(line)
-            except ValueError:  # half a line, after a crash
-                continue
-            if isinstance(turn, str) and "\0" not in turn:
-                readline.add_history(turn)
+                if isinstance(turn, str) and "\0" not in turn:
+                    readline.add_history(turn)
+            except (ValueError, RecursionError):
+                continue  # half a line, after a crash, or characters that this locale lacks
         if len(lines) > 2 * KEPT:
             _write(path, lines[-KEPT:], os.O_TRUNC)
     except (OSError, RuntimeError):

@@ -67,11 +67,15 @@ def to_page(
 
     Raises:
         UsageError: the precision is unknown.
-        CharlstmError: the page would be too large for browsers.
+        CharlstmError: the page would be too large for browsers, or a weight for the precision.
     """
     require(precision in PRECISIONS, f"`precision` is {precision!r}", "choose float16 or float32")
     file, config = model.file, model.file.config
     arrays = _arrays(file, PRECISIONS[precision])
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise CharlstmError(
+            f"the model has weights that {precision} cannot hold", "set `precision` to float32"
+        )
     size = sum(4 * -(-array.nbytes // 3) for array in arrays.values())
     if size > LIMIT:
         smaller = ", or set `precision` to float16" if precision == "float32" else ""
@@ -123,7 +127,8 @@ def _arrays(file: ModelFile, dtype: Any) -> dict[str, Array]:
     replaced = {"embedding", f"{first}weight_input", f"{first}bias"}
     arrays = {"table": table, **{n: a for n, a in weights.items() if n not in replaced}}
     little = np.dtype(dtype).newbyteorder("<")
-    return {name: np.ascontiguousarray(array, little) for name, array in arrays.items()}
+    with np.errstate(over="ignore"):  # checked by the caller
+        return {name: np.ascontiguousarray(array, little) for name, array in arrays.items()}
 
 
 def _named_units(model: LoadedModel) -> list[dict[str, Any]]:

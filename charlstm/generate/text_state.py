@@ -19,7 +19,7 @@ from charlstm.errors import CharlstmError, UsageError, reason_of
 from charlstm.files import file_size, unreadable, write_output
 from charlstm.net.model_config import ModelConfig
 from charlstm.net.spec import CELLS
-from charlstm.runs.checkpoint import Arrays, ModelFile, fingerprint
+from charlstm.runs.checkpoint import Arrays, ModelFile, fingerprint, is_computable
 
 REMEMBERED = 4096
 """Number of characters kept for the repeat penalty."""
@@ -49,7 +49,7 @@ class TextState:
             and isinstance(self.recent, Sequence)
             and state.shape == shape
             and state.dtype == np.float32
-            and bool(np.isfinite(state).all())
+            and is_computable(state)
             and all(
                 isinstance(symbol, Integral) and 0 <= symbol < vocab_size for symbol in self.recent
             )

@@ -43,6 +43,8 @@ MANIFEST = "manifest.json"
 MODEL_JSON, MODEL_TENSORS = "model.json", "model.safetensors"
 TRAIN_JSON, TRAIN_TENSORS = "train.json", "train.safetensors"
 MAX_EXCERPT = 1 << 16
+LARGEST = 1e15
+"""Above it, products of weights may overflow float32."""
 UNRECORDED = ".charlstm-unrecorded"
 """Marker file of a checkpoint that its run does not record: not yet, or no longer."""
 REMEDY = "use another checkpoint of the run, or train again"
@@ -270,9 +272,14 @@ def read_model(path: Path) -> ModelFile:
     found = {name: array.shape for name, array in weights.items()}
     if found != shapes or any(array.dtype != np.float32 for array in weights.values()):
         raise CharlstmError(f"{file} is damaged: its arrays do not match the settings", REMEDY)
-    if not all(np.isfinite(array).all() for array in weights.values()):
+    if not all(is_computable(array) for array in weights.values()):
         raise CharlstmError(f"{file} is damaged: it has weights that are not finite", REMEDY)
     return ModelFile(config, vocab, weights, excerpt, training)
+
+
+def is_computable(array: NDArray[Any]) -> bool:
+    """Whether products of such numbers stay finite, as those of any trained model do."""
+    return bool((np.abs(array) <= LARGEST).all())  # False for NaN
 
 
 def fingerprint(model: ModelFile) -> str:

@@ -46,6 +46,17 @@ def test_a_damaged_line_is_skipped(file: Path) -> None:
     assert Readline().turns == ["NED: ", "TAM: "]
 
 
+def test_a_turn_that_the_locale_lacks_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def add(self: Readline, turn: str) -> None:  # as in the locale C
+        turn.encode("ascii")
+        self.turns.append(turn)
+
+    monkeypatch.setattr(Readline, "add_history", add)
+    for turn in ("caf\u00e9", "\ud800", "NED: "):
+        history.append(turn)
+    assert Readline().turns == ["NED: "]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="permissions as POSIX has them")
 def test_only_the_owner_reads_it(file: Path) -> None:
     history.append("NED: ")

@@ -534,6 +534,14 @@ def test_a_page_that_is_too_large_says_how_large_it_would_be(
         to_page(model(), "1", precision="float32")
 
 
+def test_weights_beyond_half_precision_are_refused() -> None:
+    of = model()
+    of.file.weights["output_bias"][0] = 1e5
+    with pytest.raises(CharlstmError, match="float16 cannot hold"):
+        to_page(of, "1")
+    assert to_page(of, "1", precision="float32").html
+
+
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(UsageError, match="float16"):
         to_page(model(), "1", precision="int8")
