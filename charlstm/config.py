@@ -21,6 +21,8 @@ from charlstm.errors import (
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 MAX_BUDGET = 10**12
+MOST_GENERATIONS = 20
+"""Most runs in a chain."""
 
 
 @dataclass(frozen=True)

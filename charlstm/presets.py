@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from charlstm.config import MAX_BUDGET, TrainConfig
+from charlstm.config import MAX_BUDGET, MOST_GENERATIONS, TrainConfig
 from charlstm.errors import check_choice, check_integer, check_number, plural, require
 from charlstm.net.model_config import ModelConfig
 
@@ -54,7 +54,6 @@ memorises its text (docs/research/experiments/schedule-and-dropout.md)."""
 MOST_HELD_OUT = 1_000
 """Default maximum of held-out items: a list needs most of its items for training."""
 MAX_EPOCHS = 30.0
-MOST_GENERATIONS = 20
 MOST_CHARACTERS = 20_000_000
 """Maximum default budget in characters: more would take hours."""
 

@@ -395,3 +395,8 @@ def test_generations_of_a_preset_take_as_many_steps_though_a_teacher_takes_time(
 
 def test_a_generation_has_some_time_even_if_the_budget_is_spent() -> None:
     assert generation_minutes(("large", "large", "huge"), 2, -1.0, 50.0) == 0.5
+
+
+def test_a_preset_of_a_later_generation_is_checked() -> None:
+    with pytest.raises(UsageError, match="`preset` is 'giant'"):
+        generation_minutes(("large", "giant"), 1, 5.0, 5.0)

@@ -34,7 +34,8 @@ def run_names(incomplete: str) -> list[str]:
         names = [re.sub(r"[^\w./-]", r"\\\g<0>", n) for n in names if n == printable(n, keep="")]
     else:
         names = [name for name in names if re.fullmatch(r"[\w./-]+", name)]
-    return [name for name in names if name.startswith(incomplete)]
+    # A folder called --whole must not become an option.
+    return [n for n in names if n.startswith(incomplete) and not n.startswith("-")]
 
 
 def default(value: object) -> str:

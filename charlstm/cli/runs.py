@@ -161,7 +161,7 @@ def compare(
     document = compared.document()
     write_document(document, html=html, svg=svg, png=png)
     if csv is not None:
-        write_file(csv, compared.to_csv().encode("utf-8"))
+        write_file(csv, compared.to_csv().encode("utf-8", "surrogateescape"))
     if as_json:
         print(json.dumps(compared.to_dict(), allow_nan=False))
     elif not any(outputs.values()):

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from charlstm.errors import CharlstmError
 from charlstm.net.spec import CELLS, CellSpec, layer_prefix
 from charlstm.runs.checkpoint import ModelFile
+from charlstm.show.printable import printable
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -152,7 +153,7 @@ def to_onnx(file: ModelFile, version: str) -> bytes:
         "symbols": json.dumps(list(file.vocab.symbols)),
         "kind": file.vocab.kind,
         "cell": config.cell,
-        "run": str(file.training.get("run", "")),
+        "run": printable(file.training.get("run", ""), keep=""),
         "version": version,
     }
     if config.end is not None:

@@ -27,6 +27,7 @@ from charlstm.net.engine import Engine
 from charlstm.net.spec import LEFT_SATURATED, RIGHT_SATURATED, layer_prefix
 from charlstm.runs.checkpoint import ModelFile
 from charlstm.scoring import score
+from charlstm.show.printable import printable
 
 PageFormat = Literal["float16", "float32"]
 PRECISIONS: dict[str, Any] = {"float16": np.float16, "float32": np.float32}
@@ -66,11 +67,15 @@ def to_page(
 
     Raises:
         UsageError: the precision is unknown.
-        CharlstmError: the page would be too large for browsers.
+        CharlstmError: the page would be too large for browsers, or a weight for the precision.
     """
     require(precision in PRECISIONS, f"`precision` is {precision!r}", "choose float16 or float32")
     file, config = model.file, model.file.config
     arrays = _arrays(file, PRECISIONS[precision])
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise CharlstmError(
+            f"the model has weights that {precision} cannot hold", "set `precision` to float32"
+        )
     size = sum(4 * -(-array.nbytes // 3) for array in arrays.values())
     if size > LIMIT:
         smaller = ", or set `precision` to float16" if precision == "float32" else ""
@@ -80,7 +85,7 @@ def to_page(
             f"export a smaller model{smaller}",
         )
     training = file.training
-    run = str(training.get("run") or model.path.name)
+    run = training.get("run") or model.path.name
     meta = {
         **{"cell": config.cell, "layers": config.layers, "hidden": config.hidden_size},
         **{"blocks": model.engine.spec.blocks, "states": model.engine.spec.states},
@@ -97,7 +102,7 @@ def to_page(
         f"Made by charlstm {version}."
     )
     html = Template(_resource("page.html")).substitute(
-        title=escape(title or run),
+        title=escape(printable(title or run, keep="")),
         about=escape(about),
         prime=escape(_prime(file)),
         left=LEFT_SATURATED,
@@ -122,7 +127,8 @@ def _arrays(file: ModelFile, dtype: Any) -> dict[str, Array]:
     replaced = {"embedding", f"{first}weight_input", f"{first}bias"}
     arrays = {"table": table, **{n: a for n, a in weights.items() if n not in replaced}}
     little = np.dtype(dtype).newbyteorder("<")
-    return {name: np.ascontiguousarray(array, little) for name, array in arrays.items()}
+    with np.errstate(over="ignore"):  # checked by the caller
+        return {name: np.ascontiguousarray(array, little) for name, array in arrays.items()}
 
 
 def _named_units(model: LoadedModel) -> list[dict[str, Any]]:
@@ -164,8 +170,9 @@ def _prime(file: ModelFile) -> str:
     """
     if file.vocab.end is not None:
         return ""
-    paragraphs = file.excerpt.split("\n\n")[1:]
-    texts = (text.split() for text in (*paragraphs, file.excerpt))
+    excerpt = file.excerpt.encode(errors="ignore").decode()  # without bytes that are no text
+    paragraphs = excerpt.split("\n\n")[1:]
+    texts = (text.split() for text in (*paragraphs, excerpt))
     return " ".join(next((words for words in texts if words), [])[:3])[:40]
 
 

@@ -20,7 +20,7 @@ from charlstm.files import file_size, unreadable, write_output
 from charlstm.generate.sampling import REMEMBERED
 from charlstm.net.model_config import ModelConfig
 from charlstm.net.spec import CELLS
-from charlstm.runs.checkpoint import Arrays, ModelFile, fingerprint
+from charlstm.runs.checkpoint import Arrays, ModelFile, fingerprint, is_computable
 
 FORMAT = "charlstm-state-1"
 HEADER_BYTES = 4096
@@ -48,7 +48,7 @@ class TextState:
             and isinstance(self.recent, Sequence)
             and state.shape == shape
             and state.dtype == np.float32
-            and bool(np.isfinite(state).all())
+            and is_computable(state)
             and all(
                 isinstance(symbol, Integral) and 0 <= symbol < vocab_size for symbol in self.recent
             )

@@ -24,6 +24,7 @@ from charlstm.files import (
     MAX_JSON_BYTES,
     check_format,
     file_size,
+    is_count,
     make_work_folder,
     memory_present,
     open_to_append,
@@ -42,6 +43,8 @@ MANIFEST = "manifest.json"
 MODEL_JSON, MODEL_TENSORS = "model.json", "model.safetensors"
 TRAIN_JSON, TRAIN_TENSORS = "train.json", "train.safetensors"
 MAX_EXCERPT = 1 << 16
+LARGEST = 1e15
+"""Above it, products of weights may overflow float32."""
 UNRECORDED = ".charlstm-unrecorded"
 """Marker file of a checkpoint that its run does not record: not yet, or no longer."""
 REMEDY = "use another checkpoint of the run, or train again"
@@ -251,6 +254,8 @@ def read_model(path: Path) -> ModelFile:
     excerpt, training = content.get("excerpt"), content.get("training")
     if not isinstance(excerpt, str) or not isinstance(training, dict):
         raise CharlstmError(f"{source} is damaged: no excerpt or no training data", REMEDY)
+    if not is_count(training.get("step", 0)) or not isinstance(training.get("run", ""), str):
+        raise CharlstmError(f"{source} is damaged: its training data", REMEDY)
     if len(excerpt) > MAX_EXCERPT:  # it is read whenever nothing else is named
         raise CharlstmError(f"{source} is damaged: an excerpt of {len(excerpt):,}", REMEDY)
     shapes = config.shapes()
@@ -267,9 +272,14 @@ def read_model(path: Path) -> ModelFile:
     found = {name: array.shape for name, array in weights.items()}
     if found != shapes or any(array.dtype != np.float32 for array in weights.values()):
         raise CharlstmError(f"{file} is damaged: its arrays do not match the settings", REMEDY)
-    if not all(np.isfinite(array).all() for array in weights.values()):
+    if not all(is_computable(array) for array in weights.values()):
         raise CharlstmError(f"{file} is damaged: it has weights that are not finite", REMEDY)
     return ModelFile(config, vocab, weights, excerpt, training)
+
+
+def is_computable(array: NDArray[Any]) -> bool:
+    """Whether products of such numbers stay finite, as those of any trained model do."""
+    return bool((np.abs(array) <= LARGEST).all())  # False for NaN
 
 
 def fingerprint(model: ModelFile) -> str:

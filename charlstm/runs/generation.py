@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
-from charlstm.config import TrainConfig, has_type
+from charlstm.config import MOST_GENERATIONS, TrainConfig, has_type
 from charlstm.net.model_config import ModelConfig
 
 Setting = bool | int | float | str
-SETTINGS = {field.name for kind in (ModelConfig, TrainConfig) for field in fields(kind)}
+SETTINGS = {f.name for kind in (ModelConfig, TrainConfig) for f in fields(kind)}
+SETTINGS -= {"vocab_size", "end", "minutes"}
+"""What the user may have set for all generations."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class Generation:
             raise TypeError
         if not all(isinstance(preset, str) for preset in presets):
             raise TypeError
-        if not 1 <= plain["number"] <= len(presets) or settings.keys() - SETTINGS:
+        if not 1 <= plain["number"] <= len(presets) <= MOST_GENERATIONS:
+            raise ValueError
+        if not settings.keys() <= SETTINGS:
             raise ValueError
         return cls(presets=presets, settings=settings, **plain)

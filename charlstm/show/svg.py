@@ -9,6 +9,7 @@ from unicodedata import category
 
 from charlstm.errors import CharlstmError
 from charlstm.show.picture import Dot, Label, Path, Picture, Rectangle, Shape
+from charlstm.show.printable import printable
 from charlstm.show.style import css
 
 FAMILIES = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
@@ -110,7 +111,7 @@ def _shape(shape: Shape) -> str:
         extras += f' text-anchor="{shape.anchor}"'
     if shape.upright:
         extras += f' transform="rotate(-90 {_n(shape.x)} {_n(shape.y)})"'
-    words = escape(shape.text.translate(NOT_IN_XML))
+    words = escape(printable(shape.text, keep="").translate(NOT_IN_XML))
     return (
         f'<text x="{_n(shape.x)}" y="{_n(shape.y)}" font-size="{_n(shape.size)}" '
         f'fill="{color}" xml:space="preserve"{extras}>{words}</text>'

@@ -19,6 +19,7 @@ from charlstm.errors import CharlstmError, UsageError, reason_of, require, shown
 from charlstm.text import folder, sources
 from charlstm.text.items import with_ends
 from charlstm.text.sources import STDIN, STDIN_NAME, SourceFile, TextSource, decoded, kind_of
+from charlstm.text.vocabulary import MAX_SEPARATOR, is_separator
 
 HASHED_BYTES = 1 << 26
 """A larger source counts as unchanged if its size and modification time are the same."""
@@ -249,11 +250,10 @@ def _check_encoding(encoding: str) -> None:
 
 
 def _check_separator(separator: str, as_bytes: bool) -> None:
-    """Raise ``UsageError`` unless items can be separated by this text."""
-    is_text = isinstance(separator, str) and not any("\ud800" <= c <= "\udfff" for c in separator)
+    """Raise ``UsageError`` unless items can be separated by ``separator``."""
     require(
-        is_text and separator != "",
-        f"`separator` is {shown(separator)}, but must be text",
+        isinstance(separator, str) and is_separator(separator),
+        f"`separator` is {shown(separator)}, but must be text of 1 to {MAX_SEPARATOR} characters",
         "give the text between two items",
     )
     require(

@@ -18,6 +18,8 @@ MAX_VOCABULARY = sys.maxunicode + 1
 """The number of Unicode code points."""
 RECORD_SEPARATOR = "\x1e"
 """The symbol that stands for a separator of several characters."""
+MAX_SEPARATOR = 1000
+"""Most characters of a separator: they are written once for each item."""
 Ids = NDArray[np.int64]
 
 
@@ -33,6 +35,13 @@ def code_points(text: str) -> NDArray[np.unsignedinteger]:
     if len(units) == len(text):
         return units
     return np.frombuffer(text.encode("utf-32-le"), "<u4")  # it has surrogate pairs
+
+
+def is_separator(text: str) -> bool:
+    """Whether items can be separated by ``text``: it is neither empty nor long, and encodable."""
+    if not 0 < len(text) <= MAX_SEPARATOR:
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,11 @@ class Vocabulary:
             raise CharlstmError("the vocabulary is empty or has a duplicate symbol")
         if self.kind == "bytes" and self.symbols != BYTE_SYMBOLS:
             raise CharlstmError("a byte vocabulary must have all 256 bytes in order")
-        if self.separator is not None and self.end_symbol not in self._index:
+        if self.separator is None:
+            return
+        if not is_separator(self.separator):
+            raise CharlstmError(f"the separator of its items is {shown(self.separator)}")
+        if self.end_symbol not in self._index:
             raise CharlstmError(f"the vocabulary has no end of an item, {self.end_symbol!r}")
 
     def __len__(self) -> int:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from charlstm.errors import AccessError, CharlstmError, UsageError, plural
+from charlstm.presets import require_memory
 from charlstm.runs.checkpoint import read_model, read_resume_state
 from charlstm.runs.metrics import cut_metrics
 from charlstm.runs.run import (
@@ -65,8 +66,8 @@ def open_run(
     Raises:
         CharlstmError: the corpus is not the run's, no checkpoint can be read, or memory runs out
             (also later, while the run is open).
-        UsageError: another process is training the run, or the run has already passed the end of
-            the new budget.
+        UsageError: another process is training the run, the run has already passed the end of the
+            new budget, or it needs far more memory than there is.
     """
     processes = all_processes()
     with threads_restored(), ExitStack() as locked, torch_errors_explained():
@@ -173,6 +174,8 @@ def _with_changes(
             train_ids, run.train.batch, run.train.bptt, run.model.end, run.train.seed
         )
         run = replace(run, budget=budget_of(run.train, batches.steps))
+    if run.train.device == "cpu":
+        require_memory(run.model, run.train, "resume it on a machine with more memory")
     return run, notices
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -145,6 +146,14 @@ def test_files_are_written_once_and_again_only_with_force(
     assert Path("c.csv").read_text() == "mine"
     assert run(["runs", "compare", "a", "b", "--csv", "c.csv", "--force"]) == 0
     assert Path("c.csv").read_text().startswith("run,")
+
+
+def test_the_folder_of_a_run_may_have_a_name_that_is_no_text(folder: Path) -> None:
+    name = os.fsdecode(b"a\xff\x1b")
+    shutil.copytree(folder / "checkpoints" / "a", folder / "checkpoints" / name)
+    files = ["--html", "n.html", "--svg", "n.svg", "--png", "n.png", "--csv", "n.csv"]
+    assert run(["runs", "compare", "b", name, *files]) == 0
+    assert b"a\xff\x1b," in Path("n.csv").read_bytes()
 
 
 def test_runs_of_different_texts_are_noted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -522,3 +522,11 @@ def test_a_run_whose_text_has_no_end_is_refused(
         assert run(command) == 1
         assert f"the text came from {path} (a " in capsys.readouterr().err
     assert not cache.exists() or list(cache.iterdir()) == []
+
+
+def test_a_run_that_is_far_too_large_for_the_machine_is_not_resumed(
+    checkpoints: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("charlstm.files.memory_present", lambda: 1 << 20)
+    assert run(["train", "--resume", "-c", "old"]) == 2
+    assert "training needs about" in capsys.readouterr().err

@@ -534,6 +534,14 @@ def test_a_page_that_is_too_large_says_how_large_it_would_be(
         to_page(model(), "1", precision="float32")
 
 
+def test_weights_beyond_half_precision_are_refused() -> None:
+    of = model()
+    of.file.weights["output_bias"][0] = 1e5
+    with pytest.raises(CharlstmError, match="float16 cannot hold"):
+        to_page(of, "1")
+    assert to_page(of, "1", precision="float32").html
+
+
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(UsageError, match="float16"):
         to_page(model(), "1", precision="int8")
@@ -552,3 +560,13 @@ def test_the_prime_is_the_beginning_of_a_paragraph(excerpt: str, prime: str) -> 
     of = model()
     file = dataclasses.replace(of.file, excerpt=excerpt)
     assert f'id="prime" value="{prime}"' in to_page(Model(file, of.path), "1").html.decode()
+
+
+def test_what_is_no_text_is_not_in_the_page() -> None:
+    of = model(symbols=BYTE_SYMBOLS, kind="bytes")
+    excerpt = b"\xff\xfe\n\nb\xffab f\xffed".decode(errors="surrogateescape")
+    training = {"run": "b\udcffo\u202eok", "step": 7}
+    file = dataclasses.replace(of.file, excerpt=excerpt, training=training)
+    html = to_page(Model(file, of.path), "1").html.decode()
+    assert 'id="prime" value="bab fed"' in html
+    assert "<title>b\ufffdo\ufffdok</title>" in html

@@ -68,6 +68,7 @@ def test_a_file_that_is_no_state_is_refused(model: Model, tmp_path: Path) -> Non
         {"recent": np.array([999])},
         {"recent": np.array([-1])},
         {"state": np.full((2, 2, 1, 24), np.nan, np.float32)},
+        {"state": np.full((2, 2, 1, 24), 3e38, np.float32)},
         {"state": np.zeros((2, 2, 1, 24))},
     ],
     ids=str,

@@ -106,7 +106,7 @@ def forge_model(path: Path, changes: dict[str, Any]) -> None:
 def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
     model = model_file()
     odd = model.weights["output_bias"]
-    odd[:] = [-0.0, np.float32(1e-45), np.finfo(np.float32).max, -np.finfo(np.float32).tiny]
+    odd[:] = [-0.0, np.float32(1e-45), checkpoint.LARGEST, -np.finfo(np.float32).tiny]
     path = write_checkpoint(tmp_path, model, STATE)
     assert path == tmp_path / "step-00000007"
     found, state = read_all(path)
@@ -428,7 +428,7 @@ def test_settings_larger_than_the_weights_are_refused_before_reading_them(saved:
         read_model(saved)
 
 
-@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 3e38])
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path, number: float) -> None:
     model = model_file()
     model.weights["embedding"][1, 1] = number
@@ -582,3 +582,11 @@ def test_a_mark_that_is_a_link_is_not_followed(saved: Path, tmp_path: Path) -> N
     with pytest.raises(OSError, match="symbolic link"):
         checkpoint.mark_unrecorded(saved)
     assert precious.read_text() == "mine"
+
+
+@pytest.mark.parametrize("training", [{"step": "7"}, {"step": [7]}, {"step": -7}, {"run": ["r"]}])
+def test_training_data_of_another_type_are_damaged(training: dict[str, Any], saved: Path) -> None:
+    content = json.loads((saved / MODEL_JSON).read_bytes())
+    forge(saved, MODEL_JSON, json.dumps({**content, "training": training}).encode())
+    with pytest.raises(CharlstmError, match="is damaged: its training data"):
+        read_model(saved)

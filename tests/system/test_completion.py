@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import charlstm
+from charlstm.cli.options import run_names
+from charlstm.runs.catalogue import list_runs
 
 pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals")
 READY = b"ready> "
@@ -110,3 +112,14 @@ def test_zsh_completes_names_that_need_no_quotes(run_called: str, tmp_path: Path
     words = type_in("zsh", "charlstm sample -c \t\r", tmp_path)
     assert words == ["sample", "-c", *completed]
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("run_called", ["--whole"], indirect=True)
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_no_run_is_completed_to_an_option(
+    run_called: str, shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("_CHARLSTM_COMPLETE", f"complete_{shell}")
+    assert run_called in [run.name for run in list_runs()]
+    assert run_names("") == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlstm.errors import UsageError
+from charlstm.errors import CharlstmError, UsageError
 from charlstm.text.corpus import Corpus, open_corpus
 from charlstm.text.items import ItemBatches, split_items, with_ends
 from charlstm.text.streams import IGNORED, Batch
@@ -73,6 +73,16 @@ def test_the_last_item_of_each_file_ends(tmp_path: Path) -> None:
     corpus = open_corpus([tmp_path], separator="\n")
     assert corpus.vocab.decode(corpus.ids.tolist()) == "emma\nolivia\nsophia\nisabella\n"
     assert open_corpus([tmp_path]).digest != corpus.digest
+
+
+@pytest.mark.parametrize("separator", ["", "-" * 1001, "\udcff", "a\udcff"])
+def test_a_separator_is_text_and_not_long(
+    make_corpus: Callable[..., Corpus], separator: str
+) -> None:
+    with pytest.raises(UsageError, match=r"`separator` is .* but must be text of 1 to 1000"):
+        make_corpus("abc" * 20, separator=separator)
+    with pytest.raises(CharlstmError, match="separator of its items is"):
+        Vocabulary("ab\x1e\udcff", separator=separator)
 
 
 @pytest.mark.parametrize("separator", ["", "é", "ab"])
