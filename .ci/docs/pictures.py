@@ -111,24 +111,19 @@ def begun(
 
 
 def live(folder: Path) -> None:
-    """The live panel, small and large, of a run without options that is nearly done."""
+    """The live panel of a run without options that is nearly done."""
     with begun(folder, None, {}) as trainer:
         sample = LiveSample(trainer.model_file, trainer.run_file.train.seed)
-        small, large = (
-            LivePanel(console(width, height), lambda: (sample.text, sample.step))
-            for width, height in ((80, 25), (120, 37))
-        )
+        panel = LivePanel(console(80, 25), lambda: (sample.text, sample.step))
         for event in trainer.run():
-            small.view.update(event)
-            large.view.update(event)
+            panel.view.update(event)
             if isinstance(event, StepDone):
                 sample.grow(event.step)
                 near_the_end = event.total_steps and event.step > NEAR_END * event.total_steps
                 if near_the_end and len(sample.text) > 300:
                     break
-        for panel, name in ((small, "train.svg"), (large, "train-large.svg")):
-            panel.console.print(panel.render(), end="")
-            save(panel.console, name, "charlstm train")
+        panel.console.print(panel.render(), end="")
+        save(panel.console, "train.svg", "charlstm train")
 
 
 def worked_case(folder: Path) -> Path:
