@@ -1,12 +1,13 @@
 """Go on with the next generation of a run when one ends."""
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from charlstm.opening import Note, start_run
 
 if TYPE_CHECKING:
     from charlstm.events import RunFinished
+    from charlstm.runs.generation import Generation
     from charlstm.training.trainer import Trainer
 
 
@@ -46,35 +47,44 @@ class OpenRun:
 def _begin_next(
     opened: ExitStack, trainer: "Trainer", finished: "RunFinished", note: Note, advise: Note
 ) -> "Trainer | None":
-    from charlstm.presets import generation_minutes
     from charlstm.runs.catalogue import find_checkpoint, generations, training_corpus
-    from charlstm.training.device import available_cores
+    from charlstm.runs.run import lock
 
     run, path = trainer.run_file, trainer.folder
     complete = finished.reason in ("budget", "patience") and finished.unsaved is None
     if run.generation is None or not complete:
         return None
-    generation = run.generation.next(finished.seconds)
-    if generation.number > generation.count or generations(path)[-1].name != path.name:
-        return None
-    settings = dict(generation.settings)
+    with lock(path):  # a process that resumes this run would begin the next one, too
+        generation = run.generation.next(finished.seconds)
+        if generation.number > generation.count or generations(path)[-1].name != path.name:
+            return None
+        known = {f"note: {notice}" for notice in trainer.notices}
+        moved = trainer.path.absolute() != path  # the working directory has changed
+        advise(f"generation {generation.number} of {generation.count} learns from {path.name}:")
+        return start_run(
+            opened,
+            training_corpus(run),
+            _settings(generation),
+            root=path.parent if moved else trainer.path.parent,
+            name=generation.name,
+            teacher=find_checkpoint(str(path)),
+            generation=generation,
+            note=lambda message: None if message in known else note(message),
+            advise=advise,
+        )
+
+
+def _settings(generation: "Generation") -> dict[str, Any]:
+    """What the user set for all generations, with the threads and minutes that are left."""
+    from charlstm.presets import generation_minutes
+    from charlstm.training.device import available_cores
+
+    settings: dict[str, Any] = dict(generation.settings)
     if "threads" in settings:  # a smaller machine may go on with the chain
-        settings["threads"] = min(int(settings["threads"]), available_cores())
+        settings["threads"] = min(settings["threads"], available_cores())
     if generation.minutes is not None:
         left = generation.minutes - generation.spent / 60
         settings["minutes"] = generation_minutes(
             generation.presets, generation.number, left, generation.minutes
         )
-    known = {f"note: {notice}" for notice in trainer.notices}
-    advise(f"generation {generation.number} of {generation.count} learns from {path.name}:")
-    return start_run(
-        opened,
-        training_corpus(run),
-        settings,
-        root=path.parent,  # which may not be in the working directory
-        name=generation.name,
-        teacher=find_checkpoint(str(path)),
-        generation=generation,
-        note=lambda message: None if message in known else note(message),
-        advise=advise,
-    )
+    return settings

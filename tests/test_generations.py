@@ -13,6 +13,7 @@ import pytest
 from helpers import TEXT
 
 import charlstm.cli.watch_run
+import charlstm.generations
 import charlstm.show.console
 from charlstm.cli import run as command
 from charlstm.errors import CharlstmError, UsageError
@@ -245,6 +246,23 @@ def ended(trainer: Any) -> Any:
     yield from trainer._evaluate_and_save(0.0)
     yield RunFinished("patience", 0, 0.0, 60.0, 1.0, 0, trainer.path)
     assert isinstance(trainer, Trainer)
+
+
+def test_two_processes_do_not_begin_the_same_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+
+    def start_run(*args: Any, **more: Any) -> Any:
+        with pytest.raises(UsageError, match="is open for training in this process"):
+            charlstm.resume("tales", progress=False)
+        begun.append(more["name"])
+        return original(*args, **more)
+
+    original = charlstm.generations.start_run
+    training = begin(2)
+    monkeypatch.setattr("charlstm.generations.start_run", start_run)
+    training.run()
+    assert len(begun) == 1
+    assert [path.name for path in generations(training.path)] == ["tales", "tales-2"]
 
 
 def test_the_table_of_runs_shows_the_lineage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,6 +69,15 @@ def last_checkpoint(path: Path) -> bytes:
     return (path / last / "train.safetensors").read_bytes()
 
 
+def test_a_run_that_was_left_open_has_to_be_stopped_before_it_is_resumed() -> None:
+    training = begin()
+    next(training)
+    with pytest.raises(UsageError, match=r"open for training in this process; call `stop`"):
+        charlstm.resume("tales", progress=False)
+    training.stop()
+    assert charlstm.resume("tales", progress=False).run().step == 6
+
+
 def test_a_run_is_an_iterator_of_its_events() -> None:
     training = begin()
     assert (training.path, training.step) == (Path("checkpoints/tales"), 0)

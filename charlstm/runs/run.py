@@ -443,13 +443,15 @@ def lock(run: Path) -> Iterator[str]:
     Yields an empty string, or a warning on a file system without locks.
 
     Raises:
-        UsageError: another process is training the run.
+        UsageError: another process, or this one, is training the run.
         CharlstmError: the lock file cannot be opened.
     """
     key = os.path.realpath(run)
+    if key in _held:
+        raise UsageError(
+            f"{run} is open for training in this process", "call `stop` of its `TrainingRun` first"
+        )
     try:
-        if key in _held:
-            raise files.Locked
         held = _held[key] = files.Lock(run.absolute() / LOCK_FILE)
     except files.Locked:
         raise UsageError(
