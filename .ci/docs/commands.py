@@ -39,7 +39,7 @@ def page() -> str:
 def _section(name: str, command: Any) -> list[str]:
     lines = [f"## {name}\n", f"{command.help}\n"]
     if command.epilog:
-        examples = [line.strip() for line in command.epilog.split("\n\n")[1:]]
+        examples = [line.strip().replace("\\[", "[") for line in command.epilog.split("\n\n")[1:]]
         lines += ["```", *examples, "```\n"]
     rows = []
     for parameter in command.params:

@@ -137,7 +137,10 @@ class Conversation:
 
         if not isinstance(self._model, Mixture):
             raise CharlstmError("/mix needs several models", "start with several -c")
-        self._model = self._model.reweighted(weights_of(value))
+        if value:
+            self._model = self._model.reweighted(weights_of(value))
+        else:
+            note("/mix " + ",".join(f"{weight:g}" for weight in self._model.weights))
 
     def _set_length(self, value: str) -> None:
         from charlstm.errors import check_integer

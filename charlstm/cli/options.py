@@ -185,7 +185,8 @@ def operands(names: Iterable[object]) -> list[str]:
 
 def example(*lines: str) -> str:
     """The examples at the end of a command's help."""
-    return "\n\n".join(("Examples:", *(f"  {line}" for line in lines)))
+    escaped = (line.replace("[", "\\[") for line in lines)  # brackets are markup in help
+    return "\n\n".join(("Examples:", *(f"  {line}" for line in escaped)))
 
 
 def note_no_colors() -> None:

@@ -143,6 +143,7 @@ def test_mix_changes_the_weights_from_the_next_turn_on(
     assert err == ""
     assert "must be 2 numbers" in talk("/mix 1\n", "-c", last)[1]
     assert "'a,b'" in talk("/mix a,b\n", "-c", last)[1]
+    assert talk("/mix\n", "-c", last)[1].endswith("/mix 0.5,0.5\n")
 
 
 def test_quit_ends_and_two_slashes_are_a_slash(talk: Talk) -> None:
