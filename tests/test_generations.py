@@ -162,6 +162,7 @@ def test_the_next_generation_is_made_next_to_the_run_that_is_resumed(
 
 
 @pytest.mark.parametrize("obstacle", ["text", "disk"])
+@pytest.mark.usefixtures("cache")
 def test_when_the_next_generation_cannot_begin_the_command_says_how_to_go_on(
     obstacle: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -252,7 +253,7 @@ def test_two_processes_do_not_begin_the_same_generation(monkeypatch: pytest.Monk
     begun = []
 
     def start_run(*args: Any, **more: Any) -> Any:
-        with pytest.raises(UsageError, match="is open for training in this process"):
+        with pytest.raises(UsageError, match="is already training"):
             charlstm.resume("tales", progress=False)
         begun.append(more["name"])
         return original(*args, **more)

@@ -9,6 +9,7 @@ from helpers import TEXT
 import charlstm.show.console
 from charlstm.opening import begin_run
 from charlstm.run_display import RunDisplay
+from charlstm.training.processes import SET_BY_TORCHRUN
 
 
 @pytest.mark.parametrize("by_torchrun", [False, True])
@@ -28,6 +29,7 @@ def test_a_process_of_torchrun_shows_lines_because_no_key_reaches_it(
         settings = {"steps": 6, "hidden_size": 16, "device": "cpu"}
         trainer = begin_run(stack, ["tales.txt"], settings, reading={}, note=print, advise=print)
         if by_torchrun:
-            monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+            for name in SET_BY_TORCHRUN:
+                monkeypatch.setenv(name, "0")
         with RunDisplay(trainer, around_panel=around_panel):
             assert bool(panels) == (not by_torchrun)

@@ -72,7 +72,7 @@ def last_checkpoint(path: Path) -> bytes:
 def test_a_run_that_was_left_open_has_to_be_stopped_before_it_is_resumed() -> None:
     training = begin()
     next(training)
-    with pytest.raises(UsageError, match=r"open for training in this process; call `stop`"):
+    with pytest.raises(UsageError, match="this process is already training"):
         charlstm.resume("tales", progress=False)
     training.stop()
     assert charlstm.resume("tales", progress=False).run().step == 6
@@ -221,6 +221,7 @@ def tree(path: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.usefixtures("cache")
 def test_a_moved_text_is_named(folder: Path) -> None:
     path = begin().run().path
     (folder / "tales.txt").rename("moved.txt")

@@ -448,9 +448,7 @@ def lock(run: Path) -> Iterator[str]:
     """
     key = os.path.realpath(run)
     if key in _held:
-        raise UsageError(
-            f"{run} is open for training in this process", "call `stop` of its `TrainingRun` first"
-        )
+        raise UsageError(f"this process is already training {run}", "stop that first")
     try:
         held = _held[key] = files.Lock(run.absolute() / LOCK_FILE)
     except files.Locked:

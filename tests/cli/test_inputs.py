@@ -303,7 +303,7 @@ def test_utf_8_that_is_read_in_another_encoding_is_noted(
     corpus = open_texts(["a.txt"], quiet=True, encoding=read)
     is_noted = is_noted and corpus.vocab.decode(corpus.ids[:9].tolist()) != text[:9]
     told = capsys.readouterr().err
-    assert told.count("valid UTF-8, but was read in another encoding; omit --encoding") == is_noted
+    assert told.count("valid UTF-8, but was read in another encoding; omit `encoding`") == is_noted
     assert "cp1252" not in told
 
 

@@ -363,7 +363,7 @@ def test_run_in_training_is_not_pruned(
     with store.lock(checkpoints / "old"):
         assert run(["runs", "prune", "--whole", "--yes", "old"]) == 1
         assert run(["runs", "prune", "--yes", "old"]) == 1
-    assert "checkpoints/old is open for training" in capsys.readouterr().err
+    assert "this process is already training checkpoints/old" in capsys.readouterr().err
     assert files_below(checkpoints) == before
 
 
@@ -376,7 +376,7 @@ def test_an_obstacle_is_noted_and_the_others_are_pruned(
     with store.lock(checkpoints / "new"):
         assert run(["runs", "prune", "--yes"]) == 0
     told = capsys.readouterr().err
-    assert "skipped checkpoints/new: checkpoints/new is open for training" in told
+    assert "skipped checkpoints/new: this process is already training" in told
     assert told.count("step-00000001") == 2
     assert told.splitlines()[-1] == f"freed {size / 1000:.1f} kB"
     assert (busy.exists(), free.exists()) == (True, False)

@@ -117,6 +117,6 @@ def test_of_a_run_that_may_not_be_changed_no_checkpoint_is_emptied(
 def test_a_run_in_training_is_left_alone(run: Path) -> None:
     before = written_by_charlstm(run)
     for delete in (delete_run, delete_superfluous):
-        with lock(run), pytest.raises(UsageError, match="another process"):
+        with lock(run), pytest.raises(UsageError, match="already training"):
             delete(run)
     assert written_by_charlstm(run) == before

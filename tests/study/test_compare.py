@@ -103,7 +103,7 @@ def test_a_run_is_held_against_other_processes(
     corpus = make_corpus()
     with (
         open_in(tmp_path, corpus),
-        pytest.raises(UsageError, match="another process"),
+        pytest.raises(UsageError, match="already training"),
         open_in(tmp_path, corpus),
     ):
         pass

@@ -135,7 +135,11 @@ def test_another_text_is_refused_in_words(tmp_path: Path) -> None:
 
 
 def test_two_processes_do_not_write_into_one_study(tmp_path: Path) -> None:
-    with open_lag(tmp_path), pytest.raises(UsageError, match="another process"), open_lag(tmp_path):
+    with (
+        open_lag(tmp_path),
+        pytest.raises(UsageError, match="already training"),
+        open_lag(tmp_path),
+    ):
         pass
 
 

@@ -21,7 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "html_table": set(),
     "config": GROUND,
     "text": GROUND | {"files", "cache"},
-    "net": GROUND | {"files", "config", "cache"},
+    "net": GROUND | {"config", "cache"},
     "presets": GROUND | {"files", "config", "text", "net"},
     "runs": GROUND | {"files", "events", "config", "text", "net"},
     "generate": GROUND | {"files", "text", "net", "runs"},
@@ -51,7 +51,7 @@ ROOMS: dict[str, set[str]] = {
         *("errors", "files", "events", "presets", "text", "net", "runs", "generate", "scoring"),
         *("analysis", "export", "model", "training", "study", "show", "__init__"),
         *("opening", "run_display", "training_run", "generations"),
-        *("mixture", "opening", "run_display", "training_run"),
+        *("mixture", "config"),
     },
     "__main__": {"cli"},
     "__init__": {

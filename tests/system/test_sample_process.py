@@ -113,7 +113,9 @@ def test_a_full_disk_is_one_line_and_the_state_is_kept(
 @pytest.mark.skipif(os.name == "nt", reason="limits as POSIX has them")
 def test_a_disk_without_room_for_the_state_keeps_the_old_one(folder: Path) -> None:
     path = folder / "room.state"
-    path.write_bytes(b"the old one")
+    model = charlstm.load("small")
+    model.save_state(path, model.prefill("Row"))
+    before = path.read_bytes()
     limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); "
     limited += "from charlstm.cli import main; main()"
     command = [
@@ -133,7 +135,7 @@ def test_a_disk_without_room_for_the_state_keeps_the_old_one(folder: Path) -> No
     assert re.fullmatch(
         r"charlstm: cannot save the resume state to room\.state: [^\n]+\n", done.stderr
     )
-    assert path.read_bytes() == b"the old one"
+    assert path.read_bytes() == before
     assert not list(folder.glob(".charlstm-*"))
 
 

@@ -73,11 +73,12 @@ def test_commands_that_do_not_train_never_import_torch(trained_run: Path) -> Non
         "inspect -c small --rows 3",
         "sample -c small --count 2 --length 5 --seed 1 --temp 0.5",
         "sample -c small --interactive --prime Row --seed 1",
-        "score -c small small.txt",
-        "score -c small small.txt --top 3",
+        "score -c small other.txt",
+        "score -c small other.txt --top 3",
         "runs",
         "runs show small",
     ]
+    (trained_run.parents[1] / "other.txt").write_text("Row, said the heron.\n" * 9, encoding="utf-8")
     done = process("-c", WATCHED, json.dumps(commands), folder=trained_run.parents[1])
     assert (done.returncode, done.stderr) == (0, "")
     found = [json.loads(line) for line in done.stdout.splitlines()]

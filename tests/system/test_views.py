@@ -222,8 +222,8 @@ def test_characters_that_a_png_cannot_show_are_reported(
     model = ModelFile(config, vocab, random_weights(config), "漢字かな", {"step": 0})
     path = write_checkpoint(tmp_path, model, ResumeState({}, {}))
     for end in ("svg", "html"):
-        assert run(["inspect", "-c", str(path), "漢字かな", f"--{end}", f"{tmp_path}/x"]) == 0
-        assert capsys.readouterr().err == f"wrote {tmp_path}/x\n"
+        assert run(["inspect", "-c", str(path), "漢字かな", f"--{end}", f"{tmp_path}/{end}"]) == 0
+        assert capsys.readouterr().err == f"wrote {tmp_path}/{end}\n"
     assert run(["inspect", "-c", str(path), "漢字かな", "--png", f"{tmp_path}/x"]) == 0
     wrote, note = capsys.readouterr().err.splitlines()
     assert wrote == f"wrote {tmp_path}/x"

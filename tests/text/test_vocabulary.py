@@ -81,9 +81,12 @@ def test_a_surrogate_that_stands_for_no_byte_is_refused_by_a_byte_vocabulary() -
         BYTES.encode("a\ud800")
 
 
-@pytest.mark.parametrize("separator", ["", "x", "\n%\n"])
-def test_a_list_needs_a_symbol_for_its_separator(separator: str) -> None:
-    with pytest.raises(CharlstmError, match="no end of an item"):
+@pytest.mark.parametrize(
+    ("separator", "reason"),
+    [("", "the separator .* is ''"), ("x", "no end of an item"), ("\n%\n", "no end of an item")],
+)
+def test_a_list_needs_a_symbol_for_its_separator(separator: str, reason: str) -> None:
+    with pytest.raises(CharlstmError, match=reason):
         Vocabulary("\nab", separator=separator)
 
 

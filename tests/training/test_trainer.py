@@ -467,7 +467,7 @@ def test_memory_that_ends_in_training_is_explained(
 def test_open_run_is_held_against_other_processes(begin: Begin) -> None:
     trainer = begin(steps=3)
     with (
-        pytest.raises(UsageError, match="another process"),
+        pytest.raises(UsageError, match="already training"),
         resuming.open_run(trainer.path, corpus_of(trainer.path)),
     ):
         pass
