@@ -1,6 +1,7 @@
 """Loss on a list of names by makemore's protocol, with the default settings of a list.
 
     python benchmarks/names.py names.txt --seeds 1,2,3
+    python benchmarks/names.py names.txt --seeds 1,2,3 --epochs 9 --threads 1
 
 1,000 names are held out at random; repeated names are not removed. A run on the others, with
 charlstm's defaults, is scored on them: nats per character, with the end of each name counted as a
@@ -59,15 +60,16 @@ def main() -> None:
     parser.add_argument("names", type=Path)
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--epochs", type=float, help="of each of two generations; else the default")
     arguments = parser.parse_args()
+    settings: dict[str, Any] = {"threads": arguments.threads}
+    if arguments.epochs is not None:
+        settings |= {"generations": 2, "epochs": arguments.epochs}
     names = arguments.names.read_text(encoding="utf-8").split("\n")
     names = [name for name in names if name]
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        rounds = [
-            measure(names, int(seed), {"threads": arguments.threads})
-            for seed in arguments.seeds.split(",")
-        ]
+        rounds = [measure(names, int(seed), settings) for seed in arguments.seeds.split(",")]
         os.chdir("/")  # some systems keep a folder that is in use
     record("names", {key: spread_of([found[key] for found in rounds]) for key in rounds[0]})
 

@@ -26,6 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FIRST = ROOT / "docs" / "tutorials" / "first-model.md"
+FEATURE = re.compile(r"\{([a-z][a-z ]*)\}")
 BLOCK = re.compile(r"<!-- output: (.+?) -->\n```text\n.*?```\n", re.DOTALL)
 
 
@@ -86,8 +87,7 @@ def shortened(text: str, head: int | None, tail: int | None, *, ellipsis: bool) 
 def refreshed(found: re.Match[str], folder: Path) -> str:
     """The marked block with what the command prints today."""
     command, _, words = found[1].partition(" | ")
-    if "{" in command:
-        command = command.format_map(units(folder))
+    command = FEATURE.sub(lambda name: units(folder)[name[1]], command)
     options = words.split()
     counts = {
         name: int(options[options.index(name) + 1]) for name in ("head", "tail") if name in options
