@@ -78,7 +78,9 @@ def test_commands_that_do_not_train_never_import_torch(trained_run: Path) -> Non
         "runs",
         "runs show small",
     ]
-    (trained_run.parents[1] / "other.txt").write_text("Row, said the heron.\n" * 9, encoding="utf-8")
+    (trained_run.parents[1] / "other.txt").write_text(
+        "Row, said the heron.\n" * 9, encoding="utf-8"
+    )
     done = process("-c", WATCHED, json.dumps(commands), folder=trained_run.parents[1])
     assert (done.returncode, done.stderr) == (0, "")
     found = [json.loads(line) for line in done.stdout.splitlines()]
