@@ -183,7 +183,7 @@ def test_a_second_interrupt_is_one() -> None:
 def test_a_run_that_nobody_holds_any_more_can_be_trained_by_others() -> None:
     training = begin()
     next(training)
-    with pytest.raises(UsageError, match="is training"):
+    with pytest.raises(UsageError, match="already training"):
         charlstm.resume(training.path, progress=False)
     del training
     assert charlstm.resume("tales", progress=False).run().step == 6

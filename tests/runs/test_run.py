@@ -854,7 +854,7 @@ def test_a_run_is_held_by_one_process_until_it_dies(run: Path) -> None:
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(UsageError, match="already training"), lock(run):
+        with pytest.raises(UsageError, match="another process is training"), lock(run):
             pass
         holder.send_signal(signal.SIGKILL)
         assert holder.wait(timeout=60) == -signal.SIGKILL
