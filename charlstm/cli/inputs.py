@@ -278,7 +278,7 @@ def is_training_text(model: "Model", text: str) -> bool:
     """Whether most of a text is known to be in the training part of the model's text."""
     from charlstm.runs.catalogue import training_corpus
     from charlstm.runs.run import read_run_file
-    from charlstm.text.copies import is_copied
+    from charlstm.text.copies import SEARCHED, is_copied
 
     try:
         run = read_run_file(model.path.parent)
@@ -289,7 +289,7 @@ def is_training_text(model: "Model", text: str) -> bool:
     if vocab.separator is None:
         return is_copied(vocab.encode(text, "skip"), trained)
     items = {*text.split(vocab.separator)} - {""}
-    new = items.difference(vocab.decode(trained.tolist()).split(vocab.separator))
+    new = items.difference(vocab.decode(trained[-SEARCHED:].tolist()).split(vocab.separator))
     return len(new) < len(items) / 2
 
 

@@ -89,7 +89,7 @@ def _line_ends(corpus: Corpus) -> Iterator[str]:
             "note: lines end with a carriage return (CR), and the model will write them that way; "
             "to train on newlines instead:"
         )
-        yield "tr '\\r' '\\n' < TEXT | charlstm train -" + lines_too
+        yield f"tr '\\r' '\\n' < TEXT | charlstm train -{lines_too}"
     elif returns > newlines / 20:
         lines = "lines" if returns > 0.95 * newlines else f"{returns / newlines:.0%} of the lines"
         yield (

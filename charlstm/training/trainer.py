@@ -467,9 +467,8 @@ class Trainer:
             )
         except OSError as error:
             with suppress(OSError):  # the folder itself may be the problem
-                sweep(
-                    self.folder
-                )  # a checkpoint that could not be recorded would only fill the disk
+                # A checkpoint that could not be recorded would only fill the disk.
+                sweep(self.folder)
             name = Path(error.filename2 or error.filename or "").name
             named = name and not name.startswith(".")  # users do not know our temporary names
             reason = f"{name}: {reason_of(error)}" if named else reason_of(error)

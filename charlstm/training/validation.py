@@ -40,8 +40,8 @@ has new ones."""
 FAR_NATS = 0.1
 """Relative entropy in nats, D(held-out || training), of the character frequencies. Parts of one
 text mostly have up to a few hundredths; English and German letters have 0.1 and 0.14."""
-SEARCHED, BLOCK = 10_000_000, 1 << 22
-"""Characters before the held-out part that are searched, and characters counted at a time."""
+BLOCK = 1 << 22
+"""Characters that are counted at a time."""
 
 
 @torch.inference_mode()
@@ -270,7 +270,7 @@ def held_out_notes(corpus: Corpus, val_fraction: float) -> list[str]:
                 "the held-out end of the text has other character frequencies than the rest, like "
                 "a text of another language or kind; mix the texts, or change `val_fraction`"
             )
-    if is_copied(val_ids[:VAL_CHARACTERS], train_ids[-SEARCHED:]):
+    if is_copied(val_ids[:VAL_CHARACTERS], train_ids):
         notes.append(
             "passages of the held-out part also occur word for word in the training part; the "
             "validation loss partly measures how well they are memorised"

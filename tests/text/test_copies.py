@@ -23,3 +23,10 @@ def test_a_copy_is_found_across_blocks(
     assert is_copied(np.append(copy, other[:200]), corpus)
     assert not is_copied(np.append(copy[:200], other), corpus)
     assert not is_copied(copy[:99], corpus)
+
+
+def test_only_the_end_of_a_long_corpus_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = GENERATOR.integers(0, 200, 5_000)
+    monkeypatch.setattr(copies, "SEARCHED", 1_000)
+    assert is_copied(corpus[-500:], corpus)
+    assert not is_copied(corpus[:500], corpus)
