@@ -37,8 +37,9 @@ LEVELS = (
 for them. Compilers for Apple's processors need no flag."""
 NO_COMPILER = f"there is no C compiler ({', '.join(COMPILERS)})"
 COMPILE_SECONDS = 60
-TEXTS_PER_THREAD = 8
-"""Fewest texts for which a thread of its own pays."""
+TEXTS_PER_THREAD, CHARACTERS_PER_THREAD = 8, 100
+"""Fewest texts, and fewest characters of all of them, for which a thread of its own pays: to start
+one and to wait for it takes as long as about 50 characters."""
 
 
 class _Matrix(ctypes.Structure):
@@ -134,7 +135,8 @@ class KernelModel:
             read, written, wanted = addresses
             failed.append(self._run(self._model, read, steps, batch, first, last, written, wanted))
 
-        threads = min(_threads(), batch // TEXTS_PER_THREAD)
+        useful = min(batch // TEXTS_PER_THREAD, steps * batch // CHARACTERS_PER_THREAD)
+        threads = min(_threads(), useful)
         if threads <= 1:
             run(0, batch)
         else:

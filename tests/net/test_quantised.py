@@ -93,7 +93,7 @@ def test_one_call_for_many_steps_equals_many_calls(
 ) -> None:
     compiled, _, _ = engines(cell, 33, 2, monkeypatch)
     monkeypatch.setattr("charlstm.net.kernel._threads", lambda: 3)
-    ids = np.random.default_rng(3).integers(0, VOCAB_SIZE, (7, 50))
+    ids = np.random.default_rng(3).integers(0, VOCAB_SIZE, (7, 50))  # 350: three threads
     logits, state = compiled.forward(ids, compiled.initial_state(50))
     assert_array_equal(compiled.advance(ids, compiled.initial_state(50)), state)
     for text in (0, 17, 49):  # of different threads
