@@ -2,11 +2,13 @@
 
     python benchmarks/reading.py --rounds 3
     python benchmarks/reading.py --characters 2000 --hidden 64 --rounds 1 --views gates
+    python benchmarks/reading.py --characters 30000 --views memory --busy 2 --record busy
 
 A model with random weights (1x512) reads 100,000 characters in its own process, like the command.
 The measures are the seconds of the whole process, imports included, and its peak memory. For
 ``find``, the statistics of all units and features are also measured alone, at 1x768 over 50,000
-characters.
+characters. With ``--busy``, other processes compute meanwhile, and each view is also measured with
+one BLAS thread.
 """
 
 import argparse
@@ -16,7 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from measure import interleave, record, spread_of
@@ -41,13 +46,14 @@ print(json.dumps({"code": code, "memory": peak_memory(), "torch": "torch" in sys
 """
 
 
-def one(view: str, checkpoint: Path, text: Path) -> tuple[float, float]:
+def one(view: str, checkpoint: Path, text: Path, threads: int | None) -> tuple[float, float]:
     """Seconds and peak megabytes of one command."""
+    chosen = {} if threads is None else {"OPENBLAS_NUM_THREADS": str(threads)}
     arguments = ["inspect", "-c", str(checkpoint), "--file", str(text), "--view", view]
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", CODE, str(Path(__file__).parent), *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **chosen},
         capture_output=True,
         text=True,
         check=True,
@@ -57,6 +63,18 @@ def one(view: str, checkpoint: Path, text: Path) -> tuple[float, float]:
     if report["code"] or report["torch"]:
         sys.exit(f"{view}: {done.stderr}")
     return seconds, report["memory"] / 1e6
+
+
+@contextmanager
+def others(count: int) -> Iterator[None]:
+    """That many other processes compute meanwhile."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 def statistics_of_find(units: int, text: str) -> float:
@@ -76,6 +94,10 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--units", type=int, default=768)
     parser.add_argument("--views", nargs="*", default=list(VIEWS), choices=list(VIEWS))
+    parser.add_argument(
+        "--busy", type=int, default=0, help="other processes that compute meanwhile"
+    )
+    parser.add_argument("--record", default="inspect", help="name of the record")
     arguments = parser.parse_args()
     words = bundled_corpus().read_text(encoding="utf-8")
     text = (words * (arguments.characters // len(words) + 1))[: arguments.characters]
@@ -86,31 +108,35 @@ def main() -> None:
         name: random.normal(0, arguments.hidden**-0.5, shape).astype(np.float32)
         for name, shape in config.shapes().items()
     }
-    memory: dict[str, list[float]] = {view: [] for view in arguments.views}
-    with tempfile.TemporaryDirectory() as folder:
+    names: dict[str, tuple[str, int | None]] = {view: (view, None) for view in arguments.views}
+    if arguments.busy:
+        names |= {f"{view}, 1 thread": (view, 1) for view in arguments.views}
+    memory: dict[str, list[float]] = {name: [] for name in names}
+    with tempfile.TemporaryDirectory() as folder, others(arguments.busy):
         file = Path(folder) / "book.txt"
         file.write_text(text, encoding="utf-8")
         model = ModelFile(config, vocab, weights, words[:1500], {"run": "noise", "step": 0})
         checkpoint = write_checkpoint(Path(folder), model, ResumeState({}, {}))
 
-        def measure(view: str) -> float:
-            seconds, megabytes = one(view, checkpoint, file)
-            memory[view].append(megabytes)
+        def measure(name: str) -> float:
+            view, threads = names[name]
+            seconds, megabytes = one(view, checkpoint, file, threads)
+            memory[name].append(megabytes)
             return seconds
 
-        candidates = {view: (lambda view=view: measure(view)) for view in arguments.views}
+        candidates = {name: (lambda name=name: measure(name)) for name in names}
         seconds = interleave(candidates, arguments.rounds)
-    half = text[: arguments.characters // 2]
-    statistics = [statistics_of_find(arguments.units, half) for _ in range(arguments.rounds)]
     size = f"{config.describe()}, {arguments.characters:,} characters"
-    results = {
-        f"{size}, seconds": {view: spread_of(values) for view, values in seconds.items()},
-        f"{size}, peak MB": {view: spread_of(values) for view, values in memory.items()},
-        f"find alone, {arguments.units} units, {len(half):,} characters, seconds": spread_of(
-            statistics
-        ),
+    results: dict[str, Any] = {
+        f"{size}, seconds": {name: spread_of(values) for name, values in seconds.items()},
+        f"{size}, peak MB": {name: spread_of(values) for name, values in memory.items()},
     }
-    record("inspect", results)
+    if "find" in arguments.views:
+        half = text[: arguments.characters // 2]
+        label = f"find alone, {arguments.units} units, {len(half):,} characters, seconds"
+        alone = [statistics_of_find(arguments.units, half) for _ in range(arguments.rounds)]
+        results[label] = spread_of(alone)
+    record(arguments.record, results)
 
 
 if __name__ == "__main__":

@@ -34,9 +34,12 @@ TITLES = {
     "memory": "Memory of training on a gigabyte of text",
     "encoding": "Encoding a text",
     "sampling": "Sampling and scoring without torch",
+    "sampling-3x320": "Sampling and scoring, the default model",
+    "sampling-3x512": "Sampling and scoring, the largest preset",
     "names": "Loss on a list of names, by makemore's protocol",
     "quantisation": "What int8 weights cost",
     "inspect": "`charlstm inspect` on a text as long as a book",
+    "busy": "`charlstm inspect` while two other processes compute",
     "page": "Writing in the page of `charlstm export`, in headless Chromium",
 }
 
@@ -96,8 +99,7 @@ NOTES = {
     "charlstm's run to the recipe's loss has the settings below, which suit a run of a second. "
     "nanoGPT's commit is 3adf61e1.",
     "speed": "The fraction of the matrix product's rate compares the arithmetic of a step with a "
-    "bare matrix product, measured in the same round. It exceeds 1 in one round (1.15): there the "
-    "product ran at 210 GFLOP/s instead of about 400, because the machine was slow at that moment.",
+    "bare matrix product, measured in the same round.",
     "sampling": "Sampling one text at 1×512 is limited by memory bandwidth: each character reads "
     "4 MB of weights. 64 parallel texts read them once per step.",
 }
