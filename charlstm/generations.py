@@ -48,7 +48,7 @@ def _begin_next(
     opened: ExitStack, trainer: "Trainer", finished: "RunFinished", note: Note, advise: Note
 ) -> "Trainer | None":
     from charlstm.runs.catalogue import find_checkpoint, generations, training_corpus
-    from charlstm.runs.run import lock
+    from charlstm.runs.lock import lock
 
     run, path = trainer.run_file, trainer.folder
     complete = finished.reason in ("budget", "patience") and finished.unsaved is None

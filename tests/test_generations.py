@@ -21,7 +21,8 @@ from charlstm.events import Event, RunFinished, RunStarted, StepDone
 from charlstm.opening import TrainingFields
 from charlstm.runs.catalogue import RunSummary, generations, list_runs, summarise
 from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
-from charlstm.runs.run import create_run, read_pointers, read_run_file
+from charlstm.runs.pointers import read_pointers
+from charlstm.runs.run import create_run, read_run_file
 from charlstm.text.cache import corpora_folder
 
 SMALL: TrainingFields = {

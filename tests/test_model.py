@@ -28,10 +28,9 @@ from charlstm.cli import run
 from charlstm.errors import UsageError
 from charlstm.generate.sampling import surprise_bits
 from charlstm.generate.text_state import TextState
-from charlstm.runs import checkpoint
-from charlstm.runs import run as runs
+from charlstm.runs import checkpoint, pointers
 from charlstm.runs.checkpoint import ModelFile
-from charlstm.runs.run import read_pointers
+from charlstm.runs.pointers import read_pointers
 from charlstm.scoring import Score
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
 
@@ -370,13 +369,13 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read_is_looked_for_again(
 ) -> None:
     path = tmp_path / "run"
     shutil.copytree(trained_run, path)
-    name = runs.read_pointers(path).best
+    name = pointers.read_pointers(path).best
     assert name is not None
 
     def read(found: Path) -> checkpoint.ModelFile:
         if found.name == name:  # as the training that goes on does
             (path / name).rename(path / "step-00000999")
-            runs.add_checkpoint(path, path / "step-00000999", best=True, keep=1)
+            pointers.add_checkpoint(path, path / "step-00000999", best=True, keep=1)
         return checkpoint.read_model(found)
 
     monkeypatch.setattr("charlstm.model.read_model", read)

@@ -23,6 +23,7 @@ from charlstm.errors import UsageError
 from charlstm.events import Event, RunFinished, RunStarted
 from charlstm.net.model_config import ModelConfig
 from charlstm.opening import BudgetFields, TrainingFields
+from charlstm.runs import pointers
 from charlstm.runs import run as runs
 
 SMALL: TrainingFields = {
@@ -64,7 +65,7 @@ def interrupt_at(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def last_checkpoint(path: Path) -> bytes:
-    last = runs.read_pointers(path).last
+    last = pointers.read_pointers(path).last
     assert last is not None
     return (path / last / "train.safetensors").read_bytes()
 
@@ -104,7 +105,7 @@ def test_the_function_makes_the_run_that_the_command_makes() -> None:
 def test_the_model_is_the_best_checkpoint_and_writes() -> None:
     training = begin().run()
     model = training.model
-    assert model.path.name == runs.read_pointers(training.path).best
+    assert model.path.name == pointers.read_pointers(training.path).best
     assert len(str(model.generate(length=9, seed=1))) == 9
 
 

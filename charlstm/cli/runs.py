@@ -69,7 +69,8 @@ def show(
 ) -> int:
     """Show the settings and checkpoints of a run."""
     from charlstm.runs.catalogue import find_run, summarise
-    from charlstm.runs.run import read_pointers, read_run_file
+    from charlstm.runs.pointers import read_pointers
+    from charlstm.runs.run import read_run_file
     from charlstm.show.printable import printable
     from charlstm.show.quantities import duration, size
 
@@ -189,7 +190,8 @@ def tensorboard(
     from charlstm.export.tensorboard import EVENT_FILES, TensorBoardLog, is_own, write_run
     from charlstm.runs.catalogue import find_run
     from charlstm.runs.checkpoint import read_model
-    from charlstm.runs.run import lock, read_pointers
+    from charlstm.runs.lock import lock
+    from charlstm.runs.pointers import read_pointers
     from charlstm.training_run import sample_of
 
     runs = [find_run(name, inside=True) for name in names] if names else [find_run(None)]

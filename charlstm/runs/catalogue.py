@@ -15,17 +15,8 @@ from charlstm.errors import CharlstmError
 from charlstm.files import disk_bytes, is_count
 from charlstm.runs import checkpoint
 from charlstm.runs.checkpoint import read_training
-from charlstm.runs.run import (
-    POINTER_FILE,
-    ROOT,
-    RUN_FILE,
-    RunFile,
-    best_validation,
-    last_written,
-    read_pointers,
-    read_run_file,
-    safe_name,
-)
+from charlstm.runs.pointers import POINTER_FILE, best_validation, last_written, read_pointers
+from charlstm.runs.run import ROOT, RUN_FILE, RunFile, read_run_file, safe_name
 
 if TYPE_CHECKING:
     from charlstm.text.corpus import Corpus

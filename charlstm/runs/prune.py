@@ -8,18 +8,15 @@ from pathlib import Path
 from charlstm.errors import CharlstmError
 from charlstm.files import disk_bytes
 from charlstm.runs.checkpoint import delete_checkpoint
-from charlstm.runs.run import (
-    LOCK_FILE,
-    METRICS_FILE,
+from charlstm.runs.lock import LOCK_FILE, lock
+from charlstm.runs.pointers import (
     POINTER_FILE,
-    RUN_FILE,
-    TEACHER,
     delete_part,
-    lock,
     named_as_checkpoints,
     read_pointers,
     unfinished,
 )
+from charlstm.runs.run import METRICS_FILE, RUN_FILE, TEACHER
 
 
 def superfluous(run: Path) -> list[Path]:

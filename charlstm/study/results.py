@@ -15,8 +15,9 @@ from charlstm import files
 from charlstm.config import has_type
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.net.model_config import ModelConfig
+from charlstm.runs.lock import lock
 from charlstm.runs.metrics import LARGEST
-from charlstm.runs.run import lock, safe_name
+from charlstm.runs.run import safe_name
 
 ROOT = files.STUDIES_FOLDER
 RESULTS_FILE, FORMAT = "results.json", 1

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError, UsageError, plural, require
 from charlstm.runs.checkpoint import ModelFile, read_model
-from charlstm.runs.run import TEACHER, RunFile, read_pointers, read_run_file
+from charlstm.runs.pointers import read_pointers
+from charlstm.runs.run import TEACHER, RunFile, read_run_file
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.training.device import Precision, available_cores, choose_device
 from charlstm.training.learner import Learner

@@ -16,16 +16,10 @@ from numpy.typing import NDArray
 from charlstm.errors import AccessError, CharlstmError, UsageError, plural
 from charlstm.presets import require_memory
 from charlstm.runs.checkpoint import read_model, read_resume_state
+from charlstm.runs.lock import lock
 from charlstm.runs.metrics import cut_metrics
-from charlstm.runs.run import (
-    METRICS_FILE,
-    RunFile,
-    lock,
-    read_run_file,
-    resume_order,
-    sweep,
-    write_run_file,
-)
+from charlstm.runs.pointers import resume_order, sweep
+from charlstm.runs.run import METRICS_FILE, RunFile, read_run_file, write_run_file
 from charlstm.text.corpus import Corpus, find_encoded
 from charlstm.text.items import open_batches
 from charlstm.training.device import (

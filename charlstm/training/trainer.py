@@ -24,14 +24,9 @@ from charlstm.events import (
     StepDone,
 )
 from charlstm.runs.checkpoint import ModelFile, ResumeState, write_checkpoint
-from charlstm.runs.run import (
-    RunFile,
-    add_checkpoint,
-    check_lock,
-    read_pointers,
-    sweep,
-    write_run_file,
-)
+from charlstm.runs.lock import check_lock
+from charlstm.runs.pointers import add_checkpoint, read_pointers, sweep
+from charlstm.runs.run import RunFile, write_run_file
 from charlstm.training.learner import Learner
 from charlstm.training.network import to_arrays
 from charlstm.training.processes import Processes

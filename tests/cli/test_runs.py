@@ -17,7 +17,8 @@ from rich.cells import cell_len
 from charlstm.cache import CACHE_VARIABLE
 from charlstm.cli import run
 from charlstm.files import Lock
-from charlstm.runs import run as store
+from charlstm.runs import lock as run_lock
+from charlstm.runs import pointers
 from charlstm.text.cache import cached_corpora
 from charlstm.text.corpus import Corpus
 
@@ -40,9 +41,9 @@ def checkpoints(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     now = time.time()
     for name, age in (("old", 300), ("new", 200)):
         shutil.copytree(trained_run, folder / name)
-        pointers = json.loads((folder / name / store.POINTER_FILE).read_text())
-        content = json.dumps({**pointers, "saved": now - age})
-        (folder / name / store.POINTER_FILE).write_text(content)
+        recorded = json.loads((folder / name / pointers.POINTER_FILE).read_text())
+        content = json.dumps({**recorded, "saved": now - age})
+        (folder / name / pointers.POINTER_FILE).write_text(content)
     (folder / "broken").mkdir()
     (folder / "broken" / "run.json").write_text("{")
     os.utime(folder / "broken" / "run.json", (now - 400, now - 400))
@@ -56,7 +57,7 @@ def files_below(folder: Path) -> set[str]:
 
 def copy_checkpoint(run_path: Path, name: str) -> str:
     """One more checkpoint, to which nothing points."""
-    last = store.read_pointers(run_path).last
+    last = pointers.read_pointers(run_path).last
     assert last is not None
     shutil.copytree(run_path / last, run_path / name)
     return name
@@ -65,9 +66,9 @@ def copy_checkpoint(run_path: Path, name: str) -> str:
 def add_superfluous(run_path: Path, name: str = "step-00000001") -> str:
     """A checkpoint as a run with a larger --keep would have left it."""
     copy_checkpoint(run_path, name)
-    pointers = json.loads((run_path / store.POINTER_FILE).read_text())
-    pointers["kept"] = [name, *pointers["kept"]]
-    (run_path / store.POINTER_FILE).write_text(json.dumps(pointers))
+    recorded = json.loads((run_path / pointers.POINTER_FILE).read_text())
+    recorded["kept"] = [name, *recorded["kept"]]
+    (run_path / pointers.POINTER_FILE).write_text(json.dumps(recorded))
     return name
 
 
@@ -241,10 +242,10 @@ def test_show_of_what_cannot_be_shown_is_one_line(
 def test_prune_deletes_only_what_is_superfluous(
     checkpoints: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pointers = json.loads((checkpoints / "old" / store.POINTER_FILE).read_text())
+    recorded = json.loads((checkpoints / "old" / pointers.POINTER_FILE).read_text())
     best = copy_checkpoint(checkpoints / "old", "step-00000099")
-    pointers |= {"best": best, "kept": [best, pointers["last"]]}
-    (checkpoints / "old" / store.POINTER_FILE).write_text(json.dumps(pointers))
+    recorded |= {"best": best, "kept": [best, recorded["last"]]}
+    (checkpoints / "old" / pointers.POINTER_FILE).write_text(json.dumps(recorded))
     before = files_below(checkpoints)
     name = add_superfluous(checkpoints / "old")
     (checkpoints / "new" / ".charlstm-12345678").mkdir()
@@ -360,7 +361,7 @@ def test_run_in_training_is_not_pruned(
 ) -> None:
     add_superfluous(checkpoints / "old")
     before = files_below(checkpoints)
-    with store.lock(checkpoints / "old"):
+    with run_lock.lock(checkpoints / "old"):
         assert run(["runs", "prune", "--whole", "--yes", "old"]) == 1
         assert run(["runs", "prune", "--yes", "old"]) == 1
     assert "this process is already training checkpoints/old" in capsys.readouterr().err
@@ -373,7 +374,7 @@ def test_an_obstacle_is_noted_and_the_others_are_pruned(
     busy, free = (checkpoints / n / add_superfluous(checkpoints / n) for n in ("new", "old"))
     size = sum(p.stat().st_size for p in free.iterdir())
     (checkpoints / "link").symlink_to("old")
-    with store.lock(checkpoints / "new"):
+    with run_lock.lock(checkpoints / "new"):
         assert run(["runs", "prune", "--yes"]) == 0
     told = capsys.readouterr().err
     assert "skipped checkpoints/new: this process is already training" in told

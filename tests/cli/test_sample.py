@@ -22,7 +22,7 @@ from charlstm.generate.sampling import SamplingConfig
 from charlstm.generate.text_state import TextState
 from charlstm.generate.writing import Sampler
 from charlstm.net.kernel import NO_COMPILER
-from charlstm.runs import run as runs
+from charlstm.runs import pointers
 from charlstm.text.vocabulary import BYTE_SYMBOLS, Vocabulary
 
 
@@ -528,7 +528,7 @@ def test_damaged_checkpoint_is_refused(
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(trained_run, copy)
-    best = runs.read_pointers(copy).best
+    best = pointers.read_pointers(copy).best
     assert best is not None
     file = copy / best / name
     data = file.read_bytes()
@@ -553,8 +553,8 @@ def test_newest_run_is_used_and_named(
     monkeypatch.chdir(tmp_path)
     for name, written in (("older", 1000), ("newest", 3000), ("middle", 2000)):
         copy = shutil.copytree(trained_run, tmp_path / "checkpoints" / name)
-        pointers = json.loads((copy / runs.POINTER_FILE).read_text())
-        (copy / runs.POINTER_FILE).write_text(json.dumps({**pointers, "saved": written}))
+        recorded = json.loads((copy / pointers.POINTER_FILE).read_text())
+        (copy / pointers.POINTER_FILE).write_text(json.dumps({**recorded, "saved": written}))
     assert run(["sample", "--length", "5", "--seed", "1"]) == 0
     assert re.fullmatch(r"using checkpoints/newest/step-\d+\n", capsys.readouterr().err)
 

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 import charlstm
 from charlstm.cli import run
 from charlstm.cli.output import Output
-from charlstm.runs import run as runs
+from charlstm.runs import pointers
 from charlstm.runs.metrics import read_lines
 
 termios = pytest.importorskip("termios")
@@ -133,7 +133,7 @@ def undisturbed(folder: Path) -> dict[str, bytes]:
 
 
 def last_bits(path: Path) -> dict[str, bytes]:
-    last = runs.read_pointers(path).last
+    last = pointers.read_pointers(path).last
     assert last == f"step-{STEPS:08d}"
     arrays = load_file(path / last / "model.safetensors")
     arrays |= load_file(path / last / "train.safetensors")

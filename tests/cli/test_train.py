@@ -23,6 +23,7 @@ from charlstm.cache import CACHE_VARIABLE
 from charlstm.cli import run
 from charlstm.events import Event, RunFinished
 from charlstm.net.spec import CELLS
+from charlstm.runs import pointers
 from charlstm.runs import run as runs
 from charlstm.runs.metrics import read_lines
 from charlstm.text.sources import bundled_corpus
@@ -70,7 +71,7 @@ def give_stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
 
 def last_weights(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a run's last checkpoint: weights, average, optimiser, h and c."""
-    last = runs.read_pointers(path).last
+    last = pointers.read_pointers(path).last
     assert last is not None
     found = [load_file(path / last / f"{part}.safetensors") for part in ("model", "train")]
     return {**found[0], **found[1]}
@@ -426,7 +427,7 @@ def test_metrics_of_a_resumed_run_tell_each_step_once(stop_after: Callable[[int]
 def test_budget_may_be_extended(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("tales.txt") == 0
     assert run(["train", "--resume", "--steps", "9"]) == 0
-    assert runs.read_pointers(TALES).last == "step-00000009"
+    assert pointers.read_pointers(TALES).last == "step-00000009"
     assert runs.read_run_file(TALES).budget.total_steps == 9
     capsys.readouterr()
     assert run(["train", "--resume"]) == 0
@@ -447,10 +448,10 @@ def test_the_suggested_budget_exceeds_the_time_that_the_run_took(
 ) -> None:
     minutes = ["--minutes", "0.00001"]  # less than it takes to begin
     assert run(["train", "tales.txt", *SMALL, *minutes]) == 0
-    done = runs.read_pointers(TALES).last
+    done = pointers.read_pointers(TALES).last
     assert run(["train", "--resume"]) == 0
     assert run(suggested(capsys.readouterr().err)) == 0
-    assert runs.read_pointers(TALES).last > done
+    assert pointers.read_pointers(TALES).last > done
 
 
 def test_a_suggested_number_of_steps_is_written_out(capsys: pytest.CaptureFixture[str]) -> None:
@@ -540,7 +541,7 @@ def test_resumed_run_keeps_its_settings(option: str, capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().err
     assert re.fullmatch(r"charlstm: [^\n]+\n", shown)
     assert option.split()[0] in shown
-    assert runs.read_pointers(TALES).last == "step-00000001"
+    assert pointers.read_pointers(TALES).last == "step-00000001"
 
 
 @pytest.mark.parametrize(
@@ -662,7 +663,7 @@ def test_a_run_is_resumed_from_within(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train("tales.txt") == 0
-    step = runs.read_pointers(TALES).last
+    step = pointers.read_pointers(TALES).last
     for place, name in ((TALES, "."), (TALES / str(step), "."), (TALES / str(step), "model.json")):
         monkeypatch.chdir(folder / place)
         capsys.readouterr()
@@ -758,7 +759,7 @@ def test_advice_for_a_text_whose_name_looks_like_an_option_can_be_pasted(
 def test_a_run_is_not_trained_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("tales.txt") == 0
     capsys.readouterr()
-    last = runs.read_pointers(TALES).last
+    last = pointers.read_pointers(TALES).last
     for name in ("tales", "checkpoints/tales", f"checkpoints/tales/{last}"):
         assert train("tales.txt", name) == 2
         resume = f"charlstm train --resume -c {name}"

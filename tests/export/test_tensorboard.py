@@ -13,8 +13,9 @@ import charlstm
 from charlstm.cli import run
 from charlstm.events import RolledBack, StepDone
 from charlstm.export.tensorboard import TensorBoardLog, write_run
+from charlstm.runs.lock import lock
 from charlstm.runs.metrics import MetricsLog, read_lines
-from charlstm.runs.run import lock, read_pointers
+from charlstm.runs.pointers import read_pointers
 
 pytest.importorskip("tensorboardX")
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.plugin_event_accumulator")

@@ -10,6 +10,8 @@ import pytest
 from charlstm.errors import CharlstmError, UsageError
 from charlstm.files import disk_bytes
 from charlstm.runs.checkpoint import mark_unrecorded
+from charlstm.runs.lock import lock
+from charlstm.runs.pointers import read_pointers
 from charlstm.runs.prune import (
     delete_run,
     delete_superfluous,
@@ -17,7 +19,6 @@ from charlstm.runs.prune import (
     unrecorded,
     written_by_charlstm,
 )
-from charlstm.runs.run import lock, read_pointers
 
 
 @pytest.fixture

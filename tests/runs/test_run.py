@@ -31,24 +31,25 @@ from charlstm.runs.catalogue import (
 )
 from charlstm.runs.checkpoint import mark_unrecorded
 from charlstm.runs.generation import Generation
+from charlstm.runs.lock import check_lock, lock
+from charlstm.runs.pointers import (
+    POINTER_FILE,
+    Pointers,
+    add_checkpoint,
+    last_written,
+    read_pointers,
+    resume_order,
+    sweep,
+)
 from charlstm.runs.run import (
     METRICS_FILE,
-    POINTER_FILE,
     RUN_FILE,
     Budget,
-    Pointers,
     Revision,
     RunFile,
-    add_checkpoint,
-    check_lock,
     create_run,
-    last_written,
-    lock,
-    read_pointers,
     read_run_file,
-    resume_order,
     safe_name,
-    sweep,
     write_run_file,
 )
 from charlstm.text.sources import TextSource
@@ -837,7 +838,7 @@ def test_a_run_without_a_checkpoint_is_recognised(run: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from charlstm.runs.run import lock
+from charlstm.runs.lock import lock
 
 with lock(Path(sys.argv[1])):
     print("held", flush=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import charlstm
 from charlstm.cli import run
-from charlstm.runs import checkpoint
+from charlstm.runs import checkpoint, pointers
 from charlstm.runs import run as runs
 
 # One folder for each format, written by the charlstm of its time; they are never written again.
@@ -43,7 +43,7 @@ def test_format_1_is_gone_on_with(tmp_path: Path) -> None:
     shutil.copytree(FORMAT_1, path)
     resumed = ["train", str(path / "tales.txt"), "--resume", "-c", str(path), "--steps", "320"]
     assert run([*resumed, "--quiet"]) == 0
-    last = runs.read_pointers(path).last
+    last = pointers.read_pointers(path).last
     assert last is not None
     training = checkpoint.read_model(path / last).training
     assert training["step"] == 320

@@ -24,7 +24,7 @@ from stops import named as _named
 
 from charlstm.cli import run
 from charlstm.events import Saved
-from charlstm.runs import checkpoint
+from charlstm.runs import checkpoint, pointers
 from charlstm.runs import run as runs
 from charlstm.runs.metrics import MetricsLog
 from charlstm.text.corpus import Corpus, open_corpus
@@ -62,7 +62,7 @@ class Victim:
             log.close()
         self.path = folder / "checkpoints" / "victim"
         self.path.parent.mkdir()
-        self.names = runs.read_pointers(self.intact).kept
+        self.names = pointers.read_pointers(self.intact).kept
         assert len(self.names) == 3
         self.bits = {name: self.read(self.intact / name) for name in self.names}
         self.texts = {name: self.sampled(self.intact / name)[1] for name in self.names}
@@ -211,7 +211,7 @@ def damage_beside(victim: Victim, trials: int, seed: int) -> Figures:
     cached = Path(str(victim.corpus.ids.filename)).parent  # type: ignore[attr-defined]
     keep = victim.folder / "cached"
     shutil.copytree(cached, keep, dirs_exist_ok=True)
-    best = runs.read_pointers(victim.intact).best
+    best = pointers.read_pointers(victim.intact).best
     assert best is not None
     for trial in range(trials):
         with _named("damage_beside", seed, trial):
@@ -219,7 +219,7 @@ def damage_beside(victim: Victim, trials: int, seed: int) -> Figures:
             path = victim.restore()
             shutil.rmtree(cached)
             shutil.copytree(keep, cached)
-            beside = (runs.RUN_FILE, runs.POINTER_FILE, runs.METRICS_FILE)
+            beside = (runs.RUN_FILE, pointers.POINTER_FILE, runs.METRICS_FILE)
             files = [path / name for name in beside] + sorted(cached.iterdir())
             file = random.choice(files)
             accident = random.choice(ACCIDENTS)
@@ -349,7 +349,7 @@ def hostile(victim: Victim, trials: int, seed: int) -> Figures:
                 (path / runs.RUN_FILE).write_text(json.dumps(settings))
                 last = path / victim.names[-1]
                 names = [last / name for name in CHECKPOINT_FILES[1:]]
-                names += [path / name for name in (runs.RUN_FILE, runs.POINTER_FILE)]
+                names += [path / name for name in (runs.RUN_FILE, pointers.POINTER_FILE)]
                 names += [path / runs.METRICS_FILE]
                 for _ in range(random.choice((1, 1, 2))):
                     file = random.choice(names)

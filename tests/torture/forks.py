@@ -307,11 +307,11 @@ class Bench:
 
     def last_bits(self, name: str, folder: Path | None = None) -> dict[str, bytes]:
         """All arrays of a run's last checkpoint, averaged weights and training state."""
-        from charlstm.runs import run as runs
+        from charlstm.runs import pointers
         from charlstm.runs.checkpoint import read_model, read_resume_state
 
         path = (folder or self.folder) / "checkpoints" / name
-        last = runs.read_pointers(path).last
+        last = pointers.read_pointers(path).last
         assert last is not None
         arrays = dict(read_resume_state(path / last).tensors)
         arrays |= {f"average/{n}": a for n, a in read_model(path / last).weights.items()}

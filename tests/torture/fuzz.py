@@ -33,7 +33,7 @@ if "FUZZ_FOLDER" not in os.environ:  # libFuzzer never returns: this process cle
 
 with atheris.instrument_imports(include=["charlstm", "safetensors", "json"]):
     from charlstm.errors import CharlstmError
-    from charlstm.runs import checkpoint, metrics
+    from charlstm.runs import checkpoint, metrics, pointers
     from charlstm.runs import run as runs
     from charlstm.text import sources as texts
     from charlstm.text.sources import TextSource
@@ -82,8 +82,8 @@ def read_beside(data: bytes, name: str) -> None:
     intact = (RUN / name).read_bytes() if (RUN / name).exists() else b""
     (RUN / name).write_bytes(data)
     try:
-        pointers = runs.read_pointers(RUN)
-        assert pointers.best is None or pointers.best in pointers.kept
+        found = pointers.read_pointers(RUN)
+        assert found.best is None or found.best in found.kept
         metrics.read_lines(RUN / name)
         runs.read_run_file(RUN)
     finally:
@@ -118,7 +118,7 @@ def one_input(data: bytes) -> None:
         if which < 10:
             read_checkpoint(rest, names[which % 5], sealed=which >= 5)
         elif which < 13:
-            read_beside(rest, (runs.RUN_FILE, runs.POINTER_FILE, runs.METRICS_FILE)[which - 10])
+            read_beside(rest, (runs.RUN_FILE, pointers.POINTER_FILE, runs.METRICS_FILE)[which - 10])
         elif which == 13:
             read_vocabulary(rest)
         else:
@@ -134,7 +134,7 @@ def _seeds(folder: Path) -> None:
     inputs += [(i + 5, content) for i, content in inputs]
     inputs += [
         (10, (RUN / runs.RUN_FILE).read_bytes()),
-        (11, (RUN / runs.POINTER_FILE).read_bytes()),
+        (11, (RUN / pointers.POINTER_FILE).read_bytes()),
     ]
     inputs += [(12, b'{"event": "step_done", "step": 1, "loss": 2.5}\n'), (13, "aé\nab".encode())]
     inputs += [(14, b"\0some text"), (15, b"\4latin")]

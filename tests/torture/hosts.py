@@ -14,6 +14,7 @@ from helpers import TEXT, write
 from stops import Figures, named
 
 import charlstm
+from charlstm.runs import pointers
 from charlstm.runs import run as runs
 from charlstm.runs.metrics import read_lines
 
@@ -139,7 +140,7 @@ class Cluster:
 
     def bits(self, name: str) -> bytes:
         """The last checkpoint's training state."""
-        last = runs.read_pointers(self.path(name)).last
+        last = pointers.read_pointers(self.path(name)).last
         assert last == f"step-{STEPS:08}", last
         return (self.path(name) / last / "train.safetensors").read_bytes()
 

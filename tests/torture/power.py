@@ -25,7 +25,8 @@ from stops import Figures, named
 
 from charlstm.errors import CharlstmError
 from charlstm.events import Saved
-from charlstm.runs import checkpoint
+from charlstm.runs import checkpoint, pointers
+from charlstm.runs import lock as run_lock
 from charlstm.runs import run as runs
 from charlstm.runs.catalogue import find_checkpoint
 from charlstm.text.corpus import open_corpus
@@ -267,7 +268,7 @@ def _tree(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b""
         for path in folder.rglob("*")
-        if path.name != runs.LOCK_FILE  # holds nothing, and is opened by a library
+        if path.name != run_lock.LOCK_FILE  # holds nothing, and is opened by a library
     }
 
 
@@ -281,7 +282,7 @@ def _assert_goes_on(root: Path, announced: int) -> str:
     if announced > 0:
         model = checkpoint.read_model(find_checkpoint(str(path)))
         assert model.training["step"] >= 0
-    for candidate in runs.resume_order(path):
+    for candidate in pointers.resume_order(path):
         try:
             found = checkpoint.read_model(candidate).training["step"]
             checkpoint.read_resume_state(candidate)

@@ -11,6 +11,7 @@ import time
 from forks import Bench, Child, generator
 from stops import Figures, named
 
+from charlstm.runs import pointers
 from charlstm.runs import run as runs
 
 SIZE = 2
@@ -79,7 +80,7 @@ def hang(bench: GroupBench, trials: int, seed: int) -> Figures:
                 bench.train(name), SIZE, pace=0.1, longest_wait=LONGEST_WAIT
             )
             path = bench.folder / "checkpoints" / name
-            while not runs.read_pointers(path).kept:
+            while not pointers.read_pointers(path).kept:
                 time.sleep(0.01)
             victim = random.randrange(SIZE)
             children[victim].signal(signal.SIGSTOP)
@@ -122,7 +123,7 @@ def stop_rank(bench: GroupBench, trials: int, seed: int) -> Figures:
             random, name = generator(seed, trial), f"stopped-{seed}-{trial}"
             children = bench.start_group(bench.train(name), SIZE, pace=0.1)
             path = bench.folder / "checkpoints" / name
-            while not runs.read_pointers(path).kept:
+            while not pointers.read_pointers(path).kept:
                 time.sleep(0.002)
             time.sleep(random.uniform(0.0, 0.5))
             number = random.choice((signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
@@ -143,7 +144,7 @@ def full_disk_rank(bench: GroupBench, trials: int, seed: int) -> Figures:
             random, name = generator(seed, trial), f"full-{seed}-{trial}"
             children = bench.start_group(bench.train(name), SIZE, pace=0.05)
             path = bench.folder / "checkpoints" / name
-            while not runs.read_pointers(path).kept:
+            while not pointers.read_pointers(path).kept:
                 time.sleep(0.002)
             bench.limit_files(children[0], 4096)
             if random.random() < 0.5:

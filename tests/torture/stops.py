@@ -19,6 +19,7 @@ import numpy as np
 from forks import STEPS, Bench, Child, generator
 
 import charlstm
+from charlstm.runs import pointers
 from charlstm.runs import run as runs
 
 Figures = dict[str, int | float]
@@ -50,9 +51,9 @@ def _stands_at(path: Path) -> str:
     """Where a run was killed, as far as its folder shows."""
     if not path.exists():
         return "before the run was there"
-    if not runs.read_pointers(path).kept:
+    if not pointers.read_pointers(path).kept:
         return "before the first checkpoint"
-    unnamed = {p.name for p in path.glob("step-*")} - set(runs.read_pointers(path).kept)
+    unnamed = {p.name for p in path.glob("step-*")} - set(pointers.read_pointers(path).kept)
     if list(path.glob(".*")) or unnamed:
         return "while saving"
     return "at another moment"
@@ -111,7 +112,7 @@ def interrupt(bench: Bench, trials: int, seed: int) -> Figures:
             assert ended in allowed, (ended, told)
             if "stopped and saved" in told:
                 assert ended != 0, told
-                assert runs.read_pointers(path).last is not None
+                assert pointers.read_pointers(path).last is not None
             where = "finished before" if ended == 0 else "begun" if begun else "not begun"
             figures[where] += 1
             _finish(bench, name)
@@ -189,7 +190,7 @@ def doubled(bench: Bench, trials: int, seed: int) -> Figures:
 
 def _sample_while(path: Path, seconds: float) -> int:
     """Load and sample over and over while the run saves; each checkpoint is a whole one."""
-    while not runs.read_pointers(path).kept:
+    while not pointers.read_pointers(path).kept:
         time.sleep(0.002)
     end, texts = time.monotonic() + seconds, 0
     while time.monotonic() < end:
@@ -208,7 +209,7 @@ def full_disk(bench: Bench, trials: int, seed: int) -> Figures:
             name = f"full-{seed}-{trial}"
             path = bench.folder / "checkpoints" / name
             child = bench.start(bench.train(name), pace=0.05)
-            while not runs.read_pointers(path).kept:
+            while not pointers.read_pointers(path).kept:
                 time.sleep(0.002)
             time.sleep(random.uniform(0.0, bench.seconds / 2))
             bench.limit_files(child, random.choice((4096, 8192, 12288)))
@@ -238,7 +239,7 @@ def small_disk(bench: Bench, trials: int, seed: int) -> Figures:
             random = generator(seed, trial)
             child = bench.start(bench.train("full"), folder=d, pace=0.05)
             path = d / "checkpoints" / "full"
-            while not runs.read_pointers(path).kept:
+            while not pointers.read_pointers(path).kept:
                 time.sleep(0.002)
             time.sleep(random.uniform(0.0, bench.seconds / 4))
             filler = d / "filler"
@@ -300,7 +301,7 @@ def poison(bench: Bench, trials: int, seed: int) -> Figures:
             assert lines[-1]["event"] == "run_finished"
             if times == 100:
                 assert lines[-1]["reason"] == "diverged"
-            for kept in runs.read_pointers(path).kept:
+            for kept in pointers.read_pointers(path).kept:
                 state = charlstm.runs.checkpoint.read_resume_state(path / kept)
                 charlstm.runs.checkpoint.read_model(path / kept)  # refuses what is not finite
                 assert all(np.isfinite(array).all() for array in state.tensors.values())

@@ -17,7 +17,8 @@ from helpers import TEXT, write
 import charlstm
 from charlstm.net.spec import CELLS
 from charlstm.runs.checkpoint import read_model, read_resume_state
-from charlstm.runs.run import METRICS_FILE, POINTER_FILE, read_pointers
+from charlstm.runs.pointers import POINTER_FILE, read_pointers
+from charlstm.runs.run import METRICS_FILE
 
 if os.name == "nt" or not Path("/proc/self/fd").is_dir():
     pytest.skip("forks", allow_module_level=True)

@@ -30,7 +30,7 @@ from charlstm.events import (
 )
 from charlstm.model import load
 from charlstm.net.engine import Engine
-from charlstm.runs import metrics
+from charlstm.runs import metrics, pointers
 from charlstm.runs import run as runs
 from charlstm.runs.catalogue import summarise
 from charlstm.runs.checkpoint import ModelFile, ResumeState, read_model, read_resume_state
@@ -169,7 +169,7 @@ def run_and_kill(trainer: Trainer, step: int) -> list[Event]:
 
 
 def last_checkpoint(path: Path) -> Path:
-    last = runs.read_pointers(path).last
+    last = pointers.read_pointers(path).last
     assert last is not None
     return path / last
 
@@ -829,9 +829,9 @@ def test_a_run_whose_folder_comes_back_is_saved_there(begin: Begin) -> None:
 
 def test_what_cannot_be_replaced_is_named(begin: Begin) -> None:
     trainer = begin(steps=3)
-    (trainer.path / runs.POINTER_FILE).mkdir()
+    (trainer.path / pointers.POINTER_FILE).mkdir()
     finished = of_type(list(trainer.run()), RunFinished)[0]
-    assert finished.unsaved == f"{runs.POINTER_FILE}: is a directory"
+    assert finished.unsaved == f"{pointers.POINTER_FILE}: is a directory"
 
 
 def test_saving_is_tried_again_when_the_disk_has_room(
@@ -906,7 +906,7 @@ def test_a_run_that_is_stopped_before_it_is_validated_is_sampled_as_it_stands(
     assert trainer.progress.best_step == 0
     assert summarise(trainer.path).best_loss is None
     assert load(trainer.path).file.training["step"] == 4
-    (trainer.path / runs.POINTER_FILE).unlink()  # then it is found by looking
+    (trainer.path / pointers.POINTER_FILE).unlink()  # then it is found by looking
     assert load(trainer.path).file.training["step"] == 4
     trainer = resume(trainer.path)
     run_and_stop(trainer, 6)

@@ -14,7 +14,8 @@ from charlstm.analysis.views.drift import Moment, furthest, moments, view
 from charlstm.errors import CharlstmError
 from charlstm.net.spec import CELLS
 from charlstm.runs.metrics import MetricsLog
-from charlstm.runs.run import METRICS_FILE, read_pointers
+from charlstm.runs.pointers import read_pointers
+from charlstm.runs.run import METRICS_FILE
 from charlstm.scoring import score
 from charlstm.text.corpus import open_corpus
 from charlstm.training.new_run import begin
