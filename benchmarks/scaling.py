@@ -4,7 +4,7 @@
     python benchmarks/scaling.py cells --steps 300
     python benchmarks/scaling.py communication
     python benchmarks/scaling.py communication --gigabits 1 --delay 0.5    as root
-    python benchmarks/scaling.py paper --step-seconds 0.12 --parameters 25000000
+    python benchmarks/scaling.py paper --step-seconds 0.3 0.03 0.003 --parameters 25000000
     python benchmarks/scaling.py batch --characters 4000000 --batches 32 64 128 256 512 1024
 
 ``processes`` compares one process that has two threads with two processes that have one each.
@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--characters", type=int, default=4_000_000)
     parser.add_argument("--batches", type=int, nargs="*", default=[32, 64, 128, 256, 512, 1024])
     parser.add_argument("--options", default="--layers 1 --hidden 256 --patience 0")
-    parser.add_argument("--step-seconds", type=float, help="paper: of one process, measured")
+    parser.add_argument("--step-seconds", type=float, nargs="*", help="paper: of one process")
     parser.add_argument("--parameters", type=int, help="paper: of the model")
     asked = parser.parse_args()
     text = str(Path(asked.text).absolute())
@@ -266,8 +266,9 @@ def main() -> None:
     elif asked.step_seconds is None or asked.parameters is None:
         parser.error("paper needs --step-seconds and --parameters")
     else:
-        results = on_paper(asked.step_seconds, asked.parameters)
-    record(f"scaling-{asked.what}", results)
+        results = {f"{s:g} s per step": on_paper(s, asked.parameters) for s in asked.step_seconds}
+    rate = "" if asked.gigabits is None else f"-{asked.gigabits:g}"
+    record(f"scaling-{asked.what}{rate}", results)
 
 
 if __name__ == "__main__":
