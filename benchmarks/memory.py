@@ -1,6 +1,7 @@
 """Peak memory of ``charlstm train`` on a gigabyte of text, without the memory-mapped file.
 
     python benchmarks/memory.py
+    python benchmarks/memory.py --megabytes 10000 --record memory-10-gb
 
 The text is the bundled one, repeated. The measure is the largest RssAnon of the process in /proc
 (Linux), while it encodes the text, trains and validates.
@@ -47,6 +48,7 @@ def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--megabytes", type=int, default=1000)
+    parser.add_argument("--record", default="memory", help="name of the record")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -60,7 +62,7 @@ def main() -> None:
             "encoding and 1 step": peak([*train, "1"], folder),
             "100 steps": peak([*train, "100"], folder),
         }
-    record("memory", results)
+    record(arguments.record, results)
 
 
 if __name__ == "__main__":

@@ -34,10 +34,10 @@ def parts(shape: Shape) -> dict[str, float]:
     from charlstm.training.optimiser import Optimiser
 
     parts: list[tuple[Any, str, str]] = [
-        (Streams, "read", "batch"),
+        (Streams, "batch_at", "batch"),
         (LanguageModel, "forward", "forward"),
         (nn.functional, "linear", "output layer"),
-        (nn.functional, "cross_entropy", "loss"),
+        (nn.functional, "nll_loss", "loss"),
         (torch.Tensor, "backward", "backward"),
         (nn.utils, "clip_grad_norm_", "clipping"),
         (Optimiser, "_step_muon", "Muon"),

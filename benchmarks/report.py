@@ -32,6 +32,7 @@ TITLES = {
     "panel": "Training speed with and without the live panel",
     "spin": "Training speed by spin time of torch's threads",
     "memory": "Memory of training on a gigabyte of text",
+    "memory-10-gb": "Memory of training on ten gigabytes of text",
     "encoding": "Encoding a text",
     "sampling": "Sampling and scoring without torch",
     "sampling-3x320": "Sampling and scoring, the default model",
