@@ -49,6 +49,9 @@ class IdFile:
 
     def add(self, points: Codes) -> None:
         """Append the symbols with these code points (N,)."""
+        if points.dtype.itemsize == self.dtype.itemsize == 1:
+            self._add_bytes(points.tobytes())
+            return
         ids = np.empty(len(points), self.dtype)
         for start in range(0, len(points), BLOCK):
             block = points[start : start + BLOCK]
@@ -60,6 +63,17 @@ class IdFile:
             ids[start : start + BLOCK] = found
         self._file.write(ids.data)
         self.length += len(ids)
+
+    def _add_bytes(self, points: bytes) -> None:
+        """``add`` for code points and ids of one byte, several times as fast."""
+        known = bytes(point for point in self.seen if point < 1 << 8)
+        if fresh := points.translate(None, delete=known):
+            self._learn(np.frombuffer(fresh, np.uint8))
+            if self.dtype.itemsize > 1:
+                self.add(np.frombuffer(points, np.uint8))
+                return
+        self._file.write(points.translate(_table_of_bytes(self._table[: 1 << 8])))
+        self.length += len(points)
 
     def _learn(self, points: Codes) -> None:
         fresh = np.unique(points)
@@ -104,6 +118,10 @@ class IdFile:
 
     def _renumbered(self, old: Ids, rank: NDArray[Any], counts: NDArray[np.int64]) -> Ids:
         """``rank[old]``, whose symbols are added to ``counts``."""
+        if self.dtype.itemsize == 1:
+            ids = np.frombuffer(old.tobytes().translate(_table_of_bytes(rank)), np.uint8)
+            counts += _counts_of_bytes(ids)[: len(counts)]
+            return ids
         ids = np.empty(len(old), self.dtype)
         for start in range(0, len(old), BLOCK):
             block = rank.take(old[start : start + BLOCK], mode="clip")
@@ -114,3 +132,17 @@ class IdFile:
     def close(self) -> None:
         """Close the file, finished or not."""
         self._file.close()
+
+
+def _table_of_bytes(values: NDArray[np.int32]) -> bytes:
+    """A table for ``bytes.translate`` of ``values``, at most 256; the rest is never looked up."""
+    return values.astype(np.uint8).tobytes().ljust(1 << 8, b"\0")
+
+
+def _counts_of_bytes(values: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How often each byte occurs (256,). Pairs of bytes are counted: half as many additions."""
+    pairs = values[: len(values) // 2 * 2].view(np.uint16)
+    by_byte = np.bincount(pairs, minlength=1 << 16).reshape(1 << 8, 1 << 8)
+    found: NDArray[np.int64] = by_byte.sum(axis=0) + by_byte.sum(axis=1)
+    found[values[len(pairs) * 2 :]] += 1
+    return found

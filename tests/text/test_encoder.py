@@ -13,16 +13,21 @@ from charlstm.text.vocabulary import code_points
 
 
 @pytest.mark.parametrize("block", [1, 7, 1 << 15])
-@pytest.mark.parametrize("symbols", [40, 300, 70_000])
+@pytest.mark.parametrize("symbols", [40, 128, 300, 70_000])
+@pytest.mark.parametrize("order", ["random", "rising", "falling"])
 def test_ids_counts_and_digest_are_those_of_sorted_symbols(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, symbols: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, symbols: int, order: str
 ) -> None:
     monkeypatch.setattr(encoder, "BLOCK", block)
-    size = 500 if block < 100 else 200_000
+    size = 501 if block < 100 else 200_001
     points = np.random.default_rng(0).integers(0, symbols, size).astype(np.uint32)
+    points[0] = symbols - 1
+    if order != "random":  # some pieces are ASCII, others not
+        points = np.sort(points)[:: 1 if order == "rising" else -1]
     written = IdFile(tmp_path / "ids")
     for start in range(0, size, size // 5):
-        written.add(points[start : start + size // 5])
+        piece = points[start : start + size // 5]
+        written.add(piece.astype(np.uint8) if piece.max() < 128 else piece)
     done: list[int] = []
     digest, counts = written.finish(done.append)
     known, ids, expected = np.unique(points, return_inverse=True, return_counts=True)
