@@ -16,7 +16,7 @@ from charlstm.training.network import LanguageModel
 from charlstm.training.processes import started_by_torchrun
 
 TRIALS = 3
-WORTHWHILE = 1.1
+WORTHWHILE, MUCH_SLOWER = 1.1, 1.5
 REDUCED = {"cuda": ("bfloat16", "float16"), "mps": ("bfloat16", "float16")}
 """The formats that ``auto`` tries on each GPU, besides float32."""
 BFLOAT16_CELLS = ("lstm", "lstm-1997", "coupled", "peephole")
@@ -213,6 +213,24 @@ def choose_precision(name: str, trial: Trial) -> tuple[Precision, float]:
     return best, seconds[best]
 
 
+def precision_note(precision: Precision, trial: Trial) -> tuple[str, ...]:
+    """A note if ``auto`` chose a format for a CPU that proves much slower than float32.
+
+    The choice stays, because another moment might say otherwise, and a run must not depend on that.
+    """
+    if precision.device.type != "cpu" or precision.name == "float32":
+        return ()
+    exact = Precision(precision.device, "float32")
+    seconds = _best_seconds(trial, [precision, exact], trials=1)
+    times = seconds[precision] / seconds[exact]
+    if times < MUCH_SLOWER:
+        return ()
+    return (
+        f"note: a step in {precision.name} takes {times:.1f} times as long as in float32 on this "
+        "processor; `precision` float32 would be faster",
+    )
+
+
 def cpu_precision(config: ModelConfig) -> str:
     """The faster format for a model on this processor."""
     suits = config.cell in BFLOAT16_CELLS and config.hidden_size >= BFLOAT16_UNITS
@@ -243,13 +261,15 @@ def choose_threads(precision: Precision, trial: Trial, seconds: float) -> tuple[
     return chosen, seconds
 
 
-def _best_seconds(trial: Trial, precisions: list[Precision]) -> dict[Precision, float]:
+def _best_seconds(
+    trial: Trial, precisions: list[Precision], trials: int = TRIALS
+) -> dict[Precision, float]:
     """Best seconds per pass in each precision that the device supports, after one warm-up pass.
 
     The precisions take turns, so a busy moment affects all of them alike.
     """
     best = dict.fromkeys(precisions, float("inf"))
-    for attempt in range(TRIALS + 1):
+    for attempt in range(trials + 1):
         for precision in list(best):
             try:
                 taken = trial.seconds(precision)

@@ -23,6 +23,7 @@ from charlstm.training.device import (
     choose_device,
     choose_precision,
     choose_threads,
+    precision_note,
     reading_seconds,
     threads_restored,
     torch_errors_explained,
@@ -131,6 +132,8 @@ def resolve(
         require_memory(model_config, config)
     trial = Trial(model_config, device, batch // all_processes().size, bptt)
     precision, seconds = choose_precision(config.precision, trial)
+    if config.precision == "auto":
+        notices += precision_note(precision, trial)
     if threads == 0:
         threads, seconds = choose_threads(precision, trial, seconds)
     seconds *= STEP_OVER_PASS

@@ -110,6 +110,23 @@ def test_precision_on_a_cpu_is_that_of_the_processor_and_the_model(
         assert (precision.name, taken) == (expected, seconds[expected])
 
 
+@pytest.mark.parametrize(
+    ("device", "precision", "seconds", "noted"),
+    [
+        ("cpu", HALF, {FULL: 1.0, HALF: 2.0}, True),
+        ("cpu", HALF, {FULL: 1.0, HALF: 1.2}, False),
+        ("cpu", FULL, {FULL: 2.0}, False),
+        ("cuda", HALF, {HALF: 2.0}, False),  # there a trial has decided
+    ],
+)
+def test_a_format_that_proves_slow_is_noted(
+    device: str, precision: str, seconds: dict[str, float], noted: bool
+) -> None:
+    chosen = Precision(torch.device(device), precision)
+    notes = device_module.precision_note(chosen, FakeTrial(device, seconds))
+    assert ["takes 2.0 times as long as in float32" in note for note in notes] == [True] * noted
+
+
 def test_a_busy_moment_does_not_decide() -> None:
     class Busy(FakeTrial):
         passes = 0
