@@ -233,7 +233,8 @@ def main() -> None:
             },
             "times_lstm": {name: ratio(values[name], rates) for name in arguments.cells},
         }
-    record(arguments.record, results)
+    clones = {"char-rnn.pytorch": arguments.char_rnn} if arguments.char_rnn else None
+    record(arguments.record, results, peers=clones)
 
 
 def in_process(name: str, shape: str, arguments: argparse.Namespace) -> Callable[[], float]:
