@@ -4,12 +4,10 @@
     charlstm train --cell gru --name gru
     python benchmarks/quantisation.py small gru
 
-Each run is scored on the text that it held out, without the characters of its training. The speed
-is that of the same score, as a ratio, in seconds of processor time.
+Each run is scored on the text that it held out, without the characters of its training.
 """
 
 import argparse
-import time
 from typing import Any
 
 import numpy as np
@@ -18,8 +16,8 @@ from measure import record
 import charlstm
 from charlstm.analysis.subject import held_out
 from charlstm.net.kernel import kernel
-from charlstm.net.quantised import Precision
-from charlstm.scoring import Score, score
+from charlstm.net.quantised import PRECISIONS
+from charlstm.scoring import score
 
 
 def measure(run: str, longest: int) -> dict[str, Any]:
@@ -28,15 +26,8 @@ def measure(run: str, longest: int) -> dict[str, Any]:
     ids = held_out(model, longest)
     if ids is None:
         raise SystemExit(f"{run}: the text of this run is no longer in the cache")
-    found: dict[str, Score] = {}
-    seconds: dict[str, float] = {}
-    precisions: tuple[Precision, ...] = ("float32", "int8")
-    for precision in precisions:
-        engine = model.engine_in(precision)
-        start = time.process_time()
-        found[precision] = score(engine, ids)
-        seconds[precision] = time.process_time() - start
-    bits = {name: found[name].bits_per_char for name in precisions}
+    found = {name: score(model.engine_in(name), ids) for name in PRECISIONS}
+    bits = {name: found[name].bits_per_char for name in PRECISIONS}
     difference = found["int8"].surprise_bits[1:] - found["float32"].surprise_bits[1:]
     return {
         "model": model.file.config.describe(),
@@ -45,7 +36,6 @@ def measure(run: str, longest: int) -> dict[str, Any]:
         "bits per character, int8": round(bits["int8"], 5),
         "cost, bits per character": round(bits["int8"] - bits["float32"], 5),
         "standard error": round(float(difference.std() / np.sqrt(len(difference))), 5),
-        "speedup": round(seconds["float32"] / seconds["int8"], 2),
     }
 
 
