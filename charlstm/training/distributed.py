@@ -29,7 +29,7 @@ from charlstm.training.device import available_cores
 from charlstm.training.processes import Processes
 
 LONGEST_WAIT = timedelta(minutes=5)
-"""How long a process waits for the others before it gives up: a step, a save, a validation."""
+"""How long a process waits for the others before it gives up: a start, a step, a validation."""
 PATIENT_WAIT = timedelta(days=2)
 """How long it waits while a text is encoded."""
 ROLL_CALL = timedelta(seconds=10)
@@ -55,17 +55,18 @@ class ProcessGroup(Processes):
         self.rank = int(os.environ["RANK"])
         if os.environ.get("OMP_NUM_THREADS", "1") == "1":  # torchrun sets 1, to be safe
             torch.set_num_threads(available_cores())
-        with self._explained(PATIENT_WAIT):
+        with self._explained(LONGEST_WAIT):
             dist.init_process_group(
                 "gloo",
                 store=_store(),
                 rank=self.rank,
                 world_size=int(os.environ["WORLD_SIZE"]),
-                timeout=PATIENT_WAIT,
+                timeout=LONGEST_WAIT,
             )
             atexit.register(_disconnect)
             self.size = dist.get_world_size()
-            self._control = self._tensors = dist.new_group(timeout=LONGEST_WAIT)
+            self._control = self._tensors = dist.group.WORLD
+            self._patient = dist.new_group(timeout=PATIENT_WAIT)
             hosts = [""] * self.size
             dist.all_gather_object(hosts, self._host)
         self._hosts = hosts
@@ -99,7 +100,7 @@ class ProcessGroup(Processes):
         return value
 
     def _send(self, values: list[Any], patient: bool) -> None:
-        group, wait = (None, PATIENT_WAIT) if patient else (self._control, LONGEST_WAIT)
+        group, wait = (self._patient, PATIENT_WAIT) if patient else (self._control, LONGEST_WAIT)
         with self._explained(wait):
             dist.broadcast_object_list(values, 0, group=group)
 
@@ -122,7 +123,7 @@ class ProcessGroup(Processes):
                 error, answer = raised, (_exit_code(raised), None)
         answers: list[Any] = [None] * self.size
         with self._explained(PATIENT_WAIT):
-            dist.all_gather_object(answers, (os.environ["GROUP_RANK"], answer))
+            dist.all_gather_object(answers, (os.environ["GROUP_RANK"], answer), group=self._patient)
         if error is not None:
             raise error
         texts = [(machine, self._unless_failed(found)) for machine, found in answers]
@@ -292,8 +293,12 @@ def _store() -> Any:
     torchrun keeps its store when it starts the processes again, with the addresses of those that
     are dead. So those that start together use a part of their own, which process 0 names. An answer
     to a question that was just asked cannot be an old one.
+
+    Raises:
+        CharlstmError: a process does not start, or dies before it has said that it did.
     """
-    store, rank, size = next(rendezvous("env://", timeout=PATIENT_WAIT))
+    begun = perf_counter()
+    store, rank, size = next(rendezvous("env://", timeout=LONGEST_WAIT))
     if rank:
         question = secrets.token_hex(8)
         store.set(f"question/{rank}", question)
@@ -301,9 +306,14 @@ def _store() -> Any:
         store.set(f"{name}/{rank}", "")
     else:
         name = secrets.token_hex(8)
-        others = range(1, size)
-        while not all(store.check([f"{name}/{other}"]) for other in others):
-            for other in others:
+        while missing := [n for n in range(1, size) if not store.check([f"{name}/{n}"])]:
+            if perf_counter() - begun > LONGEST_WAIT.total_seconds():
+                raise CharlstmError(
+                    f"no answer from process {', '.join(map(str, missing))} "
+                    f"within {LONGEST_WAIT.total_seconds():g} s",
+                    "start all processes again",
+                )
+            for other in missing:
                 if store.check([f"question/{other}"]):
                     question = store.get(f"question/{other}").decode()
                     store.set(f"answer/{question}", name)

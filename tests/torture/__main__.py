@@ -39,6 +39,7 @@ COUNTS = {
     "panel": 40,
     "closed": 40,
     "kill_rank": 50,
+    "lost_at_start": 6,
     "hang": 10,
     "poison_rank": 20,
     "stop_rank": 50,

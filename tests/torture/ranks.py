@@ -5,6 +5,7 @@ As torchrun does, the processes are started together, and all again after one ha
 
 import collections
 import json
+import re
 import signal
 import time
 
@@ -56,7 +57,7 @@ def kill_rank(bench: GroupBench, trials: int, seed: int) -> Figures:
         with named("kill_rank", seed, trial):
             random, name = generator(seed, trial), f"killed-{seed}-{trial}"
             for _ in range(random.choice((1, 1, 2, 3))):
-                children = bench.start_group(bench.train(name), SIZE)
+                children = bench.start_group(bench.train(name), SIZE, longest_wait=LONGEST_WAIT)
                 time.sleep(random.uniform(0.0, bench.seconds))
                 victim = random.randrange(SIZE)
                 children[victim].signal(signal.SIGKILL)
@@ -68,6 +69,25 @@ def kill_rank(bench: GroupBench, trials: int, seed: int) -> Figures:
                 figures["the other noticed"] += codes[1 - victim] == 1
             bench.finish_to_the_bit(name)
     return {"runs": trials, **figures}
+
+
+def lost_at_start(bench: GroupBench, trials: int, seed: int) -> Figures:
+    """A process dies before it has met the others: they give up after a stated time."""
+    longest = 0.0
+    for trial in range(trials):
+        with named("lost_at_start", seed, trial):
+            random, name, victim = generator(seed, trial), f"lost-{seed}-{trial}", trial % SIZE
+            begun = time.monotonic()
+            children = bench.start_group(bench.train(name), SIZE, longest_wait=LONGEST_WAIT)
+            time.sleep(random.uniform(0.0, 0.1))
+            children[victim].signal(signal.SIGKILL)
+            assert children[1 - victim].wait() == 1, told(children)
+            longest = max(longest, time.monotonic() - begun)
+            expected = "no answer from|cannot connect|lost the connection"
+            assert re.search(expected, children[1 - victim].told()), told(children)
+            children[victim].wait()
+            bench.finish_to_the_bit(name)
+    return {"runs": trials, "longest wait, seconds": round(longest, 1)}
 
 
 def hang(bench: GroupBench, trials: int, seed: int) -> Figures:
