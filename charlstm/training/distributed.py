@@ -66,7 +66,8 @@ class ProcessGroup(Processes):
             atexit.register(_disconnect)
             self.size = dist.get_world_size()
             self._control = self._tensors = dist.group.WORLD
-            self._patient = dist.new_group(timeout=PATIENT_WAIT)
+            self._patient = dist.new_group(timeout=LONGEST_WAIT)
+            self._patient.set_timeout(PATIENT_WAIT)  # now that all are connected
             hosts = [""] * self.size
             dist.all_gather_object(hosts, self._host)
         self._hosts = hosts
@@ -274,7 +275,8 @@ class ProcessGroup(Processes):
 
         def call() -> None:
             try:
-                dist.monitored_barrier(timeout=ROLL_CALL, wait_all_ranks=True)
+                # Not in the group whose call has failed: its connections are closed.
+                dist.monitored_barrier(self._patient, timeout=ROLL_CALL, wait_all_ranks=True)
             except RuntimeError as error:
                 if self.rank == 0 and (found := re.search(r"Ranks? ([\d, ]+) failed", str(error))):
                     missing.extend(int(rank) for rank in re.findall(r"\d+", found[1]))
