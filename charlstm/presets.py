@@ -78,6 +78,9 @@ def default_preset(characters: int, minutes: float | None = None) -> str:
     return "medium" if minutes is not None and minutes < 5 else "large"
 
 
+GENERATION_EPOCHS = 8.0
+"""Fewest epochs of each generation. On Russian prose two of 5 are worse than one run that takes as
+long, by 0.008 nats; two of 8 are as good (docs/research/experiments/teachers.md)."""
 GENERATIONS = {
     "small": ((7.0, ("small", "small")),),
     "large": ((14.0, ("large", "large")), (45.0, ("large", "large", "huge"))),
@@ -98,7 +101,7 @@ def generation_presets(
 ) -> tuple[str, ...]:
     """The preset of each generation: of ``count``, or of as many as suit the text and the time.
 
-    Generations pay where each reads the text more than ``FEW_EPOCHS`` times, because a teacher
+    Generations pay where each reads the text ``GENERATION_EPOCHS`` times, because a teacher
     prevents memorising. Without a budget in minutes a text has one. A list has two, which divide
     the budget of one (docs/research/experiments/lists.md).
 
@@ -118,7 +121,7 @@ def generation_presets(
         for least, presets in reversed(plans):
             read = (minutes or 0.0) / PRESETS[usual].minutes * PRESETS[usual].characters
             epochs = read / max(1, characters) / len(presets)
-            if minutes is not None and minutes >= least and epochs >= FEW_EPOCHS:
+            if minutes is not None and minutes >= least and epochs >= GENERATION_EPOCHS:
                 return presets if preset is None else (preset,) * len(presets)
         return (usual,)
     check_integer("`generations`", count, 1, MOST_GENERATIONS)

@@ -327,7 +327,9 @@ def test_memory_grows_with_the_model_and_the_batch() -> None:
         (1_115_394, None, ("large",)),
         (1_115_394, 2.0, ("medium",)),
         (1_115_394, 10.0, ("large",)),
+        (1_115_394, 15.0, ("large",)),  # fewer than eight epochs each
         (1_115_394, 20.0, ("large", "large")),
+        (2_000_000, 20.0, ("large",)),
         (1_115_394, 60.0, ("large", "large", "huge")),
         (192_156, 5.0, ("small",)),
         (192_156, 10.0, ("small", "small")),
