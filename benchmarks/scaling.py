@@ -22,6 +22,7 @@ number of processes more than the link does.
 import argparse
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,6 @@ from measure import interleave, ratio, record, spread_of
 ROOT = Path(__file__).parent.parent
 SHAPES = {"1x128": (1, 128), "1x512": (1, 512), "3x512": (3, 512), "3x1024": (3, 1024)}
 SPACES = ("charlstm-a", "charlstm-b")
-PORT = 29511
 # Bandwidth in bytes per second, latency in seconds, of links as they are sold.
 LINKS = {
     "8 GPUs, NVLink": (8, 300e9, 5e-6),
@@ -131,17 +131,21 @@ for _ in range(int(sys.argv[2]) + 2):
     times.append(time.perf_counter() - begun)
 if dist.get_rank() == 0:
     print(json.dumps(sorted(times[2:])))
+dist.destroy_process_group()
 """
 
 
 def sums(parameters: int, repeats: int, spaces: tuple[str, ...]) -> list[float]:
     """Seconds of each sum over two processes, sorted."""
     children = []
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     for rank in (0, 1):
         prefix = ["ip", "netns", "exec", spaces[rank]] if spaces else []
         address = {
             "MASTER_ADDR": "10.77.0.1" if spaces else "127.0.0.1",
-            "MASTER_PORT": str(PORT),
+            "MASTER_PORT": str(port),
             "GLOO_SOCKET_IFNAME": f"veth{rank}" if spaces else "lo",
             "RANK": str(rank),
             "WORLD_SIZE": "2",
