@@ -80,6 +80,8 @@ def _obey(order: dict[str, Any]) -> None:
     if "longest_wait" in order:
         distributed.LONGEST_WAIT = timedelta(seconds=order["longest_wait"])
         distributed.ROLL_CALL = timedelta(seconds=1)
+    if "dies_connecting" in order:  # after the first group, before the second
+        distributed.dist.new_group = lambda **_: os.kill(os.getpid(), signal.SIGKILL)
     if "poison" in order:
         _poison(trainer, **order["poison"])
     if "pace" in order:

@@ -72,15 +72,19 @@ def kill_rank(bench: GroupBench, trials: int, seed: int) -> Figures:
 
 
 def lost_at_start(bench: GroupBench, trials: int, seed: int) -> Figures:
-    """A process dies before it has met the others: they give up after a stated time."""
+    """A process dies while it connects to the others: they give up after a stated time."""
     longest = 0.0
     for trial in range(trials):
         with named("lost_at_start", seed, trial):
             random, name, victim = generator(seed, trial), f"lost-{seed}-{trial}", trial % SIZE
+            orders: list[dict[str, object]] = [{}] * SIZE
+            if trial // SIZE % 2 == 0:
+                orders[victim] = {"dies_connecting": True}
             begun = time.monotonic()
-            children = bench.start_group(bench.train(name), SIZE, longest_wait=LONGEST_WAIT)
-            time.sleep(random.uniform(0.0, 0.1))
-            children[victim].signal(signal.SIGKILL)
+            children = bench.start_group(bench.train(name), SIZE, orders, longest_wait=LONGEST_WAIT)
+            if not orders[victim]:
+                time.sleep(random.uniform(0.0, 0.1))
+                children[victim].signal(signal.SIGKILL)
             assert children[1 - victim].wait() == 1, told(children)
             longest = max(longest, time.monotonic() - begun)
             expected = "no answer from|cannot connect|lost the connection"

@@ -95,7 +95,7 @@ def test_processes_end_with_the_same_bits_after_one_is_killed(
 def test_process_that_dies_before_it_meets_the_others_is_noticed(
     group_bench: ranks.GroupBench,
 ) -> None:
-    assert ranks.lost_at_start(group_bench, 2, SEED)["runs"] == 2
+    assert ranks.lost_at_start(group_bench, 3, SEED)["runs"] == 3
 
 
 def test_process_that_hangs_is_noticed_and_named(group_bench: ranks.GroupBench) -> None:
