@@ -363,7 +363,8 @@ def test_ctrl_c_at_the_prompt_leaves_the_shells_prompt_a_line_of_its_own(
     there.wait_for(b"> ")
     # Python does not see a signal between the prompt and its first wait for a key.
     there.wait_for(b"\r\n", repeat=b"\x03")
-    assert there.child.wait(60) == 130
+    # A second one that arrives during the exit ends the process as the system does.
+    assert there.child.wait(60) in (130, -signal.SIGINT)
 
 
 @pytest_posix
